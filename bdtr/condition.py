@@ -1,0 +1,344 @@
+"""Conditions on history: a small safe grammar, parsed here and never evaluated as Python.
+
+    condition  := and_part ("or" and_part)*
+    and_part   := not_part ("and" not_part)*
+    not_part   := "not" not_part | "(" condition ")" | comparison
+    comparison := operand ("==" | "!=" | "<" | "<=" | ">" | ">=") operand
+                | operand ["not"] "in" "[" literal ("," literal)* "]"
+    operand    := column | number | 'text' | "text"
+
+Missing values follow three-valued logic: a comparison with a missing value is unknown, `unknown and
+False` is False, `unknown or True` is True.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["Condition", "ConditionError"]
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)
+      | (?P<text>'[^']*'|"[^"]*")
+      | (?P<compare>==|!=|<=|>=|<|>)
+      | (?P<name>[^\W\d]\w*)
+      | (?P<mark>[()\[\],])
+    )""",
+    re.VERBOSE,
+)
+_COMPARE: dict[str, Callable] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_WORDS = {"and", "or", "not", "in"}
+_HELP = (
+    "Allowed are column names, numbers, quoted text, == != < <= > >=, in [..], not in [..], "
+    "and, or, not, and parentheses; for example \"responder == 0 and arm in ['A', 'B']\"."
+)
+
+
+class ConditionError(ValueError):
+    """A condition that cannot be read, or that does not fit the data."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+
+
+@dataclass(frozen=True)
+class _Literal:
+    value: float | str
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    left: _Column | _Literal
+    op: str
+    right: _Column | _Literal
+
+
+@dataclass(frozen=True)
+class _Membership:
+    left: _Column | _Literal
+    values: tuple[float | str, ...]
+    negated: bool
+
+
+@dataclass(frozen=True)
+class _Not:
+    part: _Node
+
+
+@dataclass(frozen=True)
+class _Junction:
+    op: str  # "and" | "or"
+    parts: tuple[_Node, ...]
+
+
+type _Node = _Comparison | _Membership | _Not | _Junction
+
+
+class Condition:
+    """A condition on the columns of a data frame, such as ``"a1 != 'small'"``.
+
+    Parameters
+    ----------
+    text
+        The condition in the grammar of this module.
+
+    Raises
+    ------
+    ConditionError
+        If the text is outside the grammar.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> Condition("x > 1 or g in ['a']").evaluate(pd.DataFrame({"x": [0, 2], "g": ["b", "b"]}))
+    array([0, 1], dtype=int8)
+    """
+
+    def __init__(self, text: str):
+        if not isinstance(text, str) or not text.strip():
+            raise ConditionError(f"A condition must be a non-empty text, not {text!r}. {_HELP}")
+        self.text = text
+        self._tree = _Parser(text).parse()
+        self.columns: tuple[str, ...] = tuple(dict.fromkeys(_columns(self._tree)))
+
+    def __repr__(self) -> str:
+        return f"Condition({self.text!r})"
+
+    def evaluate(self, frame: pd.DataFrame) -> np.ndarray:
+        """Truth of the condition in each row.
+
+        Parameters
+        ----------
+        frame
+            Data with the columns that the condition names.
+
+        Returns
+        -------
+        numpy.ndarray
+            One int8 per row: 1 true, 0 false, -1 unknown because a value is missing.
+
+        Raises
+        ------
+        ConditionError
+            If a column is absent or text is compared with numbers.
+        """
+        self.check_columns(frame.columns)
+        return _truth(self._tree, frame, self.text)
+
+    def check_columns(self, available: Iterable[str]) -> None:
+        """Raise if the condition names a column that the data do not have."""
+        available = list(available)
+        absent = [name for name in self.columns if name not in available]
+        if absent:
+            raise ConditionError(
+                f"The condition {self.text!r} names {', '.join(map(repr, absent))}, which the data "
+                f"do not have. Columns: {', '.join(map(str, available))}."
+            )
+
+
+class _Parser:
+    def __init__(self, text: str):
+        self.text = text
+        self.tokens = self._tokens()
+        self.at = 0
+
+    def _tokens(self) -> list[tuple[str, str]]:
+        found, at, text = [], 0, self.text.rstrip()
+        while at < len(text):
+            match = _TOKEN.match(text, at)
+            if match is None or match.lastgroup is None:
+                self.fail(f"cannot read {text[at:].strip()[:20]!r}")
+            kind = match.lastgroup
+            value = match.group(kind)
+            found.append(("word" if kind == "name" and value in _WORDS else kind, value))
+            at = match.end()
+        return found
+
+    def fail(self, why: str):
+        raise ConditionError(f"The condition {self.text!r} is not understood: {why}. {_HELP}")
+
+    def peek(self) -> tuple[str, str]:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "the end")
+
+    def take(self) -> tuple[str, str]:
+        token = self.peek()
+        self.at += 1
+        return token
+
+    def accept(self, value: str) -> bool:
+        kind, found = self.peek()
+        if found == value and kind in ("word", "mark"):
+            self.at += 1
+            return True
+        return False
+
+    def expect(self, value: str) -> None:
+        if not self.accept(value):
+            self.fail(f"expected {value!r} but found {self.peek()[1]!r}")
+
+    def parse(self) -> _Node:
+        tree = self.junction("or")
+        if self.peek()[0] != "end":
+            self.fail(f"did not expect {self.peek()[1]!r}")
+        return tree
+
+    def junction(self, word: str) -> _Node:
+        def part() -> _Node:
+            return self.junction("and") if word == "or" else self.negation()
+
+        parts = [part()]
+        while self.accept(word):
+            parts.append(part())
+        return parts[0] if len(parts) == 1 else _Junction(word, tuple(parts))
+
+    def negation(self) -> _Node:
+        if self.accept("not"):
+            return _Not(self.negation())
+        if self.accept("("):
+            tree = self.junction("or")
+            self.expect(")")
+            return tree
+        return self.comparison()
+
+    def comparison(self) -> _Node:
+        left = self.operand()
+        negated = self.accept("not")
+        if self.accept("in"):
+            return _Membership(left, self.values(), negated)
+        kind, op = self.take()
+        if negated or kind != "compare":
+            self.fail(f"expected a comparison after {_show(left)}, found {op!r}")
+        return _Comparison(left, op, self.operand())
+
+    def operand(self) -> _Column | _Literal:
+        kind, value = self.take()
+        if kind == "name":
+            return _Column(value)
+        if kind == "number":
+            return _Literal(float(value))
+        if kind == "text":
+            return _Literal(value[1:-1])
+        self.fail(f"expected a column, a number or quoted text, found {value!r}")
+        raise AssertionError
+
+    def values(self) -> tuple[float | str, ...]:
+        self.expect("[")
+        found = []
+        while True:
+            item = self.operand()
+            if isinstance(item, _Column):
+                self.fail(f"a list holds numbers or quoted text, not the column {item.name!r}")
+            else:
+                found.append(item.value)
+            if not self.accept(","):
+                break
+        self.expect("]")
+        return tuple(found)
+
+
+def _show(operand: _Column | _Literal) -> str:
+    return repr(operand.name if isinstance(operand, _Column) else operand.value)
+
+
+def _columns(node):
+    match node:
+        case _Column(name):
+            yield name
+        case _Comparison(left, _, right):
+            yield from _columns(left)
+            yield from _columns(right)
+        case _Membership(left, _, _):
+            yield from _columns(left)
+        case _Not(part):
+            yield from _columns(part)
+        case _Junction(_, parts):
+            for part in parts:
+                yield from _columns(part)
+
+
+def _truth(node: _Node, frame: pd.DataFrame, text: str) -> np.ndarray:
+    match node:
+        case _Not(part):
+            inner = _truth(part, frame, text)
+            return np.where(inner < 0, -1, 1 - inner).astype(np.int8)
+        case _Junction(op, parts):
+            truths = np.stack([_truth(part, frame, text) for part in parts])
+            decisive = 0 if op == "and" else 1
+            decided = (truths == decisive).any(axis=0)
+            unknown = (truths < 0).any(axis=0)
+            return np.where(decided, decisive, np.where(unknown, -1, 1 - decisive)).astype(np.int8)
+        case _Comparison(left, op, right):
+            a, b = _values(left, frame), _values(right, frame)
+            a, b = _comparable(a, b, op, text)
+            return _known(_COMPARE[op](a, b), a, b, len(frame))
+        case _Membership(left, values, negated):
+            a = _values(left, frame)
+            hit = np.zeros(np.shape(a), dtype=bool)
+            for value in values:
+                x, y = _comparable(a, np.asarray(value), "==", text)
+                hit = hit | (x == y)
+            return _known(~hit if negated else hit, a, a, len(frame))
+    raise AssertionError(node)
+
+
+def _values(operand: _Column | _Literal, frame: pd.DataFrame) -> np.ndarray:
+    if isinstance(operand, _Literal):
+        return np.asarray(operand.value)
+    column = frame[operand.name]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return column.astype(float).to_numpy()
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(dtype=float, na_value=np.nan)
+    return column.astype(object).to_numpy()
+
+
+def _is_text(values: np.ndarray) -> bool:
+    return values.dtype.kind in "OU"
+
+
+def _comparable(a: np.ndarray, b: np.ndarray, op: str, text: str):
+    if _is_text(a) != _is_text(b):
+        # Labels may be digits kept as text ("1"): a number then names the label.
+        if op in ("==", "!="):
+            return _as_labels(a), _as_labels(b)
+        raise ConditionError(
+            f"The condition {text!r} compares text with numbers by {op}. Quote text, and use "
+            "numbers only with columns of numbers."
+        )
+    if _is_text(a) and op not in ("==", "!="):
+        raise ConditionError(
+            f"The condition {text!r} orders text by {op}; text has only == and != and in [..]."
+        )
+    return a, b
+
+
+def _as_labels(values: np.ndarray) -> np.ndarray:
+    flat = [
+        v if pd.isna(v) or isinstance(v, str) else f"{v:g}"
+        for v in values.astype(object).reshape(-1)
+    ]
+    return np.array(flat, dtype=object).reshape(values.shape)
+
+
+def _known(result: np.ndarray, a: np.ndarray, b: np.ndarray, rows: int) -> np.ndarray:
+    unknown = np.asarray(pd.isna(a)) | np.asarray(pd.isna(b))
+    truth = np.where(unknown, -1, np.asarray(result, dtype=np.int8))
+    return np.broadcast_to(truth, (rows,)).astype(np.int8)

@@ -1,0 +1,584 @@
+"""A data frame held against a trial, once: clear errors, coded columns, who is present when."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from bdtr.condition import Condition
+from bdtr.families import FAMILIES
+from bdtr.formula import Formula
+from bdtr.trial import Stage, Trial, label_text
+
+__all__ = ["Coding", "DataError", "DesignWarning", "StageData", "TrialData", "check", "stage_factors"]
+
+_SHOW = 5  # rows or labels named in a message
+
+
+class DataError(ValueError):
+    """Data that do not fit the trial."""
+
+
+class DesignWarning(UserWarning):
+    """Something in the data that the model of a stage should probably know."""
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How columns are coded: the labels of text and categories in their order; the rest are numbers.
+
+    The same coding serves the fit, counterfactual actions and new data, so an unseen label is an
+    error and never the reference. ``labels`` are the columns kept as text: grouping factors, and
+    text that only conditions use.
+    """
+
+    levels: Mapping[str, tuple[str, ...]]
+    numbers: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    def code(self, frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+        """Columns of a frame as categories with known labels, numbers, and factor labels as text.
+
+        Parameters
+        ----------
+        frame
+            Data with the columns.
+        columns
+            The columns to code.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Coded columns, missing values kept as missing.
+
+        Raises
+        ------
+        DataError
+            If a label is unknown or a number is infinite or text.
+        """
+        coded = {}
+        for name in columns:
+            if name in self.levels:
+                coded[name] = _categories(frame[name], self.levels[name], name)
+            elif name in self.labels:
+                coded[name] = _labels(frame[name])
+            else:
+                coded[name] = _numbers(frame[name], name)
+        return pd.DataFrame(coded, index=pd.RangeIndex(len(frame)))
+
+
+@dataclass(frozen=True)
+class StageData:
+    """Who takes part in one stage.
+
+    Arrays over all units: ``action`` codes (-1: none), ``feasible`` (unit x action), ``among`` (a
+    decision is due), ``history`` (all that the Q-function needs is known), ``fitted`` (row of the fit).
+    """
+
+    stage: Stage
+    formula: Formula
+    action: np.ndarray
+    feasible: np.ndarray
+    among: np.ndarray
+    history: np.ndarray
+    fitted: np.ndarray
+    reward: np.ndarray
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Columns that name grouping factors at this stage, delivery cluster included."""
+        return tuple(dict.fromkeys(c for g in self.formula.groups for c in g.factor))
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """The data of a trial after the one check: nothing later checks them again."""
+
+    trial: Trial
+    frame: pd.DataFrame
+    coding: Coding
+    units: np.ndarray
+    outcome: np.ndarray
+    stages: tuple[StageData, ...]
+    flow: pd.DataFrame
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def hash(self) -> str:
+        """SHA-256 of the columns the trial uses, the first 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name in self.frame.columns:
+            digest.update(name.encode())
+            digest.update(pd.util.hash_pandas_object(self.frame[name], index=False).to_numpy())
+        return digest.hexdigest()[:16]
+
+
+def stage_factors(trial: Trial, k: int) -> tuple[str, ...]:
+    """Delivery clusters of earlier stages, which are history at stage k (0 = first)."""
+    if not trial.stages[k].earlier_clusters:
+        return ()
+    clusters = [s.delivered_in for s in trial.stages[:k] if s.delivered_in]
+    return tuple(dict.fromkeys(clusters))
+
+
+def check(
+    trial: Trial, frame: pd.DataFrame, missing: str = "error", off_protocol: str = "error"
+) -> TrialData:
+    """Hold a data frame against a trial.
+
+    Parameters
+    ----------
+    trial
+        The trial.
+    frame
+        One row per unit.
+    missing
+        ``"error"``, or ``"exclude"`` to leave units with missing values out of the fit of a stage;
+        they are counted in the flow table.
+    off_protocol
+        ``"error"``, or ``"exclude"`` for units whose action was not feasible; counted as well.
+
+    Returns
+    -------
+    TrialData
+
+    Raises
+    ------
+    DataError
+        If the data do not fit; the message names the column, the rows, and how to mend it.
+    """
+    _one_of("missing", missing, ("error", "exclude"))
+    _one_of("off_protocol", off_protocol, ("error", "exclude"))
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"data: must be a pandas data frame, got {type(frame).__name__}.")
+    if frame.empty:
+        raise DataError("data: the frame has no rows.")
+    _columns_present(trial, frame)
+    trial = _with_actions(trial, frame)
+    formulas = [_stage_formula(trial, k) for k in range(len(trial.stages))]
+    for k, stage in enumerate(trial.stages):
+        formulas[k].check_columns(frame.columns, f"Stage({stage.action!r})")
+    coding = _coding(trial, formulas, frame)
+    used = _used_columns(trial, formulas)
+    coded = coding.code(frame, used)
+    units = _units(trial, frame)
+    outcome = _outcome(trial, coded)
+    stages, flow, faults = _present(trial, formulas, coded, outcome, units)
+    _raise_faults(faults, missing, off_protocol)
+    for stage in stages:
+        _check_support(stage)
+    notes = _unknown_clusters(trial, stages, frame)
+    return TrialData(trial, coded, coding, units, outcome, stages, flow, notes)
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise DataError(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}.")
+
+
+def _columns_present(trial: Trial, frame: pd.DataFrame) -> None:
+    repeated = frame.columns[frame.columns.duplicated()].tolist()
+    if repeated:
+        raise DataError(f"data: columns appear twice: {repeated}.")
+    absent = [name for name in trial.columns if name not in frame.columns]
+    if absent:
+        raise DataError(
+            f"data: the trial names the columns {', '.join(map(repr, absent))}, which are absent. "
+            f"Columns: {', '.join(map(str, frame.columns))}."
+        )
+
+
+def _with_actions(trial: Trial, frame: pd.DataFrame) -> Trial:
+    """Fill in actions from categorical columns, for stages that do not list them."""
+    stages = []
+    for stage in trial.stages:
+        if stage.actions is None:
+            dtype = frame[stage.action].dtype
+            if not isinstance(dtype, pd.CategoricalDtype):
+                raise DataError(
+                    f"Stage({stage.action!r}): actions is missing and the column is no pandas "
+                    "categorical. List the actions in your order, the reference first."
+                )
+            stage = stage.with_actions(list(dtype.categories))
+        stages.append(stage)
+    return replace(trial, stages=tuple(stages))
+
+
+def _stage_formula(trial: Trial, k: int) -> Formula:
+    """The stage's formula with the delivery clusters that the trial adds to it."""
+    stage = trial.stages[k]
+    formula = Formula.parse(stage.formula)
+    named = {column for g in formula.groups for column in g.factor}
+    if stage.delivered_in in named:
+        raise DataError(
+            f"Stage({stage.action!r}): {stage.delivered_in!r} is named in the formula and in "
+            "delivered_in. A factor in the formula is part of the Q-function, delivered_in is not: "
+            "name it in one of them."
+        )
+    if stage.action not in formula.columns:
+        raise DataError(
+            f"Stage({stage.action!r}): the formula {stage.formula!r} does not name the action, so "
+            "it cannot say which action is better."
+        )
+    later = [s.action for s in trial.stages[k + 1 :] if s.action in formula.columns]
+    if later or trial.outcome in formula.columns:
+        raise DataError(
+            f"Stage({stage.action!r}): the formula names "
+            f"{', '.join(map(repr, later or [trial.outcome]))}, "
+            "which is not yet known at this stage."
+        )
+    added = [c for c in stage_factors(trial, k) if c not in named]
+    if stage.delivered_in:
+        added.append(stage.delivered_in)
+    text = " + ".join([stage.formula, *(f"(1 | {column})" for column in dict.fromkeys(added))])
+    return Formula.parse(text)
+
+
+def _used_columns(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
+    names = [trial.site] if trial.site else []
+    for stage, formula in zip(trial.stages, formulas, strict=True):
+        names += [stage.action, *formula.columns, *([stage.reward] if stage.reward else [])]
+        for condition in _conditions(stage):
+            names += condition.columns
+    if trial.outcome:
+        names.append(trial.outcome)
+    return list(dict.fromkeys(names))
+
+
+def _conditions(stage: Stage) -> list[Condition]:
+    texts = [stage.among, stage.eligible, *(stage.feasible or {})]
+    return [Condition(text) for text in texts if text]
+
+
+def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> Coding:
+    conditions = [c for s in trial.stages for c in _conditions(s)]
+    for condition in conditions:
+        condition.check_columns(frame.columns)
+    factors = {c for f in formulas for g in f.groups for c in g.factor}
+    factors |= {trial.site} if trial.site else set()
+    in_models = {c for f in formulas for c in f.model_columns}
+    levels = {s.action: tuple(s.actions or ()) for s in trial.stages}
+    numbers, labels = [], []
+    for name in _used_columns(trial, formulas):
+        if name in levels:
+            continue
+        if name in (trial.outcome, *(s.reward for s in trial.stages)):
+            numbers.append(name)
+        elif name in factors and name not in in_models:
+            labels.append(name)
+        elif (found := _level_order(frame[name], name)) is None:
+            numbers.append(name)
+        elif name in in_models:
+            levels[name] = found
+        else:
+            labels.append(name)  # only conditions use it: any label will do
+    return Coding(levels, tuple(numbers), tuple(labels))
+
+
+def _level_order(column: pd.Series, name: str) -> tuple[str, ...] | None:
+    """Labels of a text or categorical column in order, or None for numbers."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        present = set(column.dropna().unique())
+        return tuple(label_text(c) for c in column.cat.categories if c in present)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return None
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        raise DataError(f"Column {name!r} holds dates: turn them into numbers, such as days.")
+    return tuple(sorted({label_text(v) for v in column.dropna()}))
+
+
+def _categories(column: pd.Series, levels: tuple[str, ...], name: str) -> pd.Series:
+    labels = _labels(column)
+    unknown = labels.notna() & ~labels.isin(levels)
+    if unknown.any():
+        raise DataError(
+            f"Column {name!r} holds {_some(labels[unknown].unique())}, in {_rows(unknown)}; known "
+            f"are {', '.join(map(repr, levels))}. Correct the label, or add it where the trial or "
+            "the fit lists them."
+        )
+    return pd.Series(pd.Categorical(labels, categories=list(levels)))
+
+
+def _labels(column: pd.Series) -> pd.Series:
+    values = column.astype(object).to_numpy()
+    labels = [None if pd.isna(v) else label_text(v) for v in values]
+    return pd.Series(labels, dtype="str")
+
+
+def _numbers(column: pd.Series, name: str) -> pd.Series:
+    if not pd.api.types.is_numeric_dtype(column.dtype):
+        raise DataError(
+            f"Column {name!r} must hold numbers, but its type is {column.dtype}. Convert it first, "
+            "for example with pandas.to_numeric."
+        )
+    values = column.to_numpy(dtype=float, na_value=np.nan)
+    infinite = np.isinf(values)
+    if infinite.any():
+        raise DataError(
+            f"Column {name!r} is infinite in {_rows(infinite)}. Correct the value, or set it to "
+            "missing."
+        )
+    return pd.Series(values)
+
+
+def _units(trial: Trial, frame: pd.DataFrame) -> np.ndarray:
+    if trial.unit is None:
+        return np.arange(len(frame)).astype(str).astype(object)
+    labels = _labels(frame[trial.unit])
+    if labels.isna().any():
+        raise DataError(f"Unit column {trial.unit!r} is missing in {_rows(labels.isna())}.")
+    twice = labels.duplicated(keep=False)
+    if twice.any():
+        raise DataError(
+            f"Unit column {trial.unit!r} holds {_some(labels[twice].unique())} more than once, in "
+            f"{_rows(twice)}. bdtr takes one row per unit: reshape long data to wide, or correct "
+            "the ids."
+        )
+    return labels.astype(object).to_numpy()
+
+
+def _outcome(trial: Trial, coded: pd.DataFrame) -> np.ndarray:
+    if trial.outcome is None:
+        return np.zeros(len(coded))
+    values = coded[trial.outcome].to_numpy()
+    family = FAMILIES[trial.family]
+    invalid = ~np.isnan(values) & ~family.valid(values)
+    if invalid.any():
+        raise DataError(
+            f"Outcome {trial.outcome!r} holds {_some(values[invalid])} in {_rows(invalid)}; the "
+            f"{family.name} family takes {family.outcomes}."
+        )
+    return values
+
+
+def _present(trial, formulas, coded, outcome, units):
+    """Who is in the fit of each stage, from the last to the first; flow counts; faults to raise."""
+    stages, flows, faults = [], [], _Faults()
+    payoff_known = ~np.isnan(outcome)
+    for k in reversed(range(len(trial.stages))):
+        stage, formula = trial.stages[k], formulas[k]
+        reward = (
+            np.zeros(len(coded))
+            if stage.reward is None
+            else coded[stage.reward].to_numpy()
+        )
+        among = _among(stage, coded, units)
+        action = coded[stage.action].cat.codes.to_numpy().astype(np.int64)
+        _outside_has_no_action(stage, among, action, units)
+        feasible, decided = _feasible(stage, coded, among == 1, units)
+        q_columns = [c for c in formula.columns if c not in (stage.action, stage.delivered_in)]
+        if trial.site and trial.site not in q_columns:
+            q_columns.insert(0, trial.site)
+        gaps = {c: coded[c].isna().to_numpy() for c in q_columns}
+        history = (among == 1) & decided & ~_any(gaps.values(), len(coded))
+        steps = _Steps(stage.action, len(coded))
+        steps.drop("no decision here (among)", among == 0)
+        if k == len(trial.stages) - 1:
+            _carried_payoff_known(stage, (among == 0) & ~payoff_known, units)
+        steps.drop(f"{stage.action} missing", action < 0, "missing")
+        if stage.eligible:
+            truth = Condition(stage.eligible).evaluate(coded)
+            steps.drop(f"not eligible: {stage.eligible}", truth == 0)
+            steps.drop("eligibility unknown", truth < 0, "missing")
+        steps.drop("decision due unknown (among)", among < 0, "missing")
+        steps.drop("feasible set unknown", (among == 1) & ~decided, "missing")
+        taken = feasible[np.arange(len(coded)), np.maximum(action, 0)]
+        steps.drop(f"{stage.action} not feasible", (action >= 0) & ~taken, "off_protocol")
+        if stage.delivered_in:
+            gaps[stage.delivered_in] = coded[stage.delivered_in].isna().to_numpy()
+        for column, gap in gaps.items():
+            steps.drop(f"{column} missing", gap, "missing")
+        if stage.reward:
+            steps.drop(f"{stage.reward} missing", np.isnan(reward), "missing")
+        last = k == len(trial.stages) - 1
+        what = f"{trial.outcome} missing" if last else "later stage value unknown"
+        steps.drop(what, ~payoff_known, "missing")
+        fitted = steps.left & (among == 1)
+        faults.add(steps, units)
+        flows.append(steps.table())
+        stages.append(StageData(stage, formula, action, feasible, among == 1, history, fitted, reward))
+        # What stage k-1 responds to: the predicted value where a decision is due, else the payoff.
+        payoff_known = np.where(among == 1, history, payoff_known & ~np.isnan(reward))
+    flow = pd.concat(flows[::-1], ignore_index=True)
+    return tuple(stages[::-1]), flow, faults
+
+
+def _any(masks, rows: int) -> np.ndarray:
+    out = np.zeros(rows, dtype=bool)
+    for mask in masks:
+        out |= mask
+    return out
+
+
+class _Steps:
+    """Counts of the units that leave the fit of a stage, each at the first reason that applies."""
+
+    def __init__(self, stage: str, rows: int):
+        self.stage = stage
+        self.left = np.ones(rows, dtype=bool)
+        self.rows: list[tuple[str, int, str]] = [("units", rows, "")]
+        self.masks: dict[str, np.ndarray] = {}
+
+    def drop(self, reason: str, mask: np.ndarray, kind: str = "design") -> None:
+        gone = self.left & mask
+        self.left &= ~mask
+        if gone.any():
+            self.rows.append((reason, int(gone.sum()), kind))
+            self.masks[reason] = gone
+
+    def table(self) -> pd.DataFrame:
+        rows = [*self.rows, ("in the fit", int(self.left.sum()), "")]
+        return pd.DataFrame(
+            [(self.stage, step, count, kind) for step, count, kind in rows],
+            columns=["stage", "step", "units", "kind"],
+        )
+
+
+class _Faults:
+    """Exclusions that are errors unless the user says otherwise."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str, str]] = []
+
+    def add(self, steps: _Steps, units: np.ndarray) -> None:
+        for reason, count, kind in steps.rows:
+            if kind in ("missing", "off_protocol"):
+                where = _some(units[steps.masks[reason]])
+                text = f"stage {steps.stage}: {reason} for {count:,} units ({where})"
+                self.found.append((kind, steps.stage, text))
+
+
+def _raise_faults(faults: _Faults, missing: str, off_protocol: str) -> None:
+    chosen = {"missing": missing, "off_protocol": off_protocol}
+    texts = [text for kind, _, text in faults.found if chosen[kind] == "error"]
+    if not texts:
+        return
+    kinds = {kind for kind, _, _ in faults.found if chosen[kind] == "error"}
+    ways = [f'{kind}="exclude"' for kind in ("missing", "off_protocol") if kind in kinds]
+    raise DataError(
+        "Units cannot take part as the data are:\n  "
+        + "\n  ".join(reversed(texts))
+        + f"\nCorrect the data, name those outside by design with eligible=, or pass "
+        f"{' and '.join(ways)} to leave them out of the fit of that stage, counted."
+    )
+
+
+def _among(stage: Stage, coded: pd.DataFrame, units: np.ndarray) -> np.ndarray:
+    if stage.among is None:
+        return np.ones(len(coded), dtype=np.int8)
+    return Condition(stage.among).evaluate(coded)
+
+
+def _outside_has_no_action(stage, among, action, units) -> None:
+    wrong = (among == 0) & (action >= 0)
+    if wrong.any():
+        raise DataError(
+            f"Stage({stage.action!r}): {int(wrong.sum()):,} units outside among={stage.among!r} "
+            f"have an action in {stage.action!r} ({_some(units[wrong])}). There is no decision for "
+            "them: set the action to missing, or correct the condition."
+        )
+
+
+def _carried_payoff_known(stage, unknown, units) -> None:
+    if unknown.any():
+        raise DataError(
+            f"Stage({stage.action!r}): {int(unknown.sum()):,} units outside among={stage.among!r} "
+            f"have no payoff to carry through ({_some(units[unknown])}). If people leave, the stage "
+            "model must cover them: give them an action of their own through feasible= instead."
+        )
+
+
+def _feasible(stage: Stage, coded: pd.DataFrame, among: np.ndarray, units: np.ndarray):
+    """Feasible actions of each unit (unit x action), and for whom they are known."""
+    actions = list(stage.actions or ())
+    if stage.feasible is None:
+        return np.ones((len(coded), len(actions)), dtype=bool), np.ones(len(coded), dtype=bool)
+    truths = np.stack([Condition(text).evaluate(coded) for text in stage.feasible])
+    known = (truths >= 0).all(axis=0)
+    met = (truths == 1).sum(axis=0)
+    for wrong, what in ((met == 0, "no condition"), (met > 1, "more than one condition")):
+        wrong = wrong & known & among
+        if wrong.any():
+            raise DataError(
+                f"Stage({stage.action!r}): {int(wrong.sum()):,} units meet {what} of feasible "
+                f"({_some(units[wrong])}). Conditions: {', '.join(map(repr, stage.feasible))}. Every "
+                "unit must meet exactly one."
+            )
+    sets = np.array([[a in allowed for a in actions] for allowed in stage.feasible.values()])
+    feasible = (truths == 1).T @ sets
+    return np.where(known[:, None], feasible, True), known
+
+
+def _check_support(stage: StageData) -> None:
+    where = f"Stage({stage.stage.action!r})"
+    if not stage.fitted.any():
+        raise DataError(f"{where}: no unit is left in the fit; see the flow of exclusions.")
+    counts = np.bincount(stage.action[stage.fitted], minlength=len(stage.stage.actions or ()))
+    if (counts > 0).sum() < 2:
+        raise DataError(
+            f"{where}: only one action is observed in the fit, "
+            f"{(stage.stage.actions or ())[int(counts.argmax())]!r} ({counts.max():,} units). "
+            "Nothing can be learned about a choice; check the column and the exclusions."
+        )
+
+
+def _unknown_clusters(
+    trial: Trial, stages: Sequence[StageData], frame: pd.DataFrame
+) -> tuple[str, ...]:
+    """Columns within whose levels an action never varies and that the stage model does not know."""
+    notes = []
+    for stage in stages:
+        known = {*stage.factors, trial.site, trial.unit, trial.outcome}
+        known |= {s.action for s in trial.stages}
+        for name in frame.columns:
+            if name in known or not _may_be_cluster(frame[name]):
+                continue
+            codes, levels = pd.factorize(frame[name][stage.fitted])
+            if _constant_within(codes, stage.action[stage.fitted], len(levels)):
+                notes.append(
+                    f"{stage.stage.action} hardly ever varies within the levels of {name!r}, which "
+                    "the model does not know: treatment reaches whole groups, and their effect may "
+                    f"be taken for one of {stage.stage.action} at a site. If {name!r} is the class, "
+                    f'teacher or wave of delivery, say delivered_in="{name}".'
+                )
+                warnings.warn(notes[-1], DesignWarning, stacklevel=4)
+    return tuple(notes)
+
+
+def _may_be_cluster(column: pd.Series) -> bool:
+    if pd.api.types.is_float_dtype(column.dtype):
+        values = column.dropna().to_numpy()
+        return len(values) > 0 and bool(np.all(values == np.round(values)))
+    return True
+
+
+def _constant_within(codes: np.ndarray, action: np.ndarray, levels: int) -> bool:
+    """Whether actions are constant in 95 % of the levels; data may merge or split a few clusters."""
+    seen = codes >= 0
+    actions = int(action.max()) + 1
+    table = np.zeros((levels, actions), dtype=np.int64)
+    np.add.at(table, (codes[seen], action[seen]), 1)
+    size = table.sum(axis=1)
+    several = size >= 2
+    # Fewer levels than this are a recoding of the action or a coarse covariate, not clusters.
+    if several.sum() < max(4, 2 * actions) or seen.mean() < 0.5 or size[several].mean() < 3:
+        return False
+    return bool(((table[several] > 0).sum(axis=1) == 1).mean() >= 0.95)
+
+
+def _some(values) -> str:
+    values = [f"{v!r}" if isinstance(v, str) else f"{v}" for v in list(values)]
+    more = f" and {len(values) - _SHOW:,} more" if len(values) > _SHOW else ""
+    return ", ".join(values[:_SHOW]) + more
+
+
+def _rows(mask) -> str:
+    rows = np.flatnonzero(np.asarray(mask))
+    return f"{len(rows):,} rows (row {_some(rows)}, counted from 0)"

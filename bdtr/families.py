@@ -1,0 +1,59 @@
+"""Outcome families as a table: link, likelihood, mean payoff. A new family is one more entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+__all__ = ["FAMILIES", "Family"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One outcome family.
+
+    ``mean`` maps the linear predictor to the mean payoff; ``likelihood(pm, name, eta, sigma,
+    observed, dims)`` adds the observed variable to a PyMC model; ``valid`` says which outcomes can occur.
+    """
+
+    name: str
+    link: str
+    has_sigma: bool
+    mean: Callable[[np.ndarray], np.ndarray]
+    likelihood: Callable[..., Any]
+    valid: Callable[[np.ndarray], np.ndarray]
+    outcomes: str
+
+    def response_scale(self, response: np.ndarray) -> tuple[float, float]:
+        """Centre and spread of the response on the scale of the linear predictor."""
+        if self.link == "identity":
+            return float(np.mean(response)), float(np.std(response, ddof=1))
+        return 0.0, 1.0
+
+
+def _gaussian(pm, name, eta, sigma, observed, dims):
+    return pm.Normal(name, eta, sigma, observed=observed, dims=dims)
+
+
+def _bernoulli(pm, name, eta, sigma, observed, dims):
+    return pm.Bernoulli(name, logit_p=eta, observed=observed, dims=dims)
+
+
+FAMILIES: dict[str, Family] = {
+    "gaussian": Family(
+        "gaussian", "identity", True, lambda eta: eta, _gaussian, np.isfinite, "finite numbers"
+    ),
+    "bernoulli": Family(
+        "bernoulli",
+        "logit",
+        False,
+        expit,
+        _bernoulli,
+        lambda y: (y == 0) | (y == 1),
+        "0 and 1",
+    ),
+}

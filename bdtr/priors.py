@@ -1,0 +1,230 @@
+"""Priors of a stage model: the defaults, how the data scale them, and replacing one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+__all__ = ["LKJ", "Exponential", "HalfNormal", "HalfStudentT", "Normal", "Prior", "StagePriors"]
+
+
+class PriorError(ValueError):
+    """A prior that names no parameter of the model, or is of the wrong kind for it."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Base of the priors; use one of its kinds."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = float(getattr(self, f.name))
+            if not np.isfinite(value) or (f.name != "mu" and value <= 0):
+                raise PriorError(
+                    f"{type(self).__name__}({f.name}={value:g}): must be finite"
+                    + ("." if f.name == "mu" else " and above 0.")
+                )
+            object.__setattr__(self, f.name, value)
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))
+        return f"{type(self).__name__}({values})"
+
+    @property
+    def short(self) -> str:
+        """The prior with three significant digits, for tables."""
+        values = ", ".join(f"{getattr(self, f.name):.3g}" for f in fields(self))
+        return f"{type(self).__name__}({values})"
+
+
+@dataclass(frozen=True)
+class Normal(Prior):
+    """Normal prior of a coefficient, with mean ``mu`` and standard deviation ``sigma``."""
+
+    mu: float
+    sigma: float
+
+
+@dataclass(frozen=True)
+class HalfNormal(Prior):
+    """Half-normal prior of a standard deviation, with scale ``sigma``."""
+
+    sigma: float
+
+
+@dataclass(frozen=True)
+class HalfStudentT(Prior):
+    """Half-Student-t prior of a standard deviation, ``nu`` degrees of freedom, scale ``sigma``."""
+
+    nu: float
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Exponential(Prior):
+    """Exponential prior of a standard deviation, with mean ``scale``."""
+
+    scale: float
+
+
+@dataclass(frozen=True)
+class LKJ(Prior):
+    """Prior of a correlation matrix, density proportional to its determinant^(eta - 1)."""
+
+    eta: float
+
+
+_KINDS: dict[str, type[Prior]] = {
+    kind.__name__: kind for kind in (Normal, HalfNormal, HalfStudentT, Exponential, LKJ)
+}
+_SD_KINDS = (HalfNormal, HalfStudentT, Exponential)
+
+
+def prior_from_text(text: str) -> Prior:
+    """The prior that ``str(prior)`` wrote."""
+    match = re.fullmatch(r"(\w+)\((.*)\)", text)
+    if match is None or match[1] not in _KINDS:
+        raise PriorError(f"{text!r} is no prior; allowed are {', '.join(_KINDS)}.")
+    pairs = [part.split("=") for part in match[2].split(",")]
+    return _KINDS[match[1]](**{name.strip(): float(value) for name, value in pairs})
+
+
+@dataclass(frozen=True)
+class GroupPrior:
+    """Priors of one grouping factor: an SD per term, the correlations where terms are correlated."""
+
+    sd: tuple[Prior, ...]
+    cor: LKJ | None
+
+
+@dataclass(frozen=True)
+class StagePriors:
+    """All priors of one stage model; the intercept's is for columns centred at their means."""
+
+    coefficients: tuple[Normal, ...]
+    groups: Mapping[str, GroupPrior]
+    sigma: Prior | None
+    source: Mapping[str, str]
+
+    def table(
+        self, terms: Sequence[str], group_terms: Mapping[str, Sequence[str]]
+    ) -> list[tuple[str, str, str]]:
+        """Rows of (parameter, prior, default or yours)."""
+        rows = [(t, p.short) for t, p in zip(terms, self.coefficients, strict=True)]
+        for factor, prior in self.groups.items():
+            rows += [
+                (f"sd({factor})[{t}]", p.short)
+                for t, p in zip(group_terms[factor], prior.sd, strict=True)
+            ]
+            if prior.cor is not None:
+                rows.append((f"cor({factor})", prior.cor.short))
+        if self.sigma is not None:
+            rows.append(("sigma", self.sigma.short))
+        return [(name, prior, self.source.get(name, "default")) for name, prior in rows]
+
+
+def stage_priors(
+    terms: Sequence[str],
+    term_scale: np.ndarray,
+    groups: Mapping[str, tuple[Sequence[str], np.ndarray, bool]],
+    response_mean: float,
+    response_sd: float,
+    has_sigma: bool,
+    replaced: Mapping[str, Prior] | None = None,
+) -> StagePriors:
+    """Weakly informative priors scaled by the data, with yours in their place.
+
+    Coefficients: Normal(0, 2.5 sd(y) / sd(x)); the intercept, for columns at their means:
+    Normal(mean(y), 2.5 sd(y)), as in rstanarm (Goodrich et al. 2024; Gelman, Hill and Vehtari 2020,
+    *Regression and Other Stories*, 9.5). Standard deviations of group effects:
+    HalfNormal(sd(y) / scale(z)), where a two-valued column has its range as scale and any other its
+    SD (Gelman 2006 on half-normal and half-t scales). Residual SD: HalfStudentT(3, sd(y)), as in brms
+    (Bürkner 2017). Correlations: LKJ(1), as in brms and rstanarm (Lewandowski, Kurowicka and Joe
+    2009).
+
+    Parameters
+    ----------
+    terms
+        Names of the common columns; "Intercept" is the intercept.
+    term_scale
+        SD of each common column.
+    groups
+        Per grouping factor: term names, scale of each term, whether they are correlated.
+    response_mean, response_sd
+        Mean and SD of the response on the scale of the linear predictor, in outcome units.
+    has_sigma
+        Whether the family has a residual SD.
+    replaced
+        Your priors by name: a term, ``"sd(school)"``, ``"sd(school)[a1[small]]"``,
+        ``"cor(school)"`` or ``"sigma"``.
+
+    Returns
+    -------
+    StagePriors
+
+    Raises
+    ------
+    PriorError
+        If a name is no parameter of the model or the prior is of the wrong kind.
+    """
+    taken = _Replacements(dict(replaced or {}))
+    coefficients = []
+    for term, scale in zip(terms, term_scale, strict=True):
+        default = (
+            Normal(response_mean, 2.5 * response_sd)
+            if term == "Intercept"
+            else Normal(0.0, 2.5 * response_sd / scale)
+        )
+        coefficients.append(taken.get((term,), default, (Normal,)))
+    group_priors = {}
+    for factor, (names, scales, correlated) in groups.items():
+        sd = tuple(
+            taken.get(
+                (f"sd({factor})[{name}]", f"sd({factor})"),
+                HalfNormal(response_sd / scale),
+                _SD_KINDS,
+            )
+            for name, scale in zip(names, scales, strict=True)
+        )
+        cor = taken.get((f"cor({factor})",), LKJ(1.0), (LKJ,)) if correlated else None
+        group_priors[factor] = GroupPrior(sd, cor)
+    sigma = taken.get(("sigma",), HalfStudentT(3.0, response_sd), _SD_KINDS) if has_sigma else None
+    taken.check_all_used()
+    return StagePriors(tuple(coefficients), group_priors, sigma, taken.source)
+
+
+class _Replacements:
+    """The user's priors, each of which must be used and be of a kind that fits."""
+
+    def __init__(self, priors: dict[str, Prior]):
+        self.priors = priors
+        self.known: list[str] = []
+        self.source: dict[str, str] = {}
+        self.used: set[str] = set()
+
+    def get(self, names: tuple[str, ...], default: Prior, kinds: tuple[type[Prior], ...]):
+        self.known += names
+        for name in names:
+            prior = self.priors.get(name)
+            if prior is None:
+                continue
+            if not isinstance(prior, kinds):
+                raise PriorError(
+                    f"priors[{name!r}]: {prior} does not fit; allowed are "
+                    f"{', '.join(kind.__name__ for kind in kinds)}."
+                )
+            self.used.add(name)
+            self.source[names[0]] = "yours"
+            return prior
+        return default
+
+    def check_all_used(self) -> None:
+        unused = [name for name in self.priors if name not in self.used]
+        if unused:
+            raise PriorError(
+                f"priors: {', '.join(map(repr, unused))} is no parameter of this stage. "
+                f"Parameters: {', '.join(dict.fromkeys(self.known))}."
+            )
