@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -104,9 +104,13 @@ class GroupDesign:
         """Row x term values."""
         return self.columns.matrix(frame)[:, list(self.keep)]
 
+    def labels(self, frame: pd.DataFrame) -> np.ndarray:
+        """Label of each row's level."""
+        return factor_labels(frame, self.factor)
+
     def codes(self, frame: pd.DataFrame) -> np.ndarray:
         """Position of each row's level, -1 for levels the fit has not seen or missing ones."""
-        return pd.Index(self.levels).get_indexer(pd.Index(factor_labels(frame, self.factor)))
+        return pd.Index(self.levels).get_indexer(pd.Index(self.labels(frame)))
 
 
 def factor_labels(frame: pd.DataFrame, factor: Sequence[str]) -> np.ndarray:
@@ -139,8 +143,9 @@ class StageDesign:
     scale: np.ndarray
     groups: tuple[GroupDesign, ...]
     notes: tuple[str, ...]
-    site: str | None = None
-    has_intercept: bool = field(default=True)
+    site: str | None
+    site_levels: np.ndarray
+    has_intercept: bool
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -162,6 +167,10 @@ class StageDesign:
         codes = np.full(len(frame), action)
         column = pd.Categorical.from_codes(codes, categories=list(self.actions))
         return frame.assign(**{self.action: column})
+
+    def site_codes(self, frame: pd.DataFrame) -> np.ndarray:
+        """Position of each row's site in the site index, -1 for unseen ones; 0 without sites."""
+        return _site_codes(frame, self.site, self.site_levels)
 
     def common(self, frame: pd.DataFrame, site_code: np.ndarray) -> np.ndarray:
         """Common columns, centred; unseen sites (code -1) have the average of the site means."""
@@ -255,6 +264,7 @@ def stage_design(
         tuple(groups),
         tuple(notes),
         trial.site,
+        site_levels,
         has_intercept,
     )
 

@@ -166,6 +166,12 @@ class CrossProducts:
     block_start: np.ndarray
     layout: Layout
 
+    @property
+    def work_shape(self) -> tuple[int, int]:
+        """Room for the largest block, its common columns and one response."""
+        largest = max(int(np.diff(self.layout.start).max(initial=0)), 1)
+        return largest, largest + self.xtx.shape[0] + 1
+
 
 @dataclass(frozen=True)
 class Responses:

@@ -30,6 +30,7 @@ __all__ = ["DirectDraws", "SliceReport", "draw_posterior", "draw_each"]
 
 _PILOT_SWEEPS = 300
 _LEAST_SWEEPS, _MOST_SWEEPS = 10, 60
+_WARM_SWEEPS = 4  # from states drawn for similar responses
 _CHUNK = 64  # responses between two reports of progress
 _STEPS_OUT = 8
 
@@ -63,6 +64,7 @@ def draw_each(
     params: Parameters,
     seed: np.random.SeedSequence,
     progress: Callable[[int, int], None] | None = None,
+    start: np.ndarray | None = None,
 ) -> DirectDraws:
     """One posterior draw for each response: a new data set, its own posterior, one draw from it.
 
@@ -78,6 +80,9 @@ def draw_each(
         Source of randomness; the result does not depend on the number of threads.
     progress
         Called with (responses done, responses in all).
+    start
+        State of each chain to start from (response x phi), drawn for similar responses: fewer sweeps
+        then suffice. Left out: the median of a long chain on the first response.
 
     Returns
     -------
@@ -90,6 +95,8 @@ def draw_each(
     sweeps = _sweeps(correlation)
     count = responses.count
     phi = np.tile(median, (count, 1))
+    if start is not None:
+        phi, sweeps = start.copy(), max(_WARM_SWEEPS, sweeps // 3)
     seeds = chain_seed.generate_state(count, np.uint64)
     evaluations = np.zeros(count, dtype=np.int64)
     for at in range(0, count, _CHUNK):
@@ -247,7 +254,8 @@ def _chains(start_phi, width, thin, draws, seeds, terms, correlated, start, grou
     for j in range(start.size - 1):
         largest = max(largest, start[j + 1] - start[j])
     for s in prange(count):
-        work = np.empty(largest * (largest + p + 1))
+        work = np.empty((largest, largest + p + 1))
+        panel = np.empty((start[-1], p + 1))
         small = np.empty((p, p + 1))
         current = np.empty((p + 1, p + 1))
         trial = np.empty((p + 1, p + 1))
@@ -256,7 +264,7 @@ def _chains(start_phi, width, thin, draws, seeds, terms, correlated, start, grou
         rng[0] = seeds[s]
         logdet = eliminate(phi, terms, correlated, start, group_start, group_factor, block_groups,
                            blocks, block_start, xtx, zty[s], xty[s], yty[s], current,
-                           work)  # fmt: skip
+                           work, panel)  # fmt: skip
         density = reduced_density(phi, logdet, current, rows, sd_prior, alpha, precision, small)
         used = 1
         for d in range(draws):
@@ -293,7 +301,7 @@ def _chains(start_phi, width, thin, draws, seeds, terms, correlated, start, grou
                             new_logdet = eliminate(phi, terms, correlated, start, group_start,
                                                    group_factor, block_groups, blocks, block_start,
                                                    xtx, zty[s], xty[s], yty[s], trial,
-                                                   work)  # fmt: skip
+                                                   work, panel)  # fmt: skip
                             new = reduced_density(phi, new_logdet, trial, rows, sd_prior, alpha,
                                                   precision, small)  # fmt: skip
                         if phase == 0:
@@ -363,14 +371,15 @@ def _draw_exact(phi, which, noise, terms, correlated, start, group_start, group_
         largest = max(largest, start[j + 1] - start[j])
     for s in prange(phi.shape[0]):
         y = which[s]
-        work = np.empty(largest * (largest + p + 1))
+        work = np.empty((largest, largest + p + 1))
+        panel = np.empty((start[-1], p + 1))
         small = np.empty((p, p + 1))
         reduced = np.empty((p + 1, p + 1))
         v = np.empty(largest)
         sigma = np.exp(phi[s, 0])
         logdet = eliminate(phi[s], terms, correlated, start, group_start, group_factor,
                            block_groups, blocks, block_start, xtx, zty[y], xty[y], yty[y], reduced,
-                           work)  # fmt: skip
+                           work, panel)  # fmt: skip
         reduced_density(phi[s], logdet, reduced, rows, sd_prior, alpha, precision, small)
         b = coefficients[s]
         for k in range(p - 1, -1, -1):
@@ -383,18 +392,18 @@ def _draw_exact(phi, which, noise, terms, correlated, start, group_start, group_
         factors = relative_factors(phi[s], terms, correlated)
         for j in range(start.size - 1):
             first = start[j]
-            m, width = load_block(j, factors, terms, start, group_start, group_factor,
-                                  block_groups, blocks, block_start, zty[y], p, work)  # fmt: skip
-            triangularise(m, width, work)
+            m = load_block(j, factors, terms, start, group_start, group_factor, block_groups,
+                           blocks, block_start, zty[y], p, work)  # fmt: skip
+            triangularise(m, m + p + 1, work)
             for k in range(m - 1, -1, -1):
-                row = k * width
-                value = work[row + m + p]
+                row = work[k]
+                value = row[m + p]
                 for i in range(p):
-                    value -= work[row + m + i] * b[i]
-                value = value / sigma + np.sqrt(work[row + k]) * noise[s, p + target[first + k]]
+                    value -= row[m + i] * b[i]
+                value = value / sigma + np.sqrt(row[k]) * noise[s, p + target[first + k]]
                 for i in range(k + 1, m):
-                    value -= work[row + i] * v[i]
-                v[k] = value / work[row + k]
+                    value -= row[i] * v[i]
+                v[k] = value / row[k]
             for g in range(block_groups[j], block_groups[j + 1]):
                 f = group_factor[g]
                 at = group_start[g]

@@ -37,6 +37,8 @@ from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Prior, StagePrior
 
 __all__ = ["Parameters", "log_density", "parameters"]
 
+# "contract" lets products and sums fuse; nothing that changes the order of sums.
+_COMPILED = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 _LOG_2PI = float(np.log(2.0 * np.pi))
 _KIND: Mapping[type[Prior], int] = {HalfNormal: 0, HalfStudentT: 1, Exponential: 2}
 
@@ -130,12 +132,12 @@ def log_density(
     """
     p = xty.size
     reduced = np.empty((p + 1, p + 1))
-    work = np.empty(_work_size(products, p))
+    work = np.empty(products.work_shape)
     where = products.layout
     logdet = eliminate(
         phi, params.terms, params.correlated, where.start, where.group_start, where.group_factor,
         where.block_groups, products.blocks, products.block_start, products.xtx, zty, xty, yty,
-        reduced, work,
+        reduced, work, np.empty((products.layout.start[-1], p + 1)),
     )  # fmt: skip
     small = np.empty((p, p + 1))
     return reduced_density(
@@ -143,13 +145,7 @@ def log_density(
     )
 
 
-def _work_size(products: CrossProducts, p: int) -> int:
-    """Room for the largest block and its columns."""
-    largest = int(np.diff(products.layout.start).max(initial=0))
-    return 2 * max(largest, 1) * (largest + p + 1)
-
-
-@njit(cache=True)
+@njit(**_COMPILED)
 def relative_factors(phi, terms, correlated):
     """Lower-triangular factor of each grouping factor (factor x term x term), relative to sigma."""
     count = terms.size
@@ -177,67 +173,75 @@ def relative_factors(phi, terms, correlated):
     return out
 
 
-@njit(cache=True)
+@njit(**_COMPILED)
 def load_block(j, factors, terms, start, group_start, group_factor, block_groups, blocks,
                block_start, zty, p, work):  # fmt: skip
-    """Write [T'Z'ZT + I | T'Z'X | T'Z'y] of block j into work, rows of width m + p + 1."""
+    """Write [T'Z'ZT + I | T'Z'X | T'Z'y] of block j into the first rows of work; its size."""
     first = start[j]
     m = start[j + 1] - first
-    width = m + p + 1
-    source = block_start[j]
+    cells = m + p
+    source = blocks[block_start[j] : block_start[j + 1]].reshape((m, cells))
     for g in range(block_groups[j], block_groups[j + 1]):
         f = group_factor[g]
         q = terms[f]
         row = group_start[g] - first
         for a in range(q):
-            to = (row + a) * width
-            for c in range(width):
-                work[to + c] = 0.0
-            for b in range(a, q):
+            into = work[row + a, : cells + 1]
+            t = factors[f, a, a]
+            own = source[row + a]
+            for c in range(cells):
+                into[c] = t * own[c]
+            value = t * zty[first + row + a]
+            for b in range(a + 1, q):
                 t = factors[f, b, a]
-                if t == 0.0:
-                    continue
-                at = source + (row + b) * (m + p)
-                for c in range(m + p):
-                    work[to + c] += t * blocks[at + c]
-                work[to + m + p] += t * zty[first + row + b]
+                other = source[row + b]
+                for c in range(cells):
+                    into[c] += t * other[c]
+                value += t * zty[first + row + b]
+            into[cells] = value
+    # The same from the right, upper triangle only; ascending: column a only needs columns >= a.
+    for g in range(block_groups[j], block_groups[j + 1]):
+        f = group_factor[g]
+        q = terms[f]
+        at = group_start[g] - first
+        if q == 1:
+            t = factors[f, 0, 0]
+            for r in range(at + 1):
+                work[r, at] *= t
+        else:
+            for r in range(at + q):
+                for a in range(q):
+                    value = 0.0
+                    for b in range(a, q):
+                        value += factors[f, b, a] * work[r, at + b]
+                    work[r, at + a] = value
     for r in range(m):
-        to = r * width
-        for g in range(block_groups[j], block_groups[j + 1]):
-            f = group_factor[g]
-            q = terms[f]
-            col = to + group_start[g] - first
-            for a in range(q):  # ascending: column a only needs columns >= a
-                value = 0.0
-                for b in range(a, q):
-                    value += factors[f, b, a] * work[col + b]
-                work[col + a] = value
-        work[to + r] += 1.0
-    return m, width
+        work[r, r] += 1.0
+    return m
 
 
-@njit(cache=True)
+@njit(**_COMPILED)
 def triangularise(m, width, work):
-    """Eliminate below the diagonal of the first m columns; the log determinant of the m x m part."""
-    logdet = 0.0
+    """Eliminate below the diagonal of the first m columns; the determinant of the m x m part."""
+    determinant = 1.0
     for k in range(m):
-        row = k * width
-        pivot = work[row + k]
-        logdet += np.log(pivot)
+        pivot = work[k, k]
+        determinant *= pivot
         for i in range(k + 1, m):
-            c = work[row + i]
+            c = work[k, i]
             if c == 0.0:
                 continue
             c /= pivot
-            to = i * width
-            for t in range(i, width):
-                work[to + t] -= c * work[row + t]
-    return logdet
+            into = work[i, i:width]
+            source = work[k, i:width]
+            for t in range(into.size):
+                into[t] -= c * source[t]
+    return determinant
 
 
-@njit(cache=True)
+@njit(**_COMPILED)
 def eliminate(phi, terms, correlated, start, group_start, group_factor, block_groups, blocks,
-              block_start, xtx, zty, xty, yty, reduced, work):  # fmt: skip
+              block_start, xtx, zty, xty, yty, reduced, work, panel):  # fmt: skip
     """Write [S0 r0; . q0] (upper triangle) into reduced; return log|A|."""
     p = xty.size
     for i in range(p):
@@ -250,20 +254,29 @@ def eliminate(phi, terms, correlated, start, group_start, group_factor, block_gr
     factors = relative_factors(phi, terms, correlated)
     logdet = 0.0
     for j in range(start.size - 1):
-        m, width = load_block(j, factors, terms, start, group_start, group_factor, block_groups,
-                              blocks, block_start, zty, p, work)  # fmt: skip
-        logdet += triangularise(m, width, work)
+        m = load_block(j, factors, terms, start, group_start, group_factor, block_groups, blocks,
+                       block_start, zty, p, work)  # fmt: skip
+        determinant = triangularise(m, m + p + 1, work)
+        if determinant < 1e250:
+            logdet += np.log(determinant)
+        else:  # the product has overflowed, or is about to
+            for k in range(m):
+                logdet += np.log(work[k, k])
         for k in range(m):
-            row = k * width + m
-            pivot = work[k * width + k]
-            for i in range(p + 1):
-                c = work[row + i] / pivot
-                for t in range(i, p + 1):
-                    reduced[i, t] -= c * work[row + t]
+            root = 1.0 / np.sqrt(work[k, k])
+            into = panel[start[j] + k]
+            source = work[k, m : m + p + 1]
+            for t in range(into.size):
+                into[t] = root * source[t]
+    # Most of the work: the outer products of all eliminated rows in one matrix product.
+    product = np.dot(panel.T, panel)
+    for i in range(p + 1):
+        for c in range(i, p + 1):
+            reduced[i, c] -= product[i, c]
     return logdet
 
 
-@njit(cache=True)
+@njit(**_COMPILED)
 def log_sd_prior(sd, row):
     """Log density of a standard deviation under the coded prior, normalised."""
     if row[0] == 0.0:
@@ -278,7 +291,7 @@ def log_sd_prior(sd, row):
     return -np.log(row[1]) - sd / row[1]
 
 
-@njit(cache=True)
+@njit(**_COMPILED)
 def reduced_density(phi, logdet, reduced, rows, sd_prior, alpha, precision, small):
     """Log density of phi from the eliminated system; small is left upper triangular for draws."""
     p = precision.size
@@ -315,7 +328,7 @@ def reduced_density(phi, logdet, reduced, rows, sd_prior, alpha, precision, smal
     return out
 
 
-@njit(cache=True)
+@njit(**_COMPILED)
 def _log_beta(alpha):
     """Normalising constant of (1 - c^2)^(alpha - 1) on (-1, 1)."""
     return (2.0 * alpha - 1.0) * np.log(2.0) + 2.0 * math.lgamma(alpha) - math.lgamma(2.0 * alpha)

@@ -1,0 +1,595 @@
+"""A trial fitted: the last stage to the observed payoff, earlier ones by backward passes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.data import TrialData, check
+from bdtr.design import StageDesign, stage_design
+from bdtr.diagnostics import (
+    State,
+    convergence,
+    gate_decisions,
+    gate_parameters,
+    rhat_limit,
+    worst,
+)
+from bdtr.induction import POLICIES, BackwardPass, Decisions, Policy, backward
+from bdtr.outcome import OutcomeModel, outcome_model
+from bdtr.prediction import QFunction, StageDraws, stage_draws
+from bdtr.regimes import Regime, policy
+from bdtr.trial import Trial, label_text
+
+if TYPE_CHECKING:
+    from bdtr.recommendation import Recommendation
+
+__all__ = ["Fit", "FitError", "Settings", "fit"]
+
+_PACKAGES = ("bdtr", "pymc", "nutpie", "arviz", "numpy", "pandas", "xarray", "formulaic", "numba")
+_UNITS_GATED = 200  # units whose Q differences the gate looks at
+
+
+class FitError(RuntimeError):
+    """Something that this fit cannot do, and what to do instead."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a trial was fitted."""
+
+    random_seed: int
+    chains: int = 4
+    draws: int = 1000
+    tune: int = 1000
+    propagated: int = 1000
+    sampler: str = "pymc"
+    missing: str = "error"
+    off_protocol: str = "error"
+
+
+@dataclass
+class Fit:
+    """A fitted trial.
+
+    Made by :func:`fit` or :func:`bdtr.load`. ``tree`` is an :class:`xarray.DataTree` with a group for
+    each stage, on which every ArviZ function works: ``az.summary(fit.tree["stage_2"])``.
+
+    Attributes
+    ----------
+    trial, settings
+        What was fitted and how.
+    designs
+        The columns of each stage's model.
+    tree
+        Posterior draws: ``stage_k/posterior``, and ``passes/<policy>/stage_k`` of further passes.
+    flow
+        Units in and out of the fit of each stage.
+    notes
+        What was dropped or left out, and why.
+    state
+        Whether results can be relied on.
+    data
+        The checked data, or None where they were not saved.
+    """
+
+    trial: Trial
+    settings: Settings
+    designs: tuple[StageDesign, ...]
+    tree: xr.DataTree
+    flow: pd.DataFrame
+    notes: tuple[str, ...]
+    state: State
+    data_hash: str
+    versions: Mapping[str, str]
+    prior_table: pd.DataFrame
+    data: TrialData | None = None
+    _models: dict[int, OutcomeModel] = field(default_factory=dict, repr=False)
+    _stage_draws: dict[tuple[str, int], StageDraws] = field(default_factory=dict, repr=False)
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return len(self.trial.stages)
+
+    @property
+    def priors(self) -> pd.DataFrame:
+        """Priors of all stages: stage, parameter, prior, whether default or yours."""
+        return self.prior_table.copy()
+
+    def posterior(self, k: int, policy_name: str = "recommended") -> xr.Dataset:
+        """Propagated draws of stage k (0 = first) under a policy: dims ``chain, draw``."""
+        name = f"stage_{k + 1}"
+        if k == self.stages - 1:
+            full = self.tree[f"{name}/posterior"].to_dataset()
+            step = self.settings.chains * self.settings.draws // self.settings.propagated
+            return full.isel(draw=slice(step - 1, None, step))
+        if policy_name == "recommended":
+            return self.tree[f"{name}/posterior"].to_dataset()
+        return self.tree[f"passes/{_key(policy_name)}/{name}"].to_dataset()
+
+    def q_function(
+        self, k: int, policy_name: str = "recommended", sites: str = "observed"
+    ) -> QFunction:
+        """The Q-function of stage k, later stages following a policy that has been passed."""
+        key = (policy_name if k < self.stages - 1 else "", k)
+        if key not in self._stage_draws:
+            found = stage_draws(self.posterior(k, policy_name), self.designs[k])
+            self._stage_draws[key] = found
+        family = self.family(k)
+        return QFunction(
+            self.designs[k], family, self._stage_draws[key], sites, self.settings.random_seed
+        )
+
+    def family(self, k: int) -> str:
+        """Outcome family of stage k: earlier stages have a continuous response."""
+        return self.trial.family if k == self.stages - 1 else "gaussian"
+
+    def passed(self, chosen: Regime | str | None = None, progress: bool = False) -> BackwardPass:
+        """The backward pass under a policy, run now if it has not been.
+
+        Parameters
+        ----------
+        chosen
+            A regime, ``"recommended"`` (default) or ``"optimal"``.
+        progress
+            Whether to show progress.
+
+        Returns
+        -------
+        BackwardPass
+
+        Raises
+        ------
+        FitError
+            If the pass has to be run and the fit was saved without data.
+        """
+        data = self._data("a backward pass")
+        rule = _policy(chosen, data)
+        name = rule.name
+        if not self._has_pass(name):
+            self._run_pass(rule, progress)
+        return BackwardPass(
+            _decisions(data),
+            rule,
+            lambda k, units: self.q_function(k, name)(data.frame.iloc[units]),
+            self.settings.propagated,
+        )
+
+    def recommend(
+        self,
+        data: pd.DataFrame,
+        sites: str | None = None,
+        interval: float = 0.95,
+        override: str | None = None,
+    ) -> Recommendation:
+        """Recommended action, P(optimal), Q-values and expected regret, per unit and stage.
+
+        Parameters
+        ----------
+        data
+            Units with their history; stages whose history is not complete are left out, counted.
+        sites
+            ``"observed"``: every site is one of the fit. ``"new"``: all sites are new, their effects
+            drawn from the population of sites. ``"typical"``: site effects at their mean. Required
+            where the data hold sites that the fit has not seen.
+        interval
+            Probability of the equal-tailed intervals of Q-values.
+        override
+            A reason in words to recommend although the state is ``refused``; it is kept and shown.
+
+        Returns
+        -------
+        Recommendation
+            ``actions`` (one row per unit and stage) and ``table`` (one per action as well).
+
+        Raises
+        ------
+        FitError
+            If the state is ``refused`` and no reason is given.
+        """
+        from bdtr.recommendation import recommend
+
+        return recommend(self, data, sites, interval, override)
+
+    def summary(self, interval: float = 0.95) -> pd.DataFrame:
+        """Coefficients, SDs and correlations of every stage, with R-hat and ESS.
+
+        Parameters
+        ----------
+        interval
+            Probability of the equal-tailed intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by stage and parameter; ``attrs["state"]`` holds the state of the fit.
+        """
+        from bdtr.summary import summary
+
+        return summary(self, interval)
+
+    def draws(self, stage: str | None = None) -> pd.DataFrame:
+        """Draws of coefficients, SDs and correlations as a tidy frame, for one stage or all.
+
+        Parameters
+        ----------
+        stage
+            Action column of a stage.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``stage, chain, draw, parameter, value``.
+        """
+        from bdtr.summary import tidy_draws
+
+        return tidy_draws(self, stage)
+
+    def save(self, path: str, data: bool = True) -> None:
+        """Write the fit to one file (netCDF), readable by :func:`bdtr.load` and by xarray.
+
+        Parameters
+        ----------
+        path
+            File to write.
+        data
+            Whether to keep the coded data that further backward passes need.
+        """
+        from bdtr.storage import save
+
+        save(self, path, data)
+
+    def __repr__(self) -> str:
+        from bdtr.summary import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from bdtr.summary import html
+
+        return html(self)
+
+    def _data(self, purpose: str) -> TrialData:
+        if self.data is None:
+            raise FitError(
+                f"{purpose} needs the data, which this file leaves out. Save with data=True, or fit "
+                "again."
+            )
+        return self.data
+
+    def _has_pass(self, name: str) -> bool:
+        return (
+            self.stages == 1
+            or (name == "recommended" and "stage_1" in self.tree)
+            or f"passes/{_key(name)}" in self.tree
+        )
+
+    def model(self, k: int) -> OutcomeModel:
+        """The outcome model of stage k with the rows of its fit."""
+        if k not in self._models:
+            data = self._data("a model's rows")
+            if k == self.stages - 1:
+                response = _last_response(data)
+            else:
+                done = self.passed()
+                units = np.flatnonzero(data.stages[k].fitted)
+                response = _mean_response(done, k, units)
+            self._models[k] = outcome_model(data, self.designs[k], self.family(k), response)
+        return self._models[k]
+
+    def _run_pass(self, rule: Policy, progress: bool) -> None:
+        from bdtr.sampling import phi_of, propagate
+
+        data, settings = self._data("a backward pass"), self.settings
+        fitted = [np.flatnonzero(s.fitted) for s in data.stages]
+        decisions = _decisions(data)
+        last = self.stages - 1
+        found: dict[int, xr.Dataset] = {}
+
+        def q_values(k: int, draws: StageDraws, units: np.ndarray) -> np.ndarray:
+            return QFunction(self.designs[k], self.family(k), draws)(data.frame.iloc[units])
+
+        def draw_stage(k: int, responses: Iterator[tuple[slice, np.ndarray]]) -> StageDraws:
+            start = None
+            if rule.kind == "recommended" and rule.name == "recommended":
+                blocks = list(responses)
+                typical = np.concatenate([values.mean(axis=1) for _, values in blocks])
+                self._models[k] = outcome_model(data, self.designs[k], "gaussian", typical)
+                responses = iter(blocks)
+            else:
+                start = phi_of(self.posterior(k), self.model(k))
+            with _progress(progress, f"{self.designs[k].action} ({rule.name})") as report:
+                sampled = propagate(
+                    self.model(k), responses, _seed(settings, k), settings.chains, report, start
+                )
+            found[k] = sampled.posterior.assign_attrs(sampled.stats.attrs)
+            return stage_draws(sampled.posterior, self.designs[k])
+
+        first = self.q_function(last).draws
+        backward(decisions, rule, first, fitted, draw_stage, q_values, settings.propagated)
+        for k, posterior in found.items():
+            where = f"stage_{k + 1}/posterior"
+            if rule.name != "recommended":
+                where = f"passes/{_key(rule.name)}/stage_{k + 1}"
+            self.tree[where] = xr.DataTree(posterior)
+
+
+def fit(
+    trial: Trial,
+    data: pd.DataFrame,
+    *,
+    missing: str = "error",
+    off_protocol: str = "error",
+    sampler: str = "pymc",
+    chains: int = 4,
+    draws: int = 1000,
+    tune: int = 1000,
+    propagated: int = 1000,
+    random_seed: int | None = None,
+    progress: bool = True,
+) -> Fit:
+    """Fit every stage of a trial and send every posterior draw through backward induction.
+
+    The last stage is fitted to the observed payoff. Its draws are propagated: for stage k = K-1, ..., 1
+    and each draw, the stage value under the recommended later rule is a new response, and one draw from
+    the posterior given it is taken.
+
+    Parameters
+    ----------
+    trial
+        The trial.
+    data
+        One row per unit.
+    missing, off_protocol
+        ``"error"``, or ``"exclude"``: leave units with missing values, or with an action that was not
+        feasible, out of the fit of that stage. They are counted in ``fit.flow``.
+    sampler
+        ``"pymc"``: the last stage by PyMC and nutpie. ``"direct"``: by the exact engine (Gaussian
+        outcomes), faster and useful in simulations.
+    chains, draws, tune
+        Chains of the last stage, draws kept and warm-up draws of each.
+    propagated
+        Draws sent through the backward pass; a divisor of ``chains * draws``.
+    random_seed
+        An integer for reproducible results, on any number of threads.
+    progress
+        Whether to show progress.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    bdtr.data.DataError
+        If the data do not fit the trial, before any sampling.
+
+    Examples
+    --------
+    >>> import bdtr
+    >>> trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
+    >>> bdtr.fit(trial, frame, sampler="direct", random_seed=1)  # doctest: +SKIP
+    """
+    settings = _settings(
+        trial, missing, off_protocol, sampler, chains, draws, tune, propagated, random_seed
+    )
+    checked = check(trial, data, missing, off_protocol)
+    return fit_checked(checked, settings, progress)
+
+
+def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> Fit:
+    """Fit data that have been checked."""
+    trial = data.trial
+    sites = site_levels(data)
+    designs = tuple(stage_design(data, k, sites) for k in range(len(trial.stages)))
+    last = len(trial.stages) - 1
+    response = _last_response(data)
+    model = outcome_model(data, designs[last], trial.family, response)
+    sampled = _fit_last(model, response, settings, progress)
+    tree = xr.DataTree.from_dict(
+        {f"stage_{last + 1}/posterior": sampled.posterior, f"stage_{last + 1}/sample_stats": sampled.stats}
+    )
+    notes = (*data.notes, *(note for d in designs for note in d.notes))
+    fitted = Fit(
+        trial,
+        settings,
+        designs,
+        tree,
+        data.flow,
+        notes,
+        State(),
+        data.hash(),
+        {name: version(name) for name in _PACKAGES},
+        pd.DataFrame(),
+        data,
+        {last: model},
+    )
+    if last > 0:
+        fitted._run_pass(Policy(), progress)
+    fitted.prior_table = _prior_table(fitted)
+    fitted.state = gate(fitted)
+    return fitted
+
+
+def _fit_last(model: OutcomeModel, response: np.ndarray, settings: Settings, progress: bool):
+    from bdtr.sampling import fit_direct, fit_pymc
+
+    seed = _seed(settings, model.design.index)
+    if settings.sampler == "direct":
+        with _progress(progress, model.design.action) as report:
+            return fit_direct(model, response, seed, settings.chains, settings.draws, report)
+    return fit_pymc(
+        model, response, seed, settings.chains, settings.draws, settings.tune, progress
+    )
+
+
+def gate(fitted: Fit) -> State:
+    """The state of a fit: convergence of its parameters and of its decision quantities, support."""
+    settings, last = fitted.settings, fitted.stages - 1
+    states = []
+    for k in range(fitted.stages):
+        node = fitted.tree[f"stage_{k + 1}"]
+        posterior = node["posterior"].to_dataset()
+        limit = rhat_limit(posterior.sizes["chain"], posterior.sizes["draw"])
+        divergences = 0
+        if k == last and "diverging" in node["sample_stats"].to_dataset():
+            divergences = int(node["sample_stats"]["diverging"].sum())
+        name = f"stage {fitted.designs[k].action}"
+        states.append(gate_parameters(name, convergence(posterior), limit, divergences))
+    data = fitted._data("the gate")
+    for stage in data.stages:
+        counts = np.bincount(stage.action[stage.fitted], minlength=stage.feasible.shape[1])
+        for code in np.flatnonzero(counts == 0):
+            label = (stage.stage.actions or ())[code]
+            reason = f"stage {stage.stage.action}: nobody in the fit took {label!r}"
+            states.append(State("refused", (reason,)))
+    chains = settings.chains
+    limit = rhat_limit(chains, settings.propagated // chains)
+    states.append(gate_decisions(_decision_quantities(fitted, data), limit))
+    return worst(states)
+
+
+def _decision_quantities(fitted: Fit, data: TrialData) -> xr.Dataset:
+    """Value of the recommended regime, mean Q differences, and those of some units (chain, draw)."""
+    chains = fitted.settings.chains
+    done = fitted.passed()
+    found = {}
+
+    def add(name: str, values: np.ndarray) -> None:
+        found[name] = (("chain", "draw", f"{name}_quantity"), values.T.reshape(chains, -1, len(values)))
+
+    for k, stage in enumerate(data.stages):
+        units = np.flatnonzero(stage.history)
+        units = units[:: max(1, len(units) // _UNITS_GATED)]
+        q = done.q_values(k, units)
+        feasible = stage.feasible[units]
+        first = feasible.argmax(axis=1)
+        base = q[first, np.arange(len(units))]
+        differences = []
+        for a in range(q.shape[0]):
+            rows = feasible[:, a] & (first != a)
+            if rows.any():
+                blips = q[a, rows] - base[rows]
+                differences += [blips.mean(axis=0, keepdims=True), blips]
+        if differences:
+            add(f"Q difference at stage {stage.stage.action}", np.concatenate(differences))
+    units = np.flatnonzero(data.stages[0].history)
+    value = sum(done.continuation(0, b).sum(axis=0) for b in done.blocks(units)) / len(units)
+    add("value", np.atleast_2d(value))
+    return xr.Dataset(found)
+
+
+def _settings(
+    trial, missing, off_protocol, sampler, chains, draws, tune, propagated, random_seed
+) -> Settings:
+    if not isinstance(trial, Trial):
+        raise FitError(f"trial: must be a bdtr.Trial, got {type(trial).__name__}.")
+    if sampler not in ("pymc", "direct"):
+        raise FitError(f"sampler={sampler!r}: allowed are 'pymc' and 'direct'.")
+    if sampler == "direct" and trial.family != "gaussian":
+        raise FitError("sampler='direct' fits Gaussian outcomes; use sampler='pymc'.")
+    for name, value in (("chains", chains), ("draws", draws), ("propagated", propagated)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise FitError(f"{name}={value!r}: must be a whole number above 0.")
+    if propagated % chains or (chains * draws) % propagated:
+        raise FitError(
+            f"propagated={propagated}: must divide chains * draws = {chains * draws} and be a "
+            f"multiple of chains = {chains}."
+        )
+    if random_seed is None:
+        random_seed = int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_seed, bool) or not isinstance(random_seed, (int, np.integer)):
+        raise FitError(f"random_seed={random_seed!r}: must be a whole number, or None.")
+    return Settings(
+        int(random_seed), chains, draws, tune, propagated, sampler, missing, off_protocol
+    )
+
+
+def site_levels(data: TrialData) -> np.ndarray:
+    """The site index: every site in the data, numbers in their order, other labels sorted."""
+    if data.trial.site is None:
+        return np.zeros(1, dtype=object)
+    labels = data.frame[data.trial.site].dropna().unique()
+    numeric = all(label.isdigit() for label in labels)
+    return np.array(sorted(labels, key=(lambda x: (int(x), x)) if numeric else label_text), dtype=object)
+
+
+def _seed(settings: Settings, k: int) -> np.random.SeedSequence:
+    """One stream per stage; passes under different policies share it, so contrasts gain no noise."""
+    return np.random.SeedSequence(settings.random_seed, spawn_key=(k,))
+
+
+def _last_response(data: TrialData) -> np.ndarray:
+    stage = data.stages[-1]
+    return (data.outcome + stage.reward)[stage.fitted]
+
+
+def _mean_response(done: BackwardPass, k: int, units: np.ndarray) -> np.ndarray:
+    return np.concatenate([values.mean(axis=1) for _, values in done.responses(k, units)])
+
+
+def _decisions(data: TrialData) -> Decisions:
+    return Decisions(
+        [s.among for s in data.stages],
+        [s.feasible for s in data.stages],
+        [s.reward for s in data.stages],
+        data.outcome,
+        data.trial.higher_is_better,
+    )
+
+
+def _policy(chosen: Regime | str | None, data: TrialData) -> Policy:
+    if chosen is None:
+        return Policy()
+    if isinstance(chosen, str):
+        if chosen not in POLICIES:
+            raise FitError(f"policy {chosen!r}: allowed are {POLICIES} or a regime.")
+        return Policy(chosen, chosen)
+    rule = policy(chosen, data)
+    return replace(rule, name=_regime_key(chosen)) if rule.kind == "regime" else rule
+
+
+def _regime_key(regime: Regime) -> str:
+    """Name of the pass of a regime: its rules, whatever it is called."""
+    parts = []
+    for stage, rule in regime.rules.items():
+        text = rule if isinstance(rule, str) else ",".join(f"{c}:{a}" for c, a in rule.items())
+        parts.append(f"{stage}={text}")
+    return " & ".join(parts)
+
+
+def _key(name: str) -> str:
+    """A pass name as a group name of a tree."""
+    return name.replace("/", "|")
+
+
+def _prior_table(fitted: Fit) -> pd.DataFrame:
+    rows = []
+    for k, design in enumerate(fitted.designs):
+        terms = {g.name: g.terms for g in design.groups}
+        table = fitted.model(k).priors.table(design.terms, terms)
+        rows += [(design.action, *row) for row in table]
+    return pd.DataFrame(rows, columns=["stage", "parameter", "prior", "source"])
+
+
+@contextlib.contextmanager
+def _progress(show: bool, what: str):
+    """A progress bar for the direct sampler, as a callback."""
+    if not show:
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task(f"stage {what}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+

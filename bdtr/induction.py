@@ -1,0 +1,205 @@
+"""Backward induction, draw by draw: the one backward pass, whatever the stage models are.
+
+Stage K is fitted to the observed payoff. For k = K-1, ..., 1 and each draw s the response of unit i is
+R_k,i + V_{k+1,i}^(s), where V is the Q-value of the action that the policy takes at stage k+1 under
+draw s of the later stages; one draw of the parameters of stage k given that response completes the
+chain of draw s. The policy is `recommended` (the Bayes rule argmax_a mean_s Q, frozen), `optimal` (the
+maximum within each draw) or a fixed regime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["POLICIES", "BackwardPass", "Decisions", "Policy", "backward", "stage_value"]
+
+POLICIES = ("recommended", "optimal")
+_CELLS = 8_000_000  # Q-values in memory at once
+
+type QValues = Callable[[int, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The decision problem of the units: arrays over units, one entry a stage.
+
+    ``among`` (a decision is due), ``feasible`` (unit x action), ``reward``; ``payoff`` is the final
+    outcome. ``higher_is_better`` says which way a payoff is better.
+    """
+
+    among: Sequence[np.ndarray]
+    feasible: Sequence[np.ndarray]
+    reward: Sequence[np.ndarray]
+    payoff: np.ndarray
+    higher_is_better: bool
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return len(self.among)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What later stages will do.
+
+    ``kind`` is ``"recommended"``, ``"optimal"`` or ``"regime"``; for a regime ``actions`` holds per
+    stage the action code of each unit, -1 where the unit is off its path and the recommended feasible
+    action is taken.
+    """
+
+    kind: str = "recommended"
+    name: str = "recommended"
+    actions: Sequence[np.ndarray] = field(default_factory=tuple)
+
+
+def stage_value(
+    q: np.ndarray,
+    feasible: np.ndarray,
+    kind: str,
+    fixed: np.ndarray | None = None,
+    higher_is_better: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Value of the action that a policy takes, in each draw.
+
+    Parameters
+    ----------
+    q
+        Q-values (action, unit, sample).
+    feasible
+        Feasible actions (unit, action).
+    kind
+        ``"recommended"``: the action with the best posterior mean, the same in every draw;
+        ``"optimal"``: the best action within each draw; ``"regime"``: ``fixed``, where it is not -1.
+    fixed
+        Action codes of a regime (unit).
+    higher_is_better
+        Whether a larger value is better.
+
+    Returns
+    -------
+    value : numpy.ndarray
+        (unit, sample).
+    action : numpy.ndarray
+        (unit) code of the recommended (or fixed) action.
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    mean = np.where(feasible.T, sign * q.mean(axis=2), -np.inf)
+    action = mean.argmax(axis=0)
+    if kind == "optimal":
+        best = np.full(q.shape[1:], -np.inf)
+        for a in range(q.shape[0]):
+            rows = feasible[:, a]
+            best[rows] = np.maximum(best[rows], sign * q[a, rows])
+        return sign * best, action
+    if kind == "regime" and fixed is not None:
+        action = np.where(fixed >= 0, fixed, action)
+    return q[action, np.arange(q.shape[1])], action
+
+
+@dataclass(frozen=True)
+class BackwardPass:
+    """Q-functions of all stages drawn under one policy, and what follows from them."""
+
+    decisions: Decisions
+    policy: Policy
+    q_values: QValues
+    samples: int
+
+    def continuation(self, k: int, units: np.ndarray) -> np.ndarray:
+        """Expected payoff from stage k on when the policy is followed.
+
+        Parameters
+        ----------
+        k
+            Stage, from 0; the number of stages gives the observed payoff.
+        units
+            Positions of units.
+
+        Returns
+        -------
+        numpy.ndarray
+            (unit, sample).
+        """
+        d = self.decisions
+        if k == d.stages:
+            return np.broadcast_to(d.payoff[units, None], (len(units), self.samples))
+        out = np.empty((len(units), self.samples))
+        inside = d.among[k][units]
+        outside = units[~inside]
+        if outside.size:
+            out[~inside] = d.reward[k][outside, None] + self.continuation(k + 1, outside)
+        due = units[inside]
+        if due.size:
+            out[inside] = self._value(k, due)[0]
+        return out
+
+    def _value(self, k: int, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        d, actions = self.decisions, self.policy.actions
+        fixed = actions[k][units] if self.policy.kind == "regime" else None
+        return stage_value(
+            self.q_values(k, units), d.feasible[k][units], self.policy.kind, fixed,
+            d.higher_is_better,
+        )  # fmt: skip
+
+    def blocks(self, units: np.ndarray) -> Iterator[np.ndarray]:
+        """Blocks of units whose Q-values fit in memory."""
+        most = max(f.shape[1] for f in self.decisions.feasible)
+        size = max(1, _CELLS // max(1, self.samples * (most + 1)))
+        for at in range(0, len(units), size):
+            yield units[at : at + size]
+
+    def responses(self, k: int, units: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Response of stage k, R_k + V_{k+1}, in blocks: places among units, (unit, sample)."""
+        at = 0
+        for block in self.blocks(units):
+            values = self.decisions.reward[k][block, None] + self.continuation(k + 1, block)
+            yield slice(at, at + len(block)), values
+            at += len(block)
+
+
+def backward[Draws](
+    decisions: Decisions,
+    policy: Policy,
+    last: Draws,
+    fitted: Sequence[np.ndarray],
+    draw_stage: Callable[[int, Iterator[tuple[slice, np.ndarray]]], Draws],
+    q_values: Callable[[int, Draws, np.ndarray], np.ndarray],
+    samples: int,
+) -> list[Draws]:
+    """Draw the parameters of every stage under a policy, the last stage's being given.
+
+    Parameters
+    ----------
+    decisions
+        The decision problem.
+    policy
+        What later stages do.
+    last
+        Draws of the last stage, fitted to the observed payoff.
+    fitted
+        Per stage the positions of the units in its fit.
+    draw_stage
+        ``draw_stage(k, responses)``: one posterior draw of stage k per propagated response.
+    q_values
+        ``q_values(k, draws, units)``: (action, unit, sample).
+    samples
+        Number of propagated draws.
+
+    Returns
+    -------
+    list
+        Draws of the stages, first stage first.
+    """
+    draws: dict[int, Draws] = {decisions.stages - 1: last}
+
+    def q(k: int, units: np.ndarray) -> np.ndarray:
+        return q_values(k, draws[k], units)
+
+    done = BackwardPass(decisions, policy, q, samples)
+    for k in reversed(range(decisions.stages - 1)):
+        draws[k] = draw_stage(k, done.responses(k, fitted[k]))
+    return [draws[k] for k in range(decisions.stages)]

@@ -1,0 +1,214 @@
+"""The outcome model of a stage: design, family and priors; as a PyMC model on request.
+
+    link(E[Y | h, a]) = x(h, a)'b + sum_g z_g(h, a)'u_g[level],    u_g ~ N(0, Sigma_g)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bdtr.data import TrialData
+from bdtr.design import GroupDesign, StageDesign
+from bdtr.families import FAMILIES, Family
+from bdtr.multilevel.crossproducts import Columns, Factor
+from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Prior, StagePriors, stage_priors
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+__all__ = ["OutcomeModel", "coords", "level_dim", "outcome_model", "pymc_model", "variable_dims"]
+
+
+@dataclass(frozen=True)
+class OutcomeModel:
+    """The model of one stage and the coded rows of its fit."""
+
+    design: StageDesign
+    family: Family
+    priors: StagePriors
+    rows: Columns
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """The grouping factors as the exact engine takes them."""
+        return tuple(
+            Factor(g.name, len(g.levels), len(g.terms), g.correlated) for g in self.design.groups
+        )
+
+
+def outcome_model(
+    data: TrialData, design: StageDesign, family: str, response: np.ndarray
+) -> OutcomeModel:
+    """Put a stage's model together.
+
+    Parameters
+    ----------
+    data
+        Checked data.
+    design
+        The stage's columns.
+    family
+        Name of the outcome family.
+    response
+        Response of the rows of the fit (for a propagated stage a typical one), which scales priors.
+
+    Returns
+    -------
+    OutcomeModel
+    """
+    stage = data.stages[design.index]
+    frame = data.frame[stage.fitted].reset_index(drop=True)
+    chosen = FAMILIES[family]
+    centre, spread = chosen.response_scale(response)
+    matrices = tuple(g.matrix(frame) for g in design.groups)
+    groups = {
+        g.name: (g.terms, _group_scale(z), g.correlated)
+        for g, z in zip(design.groups, matrices, strict=True)
+    }
+    priors = stage_priors(
+        design.terms,
+        design.scale,
+        groups,
+        centre,
+        max(spread, 1e-12),
+        chosen.has_sigma,
+        stage.stage.priors,
+    )
+    site = design.site_codes(frame)
+    rows = Columns(
+        design.common(frame, site), matrices, tuple(g.codes(frame) for g in design.groups)
+    )
+    return OutcomeModel(design, chosen, priors, rows)
+
+
+def _group_scale(z: np.ndarray) -> np.ndarray:
+    """Scale of a group term: its range where it has two values, else its SD."""
+    scales = []
+    for column in z.T:
+        values = np.unique(column)
+        scales.append(np.ptp(values) if values.size == 2 else np.std(column))
+    return np.array([s if s > 1e-12 else 1.0 for s in scales])
+
+
+def level_dim(group: GroupDesign) -> str:
+    """Dimension of a factor's levels: ``site`` for sites, else the factor's own name."""
+    return "site" if group.role == "site" else group.name
+
+
+def coords(design: StageDesign) -> dict[str, Any]:
+    """Coordinates of a stage's posterior."""
+    out: dict[str, Any] = {"term": list(design.terms)}
+    for g in design.groups:
+        out[level_dim(g)] = list(g.levels)
+        out[f"{g.name}_term"] = list(g.terms)
+        if g.correlated:
+            out[f"{g.name}_term_bis"] = list(g.terms)
+    return out
+
+
+def variable_dims(design: StageDesign) -> dict[str, list[str]]:
+    """Dimensions of each stored variable, chain and draw apart."""
+    out = {"b": ["term"]}
+    for g in design.groups:
+        out[f"sd_{g.name}"] = [f"{g.name}_term"]
+        if g.correlated:
+            out[f"cor_{g.name}"] = [f"{g.name}_term", f"{g.name}_term_bis"]
+        out[f"u_{g.name}"] = [level_dim(g), f"{g.name}_term"]
+    return out
+
+
+def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
+    """The stage model in PyMC, with the response as ``pm.Data``.
+
+    Parameters
+    ----------
+    model
+        The outcome model.
+    response
+        Observed payoff of the rows of the fit.
+
+    Returns
+    -------
+    pymc.Model
+        Deterministics ``b`` (coefficients of the columns as they are), ``sd_*, cor_*, u_*``.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    design, priors = model.design, model.priors
+    with pm.Model(coords={**coords(design), "row": np.arange(len(response))}) as built:
+        centred = pm.Normal(
+            "b_centred",
+            np.array([p.mu for p in priors.coefficients]),
+            np.array([p.sigma for p in priors.coefficients]),
+            dims="term",
+        )
+        pm.Deterministic("b", _uncentred(centred, design), dims="term")
+        eta = pt.dot(model.rows.x, centred)
+        if design.groups:
+            effects = [_group_effects(pm, pt, g, priors).flatten() for g in design.groups]
+            # One gather for all factors: small graphs compile faster.
+            at, z = _effect_positions(model)
+            eta = eta + (pt.concatenate(effects)[at] * z).sum(axis=1)
+        sigma = _sd(pm, "sigma", (priors.sigma,)) if priors.sigma is not None else None
+        observed = pm.Data("payoff", np.asarray(response, dtype=float), dims="row")
+        model.family.likelihood(pm, "y", eta, sigma, observed, "row")
+    return built
+
+
+def _uncentred(centred, design: StageDesign):
+    """Coefficients of the columns as they are: only the intercept changes."""
+    import pytensor.tensor as pt
+
+    if not design.has_intercept:
+        return centred
+    return pt.set_subtensor(centred[0], centred[0] - pt.dot(design.centre, centred))
+
+
+def _effect_positions(model: OutcomeModel) -> tuple[np.ndarray, np.ndarray]:
+    """Per row the places of its effects among all of them, and the values they are multiplied by."""
+    places, first = [], 0
+    for factor, codes in zip(model.factors, model.rows.codes, strict=True):
+        places.append(first + codes[:, None] * factor.terms + np.arange(factor.terms))
+        first += factor.levels * factor.terms
+    return np.hstack(places), np.hstack(model.rows.z)
+
+
+def _sd(pm, name: str, priors: Sequence[Prior], **size):
+    """Standard deviations under priors of one kind."""
+
+    def values(field: str):
+        found = np.array([getattr(p, field) for p in priors])
+        return found if size else float(found[0])
+
+    match priors[0]:
+        case HalfStudentT():
+            return pm.HalfStudentT(name, values("nu"), values("sigma"), **size)
+        case HalfNormal():
+            return pm.HalfNormal(name, values("sigma"), **size)
+        case Exponential():
+            return pm.Exponential(name, scale=values("scale"), **size)
+    raise TypeError(f"{priors[0]} is no prior of a standard deviation.")
+
+
+def _group_effects(pm, pt, group: GroupDesign, priors: StagePriors):
+    """Group effects (level x term)."""
+    prior, name = priors.groups[group.name], group.name
+    dims, q = f"{name}_term", len(group.terms)
+    if len({type(p) for p in prior.sd}) == 1:
+        sd = _sd(pm, f"sd_{name}", prior.sd, dims=dims)
+    else:
+        parts = [_sd(pm, f"sd_{name}_{i}", (p,), shape=1) for i, p in enumerate(prior.sd)]
+        sd = pm.Deterministic(f"sd_{name}", pt.concatenate(parts), dims=dims)
+    if prior.cor is not None:
+        corr = pm.LKJCorr(f"chol_{name}", n=q, eta=prior.cor.eta)
+        pm.Deterministic(f"cor_{name}", corr @ corr.T, dims=(dims, f"{dims}_bis"))
+        factor = sd[:, None] * corr
+    else:
+        factor = pt.diag(sd)
+    z = pm.Normal(f"z_{name}", 0.0, 1.0, shape=(len(group.levels), q))
+    return pm.Deterministic(f"u_{name}", z @ factor.T, dims=(level_dim(group), dims))

@@ -1,0 +1,279 @@
+"""The only caller of samplers: a stage fitted to the observed payoff, or to propagated responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from threadpoolctl import threadpool_limits
+
+from bdtr.multilevel.crossproducts import (
+    Columns,
+    Layout,
+    Responses,
+    cross_products,
+    layout,
+    response_products,
+)
+from bdtr.multilevel.direct import DirectDraws, draw_each, draw_posterior
+from bdtr.multilevel.marginal import parameters
+from bdtr.outcome import OutcomeModel, coords, pymc_model, variable_dims
+
+__all__ = ["SamplingError", "Sampled", "fit_direct", "fit_pymc", "phi_of", "propagate"]
+
+type Progress = Callable[[int, int], None]
+
+
+class SamplingError(RuntimeError):
+    """A sampler that stopped early or returned draws that are not all there."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Draws of one stage: the posterior (dims ``chain, draw``), the sampler's statistics, notes."""
+
+    posterior: xr.Dataset
+    stats: xr.Dataset
+
+
+def fit_pymc(
+    model: OutcomeModel,
+    response: np.ndarray,
+    seed: np.random.SeedSequence,
+    chains: int = 4,
+    draws: int = 1000,
+    tune: int = 1000,
+    progressbar: bool = True,
+) -> Sampled:
+    """Fit a stage to the observed payoff with PyMC's model and nutpie's NUTS.
+
+    Parameters
+    ----------
+    model
+        The stage's model.
+    response
+        Observed payoff of its rows.
+    seed
+        Source of randomness.
+    chains, draws, tune
+        Chains, draws kept from each, and draws of warm-up.
+    progressbar
+        Whether to show progress.
+
+    Returns
+    -------
+    Sampled
+
+    Raises
+    ------
+    SamplingError
+        If the fit was interrupted or a draw is not finite.
+    """
+    import nutpie
+    import pytensor
+
+    # The same seed gives other draws with a cold and a warm cache unless fast maths is off.
+    pytensor.config.numba__fastmath = False  # pyright: ignore[reportAttributeAccessIssue]
+    built = pymc_model(model, response)
+    wanted = list(variable_dims(model.design)) + (["sigma"] if model.family.has_sigma else [])
+    compiled = nutpie.compile_pymc_model(built, var_names=wanted)
+    tree = nutpie.sample(
+        compiled,
+        chains=chains,
+        draws=draws,
+        tune=tune,
+        seed=int(seed.generate_state(1)[0]),
+        progress_bar=progressbar,
+    )
+    posterior = tree["posterior"].to_dataset()[wanted]
+    stats = tree["sample_stats"].to_dataset()[["diverging", "energy", "n_steps", "step_size"]]
+    return Sampled(_complete(posterior, chains, draws), stats)
+
+
+def _complete(posterior: xr.Dataset, chains: int, draws: int) -> xr.Dataset:
+    """Hold the draws against what was asked for: an interrupted fit returns as if it had succeeded."""
+    got = posterior.sizes.get("chain", 0), posterior.sizes.get("draw", 0)
+    if got != (chains, draws):
+        raise SamplingError(
+            f"Asked for {chains} chains of {draws} draws and got {got[0]} of {got[1]}: the fit was "
+            "interrupted. Run it again."
+        )
+    bad = [str(n) for n, v in posterior.data_vars.items() if not np.isfinite(v.to_numpy()).all()]
+    if bad:
+        raise SamplingError(
+            f"Draws of {', '.join(bad)} are not finite: the fit was interrupted, or the model does "
+            "not fit the data. Look at the scale of the outcome and the priors."
+        )
+    return posterior
+
+
+def fit_direct(
+    model: OutcomeModel,
+    response: np.ndarray,
+    seed: np.random.SeedSequence,
+    chains: int = 4,
+    draws: int = 1000,
+    progress: Progress | None = None,
+) -> Sampled:
+    """Fit a Gaussian stage to the observed payoff with the direct sampler.
+
+    Parameters
+    ----------
+    model, response, seed, chains, draws
+        As in :func:`fit_pymc`.
+    progress
+        Called with (draws done, draws in all).
+
+    Returns
+    -------
+    Sampled
+    """
+    where = layout(model.factors, model.rows.codes)
+    with threadpool_limits(1):  # the same bits on any number of threads
+        products = cross_products(model.rows, where)
+        responses = response_products(model.rows, where, response[:, None])
+        params = parameters(model.factors, model.priors)
+        drawn = draw_posterior(products, responses, params, chains, draws, seed, progress)
+    return _sampled(model, drawn, chains)
+
+
+def propagate(
+    model: OutcomeModel,
+    responses: Iterator[tuple[slice, np.ndarray]],
+    seed: np.random.SeedSequence,
+    chains: int,
+    progress: Progress | None = None,
+    start: np.ndarray | None = None,
+) -> Sampled:
+    """One posterior draw of a stage for each propagated response.
+
+    Parameters
+    ----------
+    model
+        The stage's model.
+    responses
+        Blocks of rows of the responses: places among the rows, (row, response).
+    seed
+        Source of randomness.
+    chains
+        Number of chains that the responses came from, stacked.
+    progress
+        Called with (responses done, responses in all).
+    start
+        States to start the chains from, such as those of a pass under another policy.
+
+    Returns
+    -------
+    Sampled
+        As many draws as responses, in their order.
+    """
+    where = layout(model.factors, model.rows.codes)
+    with threadpool_limits(1):
+        products = cross_products(model.rows, where)
+        total = _accumulated(model.rows, where, responses)
+        params = parameters(model.factors, model.priors)
+        drawn = draw_each(products, total, params, seed, progress, start)
+    return _sampled(model, drawn, chains)
+
+
+def phi_of(posterior: xr.Dataset, model: OutcomeModel) -> np.ndarray:
+    """The parameters phi of the marginal density (draw x phi) that a stored posterior holds."""
+    flat = posterior.stack(sample=("chain", "draw"))
+    sigma = flat["sigma"].to_numpy()
+    parts = [np.log(sigma)[:, None]]
+    partial = []
+    for factor in model.factors:
+        dim = f"{factor.name}_term"
+        sd = flat[f"sd_{factor.name}"].transpose("sample", dim).to_numpy()
+        parts.append(sd / sigma[:, None])
+        if factor.correlated:
+            cor = flat[f"cor_{factor.name}"].transpose("sample", dim, f"{dim}_bis").to_numpy()
+            partial.append(_partial_correlations(cor))
+    return np.hstack(parts + partial)
+
+
+def _partial_correlations(cor: np.ndarray) -> np.ndarray:
+    """Atanh partial correlations (draw x pair), the inverse of :func:`_correlations`."""
+    q = cor.shape[1]
+    factor = np.linalg.cholesky(cor + 1e-10 * np.eye(q))
+    out = []
+    for i in range(1, q):
+        left = np.ones(len(cor))
+        for k in range(i):
+            c = np.clip(factor[:, i, k] / np.sqrt(left), -1 + 1e-9, 1 - 1e-9)
+            out.append(np.arctanh(c))
+            left = np.maximum(left * (1 - c**2), 1e-12)
+    return np.stack(out, axis=1)
+
+
+def _accumulated(rows: Columns, where: Layout, responses) -> Responses:
+    """Cross-products with the responses, block by block."""
+    parts = None
+    for at, values in responses:
+        block = Columns(rows.x[at], tuple(z[at] for z in rows.z), tuple(c[at] for c in rows.codes))
+        one = response_products(block, where, values)
+        if parts is None:
+            parts = one
+        else:
+            parts = Responses(parts.zty + one.zty, parts.xty + one.xty, parts.yty + one.yty)
+    assert parts is not None
+    return parts
+
+
+def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:
+    """Draws of the direct sampler with the variables, dims and coords of the PyMC model."""
+    design = model.design
+    count = len(drawn.phi)
+    sigma = np.exp(drawn.phi[:, 0])
+    b = drawn.coefficients.copy()
+    if design.has_intercept:
+        b[:, 0] -= b @ design.centre
+    found: dict[str, np.ndarray] = {"b": b}
+    sd_at, effect_at = 1, 0
+    cor_at = 1 + sum(f.terms for f in model.factors)
+    for factor in model.factors:
+        q, name = factor.terms, factor.name
+        found[f"sd_{name}"] = sigma[:, None] * np.abs(drawn.phi[:, sd_at : sd_at + q])
+        sd_at += q
+        if factor.correlated:
+            pairs = q * (q - 1) // 2
+            found[f"cor_{name}"] = _correlations(drawn.phi[:, cor_at : cor_at + pairs], q)
+            cor_at += pairs
+        size = factor.levels * q
+        found[f"u_{name}"] = drawn.effects[:, effect_at : effect_at + size].reshape(count, -1, q)
+        effect_at += size
+    dims = variable_dims(design)
+    data = {
+        name: (("chain", "draw", *dims[name]), values.reshape(chains, -1, *values.shape[1:]))
+        for name, values in found.items()
+    }
+    data["sigma"] = (("chain", "draw"), sigma.reshape(chains, -1))
+    ids = {"chain": np.arange(chains), "draw": np.arange(count // chains)}
+    posterior = xr.Dataset(data, coords={**coords(design), **ids})
+    report = drawn.report
+    stats = xr.Dataset(
+        attrs={
+            "sampler": "direct",
+            "sweeps": report.sweeps,
+            "correlation": report.correlation,
+            "evaluations": report.evaluations,
+        }
+    )
+    return Sampled(_complete(posterior, chains, count // chains), stats)
+
+
+def _correlations(partial: np.ndarray, q: int) -> np.ndarray:
+    """Correlation matrices (draw, term, term) from atanh partial correlations."""
+    factor = np.zeros((len(partial), q, q))
+    at = 0
+    for i in range(q):
+        left = np.ones(len(partial))
+        for k in range(i):
+            c = np.tanh(partial[:, at])
+            at += 1
+            factor[:, i, k] = c * np.sqrt(left)
+            left = left * (1 - c**2)
+        factor[:, i, i] = np.sqrt(left)
+    return factor @ np.swapaxes(factor, 1, 2)
