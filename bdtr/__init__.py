@@ -1,0 +1,75 @@
+"""bdtr: Bayesian dynamic treatment regimes for multilevel and multisite trials.
+
+A trial (:class:`Trial`, :class:`Stage`), a fit (:func:`fit`), and plain functions on a fit. Names are
+loaded when first used, so that ``import bdtr`` is quick and does not import PyMC.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bdtr import datasets, plots, priors
+    from bdtr.data import DataError, DesignWarning
+    from bdtr.fitting import Fit, FitError, fit
+    from bdtr.regimes import Regime, embedded, recommended, static
+    from bdtr.reports import report
+    from bdtr.storage import load
+    from bdtr.trial import Stage, Trial, TrialError
+    from bdtr.values import value
+
+_HOME = {
+    "DataError": "bdtr.data",
+    "DesignWarning": "bdtr.data",
+    "Fit": "bdtr.fitting",
+    "FitError": "bdtr.fitting",
+    "Regime": "bdtr.regimes",
+    "Stage": "bdtr.trial",
+    "Trial": "bdtr.trial",
+    "TrialError": "bdtr.trial",
+    "embedded": "bdtr.regimes",
+    "fit": "bdtr.fitting",
+    "load": "bdtr.storage",
+    "recommended": "bdtr.regimes",
+    "report": "bdtr.reports",
+    "static": "bdtr.regimes",
+    "value": "bdtr.values",
+}
+_ROOMS = ("datasets", "plots", "priors")
+
+__version__ = "0.1.0.dev0"
+__all__ = [
+    "DataError",
+    "DesignWarning",
+    "Fit",
+    "FitError",
+    "Regime",
+    "Stage",
+    "Trial",
+    "TrialError",
+    "datasets",
+    "embedded",
+    "fit",
+    "load",
+    "plots",
+    "priors",
+    "recommended",
+    "report",
+    "static",
+    "value",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"bdtr.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'bdtr' has no attribute {name!r}")
+    found = getattr(import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -15,7 +15,7 @@ from bdtr.families import FAMILIES
 from bdtr.formula import Formula
 from bdtr.trial import Stage, Trial, label_text
 
-__all__ = ["Coding", "DataError", "DesignWarning", "StageData", "TrialData", "check", "stage_factors"]
+__all__ = ["Coding", "DataError", "DesignWarning", "StageData", "TrialData", "check", "feasible_sets", "stage_factors"]
 
 _SHOW = 5  # rows or labels named in a message
 
@@ -372,7 +372,7 @@ def _present(trial, formulas, coded, outcome, units):
         among = _among(stage, coded, units)
         action = coded[stage.action].cat.codes.to_numpy().astype(np.int64)
         _outside_has_no_action(stage, among, action, units)
-        feasible, decided = _feasible(stage, coded, among == 1, units)
+        feasible, decided = feasible_sets(stage, coded, among == 1, units)
         q_columns = [c for c in formula.columns if c not in (stage.action, stage.delivered_in)]
         if trial.site and trial.site not in q_columns:
             q_columns.insert(0, trial.site)
@@ -495,7 +495,7 @@ def _carried_payoff_known(stage, unknown, units) -> None:
         )
 
 
-def _feasible(stage: Stage, coded: pd.DataFrame, among: np.ndarray, units: np.ndarray):
+def feasible_sets(stage: Stage, coded: pd.DataFrame, among: np.ndarray, units: np.ndarray):
     """Feasible actions of each unit (unit x action), and for whom they are known."""
     actions = list(stage.actions or ())
     if stage.feasible is None:

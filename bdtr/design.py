@@ -33,6 +33,13 @@ class Columns:
         )
         matrix = spec.get_model_matrix(example, context=_CONTEXT)
         self.text = text
+        used = {name for name in example.columns if name in {str(v) for v in spec.formula.required_variables}}
+        # One row that makes the columns again on load: levels come from the coding.
+        self.example: dict[str, float | None] = {
+            name: None if example[name].dtype == "category" else float(example[name].mean())
+            for name in example.columns
+            if name in used
+        }
         self._spec: ModelSpec = matrix.model_spec
         names = [str(name).replace("[T.", "[") for name in self._spec.column_names]
         self.names: tuple[str, ...] = tuple(names)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["star"]
+    from bdtr.trial import Trial
+
+__all__ = ["star", "star_trial"]
 
 _TEXT = ("id", "school", "school_1", "classroom_k", "classroom_1", "a1", "a2")
 _NUMBERS = ("black", "age", "lunch", "y_k", "y_1")
@@ -62,3 +64,36 @@ def star() -> pd.DataFrame:
             keep_default_na=False,
             na_values=[""],
         )
+
+
+def star_trial() -> Trial:
+    """The two-stage trial of Project STAR: class type in kindergarten, then in grade 1.
+
+    Returns
+    -------
+    bdtr.Trial
+        Stage ``a1`` in {regular, small, aide}, randomised within school; stage ``a2`` in {regular,
+        aide} for pupils not in small classes, who stay in small ones. Payoff ``y_1``, site ``school``.
+
+    Examples
+    --------
+    >>> [stage.action for stage in star_trial().stages]
+    ['a1', 'a2']
+    """
+    from bdtr.trial import Stage, Trial
+
+    first = Stage(
+        "a1",
+        actions=["regular", "small", "aide"],
+        formula="female + black + age + a1 * lunch + (1 + a1 | school)",
+        delivered_in="classroom_k",
+    )
+    second = Stage(
+        "a2",
+        actions=["regular", "aide", "small"],
+        feasible={"a1 == 'small'": ["small"], "a1 != 'small'": ["regular", "aide"]},
+        eligible="school_1 == school",
+        formula="female + black + age + lunch + a1 + a2 * y_k + (1 + a2 | school)",
+        delivered_in="classroom_1",
+    )
+    return Trial([first, second], outcome="y_1", unit="id", site="school")

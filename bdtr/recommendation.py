@@ -1,0 +1,193 @@
+"""Recommended actions of units, known or new, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bdtr.condition import Condition
+from bdtr.data import DataError, feasible_sets
+from bdtr.decisions import summarise_actions
+from bdtr.diagnostics import State
+from bdtr.prediction import SITES
+
+if TYPE_CHECKING:
+    from bdtr.fitting import Fit
+
+__all__ = ["Recommendation", "recommend"]
+
+_CELLS = 8_000_000
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Recommended actions.
+
+    ``actions`` has one row per unit and stage: the recommended action, its probability of being
+    optimal, its expected regret. ``table`` has one row per unit, stage and feasible action, with the
+    mean and interval of its Q-value. Below the last stage "optimal" means best now, given the
+    recommended later rule. ``left_out`` counts the units without a recommendation, with reasons.
+    """
+
+    actions: pd.DataFrame
+    table: pd.DataFrame
+    left_out: pd.DataFrame
+    sites: str
+    interval: float
+    state: State
+    override: str | None = None
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        reason = f" Overridden: {self.override}." if self.override else ""
+        return (
+            f"{self.state}.{reason} Recommended actions, later stages recommended; sites: "
+            f"{self.sites}; {100 * self.interval:g} % equal-tailed intervals."
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.caption}\n{self.actions}"
+
+    def _repr_html_(self) -> str:
+        table = self.actions.to_html(
+            float_format="{:.3f}".format, max_rows=20, index=False, escape=True
+        )
+        return f"<p>{escape(self.caption)}</p>{table}"
+
+
+def recommend(
+    fit: Fit, frame: pd.DataFrame, sites: str | None, interval: float, override: str | None
+) -> Recommendation:
+    """See :meth:`bdtr.Fit.recommend`."""
+    from bdtr.fitting import FitError
+
+    if fit.state.level == "refused" and not (override and override.strip()):
+        raise FitError(
+            f"No action is recommended: {fit.state}. Diagnostics stay readable in fit.summary(). To "
+            "recommend all the same, pass override= with the reason in words."
+        )
+    if not 0 < interval < 1:
+        raise ValueError(f"interval={interval!r}: must lie between 0 and 1.")
+    sites = _sites(fit, frame, sites)
+    units = _unit_labels(fit, frame)
+    parts, gaps = [], []
+    for k, design in enumerate(fit.designs):
+        coded, ready, feasible, reasons = _ready(fit, frame, k)
+        gaps += [(design.action, reason, count) for reason, count in reasons]
+        rows = np.flatnonzero(ready)
+        if not rows.size:
+            continue
+        q_function = fit.q_function(k, sites=sites)
+        size = max(1, _CELLS // (q_function.draws.samples * (len(design.actions) + 2)))
+        for at in range(0, len(rows), size):
+            block = rows[at : at + size]
+            q = q_function(coded.iloc[block])
+            better = fit.trial.higher_is_better
+            found = summarise_actions(q, feasible[block], interval, better)
+            parts.append(_block_table(design, units[block], feasible[block], found))
+    if not parts:
+        raise DataError(
+            "recommend: no unit has a complete history at any stage: "
+            + "; ".join(f"stage {s}: {r} ({c:,} units)" for s, r, c in gaps)
+        )
+    table = pd.concat(parts, ignore_index=True)
+    chosen = table[table["recommended"]]
+    actions = chosen[["unit", "stage", "action", "p_optimal", "regret", "q_mean"]]
+    left_out = pd.DataFrame(gaps, columns=["stage", "reason", "units"])
+    return Recommendation(
+        actions.reset_index(drop=True), table, left_out, sites, interval, fit.state, override
+    )
+
+
+def _sites(fit: Fit, frame: pd.DataFrame, sites: str | None) -> str:
+    if sites is not None and sites not in SITES:
+        raise ValueError(f"sites={sites!r}: allowed are {', '.join(map(repr, SITES))}.")
+    name = fit.trial.site
+    if name is None or not any(g.role == "site" for d in fit.designs for g in d.groups):
+        return sites or "observed"
+    if name not in frame.columns:
+        unseen, what = True, f"the site column {name!r} is absent"
+    else:
+        coded = fit.designs[0].coding.code(frame, [name])
+        gone = fit.designs[0].site_codes(coded) < 0
+        unseen = bool(gone.any())
+        labels = coded[name][gone].unique()[:5]
+        what = f"{int(gone.sum()):,} units are at sites the fit has not seen ({', '.join(map(repr, labels))})"
+    if unseen and sites in (None, "observed"):
+        raise ValueError(
+            f"recommend: {what}. Say sites='new' (effects drawn from the population of sites) or "
+            "sites='typical' (effects at their mean)."
+        )
+    return sites or "observed"
+
+
+def _unit_labels(fit: Fit, frame: pd.DataFrame) -> np.ndarray:
+    name = fit.trial.unit
+    if name is None or name not in frame.columns:
+        return np.arange(len(frame)).astype(str).astype(object)
+    return frame[name].astype(object).to_numpy()
+
+
+def _ready(fit: Fit, frame: pd.DataFrame, k: int):
+    """Coded history, who can be given a recommendation, feasible actions, and who cannot and why."""
+    design, stage = fit.designs[k], fit.trial.stages[k]
+    conditions = [Condition(text) for text in (stage.feasible or {})]
+    if stage.among:
+        conditions.append(Condition(stage.among))
+    clusters = {c for g in design.groups if g.role == "history" for c in g.factor}
+    pure = clusters - set(design.formula.model_columns)
+    wanted = dict.fromkeys((*design.history, *(c for x in conditions for c in x.columns)))
+    site = fit.trial.site
+    absent = [c for c in wanted if c not in frame.columns and c not in pure and c != site]
+    everyone, nobody = np.ones(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool)
+    if absent:
+        reason = f"columns absent: {', '.join(absent)}"
+        return frame, nobody, np.zeros((len(frame), 0)), [(reason, len(frame))]
+    coded = design.coding.code(frame, [c for c in wanted if c in frame.columns])
+    for name in wanted:
+        if name not in coded:
+            coded[name] = pd.Series([None] * len(frame), dtype="str")
+    ready, reasons = everyone, []
+
+    def drop(reason: str, mask: np.ndarray) -> None:
+        nonlocal ready
+        if (ready & mask).any():
+            reasons.append((reason, int((ready & mask).sum())))
+        ready = ready & ~mask
+
+    if stage.among:
+        truth = Condition(stage.among).evaluate(coded)
+        drop("no decision here (among)", truth == 0)
+        drop("decision due unknown (among)", truth < 0)
+    for name in design.history:
+        # An unknown class is a class the fit has not seen; an unknown site is for sites= to say.
+        if name not in pure and name != site:
+            drop(f"{name} missing", coded[name].isna().to_numpy())
+    feasible, known = feasible_sets(stage, coded, ready, np.arange(len(frame)))
+    drop("feasible set unknown", ~known)
+    return coded, ready, feasible, reasons
+
+
+def _block_table(design, units, feasible, found) -> pd.DataFrame:
+    action, unit = np.nonzero(feasible.T)
+    order = np.lexsort((action, unit))
+    action, unit = action[order], unit[order]
+    labels = np.array(design.actions, dtype=object)
+    return pd.DataFrame(
+        {
+            "unit": units[unit],
+            "stage": design.action,
+            "action": labels[action],
+            "recommended": found.best[unit] == action,
+            "p_optimal": found.p_optimal[action, unit],
+            "q_mean": found.mean[action, unit],
+            "q_lower": found.lower[action, unit],
+            "q_upper": found.upper[action, unit],
+            "regret": found.regret[action, unit],
+        }
+    )

@@ -1,0 +1,246 @@
+"""A fit as one netCDF file: draws as ArviZ expects them, the rest as JSON text; no pickled code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.data import Coding, TrialData, check
+from bdtr.design import Columns, GroupDesign, StageDesign
+from bdtr.diagnostics import State
+from bdtr.formula import Formula
+from bdtr.trial import Trial
+
+if TYPE_CHECKING:
+    from bdtr.fitting import Fit
+
+__all__ = ["StorageError", "load", "save"]
+
+_FORMAT = 1
+
+
+class StorageError(ValueError):
+    """A file that is no saved fit, or one of another format."""
+
+
+def save(fit: Fit, path: str, data: bool = True) -> None:
+    """See :meth:`bdtr.Fit.save`. The file is complete or absent: written aside, then renamed."""
+    header = {
+        "format": _FORMAT,
+        "trial": fit.trial.to_dict(),
+        "settings": asdict(fit.settings),
+        "designs": [_design_state(d) for d in fit.designs],
+        "coding": asdict(fit.designs[0].coding),
+        "flow": fit.flow.to_json(orient="table", index=False),
+        "notes": list(fit.notes),
+        "state": asdict(fit.state),
+        "data_hash": fit.data_hash,
+        "versions": dict(fit.versions),
+        "priors": fit.prior_table.to_json(orient="table", index=False),
+    }
+    tree = fit.tree.copy()
+    tree.attrs = {"bdtr": json.dumps(_jsonable(header))}
+    if data and fit.data is not None:
+        tree["data"] = xr.DataTree(_data_group(fit.data))
+    aside = f"{path}.part"
+    try:
+        tree.to_netcdf(aside, engine="h5netcdf")
+        os.replace(aside, path)
+    finally:
+        if os.path.exists(aside):
+            os.remove(aside)
+
+
+def load(path: str) -> Fit:
+    """Read a fit that :meth:`bdtr.Fit.save` wrote.
+
+    Parameters
+    ----------
+    path
+        File to read.
+
+    Returns
+    -------
+    bdtr.Fit
+        Ready for summaries and recommendations, and for further backward passes if the data were saved.
+
+    Raises
+    ------
+    StorageError
+        If the file is no saved fit.
+    """
+    from bdtr.fitting import Fit, Settings
+
+    with xr.open_datatree(path, engine="h5netcdf") as opened:
+        tree = opened.load().copy()
+    if "bdtr" not in tree.attrs:
+        raise StorageError(f"{path} is no fit saved by bdtr.")
+    header = _from_jsonable(json.loads(tree.attrs["bdtr"]))
+    if header["format"] != _FORMAT:
+        raise StorageError(f"{path} has format {header['format']}; this bdtr reads {_FORMAT}.")
+    tree.attrs = {}
+    settings = Settings(**header["settings"])
+    trial = Trial.from_dict(header["trial"])
+    raw = header["coding"]
+    levels = {name: tuple(values) for name, values in raw["levels"].items()}
+    coding = Coding(levels, tuple(raw["numbers"]), tuple(raw["labels"]))
+    designs = tuple(_design(state, coding) for state in header["designs"])
+    data = None
+    if "data" in tree:
+        frame = _frame(tree["data"].to_dataset())
+        data = check(trial, frame, settings.missing, settings.off_protocol)
+        del tree["data"]
+    state = State(header["state"]["level"], tuple(header["state"]["reasons"]))
+    return Fit(
+        trial,
+        settings,
+        designs,
+        tree,
+        _table(header["flow"]),
+        tuple(header["notes"]),
+        state,
+        header["data_hash"],
+        header["versions"],
+        _table(header["priors"]),
+        data,
+    )
+
+
+def _table(text: str) -> pd.DataFrame:
+    return pd.read_json(StringIO(text), orient="table")
+
+
+def _jsonable(value: Any) -> Any:
+    """Plain lists and pairs; the state of transforms has numbers as keys, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {"pairs": [[_jsonable(k), _jsonable(v)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _jsonable(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def _from_jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _from_jsonable(v) for k, v in value["pairs"]}
+    if isinstance(value, list):
+        return [_from_jsonable(v) for v in value]
+    return value
+
+
+def _design_state(design: StageDesign) -> dict[str, Any]:
+    return {
+        "index": design.index,
+        "action": design.action,
+        "actions": list(design.actions),
+        "formula": design.formula.text,
+        "columns": _columns_state(design.columns),
+        "keep": list(design.keep),
+        "mean_of": list(design.mean_of),
+        "site_means": design.site_means,
+        "centre": design.centre,
+        "scale": design.scale,
+        "groups": [
+            {
+                "factor": list(g.factor),
+                "columns": _columns_state(g.columns),
+                "keep": list(g.keep),
+                "correlated": g.correlated,
+                "role": g.role,
+                "levels": list(g.levels),
+            }
+            for g in design.groups
+        ],
+        "notes": list(design.notes),
+        "site": design.site,
+        "site_levels": list(design.site_levels),
+        "has_intercept": design.has_intercept,
+    }
+
+
+def _columns_state(columns: Columns) -> dict[str, Any]:
+    return {"text": columns.text, "state": columns.state, "example": columns.example}
+
+
+def _columns(state: Mapping[str, Any], coding: Coding) -> Columns:
+    example = {
+        name: pd.Categorical([coding.levels[name][0]], categories=list(coding.levels[name]))
+        if name in coding.levels
+        else [value]
+        for name, value in state["example"].items()
+    }
+    frame = pd.DataFrame(example, index=pd.RangeIndex(1))
+    return Columns(state["text"], state["state"], frame)
+
+
+def _design(state: Mapping[str, Any], coding: Coding) -> StageDesign:
+    groups = tuple(
+        GroupDesign(
+            tuple(g["factor"]),
+            _columns(g["columns"], coding),
+            tuple(g["keep"]),
+            g["correlated"],
+            g["role"],
+            np.array(g["levels"], dtype=object),
+        )
+        for g in state["groups"]
+    )
+    sites = np.array(state["site_levels"], dtype=object)
+    means = np.array(state["site_means"], dtype=float).reshape(len(sites), len(state["mean_of"]))
+    return StageDesign(
+        state["index"],
+        state["action"],
+        tuple(state["actions"]),
+        Formula.parse(state["formula"]),
+        coding,
+        _columns(state["columns"], coding),
+        tuple(state["keep"]),
+        tuple(state["mean_of"]),
+        means,
+        np.array(state["centre"], dtype=float),
+        np.array(state["scale"], dtype=float),
+        groups,
+        tuple(state["notes"]),
+        state["site"],
+        sites,
+        state["has_intercept"],
+    )
+
+
+def _data_group(data: TrialData) -> xr.Dataset:
+    """The columns the trial uses: numbers as they are, labels as codes (-1 missing) with their list."""
+    found: dict[str, Any] = {}
+    for name in data.frame.columns:
+        column = data.frame[name]
+        if name in data.coding.numbers:
+            found[name] = ("unit", column.to_numpy(), {"kind": "number"})
+            continue
+        codes, labels = pd.factorize(column.astype(object))
+        attrs = {"kind": "label", "labels": json.dumps([str(x) for x in labels])}
+        found[name] = ("unit", codes.astype(np.int32), attrs)
+    units = {"unit": [str(u) for u in data.units]}
+    return xr.Dataset(found, coords=units, attrs={"unit": data.trial.unit or ""})
+
+
+def _frame(group: xr.Dataset) -> pd.DataFrame:
+    columns = {}
+    for name, values in group.data_vars.items():
+        array = values.to_numpy()
+        if values.attrs["kind"] == "label":
+            labels = np.array([*json.loads(values.attrs["labels"]), None], dtype=object)
+            array = pd.array(labels[array], dtype="str")
+        columns[str(name)] = array
+    if group.attrs["unit"]:
+        columns[group.attrs["unit"]] = pd.array(group["unit"].to_numpy().astype(object), dtype="str")
+    return pd.DataFrame(columns)

@@ -1,0 +1,129 @@
+"""A fit in words and tables."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.diagnostics import convergence
+
+if TYPE_CHECKING:
+    from bdtr.fitting import Fit
+
+__all__ = ["html", "summary", "text", "tidy_draws"]
+
+
+def _reported(fit: Fit, k: int) -> xr.Dataset:
+    """Parameters worth a row: not the effects of single levels."""
+    posterior = fit.tree[f"stage_{k + 1}/posterior"].to_dataset()
+    names = [str(n) for n in posterior.data_vars if not str(n).startswith("u_")]
+    return posterior[names]
+
+
+def summary(fit: Fit, interval: float = 0.95) -> pd.DataFrame:
+    """See :meth:`bdtr.Fit.summary`."""
+    tail = (1 - interval) / 2
+    parts = []
+    for k, design in enumerate(fit.designs):
+        posterior = _reported(fit, k)
+        measures = convergence(posterior)
+        flat = _flat(posterior)
+        lower, upper = np.quantile(flat, [tail, 1 - tail], axis=0)
+        table = pd.DataFrame(
+            {"mean": flat.mean(axis=0), "sd": flat.std(axis=0, ddof=1), "lower": lower, "upper": upper},
+            index=measures.index,
+        ).join(measures[["r_hat", "ess_bulk", "ess_tail"]])
+        table = table[~measures["constant"] & ~_mirrored(measures.index)]
+        table.index = pd.MultiIndex.from_product([[design.action], table.index])
+        parts.append(table)
+    out = pd.concat(parts)
+    out.index.names = ["stage", "parameter"]
+    out.attrs.update(state=str(fit.state), interval=f"{100 * interval:g} % equal-tailed")
+    return out
+
+
+def _flat(posterior: xr.Dataset) -> np.ndarray:
+    columns = []
+    for values in posterior.data_vars.values():
+        inner = [d for d in values.dims if d not in ("chain", "draw")]
+        array = values.transpose("chain", "draw", *inner).to_numpy()
+        columns.append(array.reshape(array.shape[0] * array.shape[1], -1))
+    return np.hstack(columns)
+
+
+def _mirrored(index: pd.Index) -> np.ndarray:
+    """The second of the two rows of a correlation."""
+    seen, out = set(), []
+    for name in index:
+        head, _, pair = str(name).partition("[")
+        key = (head, frozenset(pair.removesuffix("]").split(", ")))
+        out.append(head.startswith("cor_") and key in seen)
+        seen.add(key)
+    return np.array(out)
+
+
+def tidy_draws(fit: Fit, stage: str | None) -> pd.DataFrame:
+    """See :meth:`bdtr.Fit.draws`."""
+    known = [d.action for d in fit.designs]
+    if stage is not None and stage not in known:
+        raise ValueError(f"stage={stage!r}: allowed are {', '.join(map(repr, known))}.")
+    parts = []
+    for k, design in enumerate(fit.designs):
+        if stage not in (None, design.action):
+            continue
+        posterior = _reported(fit, k)
+        flat = _flat(posterior)
+        names = convergence(posterior).index
+        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "stage": design.action,
+                    "chain": np.tile(np.repeat(np.arange(chains), draws), len(names)),
+                    "draw": np.tile(np.arange(draws), chains * len(names)),
+                    "parameter": np.repeat(names, len(flat)),
+                    "value": flat.T.ravel(),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _head(fit: Fit) -> list[str]:
+    trial, s = fit.trial, fit.settings
+    lines = [
+        str(fit.state),
+        f"bdtr fit of {fit.stages} stage(s), payoff {trial.outcome}, site {trial.site}; "
+        f"{s.chains} chains of {s.draws} draws, {s.propagated} propagated, seed {s.random_seed}",
+    ]
+    for k, design in enumerate(fit.designs):
+        rows = fit.flow[(fit.flow["stage"] == design.action) & (fit.flow["step"] == "in the fit")]
+        lines.append(
+            f"stage {k + 1}: {design.action} in {{{', '.join(design.actions)}}}, "
+            f"{int(rows['units'].iloc[0]):,} units; payoff ~ {design.formula.text}"
+        )
+    return lines
+
+
+def text(fit: Fit) -> str:
+    """A readable summary, the state first."""
+    table = summary(fit)
+    coefficients = table[table.index.get_level_values(1).str.startswith("b[")]
+    lines = [*_head(fit), "", "Coefficients (mean, SD, 95 % equal-tailed interval):"]
+    lines.append(coefficients[["mean", "sd", "lower", "upper"]].round(3).to_string())
+    if fit.notes:
+        lines += ["", *(f"note: {note}" for note in fit.notes)]
+    return "\n".join(lines)
+
+
+def html(fit: Fit) -> str:
+    """The same for a notebook."""
+    head = "".join(f"<p>{escape(line)}</p>" for line in _head(fit))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in fit.notes)
+    table = summary(fit)[["mean", "sd", "lower", "upper", "r_hat", "ess_bulk"]].round(3)
+    caption = "<p>95 % equal-tailed intervals.</p>"
+    return f"{head}{caption}{table.to_html(escape=True)}<ul>{notes}</ul>"
