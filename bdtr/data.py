@@ -15,7 +15,16 @@ from bdtr.families import FAMILIES
 from bdtr.formula import Formula
 from bdtr.trial import Stage, Trial, label_text
 
-__all__ = ["Coding", "DataError", "DesignWarning", "StageData", "TrialData", "check", "feasible_sets", "stage_factors"]
+__all__ = [
+    "Coding",
+    "DataError",
+    "DesignWarning",
+    "StageData",
+    "TrialData",
+    "check",
+    "feasible_sets",
+    "stage_factors",
+]
 
 _SHOW = 5  # rows or labels named in a message
 
@@ -358,17 +367,19 @@ def _outcome(trial: Trial, coded: pd.DataFrame) -> np.ndarray:
     return values
 
 
-def _present(trial, formulas, coded, outcome, units):
+def _present(
+    trial: Trial,
+    formulas: Sequence[Formula],
+    coded: pd.DataFrame,
+    outcome: np.ndarray,
+    units: np.ndarray,
+) -> tuple[tuple[StageData, ...], pd.DataFrame, _Faults]:
     """Who is in the fit of each stage, from the last to the first; flow counts; faults to raise."""
     stages, flows, faults = [], [], _Faults()
     payoff_known = ~np.isnan(outcome)
     for k in reversed(range(len(trial.stages))):
         stage, formula = trial.stages[k], formulas[k]
-        reward = (
-            np.zeros(len(coded))
-            if stage.reward is None
-            else coded[stage.reward].to_numpy()
-        )
+        reward = np.zeros(len(coded)) if stage.reward is None else coded[stage.reward].to_numpy()
         among = _among(stage, coded, units)
         action = coded[stage.action].cat.codes.to_numpy().astype(np.int64)
         _outside_has_no_action(stage, among, action, units)
@@ -403,7 +414,9 @@ def _present(trial, formulas, coded, outcome, units):
         fitted = steps.left & (among == 1)
         faults.add(steps, units)
         flows.append(steps.table())
-        stages.append(StageData(stage, formula, action, feasible, among == 1, history, fitted, reward))
+        stages.append(
+            StageData(stage, formula, action, feasible, among == 1, history, fitted, reward)
+        )
         # What stage k-1 responds to: the predicted value where a decision is due, else the payoff.
         payoff_known = np.where(among == 1, history, payoff_known & ~np.isnan(reward))
     flow = pd.concat(flows[::-1], ignore_index=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
 
-from bdtr.data import Coding, StageData, TrialData, stage_factors
+from bdtr.data import Coding, StageData, TrialData
 from bdtr.formula import TRANSFORMS, Formula
 
 __all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design"]
@@ -33,14 +33,18 @@ class Columns:
         )
         matrix = spec.get_model_matrix(example, context=_CONTEXT)
         self.text = text
-        used = {name for name in example.columns if name in {str(v) for v in spec.formula.required_variables}}
+        used = {
+            name
+            for name in example.columns
+            if name in {str(v) for v in spec.formula.required_variables}
+        }
         # One row that makes the columns again on load: levels come from the coding.
         self.example: dict[str, float | None] = {
             name: None if example[name].dtype == "category" else float(example[name].mean())
             for name in example.columns
             if name in used
         }
-        self._spec: ModelSpec = matrix.model_spec
+        self._spec = cast(ModelSpec, matrix.model_spec)
         names = [str(name).replace("[T.", "[") for name in self._spec.column_names]
         self.names: tuple[str, ...] = tuple(names)
 
@@ -52,9 +56,7 @@ class Columns:
     @property
     def main_effects(self) -> tuple[int, ...]:
         """Positions of the columns that belong to one variable alone."""
-        found = [
-            i for t, at in self._spec.term_indices.items() for i in at if t.degree == 1
-        ]
+        found = [i for t, at in self._spec.term_indices.items() for i in at if t.degree == 1]
         return tuple(i for i in found if self.names[i] != "Intercept")
 
     def matrix(self, frame: pd.DataFrame) -> np.ndarray:
@@ -64,7 +66,9 @@ class Columns:
         values = self._spec.get_model_matrix(frame, context=_CONTEXT)
         out = np.ascontiguousarray(values, dtype=float)
         if not np.isfinite(out).all():
-            bad = [n for n, ok in zip(self.names, np.isfinite(out).all(axis=0), strict=True) if not ok]
+            bad = [
+                n for n, ok in zip(self.names, np.isfinite(out).all(axis=0), strict=True) if not ok
+            ]
             raise DesignError(
                 f"The columns {', '.join(bad)} of the formula {self.text!r} are not finite for some "
                 f"units: check the range that {', '.join(TRANSFORMS)} allow."
@@ -120,6 +124,11 @@ class GroupDesign:
         return pd.Index(self.levels).get_indexer(pd.Index(self.labels(frame)))
 
 
+def _one_action(actions: Sequence[str], code: int, rows: int) -> Any:
+    """A column in which everyone has one action."""
+    return pd.Categorical([actions[code]] * rows, categories=list(actions))
+
+
 def factor_labels(frame: pd.DataFrame, factor: Sequence[str]) -> np.ndarray:
     """Labels of a (combined) factor; missing where any part is missing."""
     first, *rest = [frame[name].astype(object) for name in factor]
@@ -133,8 +142,9 @@ def factor_labels(frame: pd.DataFrame, factor: Sequence[str]) -> np.ndarray:
 class StageDesign:
     """All columns of a stage's model.
 
-    ``terms`` names the common columns; the last ones may be site means (Mundlak). ``centre`` holds
-    the mean of each column over the rows of the fit, 0 for the intercept.
+    ``terms`` names the common columns; the last ones may be site means (Mundlak), each minus its
+    average over the rows of the fit. ``centre`` holds the mean of each column over these rows, 0 for
+    the intercept.
     """
 
     index: int
@@ -163,6 +173,11 @@ class StageDesign:
         )
 
     @property
+    def shift(self) -> np.ndarray:
+        """What the intercept moves by when columns are centred: site means stay centred for good."""
+        return np.where(np.arange(len(self.centre)) < len(self.keep), self.centre, 0.0)
+
+    @property
     def history(self) -> tuple[str, ...]:
         """Columns that must be known before the Q-function can be computed, the action apart."""
         delivered = {c for g in self.groups if g.role == "delivery" for c in g.factor}
@@ -171,9 +186,7 @@ class StageDesign:
 
     def acting(self, frame: pd.DataFrame, action: int) -> pd.DataFrame:
         """The same history with everyone given one action."""
-        codes = np.full(len(frame), action)
-        column = pd.Categorical.from_codes(codes, categories=list(self.actions))
-        return frame.assign(**{self.action: column})
+        return frame.assign(**{self.action: _one_action(self.actions, action, len(frame))})
 
     def site_codes(self, frame: pd.DataFrame) -> np.ndarray:
         """Position of each row's site in the site index, -1 for unseen ones; 0 without sites."""
@@ -305,9 +318,7 @@ def _feasible_points(data: TrialData, k: int) -> pd.DataFrame:
     blocks = []
     for code in range(stage.feasible.shape[1]):
         block = frame[stage.feasible[use, code]]
-        action = pd.Categorical.from_codes(
-            np.full(len(block), code), categories=list(stage.stage.actions or ())
-        )
+        action = _one_action(stage.stage.actions or (), code, len(block))
         blocks.append(block.assign(**{stage.stage.action: action}))
     return pd.concat(blocks, ignore_index=True)
 
@@ -330,7 +341,9 @@ def _kept(columns: Columns, points: np.ndarray, where: str) -> tuple[tuple[int, 
     return tuple(keep), notes
 
 
-def _check_rank(matrix: np.ndarray, names: Sequence[str], stage: StageData, intercept: bool) -> None:
+def _check_rank(
+    matrix: np.ndarray, names: Sequence[str], stage: StageData, intercept: bool
+) -> None:
     """Raise if columns are exactly collinear on the rows of the fit, naming them."""
     where = f"Stage({stage.stage.action!r})"
     unsupported = np.flatnonzero(~matrix.any(axis=0))
@@ -338,7 +351,7 @@ def _check_rank(matrix: np.ndarray, names: Sequence[str], stage: StageData, inte
     # A declared action that nobody took is reported by the gate, which refuses to recommend.
     if unsupported.size and (counts > 0).all():
         raise DesignError(
-            f"{where}: no unit in the fit informs {', '.join(names[i] for i in unsupported)}; every "
+            f"{where}: no unit in the fit informs {', '.join(names[int(i)] for i in unsupported)}; every "
             "value is 0. Take the term out, or coarsen the column."
         )
     used = [i for i in range(matrix.shape[1]) if i not in unsupported]

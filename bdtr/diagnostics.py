@@ -67,11 +67,12 @@ def convergence(posterior: xr.Dataset) -> pd.DataFrame:
     """
     import arviz as az
 
-    measures = {
-        "r_hat": az.rhat(posterior),
-        "ess_bulk": az.ess(posterior, method="bulk"),
-        "ess_tail": az.ess(posterior, method="tail"),
-    }
+    with np.errstate(invalid="ignore", divide="ignore"):  # scalars that do not vary
+        measures = {
+            "r_hat": az.rhat(posterior),
+            "ess_bulk": az.ess(posterior, method="bulk"),
+            "ess_tail": az.ess(posterior, method="tail"),
+        }
     rows = {}
     for name, values in posterior.data_vars.items():
         inner = [d for d in values.dims if d not in ("chain", "draw")]
@@ -79,7 +80,9 @@ def convergence(posterior: xr.Dataset) -> pd.DataFrame:
         flat = array.reshape(array.shape[0] * array.shape[1], -1)
         spread, size = flat.max(axis=0) - flat.min(axis=0), np.abs(flat).max(axis=0)
         labels = _labels(str(name), values, inner)
-        table = {m: found[name].transpose(*inner).to_numpy().ravel() for m, found in measures.items()}
+        table = {
+            m: found[name].transpose(*inner).to_numpy().ravel() for m, found in measures.items()
+        }
         # Constant to rounding, as the diagonal of a correlation matrix is.
         rows[name] = pd.DataFrame({**table, "constant": spread <= 1e-9 * size}, index=labels)
     return pd.concat(rows.values())
@@ -90,7 +93,9 @@ def _labels(name: str, values: xr.DataArray, inner: Sequence) -> list[str]:
         return [name]
     labels = [""]
     for dim in inner:
-        coordinate = values.coords[dim].to_numpy() if dim in values.coords else range(values.sizes[dim])
+        coordinate = (
+            values.coords[dim].to_numpy() if dim in values.coords else range(values.sizes[dim])
+        )
         labels = [f"{a}, {b}" if a else f"{b}" for a in labels for b in coordinate]
     return [f"{name}[{label}]" for label in labels]
 

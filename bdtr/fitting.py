@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -151,7 +151,7 @@ class Fit:
         FitError
             If the pass has to be run and the fit was saved without data.
         """
-        data = self._data("a backward pass")
+        data = self.require_data("a backward pass")
         rule = _policy(chosen, data)
         name = rule.name
         if not self._has_pass(name):
@@ -257,7 +257,8 @@ class Fit:
 
         return html(self)
 
-    def _data(self, purpose: str) -> TrialData:
+    def require_data(self, purpose: str) -> TrialData:
+        """The checked data, or an error that says what they are needed for."""
         if self.data is None:
             raise FitError(
                 f"{purpose} needs the data, which this file leaves out. Save with data=True, or fit "
@@ -275,7 +276,7 @@ class Fit:
     def model(self, k: int) -> OutcomeModel:
         """The outcome model of stage k with the rows of its fit."""
         if k not in self._models:
-            data = self._data("a model's rows")
+            data = self.require_data("a model's rows")
             if k == self.stages - 1:
                 response = _last_response(data)
             else:
@@ -288,7 +289,7 @@ class Fit:
     def _run_pass(self, rule: Policy, progress: bool) -> None:
         from bdtr.sampling import phi_of, propagate
 
-        data, settings = self._data("a backward pass"), self.settings
+        data, settings = self.require_data("a backward pass"), self.settings
         fitted = [np.flatnonzero(s.fitted) for s in data.stages]
         decisions = _decisions(data)
         last = self.stages - 1
@@ -395,7 +396,10 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
     model = outcome_model(data, designs[last], trial.family, response)
     sampled = _fit_last(model, response, settings, progress)
     tree = xr.DataTree.from_dict(
-        {f"stage_{last + 1}/posterior": sampled.posterior, f"stage_{last + 1}/sample_stats": sampled.stats}
+        {
+            f"stage_{last + 1}/posterior": sampled.posterior,
+            f"stage_{last + 1}/sample_stats": sampled.stats,
+        }
     )
     notes = (*data.notes, *(note for d in designs for note in d.notes))
     fitted = Fit(
@@ -426,9 +430,7 @@ def _fit_last(model: OutcomeModel, response: np.ndarray, settings: Settings, pro
     if settings.sampler == "direct":
         with _progress(progress, model.design.action) as report:
             return fit_direct(model, response, seed, settings.chains, settings.draws, report)
-    return fit_pymc(
-        model, response, seed, settings.chains, settings.draws, settings.tune, progress
-    )
+    return fit_pymc(model, response, seed, settings.chains, settings.draws, settings.tune, progress)
 
 
 def gate(fitted: Fit) -> State:
@@ -441,14 +443,14 @@ def gate(fitted: Fit) -> State:
         limit = rhat_limit(posterior.sizes["chain"], posterior.sizes["draw"])
         divergences = 0
         if k == last and "diverging" in node["sample_stats"].to_dataset():
-            divergences = int(node["sample_stats"]["diverging"].sum())
+            divergences = int(node["sample_stats"].to_dataset()["diverging"].sum())
         name = f"stage {fitted.designs[k].action}"
         states.append(gate_parameters(name, convergence(posterior), limit, divergences))
-    data = fitted._data("the gate")
+    data = fitted.require_data("the gate")
     for stage in data.stages:
         counts = np.bincount(stage.action[stage.fitted], minlength=stage.feasible.shape[1])
         for code in np.flatnonzero(counts == 0):
-            label = (stage.stage.actions or ())[code]
+            label = (stage.stage.actions or ())[int(code)]
             reason = f"stage {stage.stage.action}: nobody in the fit took {label!r}"
             states.append(State("refused", (reason,)))
     chains = settings.chains
@@ -464,7 +466,10 @@ def _decision_quantities(fitted: Fit, data: TrialData) -> xr.Dataset:
     found = {}
 
     def add(name: str, values: np.ndarray) -> None:
-        found[name] = (("chain", "draw", f"{name}_quantity"), values.T.reshape(chains, -1, len(values)))
+        found[name] = (
+            ("chain", "draw", f"{name}_quantity"),
+            values.T.reshape(chains, -1, len(values)),
+        )
 
     for k, stage in enumerate(data.stages):
         units = np.flatnonzero(stage.history)
@@ -519,7 +524,9 @@ def site_levels(data: TrialData) -> np.ndarray:
         return np.zeros(1, dtype=object)
     labels = data.frame[data.trial.site].dropna().unique()
     numeric = all(label.isdigit() for label in labels)
-    return np.array(sorted(labels, key=(lambda x: (int(x), x)) if numeric else label_text), dtype=object)
+    return np.array(
+        sorted(labels, key=(lambda x: (int(x), x)) if numeric else label_text), dtype=object
+    )
 
 
 def _seed(settings: Settings, k: int) -> np.random.SeedSequence:
@@ -591,5 +598,3 @@ def _progress(show: bool, what: str):
     with Progress(transient=True) as bar:
         task = bar.add_task(f"stage {what}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-

@@ -197,10 +197,8 @@ def _group_terms(inside: _Tokens, text: str) -> list[GroupTerm]:
             "(1 + a | school), (1 | school:classroom) or (1 | school/classroom)."
         )
     expression, correlated = _join(left), inside[bars[0]][1] == "|"
-    if marks and marks[0] == "/":
-        factors = [tuple(form[: i + 1]) for i in range(len(form))]
-    else:
-        factors = [tuple(form)]
+    nested = bool(marks) and marks[0] == "/"
+    factors = [tuple(form[: i + 1]) for i in range(len(form))] if nested else [tuple(form)]
     return [GroupTerm(expression, factor, correlated) for factor in factors]
 
 

@@ -1,6 +1,6 @@
 """The outcome model of a stage: design, family and priors; as a PyMC model on request.
 
-    link(E[Y | h, a]) = x(h, a)'b + sum_g z_g(h, a)'u_g[level],    u_g ~ N(0, Sigma_g)
+link(E[Y | h, a]) = x(h, a)'b + sum_g z_g(h, a)'u_g[level],    u_g ~ N(0, Sigma_g)
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
             effects = [_group_effects(pm, pt, g, priors).flatten() for g in design.groups]
             # One gather for all factors: small graphs compile faster.
             at, z = _effect_positions(model)
-            eta = eta + (pt.concatenate(effects)[at] * z).sum(axis=1)
+            eta = eta + pt.sum(pt.take(pt.concatenate(effects), at) * z, axis=1)
         sigma = _sd(pm, "sigma", (priors.sigma,)) if priors.sigma is not None else None
         observed = pm.Data("payoff", np.asarray(response, dtype=float), dims="row")
         model.family.likelihood(pm, "y", eta, sigma, observed, "row")
@@ -166,7 +166,7 @@ def _uncentred(centred, design: StageDesign):
 
     if not design.has_intercept:
         return centred
-    return pt.set_subtensor(centred[0], centred[0] - pt.dot(design.centre, centred))
+    return pt.set_subtensor(centred[0], centred[0] - pt.dot(design.shift, centred))
 
 
 def _effect_positions(model: OutcomeModel) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +195,7 @@ def _sd(pm, name: str, priors: Sequence[Prior], **size):
     raise TypeError(f"{priors[0]} is no prior of a standard deviation.")
 
 
-def _group_effects(pm, pt, group: GroupDesign, priors: StagePriors):
+def _group_effects(pm, pt, group: GroupDesign, priors: StagePriors) -> Any:
     """Group effects (level x term)."""
     prior, name = priors.groups[group.name], group.name
     dims, q = f"{name}_term", len(group.terms)

@@ -131,7 +131,13 @@ def p_optimal(actions: pd.DataFrame) -> Figure:
         labels = list(dict.fromkeys(rows["action"]))
         parts = [rows.loc[rows["action"] == label, "p_optimal"].to_numpy() for label in labels]
         colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(labels))]
-        axes.hist(parts, bins=bins.tolist(), stacked=True, color=colours, label=[_plain(x) for x in labels])
+        axes.hist(
+            parts,
+            bins=bins.tolist(),
+            stacked=True,
+            color=colours,
+            label=[_plain(x) for x in labels],
+        )
         axes.set_ylabel("units")
         axes.set_title(f"stage {_plain(stage)}", fontsize=9, loc="left")
         axes.legend(title="recommended", fontsize=8, title_fontsize=8, frameon=False)

@@ -57,7 +57,7 @@ def stage_draws(posterior: xr.Dataset, design: StageDesign) -> StageDraws:
     """
     b = _stacked(posterior["b"]).copy()
     if design.has_intercept:
-        b[0] += design.centre @ b
+        b[0] += design.shift @ b
     effects, root = {}, {}
     for g in design.groups:
         sd = _stacked(posterior[f"sd_{g.name}"]).T

@@ -205,7 +205,7 @@ class _Replacements:
         self.source: dict[str, str] = {}
         self.used: set[str] = set()
 
-    def get(self, names: tuple[str, ...], default: Prior, kinds: tuple[type[Prior], ...]):
+    def get[P: Prior](self, names: tuple[str, ...], default: P, kinds: tuple[type[P], ...]) -> P:
         self.known += names
         for name in names:
             prior = self.priors.get(name)

@@ -18,7 +18,7 @@ from bdtr.prediction import SITES
 if TYPE_CHECKING:
     from bdtr.fitting import Fit
 
-__all__ = ["Recommendation", "recommend"]
+__all__ = ["Recommendation", "recommend", "recommend_known"]
 
 _CELLS = 8_000_000
 
@@ -28,7 +28,8 @@ class Recommendation:
     """Recommended actions.
 
     ``actions`` has one row per unit and stage: the recommended action, its probability of being
-    optimal, its expected regret. ``table`` has one row per unit, stage and feasible action, with the
+    optimal, its expected regret; ``choices`` counts feasible actions. ``table`` has one row per
+    unit, stage and feasible action, with the
     mean and interval of its Q-value. Below the last stage "optimal" means best now, given the
     recommended later rule. ``left_out`` counts the units without a recommendation, with reasons.
     """
@@ -97,11 +98,20 @@ def recommend(
         )
     table = pd.concat(parts, ignore_index=True)
     chosen = table[table["recommended"]]
-    actions = chosen[["unit", "stage", "action", "p_optimal", "regret", "q_mean"]]
+    actions = chosen[["unit", "stage", "action", "choices", "p_optimal", "regret", "q_mean"]]
     left_out = pd.DataFrame(gaps, columns=["stage", "reason", "units"])
     return Recommendation(
         actions.reset_index(drop=True), table, left_out, sites, interval, fit.state, override
     )
+
+
+def recommend_known(fit: Fit, interval: float, override: str | None = None) -> Recommendation:
+    """Recommendations for the units of the fit itself."""
+    data = fit.require_data("recommendations for the units of the fit")
+    frame = data.frame
+    if data.trial.unit:
+        frame = frame.assign(**{data.trial.unit: data.units})
+    return recommend(fit, frame, None, interval, override)
 
 
 def _sites(fit: Fit, frame: pd.DataFrame, sites: str | None) -> str:
@@ -184,6 +194,7 @@ def _block_table(design, units, feasible, found) -> pd.DataFrame:
             "stage": design.action,
             "action": labels[action],
             "recommended": found.best[unit] == action,
+            "choices": feasible.sum(axis=1)[unit],
             "p_optimal": found.p_optimal[action, unit],
             "q_mean": found.mean[action, unit],
             "q_lower": found.lower[action, unit],

@@ -21,7 +21,7 @@ from bdtr.multilevel.direct import DirectDraws, draw_each, draw_posterior
 from bdtr.multilevel.marginal import parameters
 from bdtr.outcome import OutcomeModel, coords, pymc_model, variable_dims
 
-__all__ = ["SamplingError", "Sampled", "fit_direct", "fit_pymc", "phi_of", "propagate"]
+__all__ = ["Sampled", "SamplingError", "fit_direct", "fit_pymc", "phi_of", "propagate"]
 
 type Progress = Callable[[int, int], None]
 
@@ -72,10 +72,10 @@ def fit_pymc(
         If the fit was interrupted or a draw is not finite.
     """
     import nutpie
-    import pytensor
+    from pytensor.configdefaults import config
 
     # The same seed gives other draws with a cold and a warm cache unless fast maths is off.
-    pytensor.config.numba__fastmath = False  # pyright: ignore[reportAttributeAccessIssue]
+    config.numba__fastmath = False  # pyright: ignore[reportAttributeAccessIssue]
     built = pymc_model(model, response)
     wanted = list(variable_dims(model.design)) + (["sigma"] if model.family.has_sigma else [])
     compiled = nutpie.compile_pymc_model(built, var_names=wanted)
@@ -229,7 +229,7 @@ def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:
     sigma = np.exp(drawn.phi[:, 0])
     b = drawn.coefficients.copy()
     if design.has_intercept:
-        b[:, 0] -= b @ design.centre
+        b[:, 0] -= b @ design.shift
     found: dict[str, np.ndarray] = {"b": b}
     sd_at, effect_at = 1, 0
     cor_at = 1 + sum(f.terms for f in model.factors)

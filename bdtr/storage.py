@@ -242,5 +242,7 @@ def _frame(group: xr.Dataset) -> pd.DataFrame:
             array = pd.array(labels[array], dtype="str")
         columns[str(name)] = array
     if group.attrs["unit"]:
-        columns[group.attrs["unit"]] = pd.array(group["unit"].to_numpy().astype(object), dtype="str")
+        columns[group.attrs["unit"]] = pd.array(
+            group["unit"].to_numpy().astype(object), dtype="str"
+        )
     return pd.DataFrame(columns)

@@ -34,7 +34,12 @@ def summary(fit: Fit, interval: float = 0.95) -> pd.DataFrame:
         flat = _flat(posterior)
         lower, upper = np.quantile(flat, [tail, 1 - tail], axis=0)
         table = pd.DataFrame(
-            {"mean": flat.mean(axis=0), "sd": flat.std(axis=0, ddof=1), "lower": lower, "upper": upper},
+            {
+                "mean": flat.mean(axis=0),
+                "sd": flat.std(axis=0, ddof=1),
+                "lower": lower,
+                "upper": upper,
+            },
             index=measures.index,
         ).join(measures[["r_hat", "ess_bulk", "ess_tail"]])
         table = table[~measures["constant"] & ~_mirrored(measures.index)]

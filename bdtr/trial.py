@@ -13,8 +13,6 @@ from bdtr.priors import Prior, prior_from_text
 __all__ = ["Stage", "Trial", "TrialError"]
 
 
-
-
 class TrialError(ValueError):
     """A trial that contradicts itself, whatever the data."""
 

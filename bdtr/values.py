@@ -99,7 +99,7 @@ def value(
         raise ValueError(f"by={by!r}: allowed are None and 'site'.")
     if not 0 < interval < 1:
         raise ValueError(f"interval={interval!r}: must lie between 0 and 1.")
-    data = fit._data("values")
+    data = fit.require_data("values")
     if by == "site" and data.trial.site is None:
         raise ValueError("by='site': the trial names no site column.")
     chosen = _flat(regimes) or [recommended(), *embedded(data)]
@@ -184,6 +184,11 @@ def _summaries(draws: np.ndarray, index: pd.MultiIndex, interval: float) -> pd.D
         return pd.DataFrame(columns=["mean", "sd", "lower", "upper"], index=index, dtype=float)
     lower, upper = np.quantile(draws, [tail, 1 - tail], axis=1)
     return pd.DataFrame(
-        {"mean": draws.mean(axis=1), "sd": draws.std(axis=1, ddof=1), "lower": lower, "upper": upper},
+        {
+            "mean": draws.mean(axis=1),
+            "sd": draws.std(axis=1, ddof=1),
+            "lower": lower,
+            "upper": upper,
+        },
         index=index,
     )

@@ -99,7 +99,9 @@ def layout(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> Layout:
         if code.size and (code.min() < 0 or code.max() >= factor.levels):
             raise IndexError(f"A level code of {factor.name!r} is outside 0..{factor.levels - 1}.")
     first = np.concatenate([[0], np.cumsum([f.levels for f in factors])]).astype(np.int64)
-    offset = np.concatenate([[0], np.cumsum([f.levels * f.terms for f in factors])]).astype(np.int64)
+    offset = np.concatenate([[0], np.cumsum([f.levels * f.terms for f in factors])]).astype(
+        np.int64
+    )
     nodes = [code + start for code, start in zip(codes, first[:-1], strict=True)]
     present = np.unique(np.concatenate(nodes)) if nodes else np.zeros(0, dtype=np.int64)
     component = _components(nodes, int(first[-1]))
@@ -114,7 +116,9 @@ def layout(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> Layout:
     terms = np.array([f.terms for f in factors], dtype=np.int64)
     sizes = terms[factor_of]
     group_start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    block_groups = np.searchsorted(block_of, np.arange(block_of.max(initial=-1) + 2)).astype(np.int64)
+    block_groups = np.searchsorted(block_of, np.arange(block_of.max(initial=-1) + 2)).astype(
+        np.int64
+    )
     start = group_start[block_groups]
     target = np.concatenate(
         [

@@ -26,7 +26,7 @@ from bdtr.multilevel.marginal import (
     triangularise,
 )
 
-__all__ = ["DirectDraws", "SliceReport", "draw_posterior", "draw_each"]
+__all__ = ["DirectDraws", "SliceReport", "draw_each", "draw_posterior"]
 
 _PILOT_SWEEPS = 300
 _LEAST_SWEEPS, _MOST_SWEEPS = 10, 60
@@ -189,7 +189,9 @@ def _pilot(products, responses, params, seed) -> tuple[np.ndarray, np.ndarray, f
     state, rounds = start[None, :], seed.generate_state(3, np.uint64)
     evaluations = np.zeros(1, dtype=np.int64)
     system, priors = _system(products, first, 0, 1), _priors(params)
-    for sweeps, word in zip((_PILOT_SWEEPS // 6, _PILOT_SWEEPS // 6, _PILOT_SWEEPS), rounds, strict=True):
+    for sweeps, word in zip(
+        (_PILOT_SWEEPS // 6, _PILOT_SWEEPS // 6, _PILOT_SWEEPS), rounds, strict=True
+    ):
         kept = np.empty((1, sweeps, params.size))
         _chains(state, width, 1, sweeps, np.array([word]), *system, *priors, kept, evaluations)
         path = _folded(kept[0], params)
@@ -342,10 +344,11 @@ def _exact(products, responses, params, phi, which, seed):
     noise = rng.standard_normal((count, p + where.effects))
     coefficients = np.empty((count, p))
     effects = np.empty((count, where.effects))
-    terms, correlated, *rest = _system(products, responses, 0, responses.count)
+    system = _system(products, responses, 0, responses.count)
     empty = _empty_levels(where)
-    _draw_exact(phi, which, noise, terms, correlated, *rest, params.sd_prior, params.alpha,
-                params.precision, where.target, *empty, coefficients, effects)  # fmt: skip
+    _draw_exact(
+        phi, which, noise, *system, *_priors(params), where.target, *empty, coefficients, effects
+    )
     return coefficients + params.mean, effects
 
 

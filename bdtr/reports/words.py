@@ -1,0 +1,78 @@
+"""A stage model and the assumptions of the analysis in plain words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bdtr.fitting import Fit
+    from bdtr.trial import Trial
+
+__all__ = ["assumptions", "stage_words"]
+
+
+def stage_words(fit: Fit, k: int) -> dict[str, Any]:
+    """What a stage's model says: response, formula, group effects in words."""
+    design, trial = fit.designs[k], fit.trial
+    stage = trial.stages[k]
+    last = k == fit.stages - 1
+    payoff = trial.outcome or stage.reward or "payoff"
+    response = (
+        f"the observed payoff {payoff}"
+        if last
+        else f"the expected payoff {payoff} when stage {fit.designs[k + 1].action} follows the "
+        "recommended rule, one response for each posterior draw of the later stages"
+    )
+    sets = [
+        f"{', '.join(actions)} where {condition}"
+        for condition, actions in (stage.feasible or {}).items()
+    ]
+    return {
+        "action": design.action,
+        "actions": ", ".join(design.actions),
+        "reference": design.actions[0],
+        "feasible": sets,
+        "among": stage.among,
+        "eligible": stage.eligible,
+        "response": response,
+        "family": fit.family(k),
+        "formula": f"{design.action}: payoff ~ {design.formula.text}",
+        "groups": [_group_words(g) for g in design.groups],
+        "means": [name for name in design.terms if name.startswith("site_mean(")],
+    }
+
+
+def _group_words(group) -> str:
+    varying = ", ".join(group.terms)
+    together = "correlated" if group.correlated else "independent"
+    text = f"{group.name} ({len(group.levels):,} levels): {varying} vary"
+    if len(group.terms) > 1:
+        text += f", {together}"
+    return (
+        text
+        + {
+            "site": "; the site's effects are part of its Q-function",
+            "history": "; known when the action is chosen, so part of the Q-function",
+            "delivery": "; formed with the action, so integrated out of the Q-function",
+        }[group.role]
+    )
+
+
+def assumptions(trial: Trial) -> list[str]:
+    """The causal assumptions and the estimand in plain words."""
+    out = [
+        "Consistency: a unit's observed payoff is the one it would have had under the actions it "
+        "took, however they came about; there is one version of each action.",
+        "Positivity: everyone could have received each feasible action.",
+        "Sequential exchangeability: given the recorded history, who got which action does not depend "
+        "on what the payoff would be. Randomisation at each stage gives this by design.",
+        "The estimand is hypothetical: everybody stays, at the same site, and receives a feasible "
+        "action. Leaving, moving and non-compliance are taken to be ignorable given history.",
+        "No interference beyond the delivery cluster; clusters are composed as they were in the trial.",
+        "The stage models hold: what they leave out of the history is left out of the rule.",
+    ]
+    if len(trial.stages) > 1:
+        out.append(
+            "P(optimal) below the last stage means: best now, given the recommended later rule."
+        )
+    return out

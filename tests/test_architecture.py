@@ -1,0 +1,104 @@
+"""Arrows between the rooms point one way; rooms that work on draws know no sampler."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "bdtr"
+# A room may import rooms of lower layers when it is loaded. Names used inside functions (lazy
+# imports) may point down as well, never up.
+LAYERS = [
+    {"condition", "formula", "priors", "families"},
+    {"trial"},
+    {"data", "datasets"},
+    {"design", "multilevel.crossproducts"},
+    {"multilevel.marginal"},
+    {"multilevel.direct", "outcome", "prediction"},
+    {"sampling", "induction", "decisions", "diagnostics"},
+    {"regimes"},
+    {"recommendation", "summary", "storage", "values", "fitting", "plots"},
+    {"reports"},
+    {"cli"},
+]
+ON_DRAWS = ["induction", "regimes", "values", "decisions"]
+
+
+def _modules() -> dict[str, Path]:
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if name not in ("__init__", "multilevel", "datasets.build_star"):
+            found[name] = path
+    return found
+
+
+def _layer(module: str) -> int:
+    for i, layer in enumerate(LAYERS):
+        if any(module == room or module.startswith(room + ".") for room in layer):
+            return i
+    raise AssertionError(f"bdtr.{module} has no layer: say in this test where it belongs")
+
+
+def _imports(path: Path) -> list[str]:
+    """bdtr modules that a file imports, type-checking blocks apart."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bdtr"):
+            if node.module == "bdtr":
+                found += [alias.name for alias in node.names]
+            else:
+                found.append(str(node.module).removeprefix("bdtr."))
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(_modules()))
+def test_arrows_point_one_way(module):
+    own = _layer(module)
+    for target in _imports(_modules()[module]):
+        assert _layer(target) <= own, f"bdtr.{module} imports bdtr.{target}, which is above it"
+
+
+@pytest.mark.parametrize("module", ON_DRAWS)
+def test_rooms_on_draws_import_no_sampler(module):
+    code = f"import sys, bdtr.{module}; print([m for m in ('pymc', 'pytensor', 'nutpie') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command", ["import bdtr", "import bdtr; bdtr.fit, bdtr.Trial, bdtr.report"]
+)
+def test_importing_bdtr_does_not_import_pymc(command):
+    code = f"import sys; {command}; print('pymc' in sys.modules, 'pytensor' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False False"
+
+
+def test_help_does_not_import_pymc():
+    code = (
+        "import sys; sys.argv = ['bdtr', '--help']\n"
+        "from bdtr.cli import app\n"
+        "try: app()\n"
+        "except SystemExit: print('pymc' in sys.modules, 'numba' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip().endswith("False False")
+
+
+def test_public_names_are_few_and_all_there():
+    import bdtr
+
+    assert len(bdtr.__all__) <= 22
+    for name in bdtr.__all__:
+        assert getattr(bdtr, name) is not None
+    with pytest.raises(AttributeError):
+        bdtr.nothing  # noqa: B018  the attribute access is the test

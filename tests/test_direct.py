@@ -1,0 +1,191 @@
+"""The direct sampler against known posteriors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats as st
+from test_marginal import design
+
+from bdtr.multilevel.crossproducts import (
+    Columns,
+    Factor,
+    cross_products,
+    layout,
+    response_products,
+)
+from bdtr.multilevel.direct import draw_each, draw_posterior
+from bdtr.multilevel.marginal import log_density, parameters, relative_factors
+from bdtr.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
+
+
+def _system(rows, factors, priors, y):
+    where = layout(factors, rows.codes)
+    products = cross_products(rows, where)
+    return products, response_products(rows, where, y), parameters(factors, priors)
+
+
+def test_regression_without_groups_has_the_posterior_of_numerical_integration():
+    rng = np.random.default_rng(1)
+    n = 40
+    x = np.c_[np.ones(n), rng.normal(size=n)]
+    y = x @ [0.5, -1.0] + 0.7 * rng.normal(size=n)
+    priors = StagePriors((Normal(0, 2), Normal(0, 2)), {}, HalfStudentT(3, 1.0), {})
+    system = _system(Columns(x, (), ()), [], priors, y[:, None])
+    drawn = draw_posterior(*system, chains=4, draws=2000, seed=np.random.SeedSequence(3))
+    products, responses, params = system
+
+    def density(log_sigma):
+        phi = np.array([log_sigma])
+        args = responses.zty[:, 0], responses.xty[:, 0].copy(), responses.yty[0]
+        return np.exp(log_density(phi, products, *args, params) + 55)
+
+    grid = np.linspace(np.log(0.25), np.log(1.8), 800)
+    weight = np.array([density(g) for g in grid])
+    weight /= weight.sum()
+    assert weight[0] < 1e-6 and weight[-1] < 1e-6
+    means, seconds = np.zeros(2), np.zeros((2, 2))
+    for g, w in zip(grid, weight, strict=True):
+        precision = x.T @ x / np.exp(2 * g) + np.eye(2) / 4
+        m = np.linalg.solve(precision, x.T @ y / np.exp(2 * g))
+        means += w * m
+        seconds += w * (np.linalg.inv(precision) + np.outer(m, m))
+    sds = np.sqrt(np.diag(seconds - np.outer(means, means)))
+    b = drawn.coefficients
+    assert np.all(np.abs(b.mean(axis=0) - means) < 4 * sds / np.sqrt(8000))
+    assert np.all(np.abs(b.std(axis=0) / sds - 1) < 4 / np.sqrt(2 * 8000))
+    cdf = np.cumsum(weight)
+    uniform = np.interp(drawn.phi[::2, 0], grid, cdf)  # thinned to near independence
+    assert st.kstest(uniform, "uniform").pvalue > 1e-3
+
+
+def test_one_sd_near_zero_follows_the_exact_marginal():
+    """Balanced one-way layout with no site variance: the posterior of the SD piles up at zero."""
+    rng = np.random.default_rng(4)
+    sites, per = 12, 8
+    codes = np.repeat(np.arange(sites), per)
+    y = rng.normal(size=sites * per)
+    one = np.ones((sites * per, 1))
+    factors = [Factor("g", sites, 1, False)]
+    priors = StagePriors(
+        (Normal(0, 5),), {"g": GroupPrior((HalfNormal(1.0),), None)}, HalfNormal(1.0), {}
+    )
+    system = _system(Columns(one, (one,), (codes,)), factors, priors, y[:, None])
+    drawn = draw_posterior(*system, chains=4, draws=2000, seed=np.random.SeedSequence(3))
+    sd = np.exp(drawn.phi[:, 0]) * np.abs(drawn.phi[:, 1])
+    # The same posterior on a grid of (SD, residual SD), from scipy's multivariate normal.
+    tau, sigma = np.linspace(0.0, 1.2, 121), np.linspace(0.6, 1.6, 61)
+    same = codes[:, None] == codes[None, :]
+    log = np.empty((tau.size, sigma.size))
+    for i, t in enumerate(tau):
+        for j, s in enumerate(sigma):
+            v = s**2 * np.eye(len(y)) + t**2 * same + 25.0
+            log[i, j] = st.multivariate_normal(np.zeros(len(y)), v).logpdf(y)
+            log[i, j] += st.halfnorm.logpdf(t) + st.halfnorm.logpdf(s)
+    weight = np.exp(log - log.max()).sum(axis=1)
+    cdf = np.concatenate([[0], np.cumsum((weight[1:] + weight[:-1]) / 2)])
+    uniform = np.interp(sd[::4], tau, cdf / cdf[-1])
+    assert st.kstest(uniform, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["correlated", "classes of two grades"])
+def test_one_draw_per_response_is_a_draw_from_each_posterior(kind):
+    """With one response many times over, the draws of draw_each are those of a long chain."""
+    rows, factors, priors = design(kind)
+    rng = np.random.default_rng(8)
+    y = rows.x @ [0.5, 1.0, -0.5] + rng.normal(size=5)[rows.codes[0]] + rng.normal(size=len(rows.x))
+    many, one = 2000, y[:, None]
+    products, response, params = _system(rows, factors, priors, one)
+    _, copies, _ = _system(rows, factors, priors, np.repeat(one, many, axis=1))
+    short = draw_each(products, copies, params, np.random.SeedSequence(1))
+    long = draw_posterior(products, response, params, 4, 2000, np.random.SeedSequence(2))
+    sds = 1 + params.sds
+    for draws, reference in (
+        (np.abs(short.phi[:, :sds]), np.abs(long.phi[:, :sds])),
+        (short.phi[:, sds:], long.phi[:, sds:]),
+        (short.coefficients, long.coefficients),
+        (short.effects, long.effects),
+    ):
+        for i in range(draws.shape[1]):
+            assert st.ks_2samp(draws[:, i], reference[::4, i]).pvalue > 1e-4
+
+
+def test_effects_of_levels_without_rows_come_from_their_population():
+    rows, factors, priors = design("correlated")
+    y = np.random.default_rng(0).normal(size=(len(rows.x), 1))
+    drawn = draw_posterior(*_system(rows, factors, priors, y), 4, 1000, np.random.SeedSequence(1))
+    unseen = drawn.effects.reshape(-1, 6, 3)[:, 5]
+    sd = np.exp(drawn.phi[:, :1]) * np.abs(drawn.phi[:, 1:4])
+    assert st.kstest((unseen / sd)[:, 0], "norm").pvalue > 1e-3
+    assert np.std((unseen / sd)[:, 2]) == pytest.approx(1, abs=4 / np.sqrt(2 * 4000))
+
+
+def test_simulation_based_calibration():
+    """Ranks of parameters drawn from the prior are uniform among posterior draws (Talts et al. 2018)."""
+    rows, factors, _ = design("classes of two grades", rows=80)
+    sd = HalfNormal(0.7)
+    groups = {
+        "site": GroupPrior((sd,) * 3, LKJ(1.5)),
+        "class": GroupPrior((sd,), None),
+        "earlier": GroupPrior((sd,), None),
+    }
+    priors = StagePriors((Normal(0, 1),) * 3, groups, HalfNormal(1.0), {})
+    params = parameters(factors, priors)
+    rng = np.random.default_rng(21)
+    simulations, inside = 600, 39
+    truths, ys = [], []
+    for _ in range(simulations):
+        sigma, sds = abs(rng.normal()), abs(rng.normal(size=5)) * 0.7
+        partial = np.arctanh(2 * rng.beta(params.alpha, params.alpha) - 1)
+        phi = np.concatenate([[np.log(sigma)], sds / sigma, partial])
+        roots = relative_factors(phi, params.terms, params.correlated)
+        b = rng.normal(size=3)
+        y = rows.x @ b + sigma * rng.normal(size=len(rows.x))
+        effects = []
+        for f, factor in enumerate(factors):
+            u = rng.normal(size=(factor.levels, factor.terms))
+            u = sigma * u @ roots[f][: factor.terms, : factor.terms].T
+            y += np.einsum("iq,iq->i", rows.z[f], u[rows.codes[f]])
+            effects.append(u.ravel())
+        truths.append(np.concatenate([[sigma], sds, partial, b, np.concatenate(effects)[:4]]))
+        ys.append(y)
+    products, _, _ = _system(rows, factors, priors, np.zeros((len(rows.x), 1)))
+    # Every response many times: one independent draw from its posterior each.
+    repeated = np.repeat(np.array(ys).T, inside, axis=1)
+    where = layout(factors, rows.codes)
+    drawn = draw_each(
+        products, response_products(rows, where, repeated), params, np.random.SeedSequence(9)
+    )
+    sigma = np.exp(drawn.phi[:, :1])
+    flat = np.hstack(
+        [
+            sigma,
+            sigma * np.abs(drawn.phi[:, 1:6]),
+            drawn.phi[:, 6:],
+            drawn.coefficients,
+            drawn.effects[:, :4],
+        ]
+    )
+    ranks = (flat.reshape(simulations, inside, -1) < np.array(truths)[:, None, :]).sum(axis=1)
+    for i in range(ranks.shape[1]):
+        counts = np.bincount(ranks[:, i] // 4, minlength=10)
+        assert st.chisquare(counts).pvalue > 1e-4, i
+
+
+def test_the_same_seed_gives_the_same_draws_on_any_number_of_threads():
+    from numba import get_num_threads, set_num_threads
+
+    rows, factors, priors = design("classes of two grades")
+    y = np.random.default_rng(0).normal(size=(len(rows.x), 30))
+    system = _system(rows, factors, priors, y)
+    threads = get_num_threads()
+    first = draw_each(*system, np.random.SeedSequence(5))
+    try:
+        set_num_threads(1)
+        second = draw_each(*system, np.random.SeedSequence(5))
+    finally:
+        set_num_threads(threads)
+    other = draw_each(*system, np.random.SeedSequence(6))
+    assert np.array_equal(first.effects, second.effects)
+    assert np.array_equal(first.phi, second.phi)
+    assert not np.array_equal(first.phi, other.phi)
