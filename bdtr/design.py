@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -33,11 +34,7 @@ class Columns:
         )
         matrix = spec.get_model_matrix(example, context=_CONTEXT)
         self.text = text
-        used = {
-            name
-            for name in example.columns
-            if name in {str(v) for v in spec.formula.required_variables}
-        }
+        used = _names(text)
         # One row that makes the columns again on load: levels come from the coding.
         self.example: dict[str, float | None] = {
             name: None if example[name].dtype == "category" else float(example[name].mean())
@@ -59,6 +56,14 @@ class Columns:
         found = [i for t, at in self._spec.term_indices.items() for i in at if t.degree == 1]
         return tuple(i for i in found if self.names[i] != "Intercept")
 
+    def involves(self, variable: str) -> list[bool]:
+        """Whether each column is made from a variable."""
+        found = [False] * len(self.names)
+        for term, positions in self._spec.term_indices.items():
+            for i in positions:
+                found[i] = variable in {str(v) for factor in term.factors for v in _names(factor)}
+        return found
+
     def matrix(self, frame: pd.DataFrame) -> np.ndarray:
         """Row x column values."""
         if self.names == ("Intercept",):
@@ -74,6 +79,10 @@ class Columns:
                 f"units: check the range that {', '.join(TRANSFORMS)} allow."
             )
         return out
+
+
+def _names(text: object) -> set[str]:
+    return set(re.findall(r"[^\W\d]\w*", str(text)))
 
 
 def _plain(state: Any) -> Any:
@@ -229,13 +238,11 @@ def stage_design(
     rows = data.frame[stage.fitted].reset_index(drop=True)
     columns = Columns(stage.formula.common, {}, rows)
     points = _feasible_points(data, k)
-    keep, notes = _kept(columns, columns.matrix(points), f"stage {stage.stage.action}")
+    keep, notes = _kept(columns, columns.matrix(points), stage.stage.action, "")
     groups = []
     for term in stage.formula.groups:
         inner = Columns(term.expression, {}, rows)
-        kept, more = _kept(
-            inner, inner.matrix(points), f"stage {stage.stage.action}, ({term.name})"
-        )
+        kept, more = _kept(inner, inner.matrix(points), stage.stage.action, f", ({term.name})")
         notes += more
         groups.append(
             GroupDesign(
@@ -323,21 +330,30 @@ def _feasible_points(data: TrialData, k: int) -> pd.DataFrame:
     return pd.concat(blocks, ignore_index=True)
 
 
-def _kept(columns: Columns, points: np.ndarray, where: str) -> tuple[tuple[int, ...], list[str]]:
-    """Drop columns that the feasible sets make zero or identical to an earlier one."""
+def _kept(
+    columns: Columns, points: np.ndarray, action: str, part: str
+) -> tuple[tuple[int, ...], list[str]]:
+    """Drop columns that the feasible sets make zero or identical to an earlier one.
+
+    Only the action of the stage is set to what is feasible, so one of the two must be made from it;
+    anything else that coincides is for the rank check to report.
+    """
+    own = columns.involves(action)
     keep: list[int] = []
     notes = []
     for i, name in enumerate(columns.names):
-        twin = next((j for j in keep if np.array_equal(points[:, i], points[:, j])), None)
-        if not points[:, i].any():
-            notes.append(f"{where}: {name} is dropped; no feasible action makes it other than 0.")
+        twin = next(
+            (j for j in keep if (own[i] or own[j]) and np.array_equal(points[:, i], points[:, j])),
+            None,
+        )
+        if own[i] and not points[:, i].any():
+            why = "no feasible action makes it other than 0"
         elif twin is not None:
-            notes.append(
-                f"{where}: {name} is dropped; with the feasible sets it is the same column as "
-                f"{columns.names[twin]}."
-            )
+            why = f"with the feasible sets it is the same column as {columns.names[twin]}"
         else:
             keep.append(i)
+            continue
+        notes.append(f"stage {action}{part}: {name} is dropped; {why}.")
     return tuple(keep), notes
 
 

@@ -78,13 +78,18 @@ def convergence(posterior: xr.Dataset) -> pd.DataFrame:
         inner = [d for d in values.dims if d not in ("chain", "draw")]
         array = values.transpose("chain", "draw", *inner).to_numpy()
         flat = array.reshape(array.shape[0] * array.shape[1], -1)
-        spread, size = flat.max(axis=0) - flat.min(axis=0), np.abs(flat).max(axis=0)
+        with np.errstate(invalid="ignore"):
+            spread, size = np.ptp(flat, axis=0), np.abs(flat).max(axis=0)
         labels = _labels(str(name), values, inner)
         table = {
             m: found[name].transpose(*inner).to_numpy().ravel() for m, found in measures.items()
         }
+        broken = ~np.isfinite(flat).all(axis=0)
+        table = {m: np.where(broken, np.nan, column) for m, column in table.items()}
         # Constant to rounding, as the diagonal of a correlation matrix is.
-        rows[name] = pd.DataFrame({**table, "constant": spread <= 1e-9 * size}, index=labels)
+        rows[name] = pd.DataFrame(
+            {**table, "constant": ~broken & (spread <= 1e-9 * size)}, index=labels
+        )
     return pd.concat(rows.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from simulate import clinic_study, clinic_trial
 
 import bdtr
 
@@ -11,3 +12,23 @@ import bdtr
 def star():
     """The bundled extract."""
     return bdtr.datasets.star()
+
+
+@pytest.fixture(scope="session")
+def clinics():
+    """Data of a small two-stage study."""
+    return clinic_study()
+
+
+@pytest.fixture(scope="session")
+def clinic_fit(clinics):
+    """The small study fitted by the direct sampler."""
+    return bdtr.fit(
+        clinic_trial(), clinics, missing="exclude", sampler="direct", random_seed=3, progress=False
+    )
+
+
+@pytest.fixture(scope="session")
+def clinic_fit_pymc(clinics):
+    """The same with PyMC at the last stage: one of the few compiled models of the tests."""
+    return bdtr.fit(clinic_trial(), clinics, missing="exclude", random_seed=3, progress=False)

@@ -49,3 +49,50 @@ class TwoStage:
 
 
 SECOND_STAGE = {"Intercept": 1.0, "o1": 0.4, "a1[1]": 0.2, "m": 0.5, "a2[1]": 0.3}
+
+
+def clinic_study(sites: int = 12, per_site: int = 40, seed: int = 0) -> pd.DataFrame:
+    """A small two-stage study with feasible sets, groups of delivery, leavers and text labels."""
+    rng = np.random.default_rng(seed)
+    n = sites * per_site
+    site = np.repeat(np.arange(sites), per_site)
+    u = rng.standard_normal((sites, 2)) * (0.4, 0.3)
+    group = site * 4 + rng.integers(0, 4, n)
+    x = rng.standard_normal(n)
+    first = rng.integers(0, 2, n)
+    m = 0.4 * x + 0.5 * first + rng.standard_normal(n)
+    responder = m > 0.3
+    second = np.where(responder, 2, rng.integers(0, 2, n))
+    y = 0.5 * x + 0.6 * m + 0.3 * (second == 1) + u[site, 0] + u[site, 1] * (second == 1)
+    y += 0.3 * rng.standard_normal(sites * 4)[group] + rng.standard_normal(n)
+    left = rng.random(n) < 0.1
+    frame = pd.DataFrame(
+        {
+            "person": [f"id{i:04d}" for i in range(n)],
+            "clinic": [f"Clinic <{chr(65 + j)}> $" for j in site],
+            "x": x,
+            "first": np.array(["talk", "app"])[first],
+            "m": m,
+            "responder": responder.astype(int),
+            "second": np.array(["wait", "more", "keep"])[second],
+            "group": [f"g{g}" for g in group],
+            "y": y,
+        }
+    )
+    frame.loc[left, ["second", "y", "group"]] = None
+    return frame
+
+
+def clinic_trial() -> bdtr.Trial:
+    """The trial of :func:`clinic_study`."""
+    first = bdtr.Stage(
+        "first", actions=["talk", "app"], formula="x * first + (1 + first || clinic)"
+    )
+    second = bdtr.Stage(
+        "second",
+        actions=["wait", "more", "keep"],
+        feasible={"responder == 1": ["keep"], "responder == 0": ["wait", "more"]},
+        formula="x + first + m + second + (1 + second | clinic)",
+        delivered_in="group",
+    )
+    return bdtr.Trial([first, second], outcome="y", unit="person", site="clinic")

@@ -69,7 +69,8 @@ def test_arrows_point_one_way(module):
 
 @pytest.mark.parametrize("module", ON_DRAWS)
 def test_rooms_on_draws_import_no_sampler(module):
-    code = f"import sys, bdtr.{module}; print([m for m in ('pymc', 'pytensor', 'nutpie') if m in sys.modules])"
+    samplers = ("pymc", "pytensor", "nutpie")
+    code = f"import sys, bdtr.{module}; print([m for m in {samplers} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

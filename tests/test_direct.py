@@ -189,3 +189,15 @@ def test_the_same_seed_gives_the_same_draws_on_any_number_of_threads():
     assert np.array_equal(first.effects, second.effects)
     assert np.array_equal(first.phi, second.phi)
     assert not np.array_equal(first.phi, other.phi)
+
+
+def test_a_response_that_is_exactly_linear_is_reproduced():
+    """Stage values that later stages' columns fix exactly have no residual; nothing breaks."""
+    rows, factors, priors = design("correlated")
+    rng = np.random.default_rng(8)
+    y = rows.x @ rng.normal(size=(3, 50)) * 5
+    drawn = draw_each(*_system(rows, factors, priors, y), np.random.SeedSequence(1))
+    fitted = rows.x @ drawn.coefficients.T
+    for t in range(3):
+        fitted += rows.z[0][:, t : t + 1] * drawn.effects.reshape(50, 6, 3)[:, rows.codes[0], t].T
+    assert np.abs(fitted - y).max() < 2e-3 * np.abs(y).max()

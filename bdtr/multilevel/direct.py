@@ -90,13 +90,15 @@ def draw_each(
         One draw per response.
     """
     responses = responses.shifted(products, params.mean)
+    floor = _floor(products, responses)
     pilot_seed, chain_seed, normal_seed = seed.spawn(3)
-    median, width, correlation = _pilot(products, responses, params, pilot_seed)
+    median, width, correlation = _pilot(products, responses, params, floor, pilot_seed)
     sweeps = _sweeps(correlation)
     count = responses.count
     phi = np.tile(median, (count, 1))
     if start is not None:
         phi, sweeps = start.copy(), max(_WARM_SWEEPS, sweeps // 3)
+        phi[:, 0] = np.maximum(phi[:, 0], math.log(1.01 * floor))
     seeds = chain_seed.generate_state(count, np.uint64)
     evaluations = np.zeros(count, dtype=np.int64)
     for at in range(0, count, _CHUNK):
@@ -104,13 +106,13 @@ def draw_each(
         kept = np.empty((to - at, 1, phi.shape[1]))
         _chains(
             phi[at:to], width, sweeps, 1, seeds[at:to], *_system(products, responses, at, to),
-            *_priors(params), kept, evaluations[at:to],
+            *_priors(params, floor), kept, evaluations[at:to],
         )  # fmt: skip
         phi[at:to] = kept[:, 0]
         if progress:
             progress(to, count)
     which = np.arange(count)
-    coefficients, effects = _exact(products, responses, params, phi, which, normal_seed)
+    coefficients, effects = _exact(products, responses, params, floor, phi, which, normal_seed)
     report = SliceReport(sweeps, correlation, float(evaluations.mean()))
     return DirectDraws(phi, coefficients, effects, report)
 
@@ -141,8 +143,9 @@ def draw_posterior(
         ``chains * draws`` draws, the first chain first.
     """
     response = response.shifted(products, params.mean)
+    floor = _floor(products, response)
     pilot_seed, chain_seed, normal_seed = seed.spawn(3)
-    median, width, correlation = _pilot(products, response, params, pilot_seed)
+    median, width, correlation = _pilot(products, response, params, floor, pilot_seed)
     thin = max(1, _sweeps(correlation) // 5)
     kept = np.empty((chains, draws, median.size))
     evaluations = np.zeros(chains, dtype=np.int64)
@@ -153,14 +156,18 @@ def draw_posterior(
     yty = np.tile(response.yty, chains)
     system = _system(products, Responses(zty.T, xty.T, yty), 0, chains)
     warm = np.empty((chains, 1, median.size))
-    _chains(state, width, 5 * thin + 20, 1, seeds, *system, *_priors(params), warm, evaluations)
+    _chains(
+        state, width, 5 * thin + 20, 1, seeds, *system, *_priors(params, floor), warm, evaluations
+    )
     seeds = chain_seed.spawn(1)[0].generate_state(chains, np.uint64)
-    _chains(warm[:, 0], width, thin, draws, seeds, *system, *_priors(params), kept, evaluations)
+    _chains(
+        warm[:, 0], width, thin, draws, seeds, *system, *_priors(params, floor), kept, evaluations
+    )
     if progress:
         progress(chains * draws, chains * draws)
     phi = kept.reshape(chains * draws, -1)
     which = np.zeros(len(phi), dtype=np.int64)
-    coefficients, effects = _exact(products, response, params, phi, which, normal_seed)
+    coefficients, effects = _exact(products, response, params, floor, phi, which, normal_seed)
     report = SliceReport(thin, correlation, float(evaluations.sum() / len(phi)))
     return DirectDraws(phi, coefficients, effects, report)
 
@@ -173,7 +180,7 @@ def _sweeps(correlation: float) -> int:
     return min(max(needed, _LEAST_SWEEPS), _MOST_SWEEPS)
 
 
-def _pilot(products, responses, params, seed) -> tuple[np.ndarray, np.ndarray, float]:
+def _pilot(products, responses, params, floor, seed) -> tuple[np.ndarray, np.ndarray, float]:
     """Long chain on the first response: median, slice widths, and the slowest lag-1 correlation.
 
     One response and not the mean of them: a mean response has less residual and group variance than
@@ -182,13 +189,15 @@ def _pilot(products, responses, params, seed) -> tuple[np.ndarray, np.ndarray, f
     n, p = products.rows, params.precision.size
     first = Responses(responses.zty[:, :1], responses.xty[:, :1], responses.yty[:1])
     start = np.full(params.size, 0.3)
-    start[0] = 0.5 * math.log(max(_residual_variance(products, first), 1e-300))
+    start[0] = max(
+        0.5 * math.log(max(_residual_variance(products, first), 1e-300)), math.log(2 * floor)
+    )
     start[1 + params.sds :] = 0.0
     width = np.full(params.size, 0.5)
     width[0] = 2.5 / math.sqrt(2 * max(n - p, 2))
     state, rounds = start[None, :], seed.generate_state(3, np.uint64)
     evaluations = np.zeros(1, dtype=np.int64)
-    system, priors = _system(products, first, 0, 1), _priors(params)
+    system, priors = _system(products, first, 0, 1), _priors(params, floor)
     for sweeps, word in zip(
         (_PILOT_SWEEPS // 6, _PILOT_SWEEPS // 6, _PILOT_SWEEPS), rounds, strict=True
     ):
@@ -230,8 +239,17 @@ def _system(products: CrossProducts, responses: Responses, at: int, to: int):
     )  # fmt: skip
 
 
-def _priors(params: Parameters):
-    return params.sd_prior, params.alpha, params.precision
+def _priors(params: Parameters, floor: float):
+    return params.sd_prior, params.alpha, params.precision, floor
+
+
+def _floor(products: CrossProducts, responses: Responses) -> float:
+    """Smallest residual SD that is looked at: 1e-4 of the size of the responses.
+
+    A response that is an exact function of the columns would drive the residual SD to zero and the
+    density to infinity; held at the floor it is reproduced to four digits.
+    """
+    return 1e-4 * math.sqrt(max(float(responses.yty.mean()), 1e-300) / max(products.rows, 1))
 
 
 @njit(cache=True)
@@ -248,7 +266,7 @@ def _uniform(state):
 @njit(cache=True, parallel=True)
 def _chains(start_phi, width, thin, draws, seeds, terms, correlated, start, group_start,
             group_factor, block_groups, blocks, block_start, xtx, zty, xty, yty, rows, sd_prior,
-            alpha, precision, kept, evaluations):  # fmt: skip
+            alpha, precision, floor, kept, evaluations):  # fmt: skip
     """Slice chains, one per response; every ``thin`` sweeps a state is kept."""
     count, size = start_phi.shape
     p = precision.size
@@ -267,7 +285,9 @@ def _chains(start_phi, width, thin, draws, seeds, terms, correlated, start, grou
         logdet = eliminate(phi, terms, correlated, start, group_start, group_factor, block_groups,
                            blocks, block_start, xtx, zty[s], xty[s], yty[s], current,
                            work, panel)  # fmt: skip
-        density = reduced_density(phi, logdet, current, rows, sd_prior, alpha, precision, small)
+        density = reduced_density(
+            phi, logdet, current, rows, sd_prior, alpha, precision, floor, small
+        )
         used = 1
         for d in range(draws):
             for _ in range(thin):
@@ -298,14 +318,14 @@ def _chains(start_phi, width, thin, draws, seeds, terms, correlated, start, grou
                         if i == 0:
                             new_logdet = logdet
                             new = reduced_density(phi, logdet, current, rows, sd_prior, alpha,
-                                                  precision, small)  # fmt: skip
+                                                  precision, floor, small)  # fmt: skip
                         else:
                             new_logdet = eliminate(phi, terms, correlated, start, group_start,
                                                    group_factor, block_groups, blocks, block_start,
                                                    xtx, zty[s], xty[s], yty[s], trial,
                                                    work, panel)  # fmt: skip
                             new = reduced_density(phi, new_logdet, trial, rows, sd_prior, alpha,
-                                                  precision, small)  # fmt: skip
+                                                  precision, floor, small)  # fmt: skip
                         if phase == 0:
                             if new > level:
                                 left -= width[i]
@@ -336,7 +356,7 @@ def _chains(start_phi, width, thin, draws, seeds, terms, correlated, start, grou
         evaluations[s] += used
 
 
-def _exact(products, responses, params, phi, which, seed):
+def _exact(products, responses, params, floor, phi, which, seed):
     """Coefficients and effects from their exact normal given phi, for response ``which[s]``."""
     count, p = len(phi), params.precision.size
     where = products.layout
@@ -347,7 +367,15 @@ def _exact(products, responses, params, phi, which, seed):
     system = _system(products, responses, 0, responses.count)
     empty = _empty_levels(where)
     _draw_exact(
-        phi, which, noise, *system, *_priors(params), where.target, *empty, coefficients, effects
+        phi,
+        which,
+        noise,
+        *system,
+        *_priors(params, floor),
+        where.target,
+        *empty,
+        coefficients,
+        effects,
     )
     return coefficients + params.mean, effects
 
@@ -367,7 +395,7 @@ def _empty_levels(where) -> tuple[np.ndarray, np.ndarray]:
 @njit(cache=True, parallel=True)
 def _draw_exact(phi, which, noise, terms, correlated, start, group_start, group_factor,
                 block_groups, blocks, block_start, xtx, zty, xty, yty, rows, sd_prior, alpha,
-                precision, target, empty_at, empty_factor, coefficients, effects):  # fmt: skip
+                precision, floor, target, empty_at, empty_factor, coefficients, effects):  # fmt: skip
     p = precision.size
     largest = 1
     for j in range(start.size - 1):
@@ -383,7 +411,7 @@ def _draw_exact(phi, which, noise, terms, correlated, start, group_start, group_
         logdet = eliminate(phi[s], terms, correlated, start, group_start, group_factor,
                            block_groups, blocks, block_start, xtx, zty[y], xty[y], yty[y], reduced,
                            work, panel)  # fmt: skip
-        reduced_density(phi[s], logdet, reduced, rows, sd_prior, alpha, precision, small)
+        reduced_density(phi[s], logdet, reduced, rows, sd_prior, alpha, precision, floor, small)
         b = coefficients[s]
         for k in range(p - 1, -1, -1):
             value = small[k, p] + np.sqrt(small[k, k]) * noise[s, k]

@@ -141,7 +141,15 @@ def log_density(
     )  # fmt: skip
     small = np.empty((p, p + 1))
     return reduced_density(
-        phi, logdet, reduced, products.rows, params.sd_prior, params.alpha, params.precision, small
+        phi,
+        logdet,
+        reduced,
+        products.rows,
+        params.sd_prior,
+        params.alpha,
+        params.precision,
+        0.0,
+        small,
     )
 
 
@@ -292,7 +300,7 @@ def log_sd_prior(sd, row):
 
 
 @njit(**_COMPILED)
-def reduced_density(phi, logdet, reduced, rows, sd_prior, alpha, precision, small):
+def reduced_density(phi, logdet, reduced, rows, sd_prior, alpha, precision, floor, small):
     """Log density of phi from the eliminated system; small is left upper triangular for draws."""
     p = precision.size
     log_sigma = phi[0]
@@ -316,6 +324,8 @@ def reduced_density(phi, logdet, reduced, rows, sd_prior, alpha, precision, smal
     out = -0.5 * rows * (_LOG_2PI + 2.0 * log_sigma) - 0.5 * (logdet + logdet_s)
     out -= 0.5 * (reduced[p, p] * inverse - fit)
     sigma = np.exp(log_sigma)
+    if sigma < floor:
+        return -np.inf
     out += log_sd_prior(sigma, sd_prior[0]) + log_sigma
     sds = sd_prior.shape[0] - 1
     for i in range(sds):

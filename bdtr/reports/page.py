@@ -161,14 +161,15 @@ def _rows(table: pd.DataFrame) -> list[dict[str, str]]:
 def _answer(fit, values, certainty, unit, interval) -> list[str]:
     """The answer in a few sentences, with its uncertainty."""
     draws = values.draws["value"]
+    sign = 1 if fit.trial.higher_is_better else -1
     fixed = draws.isel(regime=slice(1, None))
-    means = fixed.mean(("chain", "draw"))
-    top = str(fixed["regime"].to_numpy()[int(means.argmax())])
-    share = float((fixed.argmax("regime") == int(means.argmax())).mean())
+    best = int(np.argmax(sign * fixed.mean(("chain", "draw")).to_numpy()))
+    top = str(fixed["regime"].to_numpy()[best])
+    share = float(((sign * fixed).argmax("regime") == best).mean())
     row, rec = values.table.loc[top], values.table.iloc[0]
     percent = f"{100 * interval:g} %"
     out = [
-        f"Of the {fixed.sizes['regime']} regimes embedded in the trial, “{top}” has the highest mean "
+        f"Of the {fixed.sizes['regime']} regimes embedded in the trial, “{top}” has the best mean "
         f"payoff: {_number(row['mean'])} ({percent} interval {_number(row['lower'])} to "
         f"{_number(row['upper'])}) in units of {unit}; it is the best of them with posterior "
         f"probability {share:.2f}.",

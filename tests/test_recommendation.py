@@ -1,0 +1,102 @@
+"""Recommendations for units known and new, at sites known and new."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bdtr
+from bdtr.diagnostics import State
+
+
+def test_every_unit_with_a_complete_history_has_one_action_per_stage(clinic_fit, clinics):
+    found = clinic_fit.recommend(clinics)
+    assert not found.actions.duplicated(["unit", "stage"]).any()
+    assert (found.actions["stage"] == "first").sum() == len(clinics)
+    # Those who left have a recommendation at stage 2 as well: their history is complete.
+    assert (found.actions["stage"] == "second").sum() == len(clinics)
+    shares = found.table.groupby(["unit", "stage"])["p_optimal"].sum()
+    assert np.allclose(shares, 1)
+
+
+def test_feasible_sets_are_respected(clinic_fit, clinics):
+    actions = clinic_fit.recommend(clinics).actions
+    second = actions[actions["stage"] == "second"].set_index("unit")["action"]
+    responder = clinics.set_index("person")["responder"].astype(bool)
+    assert (second[responder[responder].index] == "keep").all()
+    assert second[responder[~responder].index].isin(["wait", "more"]).all()
+
+
+def test_order_of_units_and_blocks_do_not_matter(clinic_fit, clinics, monkeypatch):
+    whole = clinic_fit.recommend(clinics).table
+    from bdtr import recommendation
+
+    monkeypatch.setattr(recommendation, "_CELLS", 200_000)
+    parts = clinic_fit.recommend(clinics.sample(frac=1, random_state=0)).table
+    keys = ["stage", "unit", "action"]
+    pd.testing.assert_frame_equal(
+        whole.sort_values(keys, ignore_index=True), parts.sort_values(keys, ignore_index=True)
+    )
+
+
+def test_new_sites_must_be_said(clinic_fit, clinics):
+    elsewhere = clinics.head(30).assign(clinic="Elsewhere")
+    with pytest.raises(
+        ValueError, match=r"30 units are at sites the fit has not seen \('Elsewhere'\)"
+    ):
+        clinic_fit.recommend(elsewhere)
+    with pytest.raises(ValueError, match="Say sites='new'"):
+        clinic_fit.recommend(elsewhere, sites="observed")
+    with pytest.raises(ValueError, match="allowed are 'observed', 'new', 'typical'"):
+        clinic_fit.recommend(elsewhere, sites="old")
+    new, typical = (clinic_fit.recommend(elsewhere, sites=s).table for s in ("new", "typical"))
+    width = [(t["q_upper"] - t["q_lower"]).mean() for t in (new, typical)]
+    assert width[0] > 1.2 * width[1]
+    bare = clinic_fit.recommend(elsewhere.drop(columns="clinic"), sites="typical").table
+    pd.testing.assert_frame_equal(bare, typical)
+
+
+def test_units_of_one_new_site_share_its_effect(clinic_fit, clinics):
+    """Q-values at one new site move together; at two new sites they do not."""
+    rows = clinics.head(2).assign(clinic=["One", "One"], x=0.0)
+    same = clinic_fit.q_function(0, sites="new")
+    coded = clinic_fit.designs[0].coding.code(rows, clinic_fit.designs[0].history)
+    q = same(coded)[0]
+    other = clinic_fit.designs[0].coding.code(rows.assign(clinic=["One", "Two"]), coded.columns)
+    assert np.corrcoef(q)[0, 1] > 0.999
+    assert np.corrcoef(same(other)[0])[0, 1] < 0.9
+
+
+def test_unknown_labels_and_missing_history(clinic_fit, clinics):
+    with pytest.raises(bdtr.DataError, match="Column 'first' holds 'letter'"):
+        clinic_fit.recommend(clinics.head(3).assign(first="letter"))
+    some = clinics.head(10).assign(m=np.nan)
+    found = clinic_fit.recommend(some)
+    assert set(found.actions["stage"]) == {"first"}
+    assert found.left_out.values.tolist() == [["second", "m missing", 10]]
+    found = clinic_fit.recommend(some.drop(columns="m"))
+    assert found.left_out.values.tolist() == [["second", "columns absent: m", 10]]
+    with pytest.raises(bdtr.DataError, match="no unit has a complete history"):
+        clinic_fit.recommend(some[["person", "clinic"]])
+
+
+def test_no_action_when_refused_unless_there_is_a_reason(clinic_fit, clinics):
+    refused = replace(clinic_fit, state=State("refused", ("R-hat up to 1.3 on value",)))
+    with pytest.raises(bdtr.FitError, match="No action is recommended.*R-hat up to 1.3"):
+        refused.recommend(clinics)
+    with pytest.raises(bdtr.FitError):
+        refused.recommend(clinics, override=" ")
+    found = refused.recommend(clinics.head(3), override="a demonstration")
+    assert repr(found).startswith(
+        "state: refused (R-hat up to 1.3 on value). Overridden: a demonstration"
+    )
+    assert refused.summary().attrs["state"].startswith("state: refused")
+
+
+def test_the_first_line_is_the_state(clinic_fit, clinics):
+    found = clinic_fit.recommend(clinics.head(3))
+    assert repr(found).startswith(str(clinic_fit.state))
+    assert str(clinic_fit.state) in found._repr_html_()[:200]

@@ -1,0 +1,111 @@
+"""Regimes and their values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import bdtr
+from bdtr.regimes import RegimeError, policy
+
+
+def test_embedded_regimes_of_star(star):
+    from bdtr.data import check
+
+    data = check(bdtr.datasets.star_trial(), star, missing="exclude", off_protocol="exclude")
+    names = [r.name for r in bdtr.embedded(data)]
+    assert names == [
+        "regular; regular",
+        "regular; aide",
+        "small; small",
+        "aide; regular",
+        "aide; aide",
+    ]
+
+
+def test_embedded_regimes_depend_on_response(clinic_fit):
+    names = [r.name for r in bdtr.embedded(clinic_fit)]
+    assert len(names) == 4
+    assert names[0] == "talk; keep if responder == 1, wait if responder == 0"
+
+
+def test_regimes_must_be_feasible_on_their_own_path(clinic_fit):
+    with pytest.raises(
+        RegimeError, match=r"not feasible at stage second for .* units on its own path"
+    ):
+        bdtr.value(clinic_fit, bdtr.static(first="app", second="more"))
+    with pytest.raises(RegimeError, match="must name an action for each stage"):
+        bdtr.value(clinic_fit, bdtr.static(first="app"))
+    with pytest.raises(RegimeError, match="'walk' is no action; allowed are"):
+        bdtr.value(clinic_fit, bdtr.static(first="walk", second="more"))
+    with pytest.raises(RegimeError, match="name an action for each stage"):
+        bdtr.static()
+
+
+def test_off_its_path_a_regime_leaves_the_action_to_the_recommendation(clinic_fit):
+    rule = policy(bdtr.embedded(clinic_fit)[0], clinic_fit.data)
+    first, second = rule.actions
+    took_app = clinic_fit.data.stages[0].action == 1
+    assert (first == 0).all()
+    assert (second[took_app] == -1).all()
+    assert (second[~took_app] >= 0).all()
+
+
+def test_a_single_stage_value_is_the_mean_of_q(clinics):
+    """One stage, no sites: the value is a closed function of the draws."""
+    stage = bdtr.Stage("first", actions=["talk", "app"], formula="x * first")
+    frame = clinics.dropna(subset="y")
+    fit = bdtr.fit(
+        bdtr.Trial([stage], outcome="y"), frame, sampler="direct", random_seed=1, progress=False
+    )
+    values = bdtr.value(fit, bdtr.static(first="talk"), bdtr.static(first="app"))
+    b = fit.posterior(0)["b"].stack(sample=("chain", "draw"))
+    mean = frame["x"].mean()
+    talk = b.sel(term="Intercept") + b.sel(term="x") * mean
+    app = talk + b.sel(term="first[app]") + b.sel(term="x:first[app]") * mean
+    assert np.allclose(values.draws["value"].to_numpy().reshape(-1, 2).T, [talk, app])
+    contrast = (app - talk).to_numpy()
+    row = values.contrasts.loc["app minus talk"]
+    assert row["mean"] == pytest.approx(contrast.mean())
+    assert row["p_above_0"] == pytest.approx((contrast > 0).mean())
+    assert row["lower"] == pytest.approx(np.quantile(contrast, 0.025))
+
+
+def test_site_values_average_to_the_overall_value(clinic_fit, clinics):
+    regime = bdtr.embedded(clinic_fit)[1]
+    overall = bdtr.value(clinic_fit, regime).draws["value"]
+    sites = bdtr.value(clinic_fit, regime, by="site").draws["value"]
+    counts = clinics["clinic"].value_counts()
+    weights = np.array([counts[s] for s in sites["site"].to_numpy()]) / len(clinics)
+    assert np.allclose((sites * weights).sum("site"), overall)
+
+
+def test_tables_say_state_population_policy_and_interval(clinic_fit):
+    values = bdtr.value(clinic_fit, interval=0.9)
+    assert values.caption.startswith(str(clinic_fit.state))
+    for words in ("sample (480 units", "90 % equal-tailed", "the regime itself"):
+        assert words in values.caption
+    assert list(values.table.columns) == ["mean", "sd", "lower", "upper"]
+    assert values.draws["value"].dims == ("chain", "draw", "regime")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"by": "clinic"}, "allowed are None and 'site'"),
+        ({"interval": 95}, "between 0 and 1"),
+        ({"regimes": ["recommended"]}, "is no regime"),
+        ({"regimes": [bdtr.recommended(), bdtr.recommended()]}, "same name"),
+    ],
+)
+def test_wrong_arguments(clinic_fit, arguments, message):
+    regimes = arguments.pop("regimes", [])
+    with pytest.raises(ValueError, match=message):
+        bdtr.value(clinic_fit, regimes, **arguments)
+
+
+def test_the_draw_wise_maximum_is_worth_at_least_the_frozen_rule(clinic_fit):
+    units = np.arange(480)
+    best = clinic_fit.passed("optimal").continuation(0, units).mean()
+    frozen = clinic_fit.passed().continuation(0, units).mean()
+    assert best > frozen
