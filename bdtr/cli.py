@@ -28,7 +28,7 @@ def report(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 2026,
     draws: Annotated[int, typer.Option(help="Draws of each of 4 chains.")] = 1000,
     sampler: Annotated[
-        str, typer.Option(help="Sampler of the last stage: pymc or direct.")
+        str, typer.Option(help="Sampler of the last stage: pymc, plain or direct.")
     ] = "pymc",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "FitError", "Settings", "fit"]
 
 _PACKAGES = ("bdtr", "pymc", "nutpie", "arviz", "numpy", "pandas", "xarray", "formulaic", "numba")
+_SAMPLERS = ("pymc", "plain", "direct")
 _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
 
@@ -353,8 +354,10 @@ def fit(
         ``"error"``, or ``"exclude"``: leave units with missing values, or with an action that was not
         feasible, out of the fit of that stage. They are counted in ``fit.flow``.
     sampler
-        ``"pymc"``: the last stage by PyMC and nutpie. ``"direct"``: by the exact engine (Gaussian
-        outcomes), faster and useful in simulations.
+        How the last stage is fitted. ``"pymc"``: PyMC and nutpie, for Gaussian outcomes on the
+        density with coefficients and group effects integrated out. ``"plain"``: PyMC and nutpie with
+        every parameter sampled. ``"direct"``: slice chains on the integrated density (Gaussian
+        outcomes), without PyMC, useful in simulations.
     chains, draws, tune
         Chains of the last stage, draws kept and warm-up draws of each.
     propagated
@@ -424,13 +427,15 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
 
 
 def _fit_last(model: OutcomeModel, response: np.ndarray, settings: Settings, progress: bool):
-    from bdtr.sampling import fit_direct, fit_pymc
+    from bdtr.sampling import fit_direct, fit_marginal, fit_plain
 
     seed = _seed(settings, model.design.index)
     if settings.sampler == "direct":
         with _progress(progress, model.design.action) as report:
             return fit_direct(model, response, seed, settings.chains, settings.draws, report)
-    return fit_pymc(model, response, seed, settings.chains, settings.draws, settings.tune, progress)
+    exact = settings.sampler == "pymc" and model.family.name == "gaussian"
+    nuts = fit_marginal if exact else fit_plain
+    return nuts(model, response, seed, settings.chains, settings.draws, settings.tune, progress)
 
 
 def gate(fitted: Fit) -> State:
@@ -497,8 +502,8 @@ def _settings(
 ) -> Settings:
     if not isinstance(trial, Trial):
         raise FitError(f"trial: must be a bdtr.Trial, got {type(trial).__name__}.")
-    if sampler not in ("pymc", "direct"):
-        raise FitError(f"sampler={sampler!r}: allowed are 'pymc' and 'direct'.")
+    if sampler not in _SAMPLERS:
+        raise FitError(f"sampler={sampler!r}: allowed are {', '.join(map(repr, _SAMPLERS))}.")
     if sampler == "direct" and trial.family != "gaussian":
         raise FitError("sampler='direct' fits Gaussian outcomes; use sampler='pymc'.")
     for name, value in (("chains", chains), ("draws", draws), ("propagated", propagated)):

@@ -14,13 +14,22 @@ import numpy as np
 from bdtr.data import TrialData
 from bdtr.design import GroupDesign, StageDesign
 from bdtr.families import FAMILIES, Family
-from bdtr.multilevel.crossproducts import Columns, Factor
+from bdtr.multilevel.crossproducts import Columns, CrossProducts, Factor, Responses
+from bdtr.multilevel.marginal import Parameters
 from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Prior, StagePriors, stage_priors
 
 if TYPE_CHECKING:
     import pymc as pm
 
-__all__ = ["OutcomeModel", "coords", "level_dim", "outcome_model", "pymc_model", "variable_dims"]
+__all__ = [
+    "OutcomeModel",
+    "coords",
+    "level_dim",
+    "marginal_model",
+    "outcome_model",
+    "pymc_model",
+    "variable_dims",
+]
 
 
 @dataclass(frozen=True)
@@ -160,6 +169,51 @@ def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
     return built
 
 
+def marginal_model(
+    model: OutcomeModel, products: CrossProducts, response: Responses, params: Parameters
+) -> pm.Model:
+    """The same model in PyMC with coefficients and group effects integrated out (Gaussian stages).
+
+    Free are the standard deviations and partial correlations alone, so NUTS meets no funnel and the
+    cost of a step does not depend on the number of units.
+
+    Parameters
+    ----------
+    model
+        The outcome model.
+    products, response, params
+        Cross-products, with the response shifted to zero prior means, and the layout of phi.
+
+    Returns
+    -------
+    pymc.Model
+        Free variables ``sigma``, ``sd_*`` and ``partial_*`` (0 to 1 for -1 to 1).
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    from bdtr.multilevel.op import marginal_log_likelihood
+
+    priors, design = model.priors, model.design
+    terms = {f"{g.name}_term": list(g.terms) for g in design.groups}
+    assert priors.sigma is not None
+    with pm.Model(coords=terms) as built:
+        sigma = _sd(pm, "sigma", (priors.sigma,))
+        sds, partial, at = [], [], 0
+        for g in design.groups:
+            sds.append(_group_sds(pm, pt, g.name, priors.groups[g.name].sd) / sigma)
+            if g.correlated:
+                pairs = len(g.terms) * (len(g.terms) - 1) // 2
+                alpha = params.alpha[at : at + pairs]
+                c = 2 * pm.Beta(f"partial_{g.name}", alpha, alpha, shape=pairs) - 1
+                partial.append(pt.arctanh(c))
+                at += pairs
+        log_sigma: Any = pt.log(sigma)
+        phi = pt.concatenate([pt.stack([log_sigma]), *sds, *partial])
+        pm.Potential("marginal", marginal_log_likelihood(phi, products, response, params))
+    return built
+
+
 def _uncentred(centred, design: StageDesign):
     """Coefficients of the columns as they are: only the intercept changes."""
     import pytensor.tensor as pt
@@ -195,15 +249,19 @@ def _sd(pm, name: str, priors: Sequence[Prior], **size):
     raise TypeError(f"{priors[0]} is no prior of a standard deviation.")
 
 
+def _group_sds(pm, pt, name: str, priors: Sequence[Prior]) -> Any:
+    """The SDs of a factor: one vector, or one variable each where priors are of several kinds."""
+    if len({type(p) for p in priors}) == 1:
+        return _sd(pm, f"sd_{name}", priors, dims=f"{name}_term")
+    parts = [_sd(pm, f"sd_{name}_{i}", (p,), shape=1) for i, p in enumerate(priors)]
+    return pm.Deterministic(f"sd_{name}", pt.concatenate(parts), dims=f"{name}_term")
+
+
 def _group_effects(pm, pt, group: GroupDesign, priors: StagePriors) -> Any:
     """Group effects (level x term)."""
     prior, name = priors.groups[group.name], group.name
     dims, q = f"{name}_term", len(group.terms)
-    if len({type(p) for p in prior.sd}) == 1:
-        sd = _sd(pm, f"sd_{name}", prior.sd, dims=dims)
-    else:
-        parts = [_sd(pm, f"sd_{name}_{i}", (p,), shape=1) for i, p in enumerate(prior.sd)]
-        sd = pm.Deterministic(f"sd_{name}", pt.concatenate(parts), dims=dims)
+    sd = _group_sds(pm, pt, name, prior.sd)
     if prior.cor is not None:
         corr = pm.LKJCorr(f"chol_{name}", n=q, eta=prior.cor.eta)
         pm.Deterministic(f"cor_{name}", corr @ corr.T, dims=(dims, f"{dims}_bis"))

@@ -11,17 +11,26 @@ from threadpoolctl import threadpool_limits
 
 from bdtr.multilevel.crossproducts import (
     Columns,
+    CrossProducts,
     Layout,
     Responses,
     cross_products,
     layout,
     response_products,
 )
-from bdtr.multilevel.direct import DirectDraws, draw_each, draw_posterior
-from bdtr.multilevel.marginal import parameters
-from bdtr.outcome import OutcomeModel, coords, pymc_model, variable_dims
+from bdtr.multilevel.direct import DirectDraws, draw_each, draw_posterior, exact_draws
+from bdtr.multilevel.marginal import Parameters, parameters
+from bdtr.outcome import OutcomeModel, coords, marginal_model, pymc_model, variable_dims
 
-__all__ = ["Sampled", "SamplingError", "fit_direct", "fit_pymc", "phi_of", "propagate"]
+__all__ = [
+    "Sampled",
+    "SamplingError",
+    "fit_direct",
+    "fit_marginal",
+    "fit_plain",
+    "phi_of",
+    "propagate",
+]
 
 type Progress = Callable[[int, int], None]
 
@@ -38,7 +47,7 @@ class Sampled:
     stats: xr.Dataset
 
 
-def fit_pymc(
+def fit_plain(
     model: OutcomeModel,
     response: np.ndarray,
     seed: np.random.SeedSequence,
@@ -47,7 +56,7 @@ def fit_pymc(
     tune: int = 1000,
     progressbar: bool = True,
 ) -> Sampled:
-    """Fit a stage to the observed payoff with PyMC's model and nutpie's NUTS.
+    """Fit a stage to the observed payoff with PyMC's model, every parameter sampled by NUTS.
 
     Parameters
     ----------
@@ -71,13 +80,67 @@ def fit_pymc(
     SamplingError
         If the fit was interrupted or a draw is not finite.
     """
+    wanted = list(variable_dims(model.design)) + (["sigma"] if model.family.has_sigma else [])
+    built = pymc_model(model, response)
+    return _nuts(built, wanted, seed, chains, draws, tune, progressbar)
+
+
+def fit_marginal(
+    model: OutcomeModel,
+    response: np.ndarray,
+    seed: np.random.SeedSequence,
+    chains: int = 4,
+    draws: int = 1000,
+    tune: int = 1000,
+    progressbar: bool = True,
+) -> Sampled:
+    """Fit a Gaussian stage with PyMC on the marginal density of its SDs and correlations.
+
+    NUTS draws the standard deviations and partial correlations; coefficients and group effects are
+    drawn afterwards from their exact normal given these. The posterior is that of
+    :func:`fit_plain`, with the same variables, dims and coords.
+
+    Parameters
+    ----------
+    model, response, seed, chains, draws, tune, progressbar
+        As in :func:`fit_plain`.
+
+    Returns
+    -------
+    Sampled
+    """
+    nuts_seed, normal_seed = seed.spawn(2)
+    with threadpool_limits(1):
+        products, responses, params = _system(model, response)
+        shifted = responses.shifted(products, params.mean)
+        built = marginal_model(model, products, shifted, params)
+        wanted = ["sigma", *(f"sd_{f.name}" for f in model.factors)]
+        partial = [f"partial_{f.name}" for f in model.factors if f.correlated]
+        found = _nuts(built, wanted + partial, nuts_seed, chains, draws, tune, progressbar)
+        phi = _phi(found.posterior, wanted, partial)
+        which = np.zeros(len(phi), dtype=np.int64)
+        drawn = exact_draws(products, shifted, params, phi, which, normal_seed)
+    return Sampled(_posterior(model, phi, *drawn, chains), found.stats)
+
+
+def _phi(posterior: xr.Dataset, sds: list[str], partial: list[str]) -> np.ndarray:
+    """Draws of phi (draw x phi) from those of the marginal PyMC model."""
+
+    def flat(name: str) -> np.ndarray:
+        return posterior[name].to_numpy().reshape(chains * draws, -1)
+
+    chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+    sigma = flat(sds[0])
+    c = [np.clip(2 * flat(name) - 1, -1 + 1e-12, 1 - 1e-12) for name in partial]
+    return np.hstack([np.log(sigma), *(flat(n) / sigma for n in sds[1:]), *map(np.arctanh, c)])
+
+
+def _nuts(built, wanted, seed, chains, draws, tune, progressbar) -> Sampled:
     import nutpie
     from pytensor.configdefaults import config
 
     # The same seed gives other draws with a cold and a warm cache unless fast maths is off.
     config.numba__fastmath = False  # pyright: ignore[reportAttributeAccessIssue]
-    built = pymc_model(model, response)
-    wanted = list(variable_dims(model.design)) + (["sigma"] if model.family.has_sigma else [])
     compiled = nutpie.compile_pymc_model(built, var_names=wanted)
     tree = nutpie.sample(
         compiled,
@@ -122,7 +185,7 @@ def fit_direct(
     Parameters
     ----------
     model, response, seed, chains, draws
-        As in :func:`fit_pymc`.
+        As in :func:`fit_plain`.
     progress
         Called with (draws done, draws in all).
 
@@ -130,13 +193,20 @@ def fit_direct(
     -------
     Sampled
     """
-    where = layout(model.factors, model.rows.codes)
     with threadpool_limits(1):  # the same bits on any number of threads
-        products = cross_products(model.rows, where)
-        responses = response_products(model.rows, where, response[:, None])
-        params = parameters(model.factors, model.priors)
+        products, responses, params = _system(model, response)
         drawn = draw_posterior(products, responses, params, chains, draws, seed, progress)
     return _sampled(model, drawn, chains)
+
+
+def _system(
+    model: OutcomeModel, response: np.ndarray
+) -> tuple[CrossProducts, Responses, Parameters]:
+    """Cross-products of a stage's rows with one response, and the layout of phi."""
+    where = layout(model.factors, model.rows.codes)
+    products = cross_products(model.rows, where)
+    responses = response_products(model.rows, where, response[:, None])
+    return products, responses, parameters(model.factors, model.priors)
 
 
 def propagate(
@@ -223,35 +293,8 @@ def _accumulated(rows: Columns, where: Layout, responses) -> Responses:
 
 
 def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:
-    """Draws of the direct sampler with the variables, dims and coords of the PyMC model."""
-    design = model.design
-    count = len(drawn.phi)
-    sigma = np.exp(drawn.phi[:, 0])
-    b = drawn.coefficients.copy()
-    if design.has_intercept:
-        b[:, 0] -= b @ design.shift
-    found: dict[str, np.ndarray] = {"b": b}
-    sd_at, effect_at = 1, 0
-    cor_at = 1 + sum(f.terms for f in model.factors)
-    for factor in model.factors:
-        q, name = factor.terms, factor.name
-        found[f"sd_{name}"] = sigma[:, None] * np.abs(drawn.phi[:, sd_at : sd_at + q])
-        sd_at += q
-        if factor.correlated:
-            pairs = q * (q - 1) // 2
-            found[f"cor_{name}"] = _correlations(drawn.phi[:, cor_at : cor_at + pairs], q)
-            cor_at += pairs
-        size = factor.levels * q
-        found[f"u_{name}"] = drawn.effects[:, effect_at : effect_at + size].reshape(count, -1, q)
-        effect_at += size
-    dims = variable_dims(design)
-    data = {
-        name: (("chain", "draw", *dims[name]), values.reshape(chains, -1, *values.shape[1:]))
-        for name, values in found.items()
-    }
-    data["sigma"] = (("chain", "draw"), sigma.reshape(chains, -1))
-    ids = {"chain": np.arange(chains), "draw": np.arange(count // chains)}
-    posterior = xr.Dataset(data, coords={**coords(design), **ids})
+    """Draws of the direct sampler as a dataset, with how they were made."""
+    posterior = _posterior(model, drawn.phi, drawn.coefficients, drawn.effects, chains)
     report = drawn.report
     stats = xr.Dataset(
         attrs={
@@ -261,7 +304,45 @@ def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:
             "evaluations": report.evaluations,
         }
     )
-    return Sampled(_complete(posterior, chains, count // chains), stats)
+    return Sampled(_complete(posterior, chains, len(drawn.phi) // chains), stats)
+
+
+def _posterior(
+    model: OutcomeModel,
+    phi: np.ndarray,
+    coefficients: np.ndarray,
+    effects: np.ndarray,
+    chains: int,
+) -> xr.Dataset:
+    """Draws of phi, coefficients and effects with the variables, dims and coords of PyMC's model."""
+    design = model.design
+    count = len(phi)
+    sigma = np.exp(phi[:, 0])
+    b = coefficients.copy()
+    if design.has_intercept:
+        b[:, 0] -= b @ design.shift
+    found: dict[str, np.ndarray] = {"b": b}
+    sd_at, effect_at = 1, 0
+    cor_at = 1 + sum(f.terms for f in model.factors)
+    for factor in model.factors:
+        q, name = factor.terms, factor.name
+        found[f"sd_{name}"] = sigma[:, None] * np.abs(phi[:, sd_at : sd_at + q])
+        sd_at += q
+        if factor.correlated:
+            pairs = q * (q - 1) // 2
+            found[f"cor_{name}"] = _correlations(phi[:, cor_at : cor_at + pairs], q)
+            cor_at += pairs
+        size = factor.levels * q
+        found[f"u_{name}"] = effects[:, effect_at : effect_at + size].reshape(count, -1, q)
+        effect_at += size
+    dims = variable_dims(design)
+    data = {
+        name: (("chain", "draw", *dims[name]), values.reshape(chains, -1, *values.shape[1:]))
+        for name, values in found.items()
+    }
+    data["sigma"] = (("chain", "draw"), sigma.reshape(chains, -1))
+    ids = {"chain": np.arange(chains), "draw": np.arange(count // chains)}
+    return xr.Dataset(data, coords={**coords(design), **ids})
 
 
 def _correlations(partial: np.ndarray, q: int) -> np.ndarray:

@@ -30,5 +30,13 @@ def clinic_fit(clinics):
 
 @pytest.fixture(scope="session")
 def clinic_fit_pymc(clinics):
-    """The same with PyMC at the last stage: one of the few compiled models of the tests."""
+    """The same with PyMC on the marginal density: one of the few compiled models of the tests."""
     return bdtr.fit(clinic_trial(), clinics, missing="exclude", random_seed=3, progress=False)
+
+
+@pytest.fixture(scope="session")
+def clinic_fit_plain(clinics):
+    """The same with every parameter sampled by NUTS, coefficients and effects included."""
+    return bdtr.fit(
+        clinic_trial(), clinics, missing="exclude", sampler="plain", random_seed=3, progress=False
+    )

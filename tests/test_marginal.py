@@ -143,3 +143,50 @@ def test_widely_crossed_factors_are_refused_with_a_reason():
     codes = [rng.integers(0, 400, 5000), rng.integers(0, 400, 5000)]
     with pytest.raises(BlockSizeError, match="cross: their levels form one block of 800"):
         layout([Factor("a", 400, 1, False), Factor("b", 400, 1, False)], codes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_agrees_with_finite_differences(kind):
+    from bdtr.multilevel.direct import _system
+    from bdtr.multilevel.gradient import likelihood_and_gradient
+
+    rows, factors, priors = design(kind)
+    params = parameters(factors, priors)
+    rng = np.random.default_rng(5)
+    where = layout(factors, rows.codes)
+    products = cross_products(rows, where)
+    y = rng.normal(size=(len(rows.x), 1))
+    system = list(_system(products, response_products(rows, where, y), 0, 1))
+    system[9:12] = [part[0] for part in system[9:12]]
+    step = 1e-5
+    for _ in range(3):
+        phi = rng.normal(size=params.size) * 0.6
+        _, gradient = likelihood_and_gradient(phi, *system, params.precision)
+        for i, unit in enumerate(np.eye(phi.size)):
+            up, down = (
+                likelihood_and_gradient(phi + sign * step * unit, *system, params.precision)[0]
+                for sign in (1, -1)
+            )
+            assert gradient[i] == pytest.approx((up - down) / (2 * step), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_likelihood_and_log_density_differ_by_the_priors_alone(kind):
+    from bdtr.multilevel.direct import _system
+    from bdtr.multilevel.gradient import likelihood_and_gradient
+
+    rows, factors, priors = design(kind)
+    params = parameters(factors, priors)
+    rng = np.random.default_rng(6)
+    where = layout(factors, rows.codes)
+    products = cross_products(rows, where)
+    phi = rng.normal(size=params.size) * 0.6
+    differences = []
+    for _ in range(2):
+        responses = response_products(rows, where, rng.normal(size=(len(rows.x), 1)))
+        system = list(_system(products, responses, 0, 1))
+        system[9:12] = [part[0] for part in system[9:12]]
+        value, _ = likelihood_and_gradient(phi, *system, params.precision)
+        args = responses.zty[:, 0].copy(), responses.xty[:, 0].copy(), responses.yty[0]
+        differences.append(log_density(phi, products, *args, params) - value)
+    assert differences[0] == pytest.approx(differences[1], abs=1e-9)

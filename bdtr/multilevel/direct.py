@@ -26,7 +26,7 @@ from bdtr.multilevel.marginal import (
     triangularise,
 )
 
-__all__ = ["DirectDraws", "SliceReport", "draw_each", "draw_posterior"]
+__all__ = ["DirectDraws", "SliceReport", "draw_each", "draw_posterior", "exact_draws"]
 
 _PILOT_SWEEPS = 300
 _LEAST_SWEEPS, _MOST_SWEEPS = 10, 60
@@ -112,7 +112,7 @@ def draw_each(
         if progress:
             progress(to, count)
     which = np.arange(count)
-    coefficients, effects = _exact(products, responses, params, floor, phi, which, normal_seed)
+    coefficients, effects = exact_draws(products, responses, params, phi, which, normal_seed)
     report = SliceReport(sweeps, correlation, float(evaluations.mean()))
     return DirectDraws(phi, coefficients, effects, report)
 
@@ -167,7 +167,7 @@ def draw_posterior(
         progress(chains * draws, chains * draws)
     phi = kept.reshape(chains * draws, -1)
     which = np.zeros(len(phi), dtype=np.int64)
-    coefficients, effects = _exact(products, response, params, floor, phi, which, normal_seed)
+    coefficients, effects = exact_draws(products, response, params, phi, which, normal_seed)
     report = SliceReport(thin, correlation, float(evaluations.sum() / len(phi)))
     return DirectDraws(phi, coefficients, effects, report)
 
@@ -356,8 +356,32 @@ def _chains(start_phi, width, thin, draws, seeds, terms, correlated, start, grou
         evaluations[s] += used
 
 
-def _exact(products, responses, params, floor, phi, which, seed):
-    """Coefficients and effects from their exact normal given phi, for response ``which[s]``."""
+def exact_draws(
+    products: CrossProducts,
+    responses: Responses,
+    params: Parameters,
+    phi: np.ndarray,
+    which: np.ndarray,
+    seed: np.random.SeedSequence,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients and group effects from their exact normal given phi.
+
+    Parameters
+    ----------
+    products, responses, params
+        As in :func:`draw_each`, the responses shifted to zero prior means.
+    phi
+        Draws of phi (draw x phi).
+    which
+        Position of the response that each draw belongs to.
+    seed
+        Source of randomness.
+
+    Returns
+    -------
+    coefficients, effects : numpy.ndarray
+        (draw x term) of centred columns, (draw x effect).
+    """
     count, p = len(phi), params.precision.size
     where = products.layout
     rng = np.random.default_rng(seed)
@@ -367,16 +391,9 @@ def _exact(products, responses, params, floor, phi, which, seed):
     system = _system(products, responses, 0, responses.count)
     empty = _empty_levels(where)
     _draw_exact(
-        phi,
-        which,
-        noise,
-        *system,
-        *_priors(params, floor),
-        where.target,
-        *empty,
-        coefficients,
+        phi, which, noise, *system, *_priors(params, 0.0), where.target, *empty, coefficients,
         effects,
-    )
+    )  # fmt: skip
     return coefficients + params.mean, effects
 
 
