@@ -30,6 +30,7 @@ from bdtr.trial import Trial, label_text
 
 if TYPE_CHECKING:
     from bdtr.recommendation import Recommendation
+    from bdtr.summary import Summary
 
 __all__ = ["Fit", "FitError", "Settings", "fit"]
 
@@ -200,7 +201,7 @@ class Fit:
 
         return recommend(self, data, sites, interval, override)
 
-    def summary(self, interval: float = 0.95) -> pd.DataFrame:
+    def summary(self, interval: float = 0.95) -> Summary:
         """Coefficients, SDs and correlations of every stage, with R-hat and ESS.
 
         Parameters
@@ -210,8 +211,8 @@ class Fit:
 
         Returns
         -------
-        pandas.DataFrame
-            Indexed by stage and parameter; ``attrs["state"]`` holds the state of the fit.
+        Summary
+            Shows the state first; ``table`` is a data frame indexed by stage and parameter.
         """
         from bdtr.summary import summary
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.diagnostics import convergence
+from bdtr.diagnostics import State, convergence
 
 if TYPE_CHECKING:
     from bdtr.fitting import Fit
 
-__all__ = ["html", "summary", "text", "tidy_draws"]
+__all__ = ["Summary", "html", "summary", "text", "tidy_draws"]
 
 
 def _reported(fit: Fit, k: int) -> xr.Dataset:
@@ -24,8 +25,30 @@ def _reported(fit: Fit, k: int) -> xr.Dataset:
     return posterior[names]
 
 
-def summary(fit: Fit, interval: float = 0.95) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Summary:
+    """Parameters of a fit: ``table`` is indexed by stage and parameter; the state comes first."""
+
+    table: pd.DataFrame
+    interval: float
+    state: State
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        return f"{self.state}. {100 * self.interval:g} % equal-tailed intervals."
+
+    def __repr__(self) -> str:
+        return f"{self.caption}\n{self.table.round(3).to_string()}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.caption)}</p>{self.table.round(3).to_html(escape=True)}"
+
+
+def summary(fit: Fit, interval: float = 0.95) -> Summary:
     """See :meth:`bdtr.Fit.summary`."""
+    if not 0 < interval < 1:
+        raise ValueError(f"interval={interval!r}: must lie between 0 and 1.")
     tail = (1 - interval) / 2
     parts = []
     for k, design in enumerate(fit.designs):
@@ -33,22 +56,15 @@ def summary(fit: Fit, interval: float = 0.95) -> pd.DataFrame:
         measures = convergence(posterior)
         flat = _flat(posterior)
         lower, upper = np.quantile(flat, [tail, 1 - tail], axis=0)
-        table = pd.DataFrame(
-            {
-                "mean": flat.mean(axis=0),
-                "sd": flat.std(axis=0, ddof=1),
-                "lower": lower,
-                "upper": upper,
-            },
-            index=measures.index,
-        ).join(measures[["r_hat", "ess_bulk", "ess_tail"]])
+        moments = {"mean": flat.mean(axis=0), "sd": flat.std(axis=0, ddof=1)}
+        table = pd.DataFrame({**moments, "lower": lower, "upper": upper}, index=measures.index)
+        table = table.join(measures[["r_hat", "ess_bulk", "ess_tail"]])
         table = table[~measures["constant"] & ~_mirrored(measures.index)]
         table.index = pd.MultiIndex.from_product([[design.action], table.index])
         parts.append(table)
-    out = pd.concat(parts)
-    out.index.names = ["stage", "parameter"]
-    out.attrs.update(state=str(fit.state), interval=f"{100 * interval:g} % equal-tailed")
-    return out
+    table = pd.concat(parts)
+    table.index.names = ["stage", "parameter"]
+    return Summary(table, interval, fit.state)
 
 
 def _flat(posterior: xr.Dataset) -> np.ndarray:
@@ -116,7 +132,7 @@ def _head(fit: Fit) -> list[str]:
 
 def text(fit: Fit) -> str:
     """A readable summary, the state first."""
-    table = summary(fit)
+    table = summary(fit).table
     coefficients = table[table.index.get_level_values(1).str.startswith("b[")]
     lines = [*_head(fit), "", "Coefficients (mean, SD, 95 % equal-tailed interval):"]
     lines.append(coefficients[["mean", "sd", "lower", "upper"]].round(3).to_string())
@@ -129,6 +145,6 @@ def html(fit: Fit) -> str:
     """The same for a notebook."""
     head = "".join(f"<p>{escape(line)}</p>" for line in _head(fit))
     notes = "".join(f"<li>{escape(note)}</li>" for note in fit.notes)
-    table = summary(fit)[["mean", "sd", "lower", "upper", "r_hat", "ess_bulk"]].round(3)
+    table = summary(fit).table[["mean", "sd", "lower", "upper", "r_hat", "ess_bulk"]].round(3)
     caption = "<p>95 % equal-tailed intervals.</p>"
     return f"{head}{caption}{table.to_html(escape=True)}<ul>{notes}</ul>"

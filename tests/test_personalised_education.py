@@ -41,7 +41,7 @@ def fit(pupils):
 
 
 def test_coefficients_agree(fit):
-    table = fit.summary().droplevel("stage")
+    table = fit.summary().table.droplevel("stage")
     for ours, theirs in TERMS.items():
         row = table.loc[f"b[{ours}]"]
         dyn = EXPECTED["coef"][f"outcome.Combined.{theirs}"]

@@ -71,7 +71,7 @@ def test_stage_model_agrees_with_lme4(star, name):
     reference = REFERENCE[name]
     fit = _fit(star, name)
     assert int(fit.flow.loc[fit.flow["step"] == "in the fit", "units"].iloc[0]) == reference["n"]
-    table = fit.summary().droplevel("stage")
+    table = fit.summary().table.droplevel("stage")
     terms = {_ours(term): value for term, value in reference["fixef"].items()}
     assert sorted(terms) == sorted(fit.designs[0].terms)
     for term, value in terms.items():

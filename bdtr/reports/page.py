@@ -104,7 +104,7 @@ def _contents(fit, title, command, interval, override, progress) -> dict[str, An
         choices = actions[actions["choices"] > 1]
         certainty = _certainty(choices)
         figures["certainty"] = _embedded(plots.p_optimal(choices))
-    table = summary(fit, interval)
+    table = summary(fit, interval).table
     return {
         "title": title or "Posterior report",
         "state": fit.state,
