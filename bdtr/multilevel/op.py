@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from pytensor.compile.sharedvalue import shared
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
+from pytensor.link.numba.dispatch.basic import register_funcify_and_cache_key
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.gradient import likelihood_and_gradient
@@ -47,7 +49,14 @@ class MarginalLogLikelihood(Op):
         return [(), (input_shapes[0][0],)]
 
 
-@register_funcify_default_op_cache_key(MarginalLogLikelihood)
+def _source_hash() -> str:
+    """Changes with the kernels: PyTensor's cache on disk would else keep serving old machine code."""
+    folder = Path(__file__).parent
+    sources = (folder / name for name in ("marginal.py", "gradient.py", "op.py"))
+    return sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+
+
+@register_funcify_and_cache_key(MarginalLogLikelihood)
 def _compiled(op, node, **_):
     @njit
     def run(phi, terms, correlated, start, group_start, group_factor, block_groups, blocks,
@@ -58,7 +67,7 @@ def _compiled(op, node, **_):
         )  # fmt: skip
         return np.asarray(value), gradient
 
-    return run
+    return run, _source_hash()
 
 
 def marginal_log_likelihood(
