@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bdtr import datasets, plots, priors
-    from bdtr.data import DataError, DesignWarning
-    from bdtr.fitting import Fit, FitError, fit
+    from bdtr.clusters import DesignWarning
+    from bdtr.coding import DataError
+    from bdtr.fitting import Fit, fit
     from bdtr.regimes import Regime, embedded, recommended, static
     from bdtr.reports import report
+    from bdtr.settings import FitError
     from bdtr.storage import load
     from bdtr.trial import Stage, Trial, TrialError
     from bdtr.values import value
 
 _HOME = {
-    "DataError": "bdtr.data",
-    "DesignWarning": "bdtr.data",
+    "DataError": "bdtr.coding",
+    "DesignWarning": "bdtr.clusters",
     "Fit": "bdtr.fitting",
-    "FitError": "bdtr.fitting",
+    "FitError": "bdtr.settings",
     "Regime": "bdtr.regimes",
     "Stage": "bdtr.trial",
     "Trial": "bdtr.trial",

@@ -3,82 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from bdtr.clusters import unknown_clusters
+from bdtr.coding import (
+    Coding,
+    DataError,
+    label_series,
+    level_order,
+    rows_of,
+    some,
+)
 from bdtr.condition import Condition
 from bdtr.families import FAMILIES
 from bdtr.formula import Formula
-from bdtr.trial import Stage, Trial, label_text
+from bdtr.trial import Stage, Trial
 
-__all__ = [
-    "Coding",
-    "DataError",
-    "DesignWarning",
-    "StageData",
-    "TrialData",
-    "check",
-    "feasible_sets",
-    "stage_factors",
-]
-
-_SHOW = 5  # rows or labels named in a message
-
-
-class DataError(ValueError):
-    """Data that do not fit the trial."""
-
-
-class DesignWarning(UserWarning):
-    """Something in the data that the model of a stage should probably know."""
-
-
-@dataclass(frozen=True)
-class Coding:
-    """How columns are coded: the labels of text and categories in their order; the rest are numbers.
-
-    The same coding serves the fit, counterfactual actions and new data, so an unseen label is an
-    error and never the reference. ``labels`` are the columns kept as text: grouping factors, and
-    text that only conditions use.
-    """
-
-    levels: Mapping[str, tuple[str, ...]]
-    numbers: tuple[str, ...]
-    labels: tuple[str, ...]
-
-    def code(self, frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
-        """Columns of a frame as categories with known labels, numbers, and factor labels as text.
-
-        Parameters
-        ----------
-        frame
-            Data with the columns.
-        columns
-            The columns to code.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Coded columns, missing values kept as missing.
-
-        Raises
-        ------
-        DataError
-            If a label is unknown or a number is infinite or text.
-        """
-        coded = {}
-        for name in columns:
-            if name in self.levels:
-                coded[name] = _categories(frame[name], self.levels[name], name)
-            elif name in self.labels:
-                coded[name] = _labels(frame[name])
-            else:
-                coded[name] = _numbers(frame[name], name)
-        return pd.DataFrame(coded, index=pd.RangeIndex(len(frame)))
+__all__ = ["StageData", "TrialData", "check", "feasible_sets", "stage_factors"]
 
 
 @dataclass(frozen=True)
@@ -183,7 +128,7 @@ def check(
     _raise_faults(faults, missing, off_protocol)
     for stage in stages:
         _check_support(stage)
-    notes = _unknown_clusters(trial, stages, frame)
+    notes = unknown_clusters(trial, stages, frame)
     return TrialData(trial, coded, coding, units, outcome, stages, flow, notes)
 
 
@@ -282,7 +227,7 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
             numbers.append(name)
         elif name in factors and name not in in_models:
             labels.append(name)
-        elif (found := _level_order(frame[name], name)) is None:
+        elif (found := level_order(frame[name], name)) is None:
             numbers.append(name)
         elif name in in_models:
             levels[name] = found
@@ -291,63 +236,17 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
     return Coding(levels, tuple(numbers), tuple(labels))
 
 
-def _level_order(column: pd.Series, name: str) -> tuple[str, ...] | None:
-    """Labels of a text or categorical column in order, or None for numbers."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        present = set(column.dropna().unique())
-        return tuple(label_text(c) for c in column.cat.categories if c in present)
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return None
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        raise DataError(f"Column {name!r} holds dates: turn them into numbers, such as days.")
-    return tuple(sorted({label_text(v) for v in column.dropna()}))
-
-
-def _categories(column: pd.Series, levels: tuple[str, ...], name: str) -> pd.Series:
-    labels = _labels(column)
-    unknown = labels.notna() & ~labels.isin(levels)
-    if unknown.any():
-        raise DataError(
-            f"Column {name!r} holds {_some(labels[unknown].unique())}, in {_rows(unknown)}; known "
-            f"are {', '.join(map(repr, levels))}. Correct the label, or add it where the trial or "
-            "the fit lists them."
-        )
-    return pd.Series(pd.Categorical(labels, categories=list(levels)))
-
-
-def _labels(column: pd.Series) -> pd.Series:
-    values = column.astype(object).to_numpy()
-    labels = [None if pd.isna(v) else label_text(v) for v in values]
-    return pd.Series(labels, dtype="str")
-
-
-def _numbers(column: pd.Series, name: str) -> pd.Series:
-    if not pd.api.types.is_numeric_dtype(column.dtype):
-        raise DataError(
-            f"Column {name!r} must hold numbers, but its type is {column.dtype}. Convert it first, "
-            "for example with pandas.to_numeric."
-        )
-    values = column.to_numpy(dtype=float, na_value=np.nan)
-    infinite = np.isinf(values)
-    if infinite.any():
-        raise DataError(
-            f"Column {name!r} is infinite in {_rows(infinite)}. Correct the value, or set it to "
-            "missing."
-        )
-    return pd.Series(values)
-
-
 def _units(trial: Trial, frame: pd.DataFrame) -> np.ndarray:
     if trial.unit is None:
         return np.arange(len(frame)).astype(str).astype(object)
-    labels = _labels(frame[trial.unit])
+    labels = label_series(frame[trial.unit])
     if labels.isna().any():
-        raise DataError(f"Unit column {trial.unit!r} is missing in {_rows(labels.isna())}.")
+        raise DataError(f"Unit column {trial.unit!r} is missing in {rows_of(labels.isna())}.")
     twice = labels.duplicated(keep=False)
     if twice.any():
         raise DataError(
-            f"Unit column {trial.unit!r} holds {_some(labels[twice].unique())} more than once, in "
-            f"{_rows(twice)}. bdtr takes one row per unit: reshape long data to wide, or correct "
+            f"Unit column {trial.unit!r} holds {some(labels[twice].unique())} more than once, in "
+            f"{rows_of(twice)}. bdtr takes one row per unit: reshape long data to wide, or correct "
             "the ids."
         )
     return labels.astype(object).to_numpy()
@@ -361,7 +260,7 @@ def _outcome(trial: Trial, coded: pd.DataFrame) -> np.ndarray:
     invalid = ~np.isnan(values) & ~family.valid(values)
     if invalid.any():
         raise DataError(
-            f"Outcome {trial.outcome!r} holds {_some(values[invalid])} in {_rows(invalid)}; the "
+            f"Outcome {trial.outcome!r} holds {some(values[invalid])} in {rows_of(invalid)}; the "
             f"{family.name} family takes {family.outcomes}."
         )
     return values
@@ -463,7 +362,7 @@ class _Faults:
     def add(self, steps: _Steps, units: np.ndarray) -> None:
         for reason, count, kind in steps.rows:
             if kind in ("missing", "off_protocol"):
-                where = _some(units[steps.masks[reason]])
+                where = some(units[steps.masks[reason]])
                 text = f"stage {steps.stage}: {reason} for {count:,} units ({where})"
                 self.found.append((kind, steps.stage, text))
 
@@ -494,7 +393,7 @@ def _outside_has_no_action(stage, among, action, units) -> None:
     if wrong.any():
         raise DataError(
             f"Stage({stage.action!r}): {int(wrong.sum()):,} units outside among={stage.among!r} "
-            f"have an action in {stage.action!r} ({_some(units[wrong])}). There is no decision for "
+            f"have an action in {stage.action!r} ({some(units[wrong])}). There is no decision for "
             "them: set the action to missing, or correct the condition."
         )
 
@@ -503,7 +402,7 @@ def _carried_payoff_known(stage, unknown, units) -> None:
     if unknown.any():
         raise DataError(
             f"Stage({stage.action!r}): {int(unknown.sum()):,} units outside among={stage.among!r} "
-            f"have no payoff to carry through ({_some(units[unknown])}). If people leave, the stage "
+            f"have no payoff to carry through ({some(units[unknown])}). If people leave, the stage "
             "model must cover them: give them an action of their own through feasible= instead."
         )
 
@@ -521,7 +420,7 @@ def feasible_sets(stage: Stage, coded: pd.DataFrame, among: np.ndarray, units: n
         if wrong.any():
             raise DataError(
                 f"Stage({stage.action!r}): {int(wrong.sum()):,} units meet {what} of feasible "
-                f"({_some(units[wrong])}). Conditions: {', '.join(map(repr, stage.feasible))}. Every "
+                f"({some(units[wrong])}). Conditions: {', '.join(map(repr, stage.feasible))}. Every "
                 "unit must meet exactly one."
             )
     sets = np.array([[a in allowed for a in actions] for allowed in stage.feasible.values()])
@@ -540,58 +439,3 @@ def _check_support(stage: StageData) -> None:
             f"{(stage.stage.actions or ())[int(counts.argmax())]!r} ({counts.max():,} units). "
             "Nothing can be learned about a choice; check the column and the exclusions."
         )
-
-
-def _unknown_clusters(
-    trial: Trial, stages: Sequence[StageData], frame: pd.DataFrame
-) -> tuple[str, ...]:
-    """Columns within whose levels an action never varies and that the stage model does not know."""
-    notes = []
-    for stage in stages:
-        known = {*stage.factors, trial.site, trial.unit, trial.outcome}
-        known |= {s.action for s in trial.stages}
-        for name in frame.columns:
-            if name in known or not _may_be_cluster(frame[name]):
-                continue
-            codes, levels = pd.factorize(frame[name][stage.fitted])
-            if _constant_within(codes, stage.action[stage.fitted], len(levels)):
-                notes.append(
-                    f"{stage.stage.action} hardly ever varies within the levels of {name!r}, which "
-                    "the model does not know: treatment reaches whole groups, and their effect may "
-                    f"be taken for one of {stage.stage.action} at a site. If {name!r} is the class, "
-                    f'teacher or wave of delivery, say delivered_in="{name}".'
-                )
-                warnings.warn(notes[-1], DesignWarning, stacklevel=4)
-    return tuple(notes)
-
-
-def _may_be_cluster(column: pd.Series) -> bool:
-    if pd.api.types.is_float_dtype(column.dtype):
-        values = column.dropna().to_numpy()
-        return len(values) > 0 and bool(np.all(values == np.round(values)))
-    return True
-
-
-def _constant_within(codes: np.ndarray, action: np.ndarray, levels: int) -> bool:
-    """Whether actions are constant in 95 % of the levels; data may merge or split a few clusters."""
-    seen = codes >= 0
-    actions = int(action.max()) + 1
-    table = np.zeros((levels, actions), dtype=np.int64)
-    np.add.at(table, (codes[seen], action[seen]), 1)
-    size = table.sum(axis=1)
-    several = size >= 2
-    # Fewer levels than this are a recoding of the action or a coarse covariate, not clusters.
-    if several.sum() < max(4, 2 * actions) or seen.mean() < 0.5 or size[several].mean() < 3:
-        return False
-    return bool(((table[several] > 0).sum(axis=1) == 1).mean() >= 0.95)
-
-
-def _some(values) -> str:
-    values = [f"{v!r}" if isinstance(v, str) else f"{v}" for v in list(values)]
-    more = f" and {len(values) - _SHOW:,} more" if len(values) > _SHOW else ""
-    return ", ".join(values[:_SHOW]) + more
-
-
-def _rows(mask) -> str:
-    rows = np.flatnonzero(np.asarray(mask))
-    return f"{len(rows):,} rows (row {_some(rows)}, counted from 0)"

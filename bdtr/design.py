@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
 
-from bdtr.data import Coding, StageData, TrialData
+from bdtr.coding import Coding
+from bdtr.data import StageData, TrialData
 from bdtr.formula import TRANSFORMS, Formula
 
 __all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design"]

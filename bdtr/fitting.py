@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -14,18 +13,21 @@ import xarray as xr
 
 from bdtr.data import TrialData, check
 from bdtr.design import StageDesign, stage_design
-from bdtr.diagnostics import (
-    State,
-    convergence,
-    gate_decisions,
-    gate_parameters,
-    rhat_limit,
-    worst,
+from bdtr.diagnostics import State
+from bdtr.gate import gate
+from bdtr.induction import (
+    POLICIES,
+    BackwardPass,
+    Decisions,
+    Policy,
+    StageResponses,
+    backward,
 )
-from bdtr.induction import POLICIES, BackwardPass, Decisions, Policy, backward
 from bdtr.outcome import OutcomeModel, outcome_model
 from bdtr.prediction import QFunction, StageDraws, stage_draws
+from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, policy
+from bdtr.settings import FitError, Settings, make_settings
 from bdtr.trial import Trial, label_text
 
 if TYPE_CHECKING:
@@ -35,26 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "FitError", "Settings", "fit"]
 
 _PACKAGES = ("bdtr", "pymc", "nutpie", "arviz", "numpy", "pandas", "xarray", "formulaic", "numba")
-_SAMPLERS = ("pymc", "plain", "direct")
-_UNITS_GATED = 200  # units whose Q differences the gate looks at
-
-
-class FitError(RuntimeError):
-    """Something that this fit cannot do, and what to do instead."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a trial was fitted."""
-
-    random_seed: int
-    chains: int = 4
-    draws: int = 1000
-    tune: int = 1000
-    propagated: int = 1000
-    sampler: str = "pymc"
-    missing: str = "error"
-    off_protocol: str = "error"
 
 
 @dataclass
@@ -282,9 +264,8 @@ class Fit:
             if k == self.stages - 1:
                 response = _last_response(data)
             else:
-                done = self.passed()
                 units = np.flatnonzero(data.stages[k].fitted)
-                response = _mean_response(done, k, units)
+                response = self.passed().responses(k, units).typical()
             self._models[k] = outcome_model(data, self.designs[k], self.family(k), response)
         return self._models[k]
 
@@ -300,16 +281,14 @@ class Fit:
         def q_values(k: int, draws: StageDraws, units: np.ndarray) -> np.ndarray:
             return QFunction(self.designs[k], self.family(k), draws)(data.frame.iloc[units])
 
-        def draw_stage(k: int, responses: Iterator[tuple[slice, np.ndarray]]) -> StageDraws:
+        def draw_stage(k: int, responses: StageResponses) -> StageDraws:
             start = None
             if rule.kind == "recommended" and rule.name == "recommended":
-                blocks = list(responses)
-                typical = np.concatenate([values.mean(axis=1) for _, values in blocks])
+                typical = responses.typical()
                 self._models[k] = outcome_model(data, self.designs[k], "gaussian", typical)
-                responses = iter(blocks)
             else:
                 start = phi_of(self.posterior(k), self.model(k))
-            with _progress(progress, f"{self.designs[k].action} ({rule.name})") as report:
+            with progress_bar(progress, f"{self.designs[k].action} ({rule.name})") as report:
                 sampled = propagate(
                     self.model(k), responses, _seed(settings, k), settings.chains, report, start
                 )
@@ -383,7 +362,7 @@ def fit(
     >>> trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
     >>> bdtr.fit(trial, frame, sampler="direct", random_seed=1)  # doctest: +SKIP
     """
-    settings = _settings(
+    settings = make_settings(
         trial, missing, off_protocol, sampler, chains, draws, tune, propagated, random_seed
     )
     checked = check(trial, data, missing, off_protocol)
@@ -432,96 +411,11 @@ def _fit_last(model: OutcomeModel, response: np.ndarray, settings: Settings, pro
 
     seed = _seed(settings, model.design.index)
     if settings.sampler == "direct":
-        with _progress(progress, model.design.action) as report:
+        with progress_bar(progress, model.design.action) as report:
             return fit_direct(model, response, seed, settings.chains, settings.draws, report)
     exact = settings.sampler == "pymc" and model.family.name == "gaussian"
     nuts = fit_marginal if exact else fit_plain
     return nuts(model, response, seed, settings.chains, settings.draws, settings.tune, progress)
-
-
-def gate(fitted: Fit) -> State:
-    """The state of a fit: convergence of its parameters and of its decision quantities, support."""
-    settings, last = fitted.settings, fitted.stages - 1
-    states = []
-    for k in range(fitted.stages):
-        node = fitted.tree[f"stage_{k + 1}"]
-        posterior = node["posterior"].to_dataset()
-        limit = rhat_limit(posterior.sizes["chain"], posterior.sizes["draw"])
-        divergences = 0
-        if k == last and "diverging" in node["sample_stats"].to_dataset():
-            divergences = int(node["sample_stats"].to_dataset()["diverging"].sum())
-        name = f"stage {fitted.designs[k].action}"
-        states.append(gate_parameters(name, convergence(posterior), limit, divergences))
-    data = fitted.require_data("the gate")
-    for stage in data.stages:
-        counts = np.bincount(stage.action[stage.fitted], minlength=stage.feasible.shape[1])
-        for code in np.flatnonzero(counts == 0):
-            label = (stage.stage.actions or ())[int(code)]
-            reason = f"stage {stage.stage.action}: nobody in the fit took {label!r}"
-            states.append(State("refused", (reason,)))
-    chains = settings.chains
-    limit = rhat_limit(chains, settings.propagated // chains)
-    states.append(gate_decisions(_decision_quantities(fitted, data), limit))
-    return worst(states)
-
-
-def _decision_quantities(fitted: Fit, data: TrialData) -> xr.Dataset:
-    """Value of the recommended regime, mean Q differences, and those of some units (chain, draw)."""
-    chains = fitted.settings.chains
-    done = fitted.passed()
-    found = {}
-
-    def add(name: str, values: np.ndarray) -> None:
-        found[name] = (
-            ("chain", "draw", f"{name}_quantity"),
-            values.T.reshape(chains, -1, len(values)),
-        )
-
-    for k, stage in enumerate(data.stages):
-        units = np.flatnonzero(stage.history)
-        units = units[:: max(1, len(units) // _UNITS_GATED)]
-        q = done.q_values(k, units)
-        feasible = stage.feasible[units]
-        first = feasible.argmax(axis=1)
-        base = q[first, np.arange(len(units))]
-        differences = []
-        for a in range(q.shape[0]):
-            rows = feasible[:, a] & (first != a)
-            if rows.any():
-                blips = q[a, rows] - base[rows]
-                differences += [blips.mean(axis=0, keepdims=True), blips]
-        if differences:
-            add(f"Q difference at stage {stage.stage.action}", np.concatenate(differences))
-    units = np.flatnonzero(data.stages[0].history)
-    value = sum(done.continuation(0, b).sum(axis=0) for b in done.blocks(units)) / len(units)
-    add("value", np.atleast_2d(value))
-    return xr.Dataset(found)
-
-
-def _settings(
-    trial, missing, off_protocol, sampler, chains, draws, tune, propagated, random_seed
-) -> Settings:
-    if not isinstance(trial, Trial):
-        raise FitError(f"trial: must be a bdtr.Trial, got {type(trial).__name__}.")
-    if sampler not in _SAMPLERS:
-        raise FitError(f"sampler={sampler!r}: allowed are {', '.join(map(repr, _SAMPLERS))}.")
-    if sampler == "direct" and trial.family != "gaussian":
-        raise FitError("sampler='direct' fits Gaussian outcomes; use sampler='pymc'.")
-    for name, value in (("chains", chains), ("draws", draws), ("propagated", propagated)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise FitError(f"{name}={value!r}: must be a whole number above 0.")
-    if propagated % chains or (chains * draws) % propagated:
-        raise FitError(
-            f"propagated={propagated}: must divide chains * draws = {chains * draws} and be a "
-            f"multiple of chains = {chains}."
-        )
-    if random_seed is None:
-        random_seed = int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(random_seed, bool) or not isinstance(random_seed, (int, np.integer)):
-        raise FitError(f"random_seed={random_seed!r}: must be a whole number, or None.")
-    return Settings(
-        int(random_seed), chains, draws, tune, propagated, sampler, missing, off_protocol
-    )
 
 
 def site_levels(data: TrialData) -> np.ndarray:
@@ -543,10 +437,6 @@ def _seed(settings: Settings, k: int) -> np.random.SeedSequence:
 def _last_response(data: TrialData) -> np.ndarray:
     stage = data.stages[-1]
     return (data.outcome + stage.reward)[stage.fitted]
-
-
-def _mean_response(done: BackwardPass, k: int, units: np.ndarray) -> np.ndarray:
-    return np.concatenate([values.mean(axis=1) for _, values in done.responses(k, units)])
 
 
 def _decisions(data: TrialData) -> Decisions:
@@ -591,16 +481,3 @@ def _prior_table(fitted: Fit) -> pd.DataFrame:
         table = fitted.model(k).priors.table(design.terms, terms)
         rows += [(design.action, *row) for row in table]
     return pd.DataFrame(rows, columns=["stage", "parameter", "prior", "source"])
-
-
-@contextlib.contextmanager
-def _progress(show: bool, what: str):
-    """A progress bar for the direct sampler, as a callback."""
-    if not show:
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress(transient=True) as bar:
-        task = bar.add_task(f"stage {what}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

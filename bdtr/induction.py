@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["POLICIES", "BackwardPass", "Decisions", "Policy", "backward", "stage_value"]
+__all__ = [
+    "POLICIES",
+    "BackwardPass",
+    "Decisions",
+    "Policy",
+    "StageResponses",
+    "backward",
+    "stage_value",
+]
 
 POLICIES = ("recommended", "optimal")
 _CELLS = 8_000_000  # Q-values in memory at once
@@ -152,13 +160,29 @@ class BackwardPass:
         for at in range(0, len(units), size):
             yield units[at : at + size]
 
-    def responses(self, k: int, units: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """Response of stage k, R_k + V_{k+1}, in blocks: places among units, (unit, sample)."""
+    def responses(self, k: int, units: np.ndarray) -> StageResponses:
+        """Responses of stage k, R_k + V_{k+1}, made block by block each time they are gone through."""
+        return StageResponses(self, k, units)
+
+
+@dataclass(frozen=True)
+class StageResponses:
+    """Responses of one stage: iterate for (places among the units, values (unit, sample))."""
+
+    done: BackwardPass
+    k: int
+    units: np.ndarray
+
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
         at = 0
-        for block in self.blocks(units):
-            values = self.decisions.reward[k][block, None] + self.continuation(k + 1, block)
-            yield slice(at, at + len(block)), values
+        for block in self.done.blocks(self.units):
+            reward = self.done.decisions.reward[self.k][block, None]
+            yield slice(at, at + len(block)), reward + self.done.continuation(self.k + 1, block)
             at += len(block)
+
+    def typical(self) -> np.ndarray:
+        """Mean response of each unit over the draws."""
+        return np.concatenate([values.mean(axis=1) for _, values in self])
 
 
 def backward[Draws](
@@ -166,7 +190,7 @@ def backward[Draws](
     policy: Policy,
     last: Draws,
     fitted: Sequence[np.ndarray],
-    draw_stage: Callable[[int, Iterator[tuple[slice, np.ndarray]]], Draws],
+    draw_stage: Callable[[int, StageResponses], Draws],
     q_values: Callable[[int, Draws, np.ndarray], np.ndarray],
     samples: int,
 ) -> list[Draws]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bdtr.coding import DataError
 from bdtr.condition import Condition
-from bdtr.data import DataError, feasible_sets
+from bdtr.data import feasible_sets
 from bdtr.decisions import summarise_actions
 from bdtr.diagnostics import State
 from bdtr.prediction import SITES

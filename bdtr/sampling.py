@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -211,7 +211,7 @@ def _system(
 
 def propagate(
     model: OutcomeModel,
-    responses: Iterator[tuple[slice, np.ndarray]],
+    responses: Iterable[tuple[slice, np.ndarray]],
     seed: np.random.SeedSequence,
     chains: int,
     progress: Progress | None = None,

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.data import Coding, TrialData, check
+from bdtr.coding import Coding
+from bdtr.data import TrialData, check
 from bdtr.design import Columns, GroupDesign, StageDesign
 from bdtr.diagnostics import State
 from bdtr.formula import Formula

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 LAYERS = [
     {"condition", "formula", "priors", "families"},
     {"trial"},
+    {"coding", "clusters", "settings", "progress"},
     {"data", "datasets"},
     {"design", "multilevel.crossproducts"},
     {"multilevel.marginal"},
@@ -23,7 +24,7 @@ LAYERS = [
     {"outcome"},
     {"sampling", "induction", "decisions", "diagnostics"},
     {"regimes"},
-    {"recommendation", "summary", "storage", "values", "fitting", "plots"},
+    {"recommendation", "summary", "storage", "values", "fitting", "gate", "plots"},
     {"reports"},
     {"cli"},
 ]

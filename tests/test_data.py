@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bdtr
+from bdtr.coding import DataError
 from bdtr.condition import ConditionError
-from bdtr.data import DataError, check
+from bdtr.data import check
 from bdtr.formula import FormulaError
 
 

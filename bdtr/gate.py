@@ -1,0 +1,84 @@
+"""The gate that every fit passes before anything is recommended from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from bdtr.data import TrialData
+from bdtr.diagnostics import (
+    State,
+    convergence,
+    gate_decisions,
+    gate_parameters,
+    rhat_limit,
+    worst,
+)
+
+if TYPE_CHECKING:
+    from bdtr.fitting import Fit
+
+__all__ = ["gate"]
+
+_UNITS_GATED = 200  # units whose Q differences the gate looks at
+
+
+def gate(fitted: Fit) -> State:
+    """The state of a fit: convergence of its parameters and of its decision quantities, support."""
+    settings, last = fitted.settings, fitted.stages - 1
+    states = []
+    for k in range(fitted.stages):
+        node = fitted.tree[f"stage_{k + 1}"]
+        posterior = node["posterior"].to_dataset()
+        limit = rhat_limit(posterior.sizes["chain"], posterior.sizes["draw"])
+        divergences = 0
+        if k == last and "diverging" in node["sample_stats"].to_dataset():
+            divergences = int(node["sample_stats"].to_dataset()["diverging"].sum())
+        name = f"stage {fitted.designs[k].action}"
+        states.append(gate_parameters(name, convergence(posterior), limit, divergences))
+    data = fitted.require_data("the gate")
+    for stage in data.stages:
+        counts = np.bincount(stage.action[stage.fitted], minlength=stage.feasible.shape[1])
+        for code in np.flatnonzero(counts == 0):
+            label = (stage.stage.actions or ())[int(code)]
+            reason = f"stage {stage.stage.action}: nobody in the fit took {label!r}"
+            states.append(State("refused", (reason,)))
+    chains = settings.chains
+    limit = rhat_limit(chains, settings.propagated // chains)
+    states.append(gate_decisions(_decision_quantities(fitted, data), limit))
+    return worst(states)
+
+
+def _decision_quantities(fitted: Fit, data: TrialData) -> xr.Dataset:
+    """Value of the recommended regime, mean Q differences, and those of some units (chain, draw)."""
+    chains = fitted.settings.chains
+    done = fitted.passed()
+    found = {}
+
+    def add(name: str, values: np.ndarray) -> None:
+        found[name] = (
+            ("chain", "draw", f"{name}_quantity"),
+            values.T.reshape(chains, -1, len(values)),
+        )
+
+    for k, stage in enumerate(data.stages):
+        units = np.flatnonzero(stage.history)
+        units = units[:: max(1, len(units) // _UNITS_GATED)]
+        q = done.q_values(k, units)
+        feasible = stage.feasible[units]
+        first = feasible.argmax(axis=1)
+        base = q[first, np.arange(len(units))]
+        differences = []
+        for a in range(q.shape[0]):
+            rows = feasible[:, a] & (first != a)
+            if rows.any():
+                blips = q[a, rows] - base[rows]
+                differences += [blips.mean(axis=0, keepdims=True), blips]
+        if differences:
+            add(f"Q difference at stage {stage.stage.action}", np.concatenate(differences))
+    units = np.flatnonzero(data.stages[0].history)
+    value = sum(done.continuation(0, b).sum(axis=0) for b in done.blocks(units)) / len(units)
+    add("value", np.atleast_2d(value))
+    return xr.Dataset(found)

@@ -1,0 +1,20 @@
+"""Progress of long work on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+
+__all__ = ["progress_bar"]
+
+
+@contextlib.contextmanager
+def progress_bar(show: bool, what: str):
+    """A progress bar for the direct sampler, as a callback."""
+    if not show:
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task(f"stage {what}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,58 @@
+"""How a trial is fitted: checked once, kept with the fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bdtr.trial import Trial
+
+__all__ = ["FitError", "Settings", "make_settings"]
+
+_SAMPLERS = ("pymc", "plain", "direct")
+
+
+class FitError(RuntimeError):
+    """Something that this fit cannot do, and what to do instead."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a trial was fitted."""
+
+    random_seed: int
+    chains: int = 4
+    draws: int = 1000
+    tune: int = 1000
+    propagated: int = 1000
+    sampler: str = "pymc"
+    missing: str = "error"
+    off_protocol: str = "error"
+
+
+def make_settings(
+    trial, missing, off_protocol, sampler, chains, draws, tune, propagated, random_seed
+) -> Settings:
+    """Settings that have been checked, or an error before any sampling."""
+    if not isinstance(trial, Trial):
+        raise FitError(f"trial: must be a bdtr.Trial, got {type(trial).__name__}.")
+    if sampler not in _SAMPLERS:
+        raise FitError(f"sampler={sampler!r}: allowed are {', '.join(map(repr, _SAMPLERS))}.")
+    if sampler == "direct" and trial.family != "gaussian":
+        raise FitError("sampler='direct' fits Gaussian outcomes; use sampler='pymc'.")
+    for name, value in (("chains", chains), ("draws", draws), ("propagated", propagated)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise FitError(f"{name}={value!r}: must be a whole number above 0.")
+    if propagated % chains or (chains * draws) % propagated:
+        raise FitError(
+            f"propagated={propagated}: must divide chains * draws = {chains * draws} and be a "
+            f"multiple of chains = {chains}."
+        )
+    if random_seed is None:
+        random_seed = int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_seed, bool) or not isinstance(random_seed, (int, np.integer)):
+        raise FitError(f"random_seed={random_seed!r}: must be a whole number, or None.")
+    return Settings(
+        int(random_seed), chains, draws, tune, propagated, sampler, missing, off_protocol
+    )
