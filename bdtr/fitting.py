@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -415,7 +416,10 @@ def _fit_last(model: OutcomeModel, response: np.ndarray, settings: Settings, pro
             return fit_direct(model, response, seed, settings.chains, settings.draws, report)
     exact = settings.sampler == "pymc" and model.family.name == "gaussian"
     nuts = fit_marginal if exact else fit_plain
-    return nuts(model, response, seed, settings.chains, settings.draws, settings.tune, progress)
+    with warnings.catch_warnings():
+        # Stage models are compiled by numba: a missing BLAS for PyTensor's C code costs nothing.
+        warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS", UserWarning)
+        return nuts(model, response, seed, settings.chains, settings.draws, settings.tune, progress)
 
 
 def site_levels(data: TrialData) -> np.ndarray:
