@@ -14,7 +14,7 @@ from bdtr.trial import Trial
 if TYPE_CHECKING:
     from bdtr.data import StageData
 
-__all__ = ["DesignWarning", "unknown_clusters"]
+__all__ = ["DesignWarning", "shared_clusters", "unknown_clusters"]
 
 
 class DesignWarning(UserWarning):
@@ -63,3 +63,25 @@ def _constant_within(codes: np.ndarray, action: np.ndarray, levels: int) -> bool
     if several.sum() < max(4, 2 * actions) or seen.mean() < 0.5 or size[several].mean() < 3:
         return False
     return bool(((table[several] > 0).sum(axis=1) == 1).mean() >= 0.95)
+
+
+def shared_clusters(
+    trial: Trial, stages: Sequence[StageData], frame: pd.DataFrame
+) -> tuple[str, ...]:
+    """Delivery clusters whose labels occur at several sites, as ids do that count within a site."""
+    notes = []
+    for stage in stages:
+        name = stage.stage.delivered_in
+        if name is None or trial.site is None:
+            continue
+        rows = frame.loc[stage.fitted, [name, trial.site]].astype(object)
+        sites = rows.groupby(name)[trial.site].nunique()
+        # A few labels may be merged by mistake; ids that count within a site are shared by most.
+        if (sites > 1).mean() > 0.5:
+            notes.append(
+                f"most labels of {name!r} occur at several sites (stage {stage.stage.action}), and "
+                "each is taken for one cluster across sites. If the labels count within a site, make "
+                f"them unique first: data[{name!r}] = data[{trial.site!r}] + ':' + data[{name!r}]."
+            )
+            warnings.warn(notes[-1], DesignWarning, stacklevel=4)
+    return tuple(notes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bdtr.trial import label_text
+from bdtr.labels import label_text
 
 __all__ = ["Coding", "DataError", "label_series", "level_order", "number_series", "rows_of", "some"]
 
@@ -68,7 +68,7 @@ def level_order(column: pd.Series, name: str) -> tuple[str, ...] | None:
     if isinstance(column.dtype, pd.CategoricalDtype):
         present = set(column.dropna().unique())
         return tuple(label_text(c) for c in column.cat.categories if c in present)
-    if pd.api.types.is_numeric_dtype(column.dtype):
+    if pd.api.types.is_numeric_dtype(column.dtype) or _holds_numbers(column):
         return None
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         raise DataError(f"Column {name!r} holds dates: turn them into numbers, such as days.")
@@ -87,6 +87,16 @@ def _categories(column: pd.Series, levels: tuple[str, ...], name: str) -> pd.Ser
     return pd.Series(pd.Categorical(labels, categories=list(levels)))
 
 
+def _holds_numbers(column: pd.Series) -> bool:
+    """Whether a column of type object, as mixed assignment leaves it, holds numbers alone."""
+    if column.dtype != object:
+        return False
+    values = column.dropna()
+    return len(values) > 0 and all(
+        isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values
+    )
+
+
 def label_series(column: pd.Series) -> pd.Series:
     """Labels as text, missing values kept."""
     values = column.astype(object).to_numpy()
@@ -96,6 +106,8 @@ def label_series(column: pd.Series) -> pd.Series:
 
 def number_series(column: pd.Series, name: str) -> pd.Series:
     """Numbers as floats, missing values kept; text and infinite values are errors."""
+    if _holds_numbers(column):
+        column = pd.to_numeric(column)
     if not pd.api.types.is_numeric_dtype(column.dtype):
         raise DataError(
             f"Column {name!r} must hold numbers, but its type is {column.dtype}. Convert it first, "

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bdtr.labels import label_text
+
 __all__ = ["Condition", "ConditionError"]
 
 _TOKEN = re.compile(
@@ -319,6 +321,9 @@ def _comparable(a: np.ndarray, b: np.ndarray, op: str, text: str):
         # Labels may be digits kept as text ("1"): a number then names the label.
         if op in ("==", "!="):
             return _as_labels(a), _as_labels(b)
+        left, right = _as_numbers(a), _as_numbers(b)
+        if left is not None and right is not None:
+            return left, right
         raise ConditionError(
             f"The condition {text!r} compares text with numbers by {op}. Quote text, and use "
             "numbers only with columns of numbers."
@@ -331,11 +336,16 @@ def _comparable(a: np.ndarray, b: np.ndarray, op: str, text: str):
 
 
 def _as_labels(values: np.ndarray) -> np.ndarray:
-    flat = [
-        v if pd.isna(v) or isinstance(v, str) else f"{v:g}"
-        for v in values.astype(object).reshape(-1)
-    ]
+    flat = [None if pd.isna(v) else label_text(v) for v in values.astype(object).reshape(-1)]
     return np.array(flat, dtype=object).reshape(values.shape)
+
+
+def _as_numbers(values: np.ndarray) -> np.ndarray | None:
+    """Numbers kept as text, such as the labels of a grouping factor; None if there is other text."""
+    try:
+        return np.where(pd.isna(values), np.nan, values).astype(float)
+    except ValueError:
+        return None
 
 
 def _known(result: np.ndarray, a: np.ndarray, b: np.ndarray, rows: int) -> np.ndarray:

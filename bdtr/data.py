@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bdtr.clusters import unknown_clusters
+from bdtr.clusters import shared_clusters, unknown_clusters
 from bdtr.coding import (
     Coding,
     DataError,
@@ -23,7 +23,10 @@ from bdtr.families import FAMILIES
 from bdtr.formula import Formula
 from bdtr.trial import Stage, Trial
 
-__all__ = ["StageData", "TrialData", "check", "feasible_sets", "stage_factors"]
+__all__ = ["StageData", "TrialData", "check", "delivered_now", "feasible_sets", "stage_factors"]
+
+
+_RESERVED = ("chain", "draw", "sample", "term", "row", "unit", "stage", "action", "regime")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class TrialData:
     stages: tuple[StageData, ...]
     flow: pd.DataFrame
     notes: tuple[str, ...]
+    valued: np.ndarray  # units whose expected payoff from stage 1 on can be computed
 
     def __len__(self) -> int:
         return len(self.units)
@@ -80,6 +84,12 @@ def stage_factors(trial: Trial, k: int) -> tuple[str, ...]:
         return ()
     clusters = [s.delivered_in for s in trial.stages[:k] if s.delivered_in]
     return tuple(dict.fromkeys(clusters))
+
+
+def delivered_now(trial: Trial, k: int) -> str | None:
+    """The delivery cluster that is formed with the action of stage k: not one kept from before."""
+    cluster = trial.stages[k].delivered_in
+    return None if cluster in stage_factors(trial, k) else cluster
 
 
 def check(
@@ -124,12 +134,12 @@ def check(
     coded = coding.code(frame, used)
     units = _units(trial, frame)
     outcome = _outcome(trial, coded)
-    stages, flow, faults = _present(trial, formulas, coded, outcome, units)
+    stages, flow, faults, valued = _present(trial, formulas, coded, outcome, units)
     _raise_faults(faults, missing, off_protocol)
     for stage in stages:
         _check_support(stage)
-    notes = unknown_clusters(trial, stages, frame)
-    return TrialData(trial, coded, coding, units, outcome, stages, flow, notes)
+    notes = unknown_clusters(trial, stages, frame) + shared_clusters(trial, stages, coded)
+    return TrialData(trial, coded, coding, units, outcome, stages, flow, notes, valued)
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
@@ -176,23 +186,46 @@ def _stage_formula(trial: Trial, k: int) -> Formula:
             "delivered_in. A factor in the formula is part of the Q-function, delivered_in is not: "
             "name it in one of them."
         )
+    reserved = [
+        c for c in named if c in _RESERVED or (c == "site" and trial.site not in (None, "site"))
+    ]
+    if stage.delivered_in in _RESERVED:
+        reserved.append(stage.delivered_in)
+    if reserved:
+        raise DataError(
+            f"Stage({stage.action!r}): the grouping factor {reserved[0]!r} has the name of a dimension "
+            "of the results. Rename the column."
+        )
     if stage.action not in formula.columns:
         raise DataError(
             f"Stage({stage.action!r}): the formula {stage.formula!r} does not name the action, so "
             "it cannot say which action is better."
         )
-    later = [s.action for s in trial.stages[k + 1 :] if s.action in formula.columns]
-    if later or trial.outcome in formula.columns:
-        raise DataError(
-            f"Stage({stage.action!r}): the formula names "
-            f"{', '.join(map(repr, later or [trial.outcome]))}, "
-            "which is not yet known at this stage."
-        )
+    _only_what_is_known(trial, k, formula)
     added = [c for c in stage_factors(trial, k) if c not in named]
     if stage.delivered_in:
         added.append(stage.delivered_in)
     text = " + ".join([stage.formula, *(f"(1 | {column})" for column in dict.fromkeys(added))])
     return Formula.parse(text)
+
+
+def _only_what_is_known(trial: Trial, k: int, formula: Formula) -> None:
+    """Raise if the formula or a condition names what is not yet known when the action is chosen."""
+    stage = trial.stages[k]
+    later = {s.action for s in trial.stages[k + 1 :]} | {s.reward for s in trial.stages[k:]}
+    later.add(trial.outcome)
+    parts = [("the formula", formula.columns, later)]
+    for text in (stage.among, *(stage.feasible or {})):
+        if text:
+            known_after = later | {stage.action}
+            parts.append((f"the condition {text!r}", Condition(text).columns, known_after))
+    for what, columns, unknown in parts:
+        named = [name for name in columns if name in unknown]
+        if named:
+            raise DataError(
+                f"Stage({stage.action!r}): {what} names {', '.join(map(repr, named))}, which is not "
+                "yet known at this stage."
+            )
 
 
 def _used_columns(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
@@ -272,7 +305,7 @@ def _present(
     coded: pd.DataFrame,
     outcome: np.ndarray,
     units: np.ndarray,
-) -> tuple[tuple[StageData, ...], pd.DataFrame, _Faults]:
+) -> tuple[tuple[StageData, ...], pd.DataFrame, _Faults, np.ndarray]:
     """Who is in the fit of each stage, from the last to the first; flow counts; faults to raise."""
     stages, flows, faults = [], [], _Faults()
     payoff_known = ~np.isnan(outcome)
@@ -283,31 +316,32 @@ def _present(
         action = coded[stage.action].cat.codes.to_numpy().astype(np.int64)
         _outside_has_no_action(stage, among, action, units)
         feasible, decided = feasible_sets(stage, coded, among == 1, units)
-        q_columns = [c for c in formula.columns if c not in (stage.action, stage.delivered_in)]
+        formed_now = delivered_now(trial, k)
+        q_columns = [c for c in formula.columns if c not in (stage.action, formed_now)]
         if trial.site and trial.site not in q_columns:
             q_columns.insert(0, trial.site)
         gaps = {c: coded[c].isna().to_numpy() for c in q_columns}
         history = (among == 1) & decided & ~_any(gaps.values(), len(coded))
         steps = _Steps(stage.action, len(coded))
         steps.drop("no decision here (among)", among == 0)
-        if k == len(trial.stages) - 1:
-            _carried_payoff_known(stage, (among == 0) & ~payoff_known, units)
-        steps.drop(f"{stage.action} missing", action < 0, "missing")
+        last = k == len(trial.stages) - 1
+        _carried_payoff_known(trial, stage, among == 0, outcome if last else None, reward, units)
+        eligible = np.ones(len(coded), dtype=np.int8)
         if stage.eligible:
-            truth = Condition(stage.eligible).evaluate(coded)
-            steps.drop(f"not eligible: {stage.eligible}", truth == 0)
-            steps.drop("eligibility unknown", truth < 0, "missing")
+            eligible = Condition(stage.eligible).evaluate(coded)
+            steps.drop(f"not eligible: {stage.eligible}", eligible == 0)
+        steps.drop(f"{stage.action} missing", action < 0, "missing")
+        steps.drop("eligibility unknown", eligible < 0, "missing")
         steps.drop("decision due unknown (among)", among < 0, "missing")
         steps.drop("feasible set unknown", (among == 1) & ~decided, "missing")
         taken = feasible[np.arange(len(coded)), np.maximum(action, 0)]
         steps.drop(f"{stage.action} not feasible", (action >= 0) & ~taken, "off_protocol")
-        if stage.delivered_in:
-            gaps[stage.delivered_in] = coded[stage.delivered_in].isna().to_numpy()
+        if formed_now:
+            gaps[formed_now] = coded[formed_now].isna().to_numpy()
         for column, gap in gaps.items():
             steps.drop(f"{column} missing", gap, "missing")
         if stage.reward:
             steps.drop(f"{stage.reward} missing", np.isnan(reward), "missing")
-        last = k == len(trial.stages) - 1
         what = f"{trial.outcome} missing" if last else "later stage value unknown"
         steps.drop(what, ~payoff_known, "missing")
         fitted = steps.left & (among == 1)
@@ -317,9 +351,10 @@ def _present(
             StageData(stage, formula, action, feasible, among == 1, history, fitted, reward)
         )
         # What stage k-1 responds to: the predicted value where a decision is due, else the payoff.
-        payoff_known = np.where(among == 1, history, payoff_known & ~np.isnan(reward))
+        # Whether a decision was due must be known for either.
+        payoff_known = np.where(among == 1, history, (among == 0) & payoff_known)
     flow = pd.concat(flows[::-1], ignore_index=True)
-    return tuple(stages[::-1]), flow, faults
+    return tuple(stages[::-1]), flow, faults, payoff_known
 
 
 def _any(masks, rows: int) -> np.ndarray:
@@ -398,13 +433,20 @@ def _outside_has_no_action(stage, among, action, units) -> None:
         )
 
 
-def _carried_payoff_known(stage, unknown, units) -> None:
-    if unknown.any():
-        raise DataError(
-            f"Stage({stage.action!r}): {int(unknown.sum()):,} units outside among={stage.among!r} "
-            f"have no payoff to carry through ({some(units[unknown])}). If people leave, the stage "
-            "model must cover them: give them an action of their own through feasible= instead."
-        )
+def _carried_payoff_known(trial, stage, outside, outcome, reward, units) -> None:
+    payoffs = {stage.reward: reward}
+    if outcome is not None:
+        payoffs[trial.outcome] = outcome
+    for name, values in payoffs.items():
+        unknown = outside & np.isnan(values)
+        if unknown.any():
+            raise DataError(
+                f"Stage({stage.action!r}): {int(unknown.sum()):,} units outside "
+                f"among={stage.among!r} have no payoff to carry through: {name!r} is missing "
+                f"({some(units[unknown])}). Where nothing was earned, say 0. If people leave, the "
+                "stage model must cover them: give them an action of their own through feasible= "
+                "instead."
+            )
 
 
 def feasible_sets(stage: Stage, coded: pd.DataFrame, among: np.ndarray, units: np.ndarray):

@@ -10,9 +10,10 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
+from formulaic.errors import FactorEvaluationError
 
-from bdtr.coding import Coding
-from bdtr.data import StageData, TrialData
+from bdtr.coding import Coding, label_series
+from bdtr.data import StageData, TrialData, delivered_now
 from bdtr.formula import TRANSFORMS, Formula
 
 __all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design"]
@@ -69,7 +70,14 @@ class Columns:
         """Row x column values."""
         if self.names == ("Intercept",):
             return np.ones((len(frame), 1))
-        values = self._spec.get_model_matrix(frame, context=_CONTEXT)
+        try:
+            values = self._spec.get_model_matrix(frame, context=_CONTEXT)
+        except FactorEvaluationError as error:
+            reason = str(error).split("[", 1)[-1].rstrip("]")
+            raise DesignError(
+                f"The formula {self.text!r} cannot be computed for some units: {reason} A transform "
+                "such as bs() is defined only over the range of the units of the fit."
+            ) from None
         out = np.ascontiguousarray(values, dtype=float)
         if not np.isfinite(out).all():
             bad = [
@@ -141,7 +149,7 @@ def _one_action(actions: Sequence[str], code: int, rows: int) -> Any:
 
 def factor_labels(frame: pd.DataFrame, factor: Sequence[str]) -> np.ndarray:
     """Labels of a (combined) factor; missing where any part is missing."""
-    first, *rest = [frame[name].astype(object) for name in factor]
+    first, *rest = [label_series(frame[name]).astype(object) for name in factor]
     labels = first
     for part in rest:
         labels = labels + ":" + part
@@ -275,7 +283,7 @@ def stage_design(
     if has_intercept:
         centre[0], scale[0] = 0.0, 1.0
     else:
-        centre[:] = 0.0
+        centre[: len(keep)] = 0.0  # site means are deviations from their average all the same
     scale = np.where(scale > 1e-12, scale, 1.0)
     return StageDesign(
         k,
@@ -300,7 +308,7 @@ def stage_design(
 def _role(data: TrialData, k: int, factor: tuple[str, ...]) -> str:
     if factor == (data.trial.site,):
         return "site"
-    if factor == (data.stages[k].stage.delivered_in,):
+    if factor == (delivered_now(data.trial, k),):
         return "delivery"
     return "history"
 
@@ -315,7 +323,7 @@ def _levels(data: TrialData, factor: tuple[str, ...], site_levels: np.ndarray) -
 def _site_codes(frame: pd.DataFrame, site: str | None, levels: np.ndarray) -> np.ndarray:
     if site is None:
         return np.zeros(len(frame), dtype=np.int64)
-    return pd.Index(levels).get_indexer(pd.Index(frame[site].astype(object)))
+    return pd.Index(levels).get_indexer(pd.Index(factor_labels(frame, (site,))))
 
 
 def _feasible_points(data: TrialData, k: int) -> pd.DataFrame:
@@ -373,9 +381,20 @@ def _check_rank(
         )
     used = [i for i in range(matrix.shape[1]) if i not in unsupported]
     x = matrix[:, used]
+    if intercept:  # as in the model, columns are compared about their means
+        used, x = used[1:], x[:, 1:] - x[:, 1:].mean(axis=0)
+        flat = np.sqrt((x**2).mean(axis=0)) <= 1e-10 * np.abs(matrix[:, used]).max(
+            axis=0, initial=0
+        )
+        if flat.any():
+            raise DesignError(
+                f"{where}: {', '.join(names[used[i]] for i in np.flatnonzero(flat))} does not vary in "
+                "the fit, so it cannot be told apart from the intercept. Take it out of the formula."
+            )
+    if not used:
+        return
     norms = np.sqrt((x**2).mean(axis=0))
-    gram = (x / norms).T @ (x / norms) / len(x)
-    values, vectors = np.linalg.eigh(gram)
+    values, vectors = np.linalg.eigh((x / norms).T @ (x / norms) / len(x))
     if values[0] < 1e-10 * values[-1]:
         involved = [names[used[i]] for i in np.flatnonzero(np.abs(vectors[:, 0]) > 1e-3)]
         raise DesignError(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.coding import label_series
 from bdtr.data import TrialData, check
 from bdtr.design import StageDesign, stage_design
 from bdtr.diagnostics import State
@@ -24,12 +25,13 @@ from bdtr.induction import (
     StageResponses,
     backward,
 )
+from bdtr.labels import label_text
 from bdtr.outcome import OutcomeModel, outcome_model
 from bdtr.prediction import QFunction, StageDraws, stage_draws
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, policy
 from bdtr.settings import FitError, Settings, make_settings
-from bdtr.trial import Trial, label_text
+from bdtr.trial import Trial
 
 if TYPE_CHECKING:
     from bdtr.recommendation import Recommendation
@@ -426,7 +428,7 @@ def site_levels(data: TrialData) -> np.ndarray:
     """The site index: every site in the data, numbers in their order, other labels sorted."""
     if data.trial.site is None:
         return np.zeros(1, dtype=object)
-    labels = data.frame[data.trial.site].dropna().unique()
+    labels = label_series(data.frame[data.trial.site]).dropna().unique()
     numeric = all(label.isdigit() for label in labels)
     return np.array(
         sorted(labels, key=(lambda x: (int(x), x)) if numeric else label_text), dtype=object

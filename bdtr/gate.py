@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from bdtr.condition import Condition
 from bdtr.data import TrialData
 from bdtr.diagnostics import (
     State,
@@ -39,16 +40,31 @@ def gate(fitted: Fit) -> State:
         name = f"stage {fitted.designs[k].action}"
         states.append(gate_parameters(name, convergence(posterior), limit, divergences))
     data = fitted.require_data("the gate")
-    for stage in data.stages:
-        counts = np.bincount(stage.action[stage.fitted], minlength=stage.feasible.shape[1])
-        for code in np.flatnonzero(counts == 0):
-            label = (stage.stage.actions or ())[int(code)]
-            reason = f"stage {stage.stage.action}: nobody in the fit took {label!r}"
-            states.append(State("refused", (reason,)))
+    states += [State("refused", (reason,)) for reason in _unsupported(data)]
     chains = settings.chains
     limit = rhat_limit(chains, settings.propagated // chains)
     states.append(gate_decisions(_decision_quantities(fitted, data), limit))
     return worst(states)
+
+
+def _unsupported(data: TrialData) -> list[str]:
+    """Actions that are feasible, for everyone or under a condition, and that nobody in the fit took."""
+    reasons = []
+    for stage in data.stages:
+        actions = list(stage.stage.actions or ())
+        everyone = {"": tuple(actions)}
+        for condition, allowed in (stage.stage.feasible or everyone).items():
+            rows = stage.fitted.copy()
+            if condition:
+                rows &= Condition(condition).evaluate(data.frame) == 1
+            taken = {actions[code] for code in np.unique(stage.action[rows])}
+            reasons += [
+                f"stage {stage.stage.action}: nobody in the fit took {label!r}"
+                + (f" where {condition}" if condition else "")
+                for label in allowed
+                if label not in taken
+            ]
+    return reasons
 
 
 def _decision_quantities(fitted: Fit, data: TrialData) -> xr.Dataset:
@@ -78,7 +94,7 @@ def _decision_quantities(fitted: Fit, data: TrialData) -> xr.Dataset:
                 differences += [blips.mean(axis=0, keepdims=True), blips]
         if differences:
             add(f"Q difference at stage {stage.stage.action}", np.concatenate(differences))
-    units = np.flatnonzero(data.stages[0].history)
+    units = np.flatnonzero(data.valued)
     value = sum(done.continuation(0, b).sum(axis=0) for b in done.blocks(units)) / len(units)
     add("value", np.atleast_2d(value))
     return xr.Dataset(found)

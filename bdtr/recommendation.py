@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bdtr.coding import DataError
+from bdtr.coding import DataError, label_series
 from bdtr.condition import Condition
 from bdtr.data import feasible_sets
 from bdtr.decisions import summarise_actions
@@ -127,7 +127,7 @@ def _sites(fit: Fit, frame: pd.DataFrame, sites: str | None) -> str:
         coded = fit.designs[0].coding.code(frame, [name])
         gone = fit.designs[0].site_codes(coded) < 0
         unseen = bool(gone.any())
-        labels = coded[name][gone].unique()[:5]
+        labels = label_series(coded[name][gone]).unique()[:5]
         what = f"{int(gone.sum()):,} units are at sites the fit has not seen ({', '.join(map(repr, labels))})"
     if unseen and sites in (None, "observed"):
         raise ValueError(

@@ -11,7 +11,7 @@ import pandas as pd
 from bdtr.condition import Condition
 from bdtr.data import StageData, TrialData
 from bdtr.induction import Policy
-from bdtr.trial import label_text
+from bdtr.labels import label_text
 
 __all__ = ["Regime", "RegimeError", "embedded", "recommended", "static"]
 

@@ -222,26 +222,27 @@ def _design(state: Mapping[str, Any], coding: Coding) -> StageDesign:
 def _data_group(data: TrialData) -> xr.Dataset:
     """The columns the trial uses: numbers as they are, labels as codes (-1 missing) with their list."""
     found: dict[str, Any] = {}
-    for name in data.frame.columns:
+    for i, name in enumerate(data.frame.columns):
         column = data.frame[name]
+        key = f"column_{i}"  # users' names may hold what a group of a tree may not
         if name in data.coding.numbers:
-            found[name] = ("unit", column.to_numpy(), {"kind": "number"})
+            found[key] = ("unit", column.to_numpy(), {"kind": "number", "name": name})
             continue
         codes, labels = pd.factorize(column.astype(object))
-        attrs = {"kind": "label", "labels": json.dumps([str(x) for x in labels])}
-        found[name] = ("unit", codes.astype(np.int32), attrs)
+        attrs = {"kind": "label", "name": name, "labels": json.dumps([str(x) for x in labels])}
+        found[key] = ("unit", codes.astype(np.int32), attrs)
     units = {"unit": [str(u) for u in data.units]}
     return xr.Dataset(found, coords=units, attrs={"unit": data.trial.unit or ""})
 
 
 def _frame(group: xr.Dataset) -> pd.DataFrame:
     columns = {}
-    for name, values in group.data_vars.items():
+    for values in group.data_vars.values():
         array = values.to_numpy()
         if values.attrs["kind"] == "label":
             labels = np.array([*json.loads(values.attrs["labels"]), None], dtype=object)
             array = pd.array(labels[array], dtype="str")
-        columns[str(name)] = array
+        columns[values.attrs["name"]] = array
     if group.attrs["unit"]:
         columns[group.attrs["unit"]] = pd.array(
             group["unit"].to_numpy().astype(object), dtype="str"

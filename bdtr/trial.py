@@ -8,6 +8,7 @@ from typing import Any
 
 from bdtr.condition import Condition, ConditionError
 from bdtr.families import FAMILIES
+from bdtr.labels import label_text
 from bdtr.priors import Prior, prior_from_text
 
 __all__ = ["Stage", "Trial", "TrialError"]
@@ -15,15 +16,6 @@ __all__ = ["Stage", "Trial", "TrialError"]
 
 class TrialError(ValueError):
     """A trial that contradicts itself, whatever the data."""
-
-
-def label_text(value: Any) -> str:
-    """The label of an action as text: 1, 1.0 and "1" are one label."""
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
-        return str(int(value))
-    if isinstance(value, (int, float)) or hasattr(value, "dtype"):
-        return f"{value:g}" if not isinstance(value, str) else value
-    return str(value)
 
 
 @dataclass(frozen=True)

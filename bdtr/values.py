@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.diagnostics import State
+from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.regimes import Regime, embedded, recommended
 
 if TYPE_CHECKING:
@@ -106,9 +106,7 @@ def value(
     names = [r.name for r in chosen]
     if len(set(names)) != len(names):
         raise ValueError(f"regimes: two have the same name: {names}. Give them names.")
-    units = np.flatnonzero(data.stages[0].history)
-    if not data.stages[0].among.all():
-        units = np.flatnonzero(data.stages[0].history | ~data.stages[0].among)
+    units = np.flatnonzero(data.valued)
     groups, labels = np.zeros(len(units), dtype=np.int64), np.array(["all"])
     if by == "site":
         labels = fit.designs[0].site_levels
@@ -172,10 +170,14 @@ def _result(fit, found, names, labels, by, interval, units) -> Values:
         table, contrasts = table.droplevel("site"), contrasts.droplevel("site")
     population = f"sample ({units:,} units with complete stage-1 history, equal weights)"
     policy = "the regime itself"
+    against = (array - array.isel(regime=0)).rename("contrast")
+    limit = rhat_limit(chains, shaped.shape[-1])
+    own = [gate_decisions(part.to_dataset(), limit) for part in (array, against)]
+    state = worst([fit.state, *own])
     dataset = array.to_dataset().assign_attrs(
-        state=str(fit.state), population=population, policy=policy
+        state=str(state), population=population, policy=policy
     )
-    return Values(dataset, table, contrasts, population, interval, policy, fit.state)
+    return Values(dataset, table, contrasts, population, interval, policy, state)
 
 
 def _summaries(draws: np.ndarray, index: pd.MultiIndex, interval: float) -> pd.DataFrame:

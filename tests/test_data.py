@@ -203,3 +203,82 @@ def test_flow_adds_up_whatever_is_missing(data):
         table = checked.flow[checked.flow["stage"] == stage.stage.action]["units"].to_numpy()
         assert table[0] - table[1:-1].sum() == table[-1] == stage.fitted.sum()
         assert not (stage.fitted & ~stage.history).any()
+
+
+def test_long_numeric_ids_keep_every_digit():
+    frame = small().assign(id=1_000_000 + np.arange(40), site=1_234_560 + np.arange(40) % 4)
+    data = check(trial(), frame)
+    assert data.units[3] == "1000003"
+    assert data.frame["site"].nunique() == 4
+    frame = frame.assign(moved=frame["site"] + (np.arange(40) < 10))
+    kept = check(trial(eligible="moved == site"), frame)
+    assert kept.flow.set_index("step")["units"]["not eligible: moved == site"] == 10
+
+
+def test_who_may_or_may_not_have_a_decision_is_left_out_of_earlier_fits():
+    frame = small().assign(resp=lambda f: (f["x"] > 0).astype(float))
+    frame.loc[frame["resp"] == 1, "b"] = None
+    unknown = np.flatnonzero(frame["resp"] == 0)[:2]
+    frame.loc[unknown, "resp"] = np.nan
+    changes = {"among": "resp == 0", "feasible": None, "formula": "x + b"}
+    data = check(trial(**changes), frame, missing="exclude")
+    assert not data.stages[0].fitted[unknown].any()
+
+
+def test_a_missing_reward_is_not_carried_through():
+    frame = small().assign(resp=lambda f: (f["b"] == "s").astype(int), r=1.0)
+    frame.loc[frame["resp"] == 1, ["b", "r"]] = None
+    frame.loc[5, "b"] = "s"
+    frame.loc[5, "resp"] = 0
+    changes = {"among": "resp == 0", "feasible": None, "formula": "x + b", "reward": "r"}
+    with pytest.raises(DataError, match="'r' is missing.*Where nothing was earned, say 0"):
+        check(trial(**changes), frame, missing="exclude")
+
+
+def test_leavers_can_be_outside_by_design():
+    frame = small().assign(stayed=1)
+    frame["y"] = frame["y"].where(frame.index > 3)
+    frame["b"] = frame["b"].where(frame.index > 3, None)
+    frame["stayed"] = (frame.index > 3).astype(int)
+    data = check(trial(eligible="stayed == 1"), frame)
+    flow = data.flow[data.flow["stage"] == "b"].set_index("step")["units"]
+    assert flow["not eligible: stayed == 1"] == 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"feasible": {"y > 0": ["r", "s"], "y <= 0": ["r", "s"]}},
+        {"among": "b == 'r'", "feasible": None},
+        {"formula": "b + r", "reward": "r"},
+    ],
+)
+def test_conditions_and_formulas_name_only_what_is_known(changes):
+    with pytest.raises(DataError, match="not yet known at this stage"):
+        check(trial(**changes), small().assign(r=0.0))
+
+
+def test_numbers_kept_as_objects_are_numbers():
+    frame = small().assign(x=lambda f: f["x"].astype(object))
+    assert "x" in check(trial(), frame).coding.numbers
+
+
+@pytest.mark.parametrize("name", ["chain", "term", "draw"])
+def test_factors_named_like_dimensions_are_refused(name):
+    stage = bdtr.Stage("a", actions=["r", "s"], formula=f"a + (1 | {name})")
+    with pytest.raises(DataError, match="Rename the column"):
+        check(bdtr.Trial([stage], outcome="y"), small().assign(**{name: [1, 2] * 20}))
+
+
+def test_grouping_factors_that_are_numbers():
+    frame = small().assign(wave=np.arange(40) % 5)
+    stage = bdtr.Stage("a", actions=["r", "s"], formula="a + (1 | wave)", eligible="wave >= 1")
+    data = check(bdtr.Trial([stage], outcome="y"), frame)
+    assert data.stages[0].fitted.sum() == 32
+
+
+def test_warning_where_cluster_ids_count_within_sites():
+    frame = small(80).assign(cl=lambda f: np.arange(80) // 4 % 3)
+    stage = bdtr.Stage("a", actions=["r", "s"], formula="a + (1 | site)", delivered_in="cl")
+    with pytest.warns(bdtr.DesignWarning, match="occur at several sites"):
+        check(bdtr.Trial([stage], outcome="y", site="site"), frame)

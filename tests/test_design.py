@@ -155,3 +155,42 @@ def test_nested_factors_combine_labels():
     nested = design.groups[1]
     assert nested.name == "site:a"
     assert set(nested.levels) == set(data.frame["site"] + ":" + data.frame["a"].astype(str))
+
+
+def test_a_number_can_be_a_covariate_and_a_grouping_factor():
+    frame = small().assign(site=np.arange(40) % 4)
+    trial = bdtr.Trial(
+        [bdtr.Stage("a", actions=["r", "s"], formula="a + site + (1 | site)")],
+        outcome="y",
+        site="site",
+    )
+    data, (design,) = designs(trial, frame)
+    assert design.terms == ("Intercept", "a[s]", "site")
+    assert (design.groups[0].codes(data.frame) == frame["site"]).all()
+
+
+def test_columns_far_from_zero_are_not_collinear_with_the_intercept():
+    frame = small().assign(year=2015.0 + np.arange(40) % 5)
+    assert one("a + year + I(year ** 2)", frame)[1].terms[-2:] == ("year", "I(year ** 2)")
+    with pytest.raises(DesignError, match="year does not vary"):
+        one("a + year", frame.assign(year=2015))
+
+
+def test_without_an_intercept_new_sites_have_the_average_of_the_site_means():
+    rng = np.random.default_rng(0)
+    frame = small(400).assign(site=[f"s{i % 20}" for i in range(400)], x=100 + rng.normal(size=400))
+    stage = bdtr.Stage("a", actions=["r", "s"], formula="0 + x + x:a + (1 | site)")
+    data, (design,) = designs(bdtr.Trial([stage], outcome="y", site="site"), frame)
+    assert design.terms[-1].startswith("site_mean(")
+    assert np.allclose(design.common(data.frame, np.full(400, -1))[:, -1], 0)
+
+
+def test_a_cluster_kept_for_two_stages_is_history_at_the_second():
+    frame = small(80).assign(t=np.arange(80) // 4 % 10)
+    stages = [
+        bdtr.Stage("a", actions=["r", "s"], formula="a", delivered_in="t"),
+        bdtr.Stage("b", actions=["r", "s"], formula="a + b", delivered_in="t"),
+    ]
+    _, (first, second) = designs(bdtr.Trial(stages, outcome="y"), frame)
+    assert [g.role for g in first.groups] == ["delivery"]
+    assert [g.role for g in second.groups] == ["history"]

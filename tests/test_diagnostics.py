@@ -72,3 +72,20 @@ def test_the_worst_state_wins_with_all_reasons():
     assert worst(states) == State("refused", ("a", "b"))
     assert str(worst(states)) == "state: refused (a; b)"
     assert worst([]) == State()
+
+
+def test_an_action_that_nobody_took_where_it_is_feasible_is_refused():
+    import pandas as pd
+
+    import bdtr
+
+    rng = np.random.default_rng(0)
+    resp = rng.integers(0, 2, 300)
+    a = np.where(resp == 1, rng.choice(["p", "q"], 300), rng.choice(["q", "z"], 300))
+    frame = pd.DataFrame({"resp": resp, "a": a, "y": rng.normal(size=300)})
+    feasible = {"resp == 1": ["p", "q"], "resp == 0": ["q", "z", "p"]}
+    stage = bdtr.Stage("a", actions=["p", "q", "z"], feasible=feasible, formula="resp + a")
+    options = {"sampler": "direct", "random_seed": 1, "progress": False}
+    fit = bdtr.fit(bdtr.Trial([stage], outcome="y"), frame, **options)
+    assert fit.state.level == "refused"
+    assert "nobody in the fit took 'p' where resp == 0" in str(fit.state)

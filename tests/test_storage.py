@@ -92,3 +92,14 @@ def test_nothing_is_left_when_writing_fails(clinic_fit, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         clinic_fit.save(str(tmp_path / "fit.nc"))
     assert not list(tmp_path.iterdir())
+
+
+def test_column_names_may_hold_anything(tmp_path):
+    from test_data import small
+
+    frame = small(60).rename(columns={"y": "score/2", "id": "the id"})
+    stage = bdtr.Stage("a", actions=["r", "s"], formula="x * a")
+    trial = bdtr.Trial([stage], outcome="score/2", unit="the id")
+    fit = bdtr.fit(trial, frame, sampler="direct", random_seed=1, progress=False)
+    fit.save(str(tmp_path / "fit.nc"))
+    assert bdtr.load(str(tmp_path / "fit.nc")).data.hash() == fit.data_hash

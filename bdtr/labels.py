@@ -1,0 +1,21 @@
+"""Labels as text: what a user calls an action, a site or a class, whatever its type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["label_text"]
+
+
+def label_text(value: Any) -> str:
+    """A label as text: 1, 1.0 and "1" are one label, and no digit of a long number is lost."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bool, np.bool_, int, np.integer)):
+        return str(int(value))
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        return str(int(number)) if number.is_integer() else repr(number)
+    return str(value)
