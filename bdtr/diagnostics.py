@@ -44,7 +44,7 @@ def rhat_limit(chains: int, draws: int) -> float:
 
     1.01 (Vehtari et al. 2021), or, for short chains, what independent draws exceed once in 100,000:
     with m split chains of n draws R-hat^2 is (n - 1)/n + F/n with F about chi2(m - 1)/(m - 1).
-    Four chains of 250 independent draws exceed 1.01 about once in 400 quantities.
+    Four chains of 250 independent draws exceed 1.01 about once in 550 quantities.
     """
     m, n = 2 * chains, max(draws // 2, 2)
     f = stats.chi2.isf(1e-5, m - 1) / (m - 1)
