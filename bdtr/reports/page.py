@@ -15,6 +15,7 @@ import pandas as pd
 
 from bdtr import plots
 from bdtr.recommendation import recommend_known
+from bdtr.regimes import recommended
 from bdtr.reports.words import assumptions, stage_words
 from bdtr.summary import summary
 from bdtr.values import value
@@ -95,7 +96,7 @@ def _contents(fit, title, command, interval, override, progress) -> dict[str, An
     figures = {"values": _embedded(plots.value_forest(values.draws, unit, interval))}
     best = str(values.draws["regime"].to_numpy()[0])
     if fit.trial.site is not None:
-        by_site = value(fit, *_regimes(fit), by="site", interval=interval, progress=progress)
+        by_site = value(fit, recommended(), by="site", interval=interval, progress=progress)
         figures["sites"] = _embedded(plots.site_caterpillar(by_site.draws, best, unit, interval))
     shown = fit.state.level != "refused" or bool(override)
     certainty = None
@@ -130,12 +131,6 @@ def _contents(fit, title, command, interval, override, progress) -> dict[str, An
         "assumptions": assumptions(fit.trial),
         "provenance": _provenance(fit, command),
     }
-
-
-def _regimes(fit: Fit) -> list:
-    from bdtr.regimes import recommended
-
-    return [recommended()]
 
 
 def _embedded(figure: Figure) -> str:
