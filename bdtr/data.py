@@ -25,7 +25,7 @@ from bdtr.trial import Stage, Trial
 
 __all__ = ["StageData", "TrialData", "check", "delivered_now", "feasible_sets", "stage_factors"]
 
-
+# Dimensions of the results, which a grouping factor may not be named after.
 _RESERVED = ("chain", "draw", "sample", "term", "row", "unit", "stage", "action", "regime")
 
 

@@ -25,7 +25,6 @@ from bdtr.induction import (
     StageResponses,
     backward,
 )
-from bdtr.labels import label_text
 from bdtr.outcome import OutcomeModel, outcome_model
 from bdtr.prediction import QFunction, StageDraws, stage_draws
 from bdtr.progress import progress_bar
@@ -286,7 +285,7 @@ class Fit:
 
         def draw_stage(k: int, responses: StageResponses) -> StageDraws:
             start = None
-            if rule.kind == "recommended" and rule.name == "recommended":
+            if rule.kind == "recommended":
                 typical = responses.typical()
                 self._models[k] = outcome_model(data, self.designs[k], "gaussian", typical)
             else:
@@ -430,9 +429,7 @@ def site_levels(data: TrialData) -> np.ndarray:
         return np.zeros(1, dtype=object)
     labels = label_series(data.frame[data.trial.site]).dropna().unique()
     numeric = all(label.isdigit() for label in labels)
-    return np.array(
-        sorted(labels, key=(lambda x: (int(x), x)) if numeric else label_text), dtype=object
-    )
+    return np.array(sorted(labels, key=(lambda x: (int(x), x)) if numeric else None), dtype=object)
 
 
 def _seed(settings: Settings, k: int) -> np.random.SeedSequence:

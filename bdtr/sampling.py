@@ -41,7 +41,7 @@ class SamplingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Sampled:
-    """Draws of one stage: the posterior (dims ``chain, draw``), the sampler's statistics, notes."""
+    """Draws of one stage: the posterior (dims ``chain, draw``) and the sampler's statistics."""
 
     posterior: xr.Dataset
     stats: xr.Dataset
@@ -140,6 +140,7 @@ def _nuts(built, wanted, seed, chains, draws, tune, progressbar) -> Sampled:
     from pytensor.configdefaults import config
 
     # The same seed gives other draws with a cold and a warm cache unless fast maths is off.
+    # Options are added to PyTensor's config at run time, where pyright cannot see them.
     config.numba__fastmath = False  # pyright: ignore[reportAttributeAccessIssue]
     compiled = nutpie.compile_pymc_model(built, var_names=wanted)
     tree = nutpie.sample(

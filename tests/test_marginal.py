@@ -15,6 +15,8 @@ from bdtr.multilevel.crossproducts import (
     layout,
     response_products,
 )
+from bdtr.multilevel.direct import _system
+from bdtr.multilevel.gradient import likelihood_and_gradient
 from bdtr.multilevel.marginal import log_density, parameters, relative_factors
 from bdtr.priors import LKJ, Exponential, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
@@ -145,19 +147,22 @@ def test_widely_crossed_factors_are_refused_with_a_reason():
         layout([Factor("a", 400, 1, False), Factor("b", 400, 1, False)], codes)
 
 
+def _one_response(products, responses):
+    """What the kernels take, for the first response."""
+    system = list(_system(products, responses, 0, 1))
+    system[9:12] = [part[0] for part in system[9:12]]
+    return system
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_agrees_with_finite_differences(kind):
-    from bdtr.multilevel.direct import _system
-    from bdtr.multilevel.gradient import likelihood_and_gradient
-
     rows, factors, priors = design(kind)
     params = parameters(factors, priors)
     rng = np.random.default_rng(5)
     where = layout(factors, rows.codes)
     products = cross_products(rows, where)
     y = rng.normal(size=(len(rows.x), 1))
-    system = list(_system(products, response_products(rows, where, y), 0, 1))
-    system[9:12] = [part[0] for part in system[9:12]]
+    system = _one_response(products, response_products(rows, where, y))
     step = 1e-5
     for _ in range(3):
         phi = rng.normal(size=params.size) * 0.6
@@ -172,9 +177,6 @@ def test_gradient_agrees_with_finite_differences(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_likelihood_and_log_density_differ_by_the_priors_alone(kind):
-    from bdtr.multilevel.direct import _system
-    from bdtr.multilevel.gradient import likelihood_and_gradient
-
     rows, factors, priors = design(kind)
     params = parameters(factors, priors)
     rng = np.random.default_rng(6)
@@ -184,8 +186,7 @@ def test_likelihood_and_log_density_differ_by_the_priors_alone(kind):
     differences = []
     for _ in range(2):
         responses = response_products(rows, where, rng.normal(size=(len(rows.x), 1)))
-        system = list(_system(products, responses, 0, 1))
-        system[9:12] = [part[0] for part in system[9:12]]
+        system = _one_response(products, responses)
         value, _ = likelihood_and_gradient(phi, *system, params.precision)
         args = responses.zty[:, 0].copy(), responses.xty[:, 0].copy(), responses.yty[0]
         differences.append(log_density(phi, products, *args, params) - value)
