@@ -45,6 +45,7 @@ class StageData:
     history: np.ndarray
     fitted: np.ndarray
     reward: np.ndarray
+    weight: np.ndarray | None = None  # known precision weights, None for 1
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -231,7 +232,8 @@ def _only_what_is_known(trial: Trial, k: int, formula: Formula) -> None:
 def _used_columns(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
     names = [trial.site] if trial.site else []
     for stage, formula in zip(trial.stages, formulas, strict=True):
-        names += [stage.action, *formula.columns, *([stage.reward] if stage.reward else [])]
+        names += [stage.action, *formula.columns]
+        names += [name for name in (stage.reward, stage.weights) if name]
         for condition in _conditions(stage):
             names += condition.columns
     if trial.outcome:
@@ -256,7 +258,7 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
     for name in _used_columns(trial, formulas):
         if name in levels:
             continue
-        if name in (trial.outcome, *(s.reward for s in trial.stages)):
+        if name in (trial.outcome, *(n for s in trial.stages for n in (s.reward, s.weights))):
             numbers.append(name)
         elif name in factors and name not in in_models:
             labels.append(name)
@@ -342,19 +344,36 @@ def _present(
             steps.drop(f"{column} missing", gap, "missing")
         if stage.reward:
             steps.drop(f"{stage.reward} missing", np.isnan(reward), "missing")
+        weight = None
+        if stage.weights:
+            weight = coded[stage.weights].to_numpy()
+            steps.drop(f"{stage.weights} missing", np.isnan(weight), "missing")
         what = f"{trial.outcome} missing" if last else "later stage value unknown"
         steps.drop(what, ~payoff_known, "missing")
         fitted = steps.left & (among == 1)
+        _positive(stage, weight, fitted, units)
         faults.add(steps, units)
         flows.append(steps.table())
         stages.append(
-            StageData(stage, formula, action, feasible, among == 1, history, fitted, reward)
+            StageData(stage, formula, action, feasible, among == 1, history, fitted, reward, weight)
         )
         # What stage k-1 responds to: the predicted value where a decision is due, else the payoff.
         # Whether a decision was due must be known for either.
         payoff_known = np.where(among == 1, history, (among == 0) & payoff_known)
     flow = pd.concat(flows[::-1], ignore_index=True)
     return tuple(stages[::-1]), flow, faults, payoff_known
+
+
+def _positive(stage: Stage, weight: np.ndarray | None, fitted: np.ndarray, units) -> None:
+    if weight is None:
+        return
+    wrong = fitted & ~((weight > 0) & np.isfinite(weight))
+    if wrong.any():
+        raise DataError(
+            f"Stage({stage.action!r}): weights {stage.weights!r} holds {some(weight[wrong])} "
+            f"({some(units[wrong])}); a precision weight is finite and above 0. Leave such units out "
+            "of the data, or correct them."
+        )
 
 
 def _any(masks, rows: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from formulaic.errors import FactorEvaluationError
 from bdtr.coding import Coding, label_series
 from bdtr.data import StageData, TrialData, delivered_now
 from bdtr.formula import TRANSFORMS, Formula
+from bdtr.multilevel.layout import Factor
 
 __all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design"]
 
@@ -189,6 +190,11 @@ class StageDesign:
         return tuple(names[i] for i in self.keep) + tuple(
             f"site_mean({names[i]})" for i in self.mean_of
         )
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """The grouping factors as the exact engine takes them."""
+        return tuple(Factor(g.name, len(g.levels), len(g.terms), g.correlated) for g in self.groups)
 
     @property
     def shift(self) -> np.ndarray:

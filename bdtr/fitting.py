@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.carrying import carried_terms
 from bdtr.coding import label_series
 from bdtr.data import TrialData, check
 from bdtr.design import StageDesign, stage_design
 from bdtr.diagnostics import State
+from bdtr.families import FAMILIES
 from bdtr.gate import gate
 from bdtr.induction import (
     POLICIES,
@@ -24,8 +26,9 @@ from bdtr.induction import (
     Policy,
     StageResponses,
     backward,
+    together,
 )
-from bdtr.outcome import OutcomeModel, outcome_model
+from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.prediction import QFunction, StageDraws, stage_draws
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, policy
@@ -55,7 +58,8 @@ class Fit:
     designs
         The columns of each stage's model.
     tree
-        Posterior draws: ``stage_k/posterior``, and ``passes/<policy>/stage_k`` of further passes.
+        Posterior draws: ``stage_k/posterior``; ``stage_k/engine`` says how propagated draws were made;
+        ``passes/<set>/<policy>/stage_k`` are further passes, those of one set drawn together.
     flow
         Units in and out of the fit of each stage.
     notes
@@ -90,25 +94,25 @@ class Fit:
         """Priors of all stages: stage, parameter, prior, whether default or yours."""
         return self.prior_table.copy()
 
-    def posterior(self, k: int, policy_name: str = "recommended") -> xr.Dataset:
-        """Propagated draws of stage k (0 = first) under a policy: dims ``chain, draw``."""
+    def posterior(self, k: int, path: str = "recommended") -> xr.Dataset:
+        """Propagated draws of stage k (0 = first) under a policy: dims ``chain, draw``.
+
+        ``path`` is ``"recommended"`` or the place of a further pass, ``<set>/<policy>``.
+        """
         name = f"stage_{k + 1}"
         if k == self.stages - 1:
             full = self.tree[f"{name}/posterior"].to_dataset()
             step = self.settings.chains * self.settings.draws // self.settings.propagated
             return full.isel(draw=slice(step - 1, None, step))
-        if policy_name == "recommended":
+        if path == "recommended":
             return self.tree[f"{name}/posterior"].to_dataset()
-        return self.tree[f"passes/{_key(policy_name)}/{name}"].to_dataset()
+        return self.tree[f"passes/{path}/{name}"].to_dataset()
 
-    def q_function(
-        self, k: int, policy_name: str = "recommended", sites: str = "observed"
-    ) -> QFunction:
+    def q_function(self, k: int, path: str = "recommended", sites: str = "observed") -> QFunction:
         """The Q-function of stage k, later stages following a policy that has been passed."""
-        key = (policy_name if k < self.stages - 1 else "", k)
+        key = (path if k < self.stages - 1 else "", k)
         if key not in self._stage_draws:
-            found = stage_draws(self.posterior(k, policy_name), self.designs[k])
-            self._stage_draws[key] = found
+            self._stage_draws[key] = stage_draws(self.posterior(k, path), self.designs[k])
         family = self.family(k)
         return QFunction(
             self.designs[k], family, self._stage_draws[key], sites, self.settings.random_seed
@@ -137,17 +141,64 @@ class Fit:
         FitError
             If the pass has to be run and the fit was saved without data.
         """
+        return self.passes([chosen], progress)[0]
+
+    def passes(
+        self, chosen: Sequence[Regime | str | None], progress: bool = False
+    ) -> list[BackwardPass]:
+        """Backward passes under several policies, drawn together, run now if they have not been.
+
+        Policies that are drawn together are a joint posterior: contrasts between them have the right
+        spread. Their draws under one policy are from the same posterior whatever else is drawn.
+
+        Parameters
+        ----------
+        chosen
+            Regimes, ``"recommended"`` or ``"optimal"``.
+        progress
+            Whether to show progress.
+
+        Returns
+        -------
+        list of BackwardPass
+
+        Raises
+        ------
+        FitError
+            If passes have to be run and the fit was saved without data.
+        """
         data = self.require_data("a backward pass")
-        rule = _policy(chosen, data)
-        name = rule.name
-        if not self._has_pass(name):
-            self._run_pass(rule, progress)
-        return BackwardPass(
-            _decisions(data),
-            rule,
-            lambda k, units: self.q_function(k, name)(data.frame.iloc[units]),
-            self.settings.propagated,
-        )
+        rules = [_policy(one, data) for one in chosen]
+        further = {r.name: r for r in rules if r.name != "recommended"}
+        where = "" if self.stages == 1 or not further else self._set_with(list(further))
+        if where is None:
+            where = f"set_{len(self._sets()) + 1}"
+            self._run_passes(list(further.values()), where, progress)
+
+        def one(rule: Policy) -> BackwardPass:
+            path = rule.name if rule.name == "recommended" else f"{where}/{_key(rule.name)}"
+            return BackwardPass(
+                _decisions(data),
+                rule,
+                lambda k, units: self.q_function(k, path)(data.frame.iloc[units]),
+                self.settings.propagated,
+            )
+
+        return [one(rule) for rule in rules]
+
+    def _sets(self) -> dict[str, list[str]]:
+        """Sets of further passes that were drawn together, with the names in each."""
+        if "passes" not in self.tree:
+            return {}
+        return {
+            str(name): [str(n) for n in one.children]
+            for name, one in self.tree["passes"].children.items()
+        }
+
+    def _set_with(self, names: Sequence[str]) -> str | None:
+        """A set that holds all these passes."""
+        wanted = {_key(name) for name in names}
+        return next((s for s, held in self._sets().items() if wanted <= set(held)), None)
 
     def recommend(
         self,
@@ -252,58 +303,78 @@ class Fit:
             )
         return self.data
 
-    def _has_pass(self, name: str) -> bool:
-        return (
-            self.stages == 1
-            or (name == "recommended" and "stage_1" in self.tree)
-            or f"passes/{_key(name)}" in self.tree
-        )
-
     def model(self, k: int) -> OutcomeModel:
         """The outcome model of stage k with the rows of its fit."""
         if k not in self._models:
-            data = self.require_data("a model's rows")
-            if k == self.stages - 1:
-                response = _last_response(data)
+            data, propagated = self.require_data("a model's rows"), k < self.stages - 1
+            rows = stage_rows(data, self.designs[k], propagated)
+            if propagated:
+                attrs = self.tree[f"stage_{k + 1}/engine"].to_dataset().attrs
+                centre, spread = attrs["centre"], attrs["spread"]
             else:
-                units = np.flatnonzero(data.stages[k].fitted)
-                response = self.passed().responses(k, units).typical()
-            self._models[k] = outcome_model(data, self.designs[k], self.family(k), response)
+                centre, spread = FAMILIES[self.family(k)].response_scale(_last_response(data))
+            self._models[k] = outcome_model(
+                data, self.designs[k], self.family(k), rows, centre, spread, propagated
+            )
         return self._models[k]
 
-    def _run_pass(self, rule: Policy, progress: bool) -> None:
-        from bdtr.sampling import phi_of, propagate
+    def _run_passes(self, further: Sequence[Policy], where: str, progress: bool) -> None:
+        """Run the recommended pass, or further ones together with it, and keep their draws."""
+        from bdtr.propagation import accumulate, propagate
 
         data, settings = self.require_data("a backward pass"), self.settings
+        policies = [Policy(), *further]
         fitted = [np.flatnonzero(s.fitted) for s in data.stages]
-        decisions = _decisions(data)
-        last = self.stages - 1
-        found: dict[int, xr.Dataset] = {}
+        last, names = self.stages - 1, ", ".join(p.name for p in further) or "recommended"
 
         def q_values(k: int, draws: StageDraws, units: np.ndarray) -> np.ndarray:
             return QFunction(self.designs[k], self.family(k), draws)(data.frame.iloc[units])
 
-        def draw_stage(k: int, responses: StageResponses) -> StageDraws:
-            start = None
-            if rule.kind == "recommended":
-                typical = responses.typical()
-                self._models[k] = outcome_model(data, self.designs[k], "gaussian", typical)
-            else:
-                start = phi_of(self.posterior(k), self.model(k))
-            with progress_bar(progress, f"{self.designs[k].action} ({rule.name})") as report:
-                sampled = propagate(
-                    self.model(k), responses, _seed(settings, k), settings.chains, report, start
+        def draw_stage(
+            k: int, responses: list[StageResponses], later: list[StageDraws]
+        ) -> list[StageDraws]:
+            design = self.designs[k]
+            rows = self.model(k).rows if further else stage_rows(data, design, True)
+            factors = design.factors
+            totals = accumulate(rows, factors, together(responses))
+            if not further:
+                self._models[k] = outcome_model(
+                    data, design, "gaussian", rows, totals.centre, totals.spread, True
                 )
-            found[k] = sampled.posterior.assign_attrs(sampled.stats.attrs)
-            return stage_draws(sampled.posterior, self.designs[k])
+            carried = carried_terms(data, design, self.designs[k + 1])
+            known = [carried.effects(draws, factors) for draws in later]
+            anchor = self._phi(k) if further else None
+            with progress_bar(progress, f"{design.action} ({names})") as report:
+                found = propagate(
+                    self.model(k),
+                    totals,
+                    known,
+                    _seed(settings, k),
+                    settings.chains,
+                    anchor,
+                    report,
+                )
+            for rule, one in zip(further or policies, found, strict=True):
+                if rule.name == "recommended":
+                    self.tree[f"stage_{k + 1}/posterior"] = xr.DataTree(one.posterior)
+                    self.tree[f"stage_{k + 1}/engine"] = xr.DataTree(one.engine)
+                else:
+                    posterior = one.posterior.assign_attrs(one.engine.attrs)
+                    self.tree[f"passes/{where}/{_key(rule.name)}/stage_{k + 1}"] = xr.DataTree(
+                        posterior
+                    )
+            drawn = [stage_draws(one.posterior, design) for one in found]
+            return [self.q_function(k).draws, *drawn] if further else drawn
 
         first = self.q_function(last).draws
-        backward(decisions, rule, first, fitted, draw_stage, q_values, settings.propagated)
-        for k, posterior in found.items():
-            where = f"stage_{k + 1}/posterior"
-            if rule.name != "recommended":
-                where = f"passes/{_key(rule.name)}/stage_{k + 1}"
-            self.tree[where] = xr.DataTree(posterior)
+        backward(
+            _decisions(data), policies, first, fitted, draw_stage, q_values, settings.propagated
+        )
+
+    def _phi(self, k: int) -> np.ndarray:
+        """Parameters of the exact engine of the recommended pass (draw x phi)."""
+        phi = self.tree[f"stage_{k + 1}/engine"].to_dataset()["phi"]
+        return phi.to_numpy().reshape(-1, phi.shape[-1])
 
 
 def fit(
@@ -378,7 +449,9 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
     designs = tuple(stage_design(data, k, sites) for k in range(len(trial.stages)))
     last = len(trial.stages) - 1
     response = _last_response(data)
-    model = outcome_model(data, designs[last], trial.family, response)
+    centre, spread = FAMILIES[trial.family].response_scale(response)
+    rows = stage_rows(data, designs[last], False)
+    model = outcome_model(data, designs[last], trial.family, rows, centre, spread)
     sampled = _fit_last(model, response, settings, progress)
     tree = xr.DataTree.from_dict(
         {
@@ -402,7 +475,7 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
         {last: model},
     )
     if last > 0:
-        fitted._run_pass(Policy(), progress)
+        fitted._run_passes([], "", progress)
     fitted.prior_table = _prior_table(fitted)
     fitted.state = gate(fitted)
     return fitted

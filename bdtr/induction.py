@@ -22,6 +22,7 @@ __all__ = [
     "StageResponses",
     "backward",
     "stage_value",
+    "together",
 ]
 
 POLICIES = ("recommended", "optimal")
@@ -180,34 +181,31 @@ class StageResponses:
             yield slice(at, at + len(block)), reward + self.done.continuation(self.k + 1, block)
             at += len(block)
 
-    def typical(self) -> np.ndarray:
-        """Mean response of each unit over the draws."""
-        return np.concatenate([values.mean(axis=1) for _, values in self])
-
 
 def backward[Draws](
     decisions: Decisions,
-    policy: Policy,
+    policies: Sequence[Policy],
     last: Draws,
     fitted: Sequence[np.ndarray],
-    draw_stage: Callable[[int, StageResponses], Draws],
+    draw_stage: Callable[[int, list[StageResponses], list[Draws]], list[Draws]],
     q_values: Callable[[int, Draws, np.ndarray], np.ndarray],
     samples: int,
-) -> list[Draws]:
-    """Draw the parameters of every stage under a policy, the last stage's being given.
+) -> list[list[Draws]]:
+    """Draw the parameters of every stage under one or more policies, the last stage's being given.
 
     Parameters
     ----------
     decisions
         The decision problem.
-    policy
-        What later stages do.
+    policies
+        What later stages do; all are drawn together, stage by stage.
     last
-        Draws of the last stage, fitted to the observed payoff.
+        Draws of the last stage, fitted to the observed payoff: the same under all policies.
     fitted
         Per stage the positions of the units in its fit.
     draw_stage
-        ``draw_stage(k, responses)``: one posterior draw of stage k per propagated response.
+        ``draw_stage(k, responses, later)``: one posterior draw of stage k per propagated response,
+        for each policy; ``later`` are the draws of stage k + 1.
     q_values
         ``q_values(k, draws, units)``: (action, unit, sample).
     samples
@@ -216,14 +214,29 @@ def backward[Draws](
     Returns
     -------
     list
-        Draws of the stages, first stage first.
+        Per policy the draws of the stages, first stage first.
     """
-    draws: dict[int, Draws] = {decisions.stages - 1: last}
+    stages = decisions.stages
+    draws: list[dict[int, Draws]] = [{stages - 1: last} for _ in policies]
 
-    def q(k: int, units: np.ndarray) -> np.ndarray:
-        return q_values(k, draws[k], units)
+    def q_of(own: dict[int, Draws]) -> QValues:
+        return lambda k, units: q_values(k, own[k], units)
 
-    done = BackwardPass(decisions, policy, q, samples)
-    for k in reversed(range(decisions.stages - 1)):
-        draws[k] = draw_stage(k, done.responses(k, fitted[k]))
-    return [draws[k] for k in range(decisions.stages)]
+    done = [
+        BackwardPass(decisions, policy, q_of(own), samples)
+        for policy, own in zip(policies, draws, strict=True)
+    ]
+    for k in reversed(range(stages - 1)):
+        responses = [one.responses(k, fitted[k]) for one in done]
+        found = draw_stage(k, responses, [own[k + 1] for own in draws])
+        for own, drawn in zip(draws, found, strict=True):
+            own[k] = drawn
+    return [[own[k] for k in range(stages)] for own in draws]
+
+
+def together(
+    responses: Sequence[StageResponses],
+) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """Responses under several policies, block by block: places among the units, one array each."""
+    for parts in zip(*responses, strict=True):
+        yield parts[0][0], [values for _, values in parts]

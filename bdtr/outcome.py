@@ -14,7 +14,8 @@ import numpy as np
 from bdtr.data import TrialData
 from bdtr.design import GroupDesign, StageDesign
 from bdtr.families import FAMILIES, Family
-from bdtr.multilevel.crossproducts import Columns, CrossProducts, Factor, Responses
+from bdtr.multilevel.crossproducts import Columns, CrossProducts, Responses
+from bdtr.multilevel.layout import Factor
 from bdtr.multilevel.marginal import Parameters
 from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Prior, StagePriors, stage_priors
 
@@ -28,29 +29,68 @@ __all__ = [
     "marginal_model",
     "outcome_model",
     "pymc_model",
+    "stage_rows",
     "variable_dims",
 ]
 
 
 @dataclass(frozen=True)
 class OutcomeModel:
-    """The model of one stage and the coded rows of its fit."""
+    """The model of one stage and the coded rows of its fit.
+
+    ``propagated`` says that its response is a stage value: then each action has a residual SD of its
+    own, as the spread of stage values differs between arms.
+    """
 
     design: StageDesign
     family: Family
     priors: StagePriors
     rows: Columns
+    propagated: bool = False
 
     @property
     def factors(self) -> tuple[Factor, ...]:
         """The grouping factors as the exact engine takes them."""
-        return tuple(
-            Factor(g.name, len(g.levels), len(g.terms), g.correlated) for g in self.design.groups
-        )
+        return self.design.factors
+
+
+def stage_rows(data: TrialData, design: StageDesign, propagated: bool) -> Columns:
+    """The rows of a stage's fit, coded.
+
+    Parameters
+    ----------
+    data
+        Checked data.
+    design
+        The stage's columns.
+    propagated
+        Whether the response is a stage value.
+
+    Returns
+    -------
+    Columns
+        With a stratum for each action where the response is a stage value.
+    """
+    stage = data.stages[design.index]
+    frame = data.frame[stage.fitted].reset_index(drop=True)
+    return Columns(
+        design.common(frame, design.site_codes(frame)),
+        tuple(g.matrix(frame) for g in design.groups),
+        tuple(g.codes(frame) for g in design.groups),
+        stage.action[stage.fitted].astype(np.int64) if propagated else None,
+        len(design.actions) if propagated else 1,
+        None if stage.weight is None else stage.weight[stage.fitted],
+    )
 
 
 def outcome_model(
-    data: TrialData, design: StageDesign, family: str, response: np.ndarray
+    data: TrialData,
+    design: StageDesign,
+    family: str,
+    rows: Columns,
+    centre: float,
+    spread: float,
+    propagated: bool = False,
 ) -> OutcomeModel:
     """Put a stage's model together.
 
@@ -62,21 +102,21 @@ def outcome_model(
         The stage's columns.
     family
         Name of the outcome family.
-    response
-        Response of the rows of the fit (for a propagated stage a typical one), which scales priors.
+    rows
+        From :func:`stage_rows`.
+    centre, spread
+        Mean and SD of the response on the scale of the linear predictor, which scale the priors.
+    propagated
+        Whether the response is a stage value.
 
     Returns
     -------
     OutcomeModel
     """
-    stage = data.stages[design.index]
-    frame = data.frame[stage.fitted].reset_index(drop=True)
     chosen = FAMILIES[family]
-    centre, spread = chosen.response_scale(response)
-    matrices = tuple(g.matrix(frame) for g in design.groups)
     groups = {
         g.name: (g.terms, _group_scale(z), g.correlated)
-        for g, z in zip(design.groups, matrices, strict=True)
+        for g, z in zip(design.groups, rows.z, strict=True)
     }
     priors = stage_priors(
         design.terms,
@@ -85,13 +125,9 @@ def outcome_model(
         centre,
         max(spread, 1e-12),
         chosen.has_sigma,
-        stage.stage.priors,
+        data.stages[design.index].stage.priors,
     )
-    site = design.site_codes(frame)
-    rows = Columns(
-        design.common(frame, site), matrices, tuple(g.codes(frame) for g in design.groups)
-    )
-    return OutcomeModel(design, chosen, priors, rows)
+    return OutcomeModel(design, chosen, priors, rows, propagated)
 
 
 def _group_scale(z: np.ndarray) -> np.ndarray:
@@ -108,9 +144,11 @@ def level_dim(group: GroupDesign) -> str:
     return "site" if group.role == "site" else group.name
 
 
-def coords(design: StageDesign) -> dict[str, Any]:
+def coords(design: StageDesign, propagated: bool = False) -> dict[str, Any]:
     """Coordinates of a stage's posterior."""
     out: dict[str, Any] = {"term": list(design.terms)}
+    if propagated:
+        out["action"] = list(design.actions)
     for g in design.groups:
         out[level_dim(g)] = list(g.levels)
         out[f"{g.name}_term"] = list(g.terms)
@@ -164,6 +202,8 @@ def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
             at, z = _effect_positions(model)
             eta = eta + pt.sum(pt.take(pt.concatenate(effects), at) * z, axis=1)
         sigma = _sd(pm, "sigma", (priors.sigma,)) if priors.sigma is not None else None
+        if sigma is not None and model.rows.weight is not None:
+            sigma = sigma / np.sqrt(model.rows.weight)
         observed = pm.Data("payoff", np.asarray(response, dtype=float), dims="row")
         model.family.likelihood(pm, "y", eta, sigma, observed, "row")
     return built

@@ -1,8 +1,8 @@
-"""The only caller of samplers: a stage fitted to the observed payoff, or to propagated responses."""
+"""The only caller of samplers: a stage fitted to the observed payoff."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +10,18 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bdtr.multilevel.crossproducts import (
-    Columns,
     CrossProducts,
-    Layout,
     Responses,
     cross_products,
-    layout,
     response_products,
 )
-from bdtr.multilevel.direct import DirectDraws, draw_each, draw_posterior, exact_draws
+from bdtr.multilevel.direct import DirectDraws, draw_posterior
+from bdtr.multilevel.exact import exact_draws
+from bdtr.multilevel.layout import layout
 from bdtr.multilevel.marginal import Parameters, parameters
-from bdtr.outcome import OutcomeModel, coords, marginal_model, pymc_model, variable_dims
+from bdtr.multilevel.randomness import children
+from bdtr.outcome import OutcomeModel, marginal_model, pymc_model, variable_dims
+from bdtr.posterior import labelled
 
 __all__ = [
     "Sampled",
@@ -28,8 +29,6 @@ __all__ = [
     "fit_direct",
     "fit_marginal",
     "fit_plain",
-    "phi_of",
-    "propagate",
 ]
 
 type Progress = Callable[[int, int], None]
@@ -109,10 +108,10 @@ def fit_marginal(
     -------
     Sampled
     """
-    nuts_seed, normal_seed = seed.spawn(2)
+    nuts_seed, normal_seed = children(seed, 2)
     with threadpool_limits(1):
         products, responses, params = _system(model, response)
-        shifted = responses.shifted(products, params.mean)
+        shifted = responses.without(products, params.mean)
         built = marginal_model(model, products, shifted, params)
         wanted = ["sigma", *(f"sd_{f.name}" for f in model.factors)]
         partial = [f"partial_{f.name}" for f in model.factors if f.correlated]
@@ -120,7 +119,7 @@ def fit_marginal(
         phi = _phi(found.posterior, wanted, partial)
         which = np.zeros(len(phi), dtype=np.int64)
         drawn = exact_draws(products, shifted, params, phi, which, normal_seed)
-    return Sampled(_posterior(model, phi, *drawn, chains), found.stats)
+    return Sampled(labelled(model, phi, *drawn, chains), found.stats)
 
 
 def _phi(posterior: xr.Dataset, sds: list[str], partial: list[str]) -> np.ndarray:
@@ -210,152 +209,8 @@ def _system(
     return products, responses, parameters(model.factors, model.priors)
 
 
-def propagate(
-    model: OutcomeModel,
-    responses: Iterable[tuple[slice, np.ndarray]],
-    seed: np.random.SeedSequence,
-    chains: int,
-    progress: Progress | None = None,
-    start: np.ndarray | None = None,
-) -> Sampled:
-    """One posterior draw of a stage for each propagated response.
-
-    Parameters
-    ----------
-    model
-        The stage's model.
-    responses
-        Blocks of rows of the responses: places among the rows, (row, response).
-    seed
-        Source of randomness.
-    chains
-        Number of chains that the responses came from, stacked.
-    progress
-        Called with (responses done, responses in all).
-    start
-        States to start the chains from, such as those of a pass under another policy.
-
-    Returns
-    -------
-    Sampled
-        As many draws as responses, in their order.
-    """
-    where = layout(model.factors, model.rows.codes)
-    with threadpool_limits(1):
-        products = cross_products(model.rows, where)
-        total = _accumulated(model.rows, where, responses)
-        params = parameters(model.factors, model.priors)
-        drawn = draw_each(products, total, params, seed, progress, start)
-    return _sampled(model, drawn, chains)
-
-
-def phi_of(posterior: xr.Dataset, model: OutcomeModel) -> np.ndarray:
-    """The parameters phi of the marginal density (draw x phi) that a stored posterior holds."""
-    flat = posterior.stack(sample=("chain", "draw"))
-    sigma = flat["sigma"].to_numpy()
-    parts = [np.log(sigma)[:, None]]
-    partial = []
-    for factor in model.factors:
-        dim = f"{factor.name}_term"
-        sd = flat[f"sd_{factor.name}"].transpose("sample", dim).to_numpy()
-        parts.append(sd / sigma[:, None])
-        if factor.correlated:
-            cor = flat[f"cor_{factor.name}"].transpose("sample", dim, f"{dim}_bis").to_numpy()
-            partial.append(_partial_correlations(cor))
-    return np.hstack(parts + partial)
-
-
-def _partial_correlations(cor: np.ndarray) -> np.ndarray:
-    """Atanh partial correlations (draw x pair), the inverse of :func:`_correlations`."""
-    q = cor.shape[1]
-    factor = np.linalg.cholesky(cor + 1e-10 * np.eye(q))
-    out = []
-    for i in range(1, q):
-        left = np.ones(len(cor))
-        for k in range(i):
-            c = np.clip(factor[:, i, k] / np.sqrt(left), -1 + 1e-9, 1 - 1e-9)
-            out.append(np.arctanh(c))
-            left = np.maximum(left * (1 - c**2), 1e-12)
-    return np.stack(out, axis=1)
-
-
-def _accumulated(rows: Columns, where: Layout, responses) -> Responses:
-    """Cross-products with the responses, block by block."""
-    parts = None
-    for at, values in responses:
-        block = Columns(rows.x[at], tuple(z[at] for z in rows.z), tuple(c[at] for c in rows.codes))
-        one = response_products(block, where, values)
-        if parts is None:
-            parts = one
-        else:
-            parts = Responses(parts.zty + one.zty, parts.xty + one.xty, parts.yty + one.yty)
-    assert parts is not None
-    return parts
-
-
 def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:
     """Draws of the direct sampler as a dataset, with how they were made."""
-    posterior = _posterior(model, drawn.phi, drawn.coefficients, drawn.effects, chains)
-    report = drawn.report
-    stats = xr.Dataset(
-        attrs={
-            "sampler": "direct",
-            "sweeps": report.sweeps,
-            "correlation": report.correlation,
-            "evaluations": report.evaluations,
-        }
-    )
+    posterior = labelled(model, drawn.phi, drawn.coefficients, drawn.effects, chains)
+    stats = xr.Dataset(attrs={"sampler": "direct", **drawn.report.attributes()})
     return Sampled(_complete(posterior, chains, len(drawn.phi) // chains), stats)
-
-
-def _posterior(
-    model: OutcomeModel,
-    phi: np.ndarray,
-    coefficients: np.ndarray,
-    effects: np.ndarray,
-    chains: int,
-) -> xr.Dataset:
-    """Draws of phi, coefficients and effects with the variables, dims and coords of PyMC's model."""
-    design = model.design
-    count = len(phi)
-    sigma = np.exp(phi[:, 0])
-    b = coefficients.copy()
-    if design.has_intercept:
-        b[:, 0] -= b @ design.shift
-    found: dict[str, np.ndarray] = {"b": b}
-    sd_at, effect_at = 1, 0
-    cor_at = 1 + sum(f.terms for f in model.factors)
-    for factor in model.factors:
-        q, name = factor.terms, factor.name
-        found[f"sd_{name}"] = sigma[:, None] * np.abs(phi[:, sd_at : sd_at + q])
-        sd_at += q
-        if factor.correlated:
-            pairs = q * (q - 1) // 2
-            found[f"cor_{name}"] = _correlations(phi[:, cor_at : cor_at + pairs], q)
-            cor_at += pairs
-        size = factor.levels * q
-        found[f"u_{name}"] = effects[:, effect_at : effect_at + size].reshape(count, -1, q)
-        effect_at += size
-    dims = variable_dims(design)
-    data = {
-        name: (("chain", "draw", *dims[name]), values.reshape(chains, -1, *values.shape[1:]))
-        for name, values in found.items()
-    }
-    data["sigma"] = (("chain", "draw"), sigma.reshape(chains, -1))
-    ids = {"chain": np.arange(chains), "draw": np.arange(count // chains)}
-    return xr.Dataset(data, coords={**coords(design), **ids})
-
-
-def _correlations(partial: np.ndarray, q: int) -> np.ndarray:
-    """Correlation matrices (draw, term, term) from atanh partial correlations."""
-    factor = np.zeros((len(partial), q, q))
-    at = 0
-    for i in range(q):
-        left = np.ones(len(partial))
-        for k in range(i):
-            c = np.tanh(partial[:, at])
-            at += 1
-            factor[:, i, k] = c * np.sqrt(left)
-            left = left * (1 - c**2)
-        factor[:, i, i] = np.sqrt(left)
-    return factor @ np.swapaxes(factor, 1, 2)

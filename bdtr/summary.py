@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,26 @@ from bdtr.diagnostics import State, convergence
 if TYPE_CHECKING:
     from bdtr.fitting import Fit
 
-__all__ = ["Summary", "html", "summary", "text", "tidy_draws"]
+__all__ = ["Summary", "how_drawn", "html", "summary", "text", "tidy_draws"]
+
+
+def how_drawn(attrs: Mapping[str, Any]) -> str:
+    """How the direct sampler made its draws, in words, from the attributes of an engine group."""
+    counts = {name: int(attrs.get(name, 0)) for name in ("importance", "slices", "linear")}
+    parts = []
+    if counts["importance"]:
+        parts.append(
+            f"{counts['importance']:,} by importance sampling (smallest effective number of proposals "
+            f"{attrs['effective']:.0f}, largest k-hat {attrs['khat']:.2f})"
+        )
+    if counts["slices"]:
+        parts.append(
+            f"{counts['slices']:,} by slice chains of {int(attrs['sweeps'])} sweeps (slowest lag-1 "
+            f"correlation of a sweep {attrs['correlation']:.2f})"
+        )
+    if counts["linear"]:
+        parts.append(f"{counts['linear']:,} for responses without residuals")
+    return f"{sum(counts.values()):,} draws: {', '.join(parts)}"
 
 
 def _reported(fit: Fit, k: int) -> xr.Dataset:

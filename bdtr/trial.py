@@ -57,6 +57,9 @@ class Stage:
         (Mundlak 1978), so that site effects are not confounded with who goes to which site.
     earlier_clusters
         Whether random intercepts of the delivery clusters of earlier stages enter the model.
+    weights
+        Column with known precision weights, as ``weights=`` of lme4: the residual variance of a
+        unit is sigma^2 / weight. For units that are means of others, their numbers.
 
     Examples
     --------
@@ -75,6 +78,7 @@ class Stage:
     priors: Mapping[str, Prior] | None = None
     site_means: bool = True
     earlier_clusters: bool = True
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         where = f"Stage({self.action!r})"
@@ -199,6 +203,11 @@ class Trial:
                 'Trial(family="bernoulli"): rewards cannot be added to a yes/no outcome. Leave '
                 "reward out, or use a gaussian payoff."
             )
+        if self.family != "gaussian" and stages[-1].weights:
+            raise TrialError(
+                f"Stage({actions[-1]!r}): weights are precisions of a Gaussian payoff; the payoff is "
+                f"{self.family}. Leave them out."
+            )
         self._check_carried_clusters()
 
     def _check_carried_clusters(self) -> None:
@@ -219,7 +228,7 @@ class Trial:
         """Columns named outside formulas and conditions."""
         names = [self.unit, self.site, self.outcome]
         for stage in self.stages:
-            names += [stage.action, stage.delivered_in, stage.reward]
+            names += [stage.action, stage.delivered_in, stage.reward, stage.weights]
         return tuple(dict.fromkeys(name for name in names if name))
 
     def to_dict(self) -> dict[str, Any]:

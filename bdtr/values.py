@@ -18,6 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
+from bdtr.induction import BackwardPass
 from bdtr.regimes import Regime, embedded, recommended
 
 if TYPE_CHECKING:
@@ -92,8 +93,9 @@ def value(
 
     Notes
     -----
-    The population is ``sample``: all units with complete stage-1 history, equally weighted. Each
-    regime has a backward pass of its own; passes share their random numbers.
+    The population is ``sample``: all units with complete stage-1 history, equally weighted. The
+    backward passes of all regimes are drawn together, so that contrasts are draws from their joint
+    posterior.
     """
     if by not in (None, "site"):
         raise ValueError(f"by={by!r}: allowed are None and 'site'.")
@@ -113,9 +115,8 @@ def value(
         groups = fit.designs[0].site_codes(data.frame.iloc[units])
         present, groups = np.unique(groups, return_inverse=True)
         labels = labels[present]
-    found = np.stack(
-        [_means(fit, regime, units, groups, len(labels), progress) for regime in chosen]
-    )
+    passes = fit.passes(chosen, progress)
+    found = np.stack([_means(done, units, groups, len(labels)) for done in passes])
     return _result(fit, found, names, labels, by, interval, len(units))
 
 
@@ -132,9 +133,8 @@ def _flat(regimes: Sequence[Regime | Sequence[Regime]]) -> list[Regime]:
     return out
 
 
-def _means(fit, regime, units, groups, count, progress) -> np.ndarray:
+def _means(done: BackwardPass, units: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     """Mean payoff by group and draw (group, sample), units in blocks."""
-    done = fit.passed(regime, progress)
     total, at = np.zeros((count, done.samples)), 0
     for block in done.blocks(units):
         np.add.at(total, groups[at : at + len(block)], done.continuation(0, block))

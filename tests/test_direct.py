@@ -7,14 +7,9 @@ import pytest
 import scipy.stats as st
 from test_marginal import design
 
-from bdtr.multilevel.crossproducts import (
-    Columns,
-    Factor,
-    cross_products,
-    layout,
-    response_products,
-)
+from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
 from bdtr.multilevel.direct import draw_each, draw_posterior
+from bdtr.multilevel.layout import Factor, layout
 from bdtr.multilevel.marginal import log_density, parameters, relative_factors
 from bdtr.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
@@ -37,8 +32,7 @@ def test_regression_without_groups_has_the_posterior_of_numerical_integration():
 
     def density(log_sigma):
         phi = np.array([log_sigma])
-        args = responses.zty[:, 0], responses.xty[:, 0].copy(), responses.yty[0]
-        return np.exp(log_density(phi, products, *args, params) + 55)
+        return np.exp(log_density(phi, products, responses, 0, params) + 55)
 
     grid = np.linspace(np.log(0.25), np.log(1.8), 800)
     weight = np.array([density(g) for g in grid])

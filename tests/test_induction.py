@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bdtr.induction import BackwardPass, Decisions, Policy, backward, stage_value
+from bdtr.induction import BackwardPass, Decisions, Policy, backward, stage_value, together
 
 Q = np.array([[[1.0, 3.0], [5.0, 5.0]], [[2.5, 0.5], [9.0, 9.0]]])  # action, unit, sample
 FEASIBLE = np.array([[True, True], [True, False]])
@@ -46,13 +46,15 @@ def test_responses_are_reward_plus_the_value_of_the_later_stage(kind):
     tables, decisions = three_stages(samples)
     seen = {}
 
-    def draw_stage(k, responses):
-        seen[k] = np.concatenate([values for _, values in responses])
-        return tables[k]
+    def draw_stage(k, responses, later):
+        (own,) = responses
+        seen[k] = np.concatenate([values for _, values in own])
+        assert later[0] is tables[k + 1]
+        return [tables[k]]
 
     fitted = [np.arange(6)] * 3
-    draws = backward(
-        decisions, Policy(kind, kind), tables[2], fitted, draw_stage,
+    (draws,) = backward(
+        decisions, [Policy(kind, kind)], tables[2], fitted, draw_stage,
         lambda k, table, units: table[:, units], samples,
     )  # fmt: skip
     v3, _ = stage_value(tables[2], np.ones((6, 2), bool), kind)
@@ -73,14 +75,34 @@ def test_draws_stay_paired_between_stages():
     )
     seen = []
 
-    def draw_stage(k, responses):
-        seen.extend(values for _, values in responses)
-        return q
+    def draw_stage(k, responses, later):
+        seen.extend(values for _, values in responses[0])
+        return [q]
 
     backward(
-        decisions, Policy(), q, [np.arange(3)] * 2, draw_stage, lambda k, t, u: t[:, u], samples
+        decisions, [Policy()], q, [np.arange(3)] * 2, draw_stage, lambda k, t, u: t[:, u], samples
     )
     assert np.array_equal(np.concatenate(seen), np.tile(np.arange(samples, dtype=float), (3, 1)))
+
+
+def test_policies_that_are_drawn_together_meet_the_same_units_block_by_block():
+    samples = 4
+    tables, decisions = three_stages(samples)
+    policies = [Policy(), Policy("optimal", "optimal")]
+    blocks = []
+
+    def draw_stage(k, responses, later):
+        for at, values in together(responses):
+            blocks.append((k, at, [v.mean() for v in values]))
+        return [tables[k], tables[k]]
+
+    draws = backward(
+        decisions, policies, tables[2], [np.arange(6)] * 3, draw_stage,
+        lambda k, table, units: table[:, units], samples,
+    )  # fmt: skip
+    assert [k for k, _, _ in blocks] == [1, 0]
+    assert all(at == slice(0, 6) and best >= frozen for _, at, (frozen, best) in blocks)
+    assert len(draws) == 2
 
 
 def test_mean_of_maxima_is_not_below_the_maximum_of_means():

@@ -10,6 +10,7 @@ from scipy.stats import norm
 from simulate import SECOND_STAGE, TwoStage
 
 import bdtr
+from bdtr.propagation import accumulate, propagate
 
 DATA_SETS = 20
 
@@ -87,15 +88,12 @@ def test_propagated_intervals_are_wider_than_plug_in_ones():
     data = fitted.require_data("the test")
     done = fitted.passed()
     units = np.flatnonzero(data.stages[0].fitted)
-    from bdtr.sampling import propagate
-
     mean = np.concatenate([v.mean(axis=1) for _, v in done.responses(0, units)])
-    plug_in = propagate(
-        fitted.model(0),
-        iter([(slice(0, len(mean)), np.repeat(mean[:, None], 1000, axis=1))]),
-        np.random.SeedSequence(1),
-        chains=4,
-    ).posterior
+    model = fitted.model(0)
+    same = np.repeat(mean[:, None], 1000, axis=1)
+    totals = accumulate(model.rows, model.factors, [(slice(0, len(mean)), [same])])
+    (drawn,) = propagate(model, totals, [None], np.random.SeedSequence(1), chains=4)
+    plug_in = drawn.posterior
     full = fitted.tree["stage_1/posterior"].to_dataset()
     sd = [float(p["b"].sel(term="a1[1]").std()) for p in (full, plug_in)]
     assert sd[0] > 1.5 * sd[1]

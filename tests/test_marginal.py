@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats as st
 from scipy.special import betaln
 
-from bdtr.multilevel.crossproducts import (
-    BlockSizeError,
-    Columns,
-    Factor,
-    cross_products,
-    layout,
-    response_products,
+from bdtr.multilevel import layout as layout_room
+from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
+from bdtr.multilevel.gradient import density_and_gradient, likelihood_and_gradient
+from bdtr.multilevel.layout import CrossingError, Factor, layout
+from bdtr.multilevel.marginal import (
+    Priors,
+    log_density,
+    make_room,
+    parameters,
+    relative_factors,
+    response,
+    system,
 )
-from bdtr.multilevel.direct import _system
-from bdtr.multilevel.gradient import likelihood_and_gradient
-from bdtr.multilevel.marginal import log_density, parameters, relative_factors
 from bdtr.priors import LKJ, Exponential, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
 DENSITY = {
@@ -32,8 +36,9 @@ def _log_sd(prior, sd):
     return DENSITY[type(prior)](prior).logpdf(sd)
 
 
-def design(kind: str, rows: int = 60):
+def design(kind: str, rows: int = 60, strata: int = 1, weighted: bool = False):
     """Rows, factors and priors of a small multilevel design."""
+    kind = kind.removesuffix(", border")
     rng = np.random.default_rng(11)
     x = np.c_[np.ones(rows), rng.normal(size=(rows, 2))]
     site = rng.integers(0, 5, rows)
@@ -57,7 +62,14 @@ def design(kind: str, rows: int = 60):
         ],
     }[kind]
     factors = [p[0] for p in parts]
-    rows_ = Columns(x, tuple(p[1] for p in parts), tuple(p[2] for p in parts))
+    rows_ = Columns(
+        x,
+        tuple(p[1] for p in parts),
+        tuple(p[2] for p in parts),
+        rng.integers(0, strata, rows) if strata > 1 else None,
+        strata,
+        rng.uniform(0.5, 3.0, rows) if weighted else None,
+    )
     priors = StagePriors(
         (Normal(0.4, 2.0), Normal(-0.2, 1.0), Normal(0.0, 3.0)),
         {p[0].name: GroupPrior(p[3], p[4]) for p in parts},
@@ -68,21 +80,41 @@ def design(kind: str, rows: int = 60):
 
 
 KINDS = ["none", "intercepts", "correlated", "uncorrelated", "classes of two grades", "crossed"]
+# The split into blocks and border must not matter: the border is forced for some designs.
+CASES = [
+    *((kind, 1, False) for kind in KINDS),
+    ("none", 3, True),
+    ("correlated", 2, False),
+    ("classes of two grades", 3, True),
+    ("correlated, border", 1, False),
+    ("crossed, border", 1, False),
+    ("crossed, border", 3, True),
+]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_density_agrees_with_the_multivariate_normal(kind):
-    rows, factors, priors = design(kind)
-    params = parameters(factors, priors)
+def prepared(kind, strata=1, weighted=False, rows=60):
+    """A design with its cross-products and two responses."""
+    columns, factors, priors = design(kind, rows, strata, weighted)
+    params = parameters(factors, priors, strata)
+    with pytest.MonkeyPatch.context() as patch:
+        chosen = (0,) if kind.endswith("border") else ()
+        patch.setattr(layout_room, "_candidates", lambda count: [chosen])
+        where = layout(factors, columns.codes)
+    assert (where.border.size > 0) == kind.endswith("border")
+    products = cross_products(columns, where)
+    y = np.random.default_rng(5).normal(size=(rows, 2))
+    responses = response_products(columns, where, y)
+    return columns, factors, priors, params, products, responses, y
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_density_agrees_with_the_multivariate_normal(case):
+    rows, factors, priors, params, products, responses, y = prepared(*case)
     rng = np.random.default_rng(5)
-    y = rng.normal(size=(len(rows.x), 3))
-    where = layout(factors, rows.codes)
-    products = cross_products(rows, where)
-    responses = response_products(rows, where, y).shifted(products, params.mean)
-    for s in range(3):
+    responses = responses.without(products, params.mean)
+    for s in range(2):
         phi = rng.normal(size=params.size) * 0.6
-        args = responses.zty[:, s].copy(), responses.xty[:, s].copy(), responses.yty[s]
-        got = log_density(phi, products, *args, params)
+        got = log_density(phi, products, responses, s, params)
         assert got == pytest.approx(
             _expected(phi, rows, factors, priors, params, y[:, s]), abs=1e-9
         )
@@ -90,10 +122,14 @@ def test_density_agrees_with_the_multivariate_normal(kind):
 
 def _expected(phi, rows, factors, priors, params, y):
     sigma = np.exp(phi[0])
+    ratios = np.concatenate([[0.0], phi[params.ratios]])
+    stratum = np.zeros(len(y), dtype=int) if rows.stratum is None else rows.stratum
+    weight = np.ones(len(y)) if rows.weight is None else rows.weight
     scale = np.array([c.sigma for c in priors.coefficients])
-    covariance = sigma**2 * np.eye(len(y)) + (rows.x * scale**2) @ rows.x.T
+    covariance = np.diag((sigma * np.exp(ratios[stratum])) ** 2 / weight)
+    covariance += (rows.x * scale**2) @ rows.x.T
     roots = relative_factors(phi, params.terms, params.correlated)
-    total = _log_sd(priors.sigma, sigma) + phi[0]
+    total = sum(_log_sd(priors.sigma, sigma * np.exp(r)) + phi[0] + r for r in ratios)
     at = 1
     for f, (factor, z, codes) in enumerate(zip(factors, rows.z, rows.codes, strict=True)):
         root = sigma * roots[f][: factor.terms, : factor.terms]
@@ -102,7 +138,7 @@ def _expected(phi, rows, factors, priors, params, y):
         for prior in priors.groups[factor.name].sd:
             total += _log_sd(prior, sigma * abs(phi[at])) + phi[0] - np.log(2)
             at += 1
-    c = np.tanh(phi[at:])
+    c = np.tanh(phi[params.correlations])
     constants = (2 * params.alpha - 1) * np.log(2) + betaln(params.alpha, params.alpha)
     total += np.sum(params.alpha * np.log1p(-(c**2)) - constants)
     mean = rows.x @ np.array([p.mu for p in priors.coefficients])
@@ -129,9 +165,16 @@ def test_blocks_are_sites_with_their_classes():
     rows, factors, _ = design("classes of two grades")
     where = layout(factors, rows.codes)
     assert where.blocks == 5
+    assert where.border.size == 0
     assert where.effects == 6 * 3 + 15 + 10
-    rows, factors, _ = design("crossed")
-    assert layout(factors, rows.codes).blocks == 1
+
+
+def test_crossed_factors_are_split_into_many_small_blocks_and_a_border():
+    rng = np.random.default_rng(0)
+    codes = [rng.integers(0, 300, 5000), rng.integers(0, 40, 5000)]
+    where = layout([Factor("pupil", 300, 1, False), Factor("rater", 40, 2, True)], codes)
+    assert where.in_border == (False, True)
+    assert (where.blocks, where.border.size) == (300, 80)
 
 
 def test_level_codes_are_checked_before_any_kernel_sees_them():
@@ -140,54 +183,61 @@ def test_level_codes_are_checked_before_any_kernel_sees_them():
             layout([Factor("g", 3, 1, False)], [np.array([0, bad])])
 
 
-def test_widely_crossed_factors_are_refused_with_a_reason():
+def test_strata_are_checked_before_any_kernel_sees_them():
+    rows, factors, _ = design("intercepts", strata=2)
+    with pytest.raises(IndexError, match=r"stratum is outside 0\.\.0"):
+        cross_products(dataclasses.replace(rows, strata=1), layout(factors, rows.codes))
+
+
+def test_factors_that_cross_too_widely_are_refused_with_a_reason():
     rng = np.random.default_rng(0)
-    codes = [rng.integers(0, 400, 5000), rng.integers(0, 400, 5000)]
-    with pytest.raises(BlockSizeError, match="cross: their levels form one block of 800"):
-        layout([Factor("a", 400, 1, False), Factor("b", 400, 1, False)], codes)
+    codes = [rng.integers(0, 6000, 90_000), rng.integers(0, 6000, 90_000)]
+    with pytest.raises(CrossingError, match=r"a, b cross each other, so that 6,000 effects of a"):
+        layout([Factor("a", 6000, 1, False), Factor("b", 6000, 1, False)], codes)
 
 
-def _one_response(products, responses):
-    """What the kernels take, for the first response."""
-    system = list(_system(products, responses, 0, 1))
-    system[9:12] = [part[0] for part in system[9:12]]
-    return system
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradient_agrees_with_finite_differences(kind):
-    rows, factors, priors = design(kind)
-    params = parameters(factors, priors)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradient_agrees_with_finite_differences(case):
+    _, _, _, params, products, responses, _ = prepared(*case)
+    own, y = system(products, params), response(responses)
+    priors = Priors(params.sd_prior, params.alpha, 0.0)
+    reduced, room = np.empty((4, 4)), make_room(own)
     rng = np.random.default_rng(5)
-    where = layout(factors, rows.codes)
-    products = cross_products(rows, where)
-    y = rng.normal(size=(len(rows.x), 1))
-    system = _one_response(products, response_products(rows, where, y))
     step = 1e-5
     for _ in range(3):
         phi = rng.normal(size=params.size) * 0.6
-        _, gradient = likelihood_and_gradient(phi, *system, params.precision)
+        _, gradient = density_and_gradient(phi, own, priors, y, reduced, room)
         for i, unit in enumerate(np.eye(phi.size)):
             up, down = (
-                likelihood_and_gradient(phi + sign * step * unit, *system, params.precision)[0]
+                density_and_gradient(phi + sign * step * unit, own, priors, y, reduced, room)[0]
                 for sign in (1, -1)
             )
             assert gradient[i] == pytest.approx((up - down) / (2 * step), abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_likelihood_and_log_density_differ_by_the_priors_alone(kind):
-    rows, factors, priors = design(kind)
-    params = parameters(factors, priors)
-    rng = np.random.default_rng(6)
-    where = layout(factors, rows.codes)
-    products = cross_products(rows, where)
-    phi = rng.normal(size=params.size) * 0.6
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_likelihood_and_log_density_differ_by_the_priors_alone(case):
+    _, _, _, params, products, responses, _ = prepared(*case)
+    own = system(products, params)
+    phi = np.random.default_rng(6).normal(size=params.size) * 0.6
     differences = []
-    for _ in range(2):
-        responses = response_products(rows, where, rng.normal(size=(len(rows.x), 1)))
-        system = _one_response(products, responses)
-        value, _ = likelihood_and_gradient(phi, *system, params.precision)
-        args = responses.zty[:, 0].copy(), responses.xty[:, 0].copy(), responses.yty[0]
-        differences.append(log_density(phi, products, *args, params) - value)
+    for s in range(2):
+        args = own, response(responses, s), np.empty((4, 4)), make_room(own)
+        value, _ = likelihood_and_gradient(phi, *args)
+        differences.append(log_density(phi, products, responses, s, params) - value)
     assert differences[0] == pytest.approx(differences[1], abs=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_known_terms_are_taken_out_of_the_products_as_out_of_the_rows(case):
+    rows, factors, _, _, products, responses, y = prepared(*case)
+    rng = np.random.default_rng(7)
+    b, u = rng.normal(size=(3, 2)), rng.normal(size=(products.layout.effects, 2))
+    rest = y - rows.x @ b
+    for f, (factor, z, codes) in enumerate(zip(factors, rows.z, rows.codes, strict=True)):
+        at = products.layout.offset[f] + codes[:, None] * factor.terms + np.arange(factor.terms)
+        rest -= np.einsum("iq,iqs->is", z, u[at])
+    expected = response_products(rows, products.layout, rest)
+    found = responses.without(products, b, u)
+    for name in ("zty", "hty", "yty"):
+        assert np.allclose(getattr(found, name), getattr(expected, name), atol=1e-9), name

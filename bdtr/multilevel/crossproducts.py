@@ -1,274 +1,308 @@
 """Cross-products of a stage's columns and responses: all that the marginal density needs.
 
-Levels of all grouping factors that share rows form a *block*: with classes inside sites a block is a
-site with its classes. Blocks are the connected components of the graph of levels, so a class id that
-two schools share merges their blocks and the answer stays right.
+Rows fall into *strata* that differ in their residual SD (one per action at propagated stages); every
+cross-product is kept per stratum. With C the columns of factors in the border and X the common ones,
+H = [C X] is what all blocks share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-__all__ = ["BlockSizeError", "Columns", "CrossProducts", "Factor", "Layout", "Responses", "layout"]
+from bdtr.multilevel.layout import Layout
 
-_LARGEST_BLOCK = 600
-
-
-class BlockSizeError(ValueError):
-    """Grouping factors that cross so widely that their levels form one huge block."""
-
-
-@dataclass(frozen=True)
-class Factor:
-    """A grouping factor: name, number of levels, number of terms, whether terms are correlated."""
-
-    name: str
-    levels: int
-    terms: int
-    correlated: bool
+__all__ = ["Columns", "CrossProducts", "Responses", "cross_products", "response_products"]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Rows of a stage's fit: common columns X, and per factor its columns Z and level codes."""
+    """Rows of a stage's fit: common columns X, and per factor its columns Z and level codes.
+
+    ``stratum`` numbers the residual SD of each row (``strata`` of them), ``weight`` holds known
+    precision weights: the residual variance of a row is sigma^2 / weight. Left out: one stratum, 1.
+    """
 
     x: np.ndarray
     z: tuple[np.ndarray, ...]
     codes: tuple[np.ndarray, ...]
+    stratum: np.ndarray | None = None
+    strata: int = 1
+    weight: np.ndarray | None = None
 
+    def part(self, at: slice) -> Columns:
+        """Some of the rows."""
 
-@dataclass(frozen=True)
-class Layout:
-    """Where the coefficients of each level stand, in blocks.
+        def cut(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[at]
 
-    ``start`` (block + 1) are the first positions of blocks among all M coefficients with rows;
-    ``group_start, group_factor`` list the levels inside blocks: first position and factor;
-    ``block_groups`` (block + 1) the first level of each block. ``target`` maps a position to its place
-    in the concatenated effects of all factors (level-major), ``empty`` the places without rows.
-    """
-
-    factors: tuple[Factor, ...]
-    start: np.ndarray
-    group_start: np.ndarray
-    group_factor: np.ndarray
-    block_groups: np.ndarray
-    target: np.ndarray
-    offset: np.ndarray
-    position: tuple[np.ndarray, ...]  # per factor: first position of each level, -1 without rows
-
-    @property
-    def blocks(self) -> int:
-        """Number of blocks."""
-        return len(self.start) - 1
-
-    @property
-    def effects(self) -> int:
-        """Number of group effects of all factors, levels without rows included."""
-        return int(sum(f.levels * f.terms for f in self.factors))
-
-
-def layout(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> Layout:
-    """Order the levels of all factors into blocks that share no rows.
-
-    Parameters
-    ----------
-    factors
-        The grouping factors.
-    codes
-        Per factor the level of each row.
-
-    Returns
-    -------
-    Layout
-
-    Raises
-    ------
-    IndexError
-        If a code is outside its factor's levels.
-    BlockSizeError
-        If a block has too many coefficients for a dense elimination.
-    """
-    for factor, code in zip(factors, codes, strict=True):
-        # Compiled kernels do not check bounds.
-        if code.size and (code.min() < 0 or code.max() >= factor.levels):
-            raise IndexError(f"A level code of {factor.name!r} is outside 0..{factor.levels - 1}.")
-    first = np.concatenate([[0], np.cumsum([f.levels for f in factors])]).astype(np.int64)
-    offset = np.concatenate([[0], np.cumsum([f.levels * f.terms for f in factors])]).astype(
-        np.int64
-    )
-    nodes = [code + start for code, start in zip(codes, first[:-1], strict=True)]
-    present = np.unique(np.concatenate(nodes)) if nodes else np.zeros(0, dtype=np.int64)
-    component = _components(nodes, int(first[-1]))
-    # Blocks in the order of their first level; inside a block the factor with most terms last, so
-    # that small levels (classes) are eliminated before the site they are in.
-    factor_of = np.searchsorted(first, present, side="right") - 1
-    level_of = present - first[factor_of]
-    rank = np.argsort([-f.levels for f in factors], kind="stable").argsort() if factors else []
-    order = np.lexsort((level_of, np.asarray(rank, dtype=np.int64)[factor_of], component[present]))
-    factor_of, level_of = factor_of[order], level_of[order]
-    block_of = np.unique(component[present][order], return_inverse=True)[1]
-    terms = np.array([f.terms for f in factors], dtype=np.int64)
-    sizes = terms[factor_of]
-    group_start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    block_groups = np.searchsorted(block_of, np.arange(block_of.max(initial=-1) + 2)).astype(
-        np.int64
-    )
-    start = group_start[block_groups]
-    target = np.concatenate(
-        [
-            np.arange(t) + offset[f] + level * t
-            for f, level, t in zip(factor_of, level_of, sizes, strict=True)
-        ]
-        or [np.zeros(0)]
-    ).astype(np.int64)
-    position = []
-    for i, factor in enumerate(factors):
-        where = np.full(factor.levels, -1, dtype=np.int64)
-        mine = factor_of == i
-        where[level_of[mine]] = group_start[:-1][mine]
-        position.append(where)
-    if start.size > 1 and np.diff(start).max() > _LARGEST_BLOCK:
-        raise BlockSizeError(
-            f"The factors {', '.join(f.name for f in factors)} cross: their levels form one block of "
-            f"{np.diff(start).max():,} coefficients, more than {_LARGEST_BLOCK}. This sampler takes "
-            "factors within sites; use the PyMC sampler for crossed ones."
+        return Columns(
+            self.x[at],
+            tuple(z[at] for z in self.z),
+            tuple(c[at] for c in self.codes),
+            cut(self.stratum),
+            self.strata,
+            cut(self.weight),
         )
-    return Layout(
-        tuple(factors),
-        start.astype(np.int64),
-        group_start[:-1],
-        factor_of.astype(np.int64),
-        block_groups,
-        target,
-        offset,
-        tuple(position),
-    )
 
-
-def _components(nodes: Sequence[np.ndarray], count: int) -> np.ndarray:
-    if len(nodes) < 2:
-        return np.arange(count)
-    left = np.concatenate([nodes[0]] * (len(nodes) - 1))
-    right = np.concatenate(nodes[1:])
-    graph = coo_array((np.ones(left.size, dtype=np.int8), (left, right)), shape=(count, count))
-    return connected_components(graph.tocsr(), directed=False)[1]
+    @property
+    def root(self) -> np.ndarray | None:
+        """What rows are multiplied by to have residuals of equal size, None for 1."""
+        return None if self.weight is None else np.sqrt(self.weight)[:, None]
 
 
 @dataclass(frozen=True)
 class CrossProducts:
-    """Cross-products of the columns: X'X, and per block Z'[Z X], flattened block by block."""
+    """Cross-products of the columns, first axis the stratum.
 
-    rows: int
-    xtx: np.ndarray
+    ``hth`` is H'H; ``blocks`` holds Z'[Z H] per block, flattened block by block from ``block_start``;
+    ``used`` (stratum, position) says which rows of blocks are not all zero; ``rows`` counts rows;
+    ``log_weight`` is the sum of their log weights.
+    """
+
+    rows: np.ndarray
+    log_weight: float
+    hth: np.ndarray
     blocks: np.ndarray
     block_start: np.ndarray
+    used: np.ndarray
     layout: Layout
 
     @property
-    def work_shape(self) -> tuple[int, int]:
-        """Room for the largest block, its common columns and one response."""
-        largest = max(int(np.diff(self.layout.start).max(initial=0)), 1)
-        return largest, largest + self.xtx.shape[0] + 1
+    def common(self) -> int:
+        """Number of common columns X."""
+        return self.hth.shape[1] - self.layout.border.size
+
+    @property
+    def xtx(self) -> np.ndarray:
+        """X'X over all strata."""
+        border = self.layout.border.size
+        return self.hth[:, border:, border:].sum(axis=0)
 
 
 @dataclass(frozen=True)
 class Responses:
-    """Cross-products with the responses: Z'y (position x response), X'y, y'y."""
+    """Cross-products with responses, (stratum, position, response): Z'y, H'y, and y'y."""
 
     zty: np.ndarray
-    xty: np.ndarray
+    hty: np.ndarray
     yty: np.ndarray
 
     @property
     def count(self) -> int:
         """Number of responses."""
-        return self.yty.size
+        return self.yty.shape[1]
 
-    def shifted(self, products: CrossProducts, coefficients: np.ndarray) -> Responses:
-        """Cross-products of y - Xb for known b: carries prior means to zero."""
-        if not coefficients.any():
+    def __add__(self, other: Responses) -> Responses:
+        return Responses(self.zty + other.zty, self.hty + other.hty, self.yty + other.yty)
+
+    def first(self) -> Responses:
+        """The first response alone."""
+        return Responses(self.zty[:, :, :1], self.hty[:, :, :1], self.yty[:, :1])
+
+    def total_xty(self, products: CrossProducts) -> np.ndarray:
+        """X'y over all strata (term x response)."""
+        return self.hty[:, products.layout.border.size :].sum(axis=0)
+
+    def without(
+        self,
+        products: CrossProducts,
+        coefficients: np.ndarray,
+        effects: np.ndarray | None = None,
+    ) -> Responses:
+        """Cross-products of y - Xb - Zu for known b and u.
+
+        Parameters
+        ----------
+        products
+            Cross-products of the columns.
+        coefficients
+            b, (term x response), or (term) for all responses.
+        effects
+            u of all factors, (effect x response), or None for zero.
+
+        Returns
+        -------
+        Responses
+        """
+        b = np.atleast_2d(coefficients.T).T
+        if not b.any() and effects is None:
             return self
-        ztx_b = np.empty(self.zty.shape[0])
-        start, p = products.layout.start, len(coefficients)
-        for j in range(products.layout.blocks):
-            m = start[j + 1] - start[j]
-            block = products.blocks[products.block_start[j] : products.block_start[j + 1]]
-            ztx_b[start[j] : start[j + 1]] = block.reshape(m, m + p)[:, m:] @ coefficients
-        xtx_b = products.xtx @ coefficients
-        yty = self.yty - 2 * coefficients @ self.xty + coefficients @ xtx_b
-        return Responses(self.zty - ztx_b[:, None], self.xty - xtx_b[:, None], yty)
+        where = products.layout
+        count = max(b.shape[1], self.count)
+        h = np.zeros((products.hth.shape[1], count))
+        h[where.border.size :] = b
+        v = np.zeros((where.inner.size, count))
+        if effects is not None:
+            h[: where.border.size] = effects[where.border.target]
+            v[:] = effects[where.inner.target]
+        zty, hty = self.zty.copy(), self.hty - products.hth @ h
+        _subtract(
+            products.blocks, products.block_start, where.start, np.ascontiguousarray(v),
+            np.ascontiguousarray(h), zty, hty,
+        )  # fmt: skip
+        known = np.einsum("ms,ams->as", v, self.zty + zty)
+        known += np.einsum("ps,aps->as", h, self.hty + hty)
+        return Responses(zty, hty, np.maximum(self.yty - known, 0.0))
 
 
 def cross_products(columns: Columns, where: Layout) -> CrossProducts:
-    """One pass over the rows: Z'Z and Z'X per block, X'X."""
-    x = np.ascontiguousarray(columns.x)
-    p = x.shape[1]
+    """One pass over the rows: Z'Z and Z'H per block, H'H."""
+    stratum = _strata(columns)
+    x, z, at, c, c_at, block_of = _row_values(columns, where)
+    p, border, strata = x.shape[1], where.border.size, columns.strata
     sizes = np.diff(where.start)
-    block_start = np.concatenate([[0], np.cumsum(sizes * (sizes + p))]).astype(np.int64)
-    blocks = np.zeros(int(block_start[-1]))
-    z, at, block_of = _row_positions(columns, where)
-    _accumulate_blocks(x, z, at, block_of, where.start, block_start, blocks)
-    return CrossProducts(x.shape[0], x.T @ x, blocks, block_start, where)
+    block_start = np.concatenate([[0], np.cumsum(sizes * (sizes + border + p))]).astype(np.int64)
+    blocks = np.zeros((strata, int(block_start[-1])))
+    hth = np.zeros((strata, border + p, border + p))
+    used = np.zeros((strata, where.inner.size), dtype=np.bool_)
+    _mark(at, stratum, used)
+    _accumulate_blocks(
+        x, z, at, c, c_at, stratum, block_of, where.start, block_start, blocks, hth, border
+    )
+    for a in range(strata):
+        mine = x if strata == 1 else x[stratum == a]
+        hth[a, border:, border:] = mine.T @ mine
+        hth[a, border:, :border] = hth[a, :border, border:].T
+    log_weight = 0.0 if columns.weight is None else float(np.log(columns.weight).sum())
+    rows = np.bincount(stratum, minlength=strata).astype(np.int64)
+    return CrossProducts(rows, log_weight, hth, blocks, block_start, used, where)
 
 
 def response_products(columns: Columns, where: Layout, y: np.ndarray) -> Responses:
     """Cross-products with responses y (row x response)."""
-    y = np.ascontiguousarray(y)
-    zty = np.zeros((int(where.start[-1]), y.shape[1]))
-    z, at, _ = _row_positions(columns, where)
-    _accumulate_responses(z, at, y, zty)
-    return Responses(zty, columns.x.T @ y, np.einsum("is,is->s", y, y))
+    stratum = _strata(columns)
+    x, z, at, c, c_at, _ = _row_values(columns, where)
+    y = np.ascontiguousarray(y if columns.root is None else y * columns.root)
+    strata, border = columns.strata, where.border.size
+    zty = np.zeros((strata, where.inner.size, y.shape[1]))
+    hty = np.zeros((strata, border + x.shape[1], y.shape[1]))
+    yty = np.zeros((strata, y.shape[1]))
+    _accumulate_responses(z, at, stratum, y, zty)
+    _accumulate_responses(c, c_at, stratum, y, hty)
+    for a in range(strata):
+        rows = slice(None) if strata == 1 else stratum == a
+        hty[a, border:] = x[rows].T @ y[rows]
+        yty[a] = np.einsum("is,is->s", y[rows], y[rows])
+    return Responses(zty, hty, yty)
 
 
-def _row_positions(columns: Columns, where: Layout):
-    """Per row the non-zero group columns: values, positions, and the row's block."""
-    rows = columns.x.shape[0]
-    if not where.factors:
-        return np.zeros((rows, 0)), np.zeros((rows, 0), dtype=np.int64), np.zeros(rows, np.int64)
-    z = np.ascontiguousarray(np.hstack(columns.z))
-    at = np.hstack(
-        [
-            where.position[i][code][:, None] + np.arange(factor.terms)
-            for i, (factor, code) in enumerate(zip(where.factors, columns.codes, strict=True))
-        ]
+def _strata(columns: Columns) -> np.ndarray:
+    if columns.stratum is None:
+        return np.zeros(len(columns.x), dtype=np.int64)
+    stratum = np.ascontiguousarray(columns.stratum, dtype=np.int64)
+    # Compiled kernels do not check bounds.
+    if stratum.size and (stratum.min() < 0 or stratum.max() >= columns.strata):
+        raise IndexError(f"A stratum is outside 0..{columns.strata - 1}.")
+    return stratum
+
+
+def _row_values(columns: Columns, where: Layout):
+    """Per row: common columns, group columns with their positions in blocks and border, the block."""
+    x = np.ascontiguousarray(columns.x)
+    inner, inner_at, outer, outer_at = [], [], [], []
+    parts = zip(
+        where.factors, columns.z, columns.codes, where.position, where.in_border, strict=True
     )
-    block = np.searchsorted(where.start, at[:, 0], side="right") - 1
-    return z, np.ascontiguousarray(at), block.astype(np.int64)
+    for factor, z, code, position, in_border in parts:
+        places = position[code][:, None] + np.arange(factor.terms)
+        (outer if in_border else inner).append(z)
+        (outer_at if in_border else inner_at).append(places)
+    rows = len(x)
+
+    def joined(found: list[np.ndarray], kind) -> np.ndarray:
+        return np.ascontiguousarray(np.hstack(found) if found else np.zeros((rows, 0)), dtype=kind)
+
+    z, at = joined(inner, float), joined(inner_at, np.int64)
+    c, c_at = joined(outer, float), joined(outer_at, np.int64)
+    block = np.zeros(rows, dtype=np.int64)
+    if inner:
+        of_position = np.repeat(np.arange(where.blocks), np.diff(where.start))
+        block = of_position[at[:, 0]]
+    if columns.root is not None:
+        x, z, c = x * columns.root, z * columns.root, c * columns.root
+    return x, z, at, c, c_at, block
 
 
 @njit(cache=True)
-def _accumulate_blocks(x, z, at, block_of, start, block_start, out):
+def _accumulate_blocks(x, z, at, c, c_at, stratum, block_of, start, block_start, out, hth, border):
     n, p = x.shape
-    q = z.shape[1]
-    if q == 0:
-        return
+    q, r = z.shape[1], c.shape[1]
     for i in range(n):
         j = block_of[i]
+        into = out[stratum[i]]
         first = start[j]
         m = start[j + 1] - first
-        width = m + p
+        width = m + border + p
         for a in range(q):
-            if z[i, a] == 0.0:
+            value = z[i, a]
+            if value == 0.0:
                 continue
             row = block_start[j] + (at[i, a] - first) * width
             for b in range(q):
-                out[row + at[i, b] - first] += z[i, a] * z[i, b]
-            for c in range(p):
-                out[row + m + c] += z[i, a] * x[i, c]
+                into[row + at[i, b] - first] += value * z[i, b]
+            for b in range(r):
+                into[row + m + c_at[i, b]] += value * c[i, b]
+            row += m + border
+            for b in range(p):
+                into[row + b] += value * x[i, b]
+        for a in range(r):
+            value = c[i, a]
+            if value == 0.0:
+                continue
+            own = hth[stratum[i], c_at[i, a]]
+            for b in range(r):
+                own[c_at[i, b]] += value * c[i, b]
+            for b in range(p):
+                own[border + b] += value * x[i, b]
 
 
 @njit(cache=True)
-def _accumulate_responses(z, at, y, out):
+def _mark(at, stratum, used):
+    for i in range(at.shape[0]):
+        for a in range(at.shape[1]):
+            used[stratum[i], at[i, a]] = True
+
+
+@njit(cache=True)
+def _accumulate_responses(z, at, stratum, y, out):
     for i in range(z.shape[0]):
         for a in range(z.shape[1]):
-            if z[i, a] == 0.0:
+            value = z[i, a]
+            if value == 0.0:
                 continue
-            row = at[i, a]
-            for s in range(y.shape[1]):
-                out[row, s] += z[i, a] * y[i, s]
+            into = out[stratum[i], at[i, a]]
+            for s in range(into.size):
+                into[s] += value * y[i, s]
+
+
+@njit(cache=True)
+def _subtract(blocks, block_start, start, v, h, zty, hty):
+    """zty -= Z'Z v + Z'H h and hty -= H'Z v, responses along the last axis."""
+    wide = h.shape[0]
+    for a in range(blocks.shape[0]):
+        for j in range(start.size - 1):
+            first = start[j]
+            m = start[j + 1] - first
+            for i in range(m):
+                row = block_start[j] + i * (m + wide)
+                into = zty[a, first + i]
+                for k in range(m):
+                    value = blocks[a, row + k]
+                    if value == 0.0:
+                        continue
+                    other = v[first + k]
+                    for s in range(into.size):
+                        into[s] -= value * other[s]
+                own = v[first + i]
+                for k in range(wide):
+                    value = blocks[a, row + m + k]
+                    if value == 0.0:
+                        continue
+                    other = h[k]
+                    back = hty[a, k]
+                    for s in range(into.size):
+                        into[s] -= value * other[s]
+                        back[s] -= value * own[s]

@@ -2,25 +2,28 @@ r"""The marginal density of standard deviations and correlations, coefficients i
 
 Model of a response, with coefficients b ~ N(0, D) and group effects u = sigma T v, v ~ N(0, I):
 
-    y = X b + sigma Z T v + sigma e,    e ~ N(0, I).
+    y = X b + sigma Z T v + e,    e_i ~ N(0, sigma_a^2 / w_i) for a row of stratum a, known weight w_i.
 
 T is block diagonal, one lower-triangular factor per level: relative SDs times the Cholesky factor of
-the correlation matrix. With A = T'Z'ZT + I (block diagonal) and the Schur complement of v
+the correlation matrix. Strata have SDs sigma_a = sigma exp(rho_a), rho_0 = 0. With all products taken
+with the weights W = diag(w_i exp(-2 rho_a)), A = T'Z'WZT + I and the Schur complement of v
 
-    S0 = X'X - X'ZT A^-1 T'Z'X,   r0 = X'y - X'ZT A^-1 T'Z'y,   q0 = y'y - y'ZT A^-1 T'Z'y,
+    S0 = X'WX - X'WZT A^-1 T'Z'WX,  r0 = X'Wy - X'WZT A^-1 T'Z'Wy,  q0 = y'Wy - y'WZT A^-1 T'Z'Wy,
 
 the coefficients have precision S = S0 / sigma^2 + D^-1 and
 
-    log p(y | sigma, T) = -n/2 log(2 pi sigma^2) - 1/2 log|A| - 1/2 log|D| - 1/2 log|S|
+    log p(y | sigma, T) = -n/2 log(2 pi sigma^2) + 1/2 log|W| - 1/2 log|A| - 1/2 log|D| - 1/2 log|S|
                           - 1/2 (q0 / sigma^2 - r0' S^-1 r0 / sigma^4).
 
 This is the elimination of lme4 and MixedModels.jl (Bates, Maechler, Bolker and Walker 2015, J. Stat.
-Softw. 67(1), section 3), with a normal prior of the common coefficients. S0, r0, q0 do not depend on
-sigma, so the residual SD is updated at the cost of one small Cholesky factorisation.
+Softw. 67(1), section 3), with a normal prior of the common coefficients. Blocks go first, then the
+border (see :mod:`bdtr.multilevel.layout`). S0, r0, q0 do not depend on sigma, so the residual SD is
+updated at the cost of one small Cholesky factorisation.
 
 Parameters are phi = (log sigma, relative SDs on the whole line and folded at zero, atanh of the
-canonical partial correlations of Lewandowski, Kurowicka and Joe 2009, J. Multivar. Anal. 100). The
-density below is with respect to phi and includes the priors and the Jacobian of phi.
+canonical partial correlations of Lewandowski, Kurowicka and Joe 2009, J. Multivar. Anal. 100, then
+rho_a of the strata but the first). The density below is with respect to phi and includes the priors
+and the Jacobian of phi.
 """
 
 from __future__ import annotations
@@ -28,14 +31,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from bdtr.multilevel.crossproducts import CrossProducts, Factor
+from bdtr.multilevel.crossproducts import CrossProducts, Responses
+from bdtr.multilevel.layout import Factor
 from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Prior, StagePriors
 
-__all__ = ["Parameters", "log_density", "parameters"]
+__all__ = ["Parameters", "Response", "System", "log_density", "parameters", "response", "system"]
 
 # "contract" lets products and sums fuse; nothing that changes the order of sums.
 _COMPILED = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -49,7 +54,8 @@ class Parameters:
 
     ``terms`` and ``correlated`` per factor; ``sd_prior`` rows are (kind, parameter, parameter) with
     the residual SD first; ``alpha`` the Beta parameter of each partial correlation;
-    ``precision`` the prior precisions of the centred coefficients and ``mean`` their prior means.
+    ``precision`` the prior precisions of the centred coefficients and ``mean`` their prior means;
+    ``strata`` the number of residual SDs, all with the same prior.
     """
 
     terms: np.ndarray
@@ -58,6 +64,7 @@ class Parameters:
     alpha: np.ndarray
     precision: np.ndarray
     mean: np.ndarray
+    strata: int = 1
 
     @property
     def sds(self) -> int:
@@ -67,10 +74,78 @@ class Parameters:
     @property
     def size(self) -> int:
         """Length of phi."""
-        return 1 + self.sds + self.alpha.size
+        return 1 + self.sds + self.alpha.size + self.strata - 1
+
+    @property
+    def group_sds(self) -> slice:
+        """Places of the relative SDs in phi."""
+        return slice(1, 1 + self.sds)
+
+    @property
+    def correlations(self) -> slice:
+        """Places of the atanh partial correlations in phi."""
+        return slice(1 + self.sds, 1 + self.sds + self.alpha.size)
+
+    @property
+    def ratios(self) -> slice:
+        """Places of the log ratios of residual SDs in phi."""
+        return slice(1 + self.sds + self.alpha.size, self.size)
+
+    def folded(self, phi: np.ndarray) -> np.ndarray:
+        """phi with relative SDs made positive."""
+        out = phi.copy()
+        out[..., self.group_sds] = np.abs(out[..., self.group_sds])
+        return out
 
 
-def parameters(factors: Sequence[Factor], priors: StagePriors) -> Parameters:
+class System(NamedTuple):
+    """Cross-products, layout and priors of a stage as the compiled kernels take them."""
+
+    terms: np.ndarray
+    correlated: np.ndarray
+    start: np.ndarray
+    block_groups: np.ndarray
+    group_start: np.ndarray
+    group_factor: np.ndarray
+    border_start: np.ndarray
+    border_factor: np.ndarray
+    border: int
+    blocks: np.ndarray
+    block_start: np.ndarray
+    used: np.ndarray  # (stratum, position): whether a row of a block is anything but zero
+    hth: np.ndarray
+    rows: np.ndarray
+    log_weight: float
+    precision: np.ndarray
+
+
+class Priors(NamedTuple):
+    """Coded priors of phi, and the smallest residual SD that is looked at."""
+
+    sd: np.ndarray
+    alpha: np.ndarray
+    floor: float
+
+
+class Response(NamedTuple):
+    """Cross-products of one response: Z'y, H'y (stratum, position) and y'y (stratum)."""
+
+    zty: np.ndarray
+    hty: np.ndarray
+    yty: np.ndarray
+
+
+class Room(NamedTuple):
+    """Scratch arrays of one thread."""
+
+    work: np.ndarray  # the largest block with its columns
+    panel: np.ndarray  # eliminated rows of all blocks
+    full: np.ndarray  # H'H and H'y, border and common columns
+    small: np.ndarray  # the common columns
+    zty: np.ndarray
+
+
+def parameters(factors: Sequence[Factor], priors: StagePriors, strata: int = 1) -> Parameters:
     """Lay out phi for the factors of a stage and code its priors."""
     assert priors.sigma is not None
     sd = [_coded(priors.sigma)]
@@ -91,6 +166,7 @@ def parameters(factors: Sequence[Factor], priors: StagePriors) -> Parameters:
         np.array(alpha, dtype=float),
         np.array([1.0 / c.sigma**2 for c in coefficients]),
         np.array([c.mu for c in coefficients]),
+        strata,
     )
 
 
@@ -105,12 +181,43 @@ def _coded(prior: Prior) -> tuple[float, float, float]:
     raise TypeError(f"{prior} is no prior of a standard deviation.")
 
 
+def system(products: CrossProducts, params: Parameters) -> System:
+    """Cross-products and parameters as the compiled kernels take them."""
+    where = products.layout
+    return System(
+        params.terms,
+        params.correlated,
+        where.start,
+        where.block_groups,
+        where.inner.first,
+        where.inner.factor,
+        where.border.first,
+        where.border.factor,
+        where.border.size,
+        products.blocks,
+        products.block_start,
+        products.used,
+        products.hth,
+        products.rows,
+        products.log_weight,
+        params.precision,
+    )
+
+
+def response(responses: Responses, which: int = 0) -> Response:
+    """One response as the compiled kernels take it."""
+    return Response(
+        np.ascontiguousarray(responses.zty[:, :, which]),
+        np.ascontiguousarray(responses.hty[:, :, which]),
+        np.ascontiguousarray(responses.yty[:, which]),
+    )
+
+
 def log_density(
     phi: np.ndarray,
     products: CrossProducts,
-    zty: np.ndarray,
-    xty: np.ndarray,
-    yty: float,
+    responses: Responses,
+    which: int,
     params: Parameters,
 ) -> float:
     """Log density of phi for one response, all constants of the likelihood included.
@@ -118,11 +225,11 @@ def log_density(
     Parameters
     ----------
     phi
-        Log residual SD, relative SDs, atanh partial correlations.
+        Log residual SD, relative SDs, atanh partial correlations, log ratios of residual SDs.
     products
         Cross-products of the columns.
-    zty, xty, yty
-        Cross-products with the response, shifted to zero prior means.
+    responses, which
+        Cross-products with the responses, shifted to zero prior means, and which of them.
     params
         Meaning and priors of phi.
 
@@ -130,27 +237,38 @@ def log_density(
     -------
     float
     """
-    p = xty.size
+    own = system(products, params)
+    room, p = make_room(own), params.precision.size
     reduced = np.empty((p + 1, p + 1))
-    work = np.empty(products.work_shape)
-    where = products.layout
-    logdet = eliminate(
-        phi, params.terms, params.correlated, where.start, where.group_start, where.group_factor,
-        where.block_groups, products.blocks, products.block_start, products.xtx, zty, xty, yty,
-        reduced, work, np.empty((products.layout.start[-1], p + 1)),
-    )  # fmt: skip
-    small = np.empty((p, p + 1))
-    return reduced_density(
-        phi,
-        logdet,
-        reduced,
-        products.rows,
-        params.sd_prior,
-        params.alpha,
-        params.precision,
-        0.0,
-        small,
+    logdet = eliminate(phi, own, response(responses, which), reduced, room)
+    priors = Priors(params.sd_prior, params.alpha, 0.0)
+    return reduced_density(phi, logdet, reduced, own, priors, room.small)
+
+
+@njit(**_COMPILED)
+def make_room(s):
+    """Scratch arrays for one thread."""
+    p, wide = s.precision.size, s.hth.shape[1]
+    largest = 1
+    for j in range(s.start.size - 1):
+        largest = max(largest, s.start[j + 1] - s.start[j])
+    inner = s.start[-1]
+    return Room(
+        np.empty((largest, largest + wide + 1)),
+        np.empty((inner, wide + 1)),
+        np.empty((wide + 1, wide + 1)),
+        np.empty((p, p + 1)),
+        np.empty(inner),
     )
+
+
+@njit(**_COMPILED)
+def stratum_weights(phi, strata):
+    """Weights exp(-2 rho_a) of the strata."""
+    out = np.ones(strata)
+    for a in range(1, strata):
+        out[a] = np.exp(-2.0 * phi[phi.size - strata + a])
+    return out
 
 
 @njit(**_COMPILED)
@@ -182,31 +300,73 @@ def relative_factors(phi, terms, correlated):
 
 
 @njit(**_COMPILED)
-def load_block(j, factors, terms, start, group_start, group_factor, block_groups, blocks,
-               block_start, zty, p, work):  # fmt: skip
-    """Write [T'Z'ZT + I | T'Z'X | T'Z'y] of block j into the first rows of work; its size."""
+def mix_responses(s, y, weights, room):
+    """Sum Z'y over strata into room.zty, H'H, H'y and y'y (upper triangle) into room.full."""
+    wide = s.hth.shape[1]
+    room.zty[:] = 0.0
+    room.full[:] = 0.0
+    for a in range(weights.size):
+        w = weights[a]
+        into, own = room.zty, y.zty[a]
+        for i in range(into.size):
+            into[i] += w * own[i]
+        for i in range(wide):
+            row, source = room.full[i, i:wide], s.hth[a, i, i:]
+            for c in range(row.size):
+                row[c] += w * source[c]
+            room.full[i, wide] += w * y.hty[a, i]
+        room.full[wide, wide] += w * y.yty[a]
+
+
+@njit(**_COMPILED)
+def load_block(j, factors, weights, wide, terms, start, block_groups, group_start, group_factor,
+               blocks, block_start, used, zty, work):  # fmt: skip
+    """Write [T'Z'ZT + I | T'Z'H | T'Z'y] of block j into the first rows of work; its size.
+
+    Of the square part only the upper triangle is right. Takes arrays and not the system: fields of a
+    tuple are counted references, which cost more than the arithmetic of a small block.
+    """
     first = start[j]
     m = start[j + 1] - first
-    cells = m + p
-    source = blocks[block_start[j] : block_start[j + 1]].reshape((m, cells))
+    cells = m + wide
+    at_cell = block_start[j]
     for g in range(block_groups[j], block_groups[j + 1]):
         f = group_factor[g]
         q = terms[f]
-        row = group_start[g] - first
+        at = group_start[g] - first
+        # Columns before this level's belong to the lower triangle.
         for a in range(q):
-            into = work[row + a, : cells + 1]
-            t = factors[f, a, a]
-            own = source[row + a]
-            for c in range(cells):
-                into[c] = t * own[c]
-            value = t * zty[first + row + a]
-            for b in range(a + 1, q):
-                t = factors[f, b, a]
-                other = source[row + b]
-                for c in range(cells):
-                    into[c] += t * other[c]
-                value += t * zty[first + row + b]
-            into[cells] = value
+            row = at + a
+            t = factors[f, a, a] if q == 1 else 1.0
+            into = work[row, at:cells]
+            from_cell = at_cell + row * cells + at
+            to_cell = at_cell + (row + 1) * cells
+            filled = False
+            for b in range(weights.size):
+                if not used[b, first + row]:
+                    continue
+                own, w = blocks[b, from_cell:to_cell], t * weights[b]
+                if filled:
+                    for c in range(into.size):
+                        into[c] += w * own[c]
+                else:
+                    for c in range(into.size):
+                        into[c] = w * own[c]
+                    filled = True
+            if not filled:
+                into[:] = 0.0
+            work[row, cells] = t * zty[first + row]
+        if q > 1:
+            for a in range(q):  # ascending: row a only needs rows >= a
+                into = work[at + a, at : cells + 1]
+                t = factors[f, a, a]
+                for c in range(into.size):
+                    into[c] *= t
+                for b in range(a + 1, q):
+                    t = factors[f, b, a]
+                    other = work[at + b, at : cells + 1]
+                    for c in range(into.size):
+                        into[c] += t * other[c]
     # The same from the right, upper triangle only; ascending: column a only needs columns >= a.
     for g in range(block_groups[j], block_groups[j + 1]):
         f = group_factor[g]
@@ -235,11 +395,12 @@ def triangularise(m, width, work):
     for k in range(m):
         pivot = work[k, k]
         determinant *= pivot
+        inverse = 1.0 / pivot
         for i in range(k + 1, m):
             c = work[k, i]
             if c == 0.0:
                 continue
-            c /= pivot
+            c *= inverse
             into = work[i, i:width]
             source = work[k, i:width]
             for t in range(into.size):
@@ -248,23 +409,40 @@ def triangularise(m, width, work):
 
 
 @njit(**_COMPILED)
-def eliminate(phi, terms, correlated, start, group_start, group_factor, block_groups, blocks,
-              block_start, xtx, zty, xty, yty, reduced, work, panel):  # fmt: skip
+def eliminate(phi, s, y, reduced, room):
     """Write [S0 r0; . q0] (upper triangle) into reduced; return log|A|."""
-    p = xty.size
-    for i in range(p):
-        for c in range(i, p):
-            reduced[i, c] = xtx[i, c]
-        reduced[i, p] = xty[i]
-    reduced[p, p] = yty
-    if terms.size == 0:
-        return 0.0
-    factors = relative_factors(phi, terms, correlated)
+    weights = stratum_weights(phi, s.rows.size)
+    factors = relative_factors(phi, s.terms, s.correlated)
+    wide = s.hth.shape[1]
+    mix_responses(s, y, weights, room)
+    panel, full = room.panel, room.full
+    logdet = eliminate_blocks(
+        factors, weights, wide, s.terms, s.start, s.block_groups, s.group_start, s.group_factor,
+        s.blocks, s.block_start, s.used, room.zty, room.work, panel,
+    )  # fmt: skip
+    if panel.shape[0] > 0:
+        # Most of the work: the outer products of all eliminated rows in one matrix product.
+        product = np.dot(panel.T, panel)
+        for i in range(wide + 1):
+            for c in range(i, wide + 1):
+                full[i, c] -= product[i, c]
+    if s.border > 0:
+        return logdet + eliminate_border(factors, s, full, reduced)
+    for i in range(wide + 1):
+        for c in range(i, wide + 1):
+            reduced[i, c] = full[i, c]
+    return logdet
+
+
+@njit(**_COMPILED)
+def eliminate_blocks(factors, weights, wide, terms, start, block_groups, group_start, group_factor,
+                     blocks, block_start, used, zty, work, panel):  # fmt: skip
+    """Write the eliminated rows of all blocks, scaled, into panel; log determinant."""
     logdet = 0.0
     for j in range(start.size - 1):
-        m = load_block(j, factors, terms, start, group_start, group_factor, block_groups, blocks,
-                       block_start, zty, p, work)  # fmt: skip
-        determinant = triangularise(m, m + p + 1, work)
+        m = load_block(j, factors, weights, wide, terms, start, block_groups, group_start,
+                       group_factor, blocks, block_start, used, zty, work)  # fmt: skip
+        determinant = triangularise(m, m + wide + 1, work)
         if determinant < 1e250:
             logdet += np.log(determinant)
         else:  # the product has overflowed, or is about to
@@ -273,15 +451,77 @@ def eliminate(phi, terms, correlated, start, group_start, group_factor, block_gr
         for k in range(m):
             root = 1.0 / np.sqrt(work[k, k])
             into = panel[start[j] + k]
-            source = work[k, m : m + p + 1]
+            source = work[k, m : m + wide + 1]
             for t in range(into.size):
                 into[t] = root * source[t]
-    # Most of the work: the outer products of all eliminated rows in one matrix product.
-    product = np.dot(panel.T, panel)
-    for i in range(p + 1):
-        for c in range(i, p + 1):
-            reduced[i, c] -= product[i, c]
     return logdet
+
+
+@njit(**_COMPILED)
+def border_system(factors, s, full):
+    """Symmetric [T'GT + I, T'H; H'T, K] of the border from the upper triangle of [G, H; ., K]."""
+    size = full.shape[0]
+    out = np.empty((size, size))
+    for i in range(size):
+        for c in range(i, size):
+            out[i, c] = full[i, c]
+            out[c, i] = full[i, c]
+    for g in range(s.border_start.size):
+        f = s.border_factor[g]
+        at = s.border_start[g]
+        for a in range(s.terms[f]):  # ascending: row a only needs rows >= a
+            into = out[at + a]
+            t = factors[f, a, a]
+            for c in range(size):
+                into[c] *= t
+            for b in range(a + 1, s.terms[f]):
+                t = factors[f, b, a]
+                other = out[at + b]
+                for c in range(size):
+                    into[c] += t * other[c]
+    for g in range(s.border_start.size):
+        f = s.border_factor[g]
+        at = s.border_start[g]
+        for r in range(size):
+            for a in range(s.terms[f]):
+                value = 0.0
+                for b in range(a, s.terms[f]):
+                    value += factors[f, b, a] * out[r, at + b]
+                out[r, at + a] = value
+    for i in range(s.border):
+        out[i, i] += 1.0
+    return out
+
+
+@njit(**_COMPILED)
+def border_cholesky(joined, border):
+    """Lower Cholesky factor of the border system; below the border it holds W'L'^-1."""
+    size = joined.shape[0]
+    # What stands in the last corner does not change the rows above; it must only be large enough.
+    lift = 1.0
+    for i in range(border, size):
+        lift += abs(joined[i, i])
+    own = joined.copy()
+    for i in range(border, size):
+        own[i, i] += lift
+    return np.linalg.cholesky(own)
+
+
+@njit(**_COMPILED)
+def eliminate_border(factors, s, full, reduced):
+    """Eliminate the border: write what is left for the common columns; log determinant."""
+    border = s.border
+    joined = border_system(factors, s, full)
+    root = border_cholesky(joined, border)
+    half = np.ascontiguousarray(root[border:, :border])
+    product = np.dot(half, half.T)
+    for i in range(product.shape[0]):
+        for c in range(i, product.shape[0]):
+            reduced[i, c] = joined[border + i, border + c] - product[i, c]
+    logdet = 0.0
+    for k in range(border):
+        logdet += np.log(root[k, k])
+    return 2.0 * logdet
 
 
 @njit(**_COMPILED)
@@ -300,42 +540,65 @@ def log_sd_prior(sd, row):
 
 
 @njit(**_COMPILED)
-def reduced_density(phi, logdet, reduced, rows, sd_prior, alpha, precision, floor, small):
-    """Log density of phi from the eliminated system; small is left upper triangular for draws."""
-    p = precision.size
+def log_prior(phi, strata, priors):
+    """Log prior density of phi, its Jacobian included."""
     log_sigma = phi[0]
-    inverse = np.exp(-2.0 * log_sigma)
+    sigma = np.exp(log_sigma)
+    out = log_sd_prior(sigma, priors.sd[0]) + log_sigma
+    sds = priors.sd.shape[0] - 1
+    for i in range(sds):
+        # Folded at zero: half of the density on either side of 0.
+        out += log_sd_prior(sigma * abs(phi[1 + i]), priors.sd[1 + i]) + log_sigma - np.log(2.0)
+    for i in range(priors.alpha.size):
+        z = abs(phi[1 + sds + i])
+        log_sech2 = 2.0 * (np.log(2.0) - z - np.log1p(np.exp(-2.0 * z)))
+        out += priors.alpha[i] * log_sech2 - _log_beta(priors.alpha[i])
+    if sigma < priors.floor:
+        return -np.inf
+    for a in range(1, strata):
+        ratio = phi[phi.size - strata + a]
+        own = sigma * np.exp(ratio)
+        if own < priors.floor:
+            return -np.inf
+        out += log_sd_prior(own, priors.sd[0]) + log_sigma + ratio
+    return out
+
+
+@njit(**_COMPILED)
+def log_determinant_of_errors(phi, s):
+    """-1/2 log|2 pi V| of the errors e."""
+    strata = s.rows.size
+    out = 0.5 * s.log_weight
+    for a in range(strata):
+        ratio = phi[phi.size - strata + a] if a > 0 else 0.0
+        out -= s.rows[a] * (0.5 * _LOG_2PI + phi[0] + ratio)
+    return out
+
+
+@njit(**_COMPILED)
+def reduced_density(phi, logdet, reduced, s, priors, small):
+    """Log density of phi from the eliminated system; small is left upper triangular for draws."""
+    p = s.precision.size
+    inverse = np.exp(-2.0 * phi[0])
     for i in range(p):
         for c in range(i, p + 1):
             small[i, c] = reduced[i, c] * inverse
-        small[i, i] += precision[i]
+        small[i, i] += s.precision[i]
     fit = 0.0
     logdet_s = 0.0
     for k in range(p):
         pivot = small[k, k]
         if not pivot > 0.0:
             return -np.inf
-        logdet_s += np.log(pivot) - np.log(precision[k])
+        logdet_s += np.log(pivot) - np.log(s.precision[k])
         fit += small[k, p] ** 2 / pivot
         for i in range(k + 1, p):
             c = small[k, i] / pivot
             for t in range(i, p + 1):
                 small[i, t] -= c * small[k, t]
-    out = -0.5 * rows * (_LOG_2PI + 2.0 * log_sigma) - 0.5 * (logdet + logdet_s)
+    out = log_determinant_of_errors(phi, s) - 0.5 * (logdet + logdet_s)
     out -= 0.5 * (reduced[p, p] * inverse - fit)
-    sigma = np.exp(log_sigma)
-    if sigma < floor:
-        return -np.inf
-    out += log_sd_prior(sigma, sd_prior[0]) + log_sigma
-    sds = sd_prior.shape[0] - 1
-    for i in range(sds):
-        # Folded at zero: half of the density on either side of 0.
-        out += log_sd_prior(sigma * abs(phi[1 + i]), sd_prior[1 + i]) + log_sigma - np.log(2.0)
-    for i in range(alpha.size):
-        z = abs(phi[1 + sds + i])
-        log_sech2 = 2.0 * (np.log(2.0) - z - np.log1p(np.exp(-2.0 * z)))
-        out += alpha[i] * log_sech2 - _log_beta(alpha[i])
-    return out
+    return out + log_prior(phi, s.rows.size, priors)
 
 
 @njit(**_COMPILED)

@@ -17,7 +17,7 @@ from pytensor.link.numba.dispatch.basic import register_funcify_and_cache_key
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.gradient import likelihood_and_gradient
-from bdtr.multilevel.marginal import Parameters
+from bdtr.multilevel.marginal import Parameters, Response, System, make_room, response, system
 
 __all__ = ["marginal_log_likelihood"]
 
@@ -32,9 +32,7 @@ class MarginalLogLikelihood(Op):
         return Apply(self, variables, [pt.dscalar(), pt.dvector()])
 
     def perform(self, node, inputs, output_storage) -> None:
-        arrays = list(inputs)
-        arrays[-3], arrays[-2] = float(inputs[-3]), int(inputs[-2])
-        value, gradient = likelihood_and_gradient(*arrays)
+        value, gradient = _evaluate(*inputs)
         output_storage[0][0] = np.asarray(value)
         output_storage[1][0] = gradient
 
@@ -56,32 +54,40 @@ def _source_hash() -> str:
     return sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
+@njit
+def _evaluate(phi, terms, correlated, start, block_groups, group_start, group_factor, border_start,
+              border_factor, border, blocks, block_start, used, hth, rows, log_weight, precision,
+              zty, hty, yty):  # fmt: skip
+    own = System(terms, correlated, start, block_groups, group_start, group_factor, border_start,
+                 border_factor, border.item(), blocks, block_start, used, hth, rows, log_weight.item(),
+                 precision)  # fmt: skip
+    p = precision.size
+    reduced = np.empty((p + 1, p + 1))
+    return likelihood_and_gradient(phi, own, Response(zty, hty, yty), reduced, make_room(own))
+
+
 @register_funcify_and_cache_key(MarginalLogLikelihood)
 def _compiled(op, node, **_):
     @njit
-    def run(phi, terms, correlated, start, group_start, group_factor, block_groups, blocks,
-            block_start, xtx, zty, xty, yty, rows, precision):  # fmt: skip
-        value, gradient = likelihood_and_gradient(
-            phi, terms, correlated, start, group_start, group_factor, block_groups, blocks,
-            block_start, xtx, zty, xty, yty.item(), rows.item(), precision,
-        )  # fmt: skip
+    def run(*inputs):
+        value, gradient = _evaluate(*inputs)
         return np.asarray(value), gradient
 
     return run, _source_hash()
 
 
 def marginal_log_likelihood(
-    phi: Any, products: CrossProducts, response: Responses, params: Parameters
+    phi: Any, products: CrossProducts, responses: Responses, params: Parameters
 ) -> Any:
     """Log likelihood of phi with coefficients and group effects integrated out, in a PyTensor graph.
 
     Parameters
     ----------
     phi
-        Log residual SD, relative SDs, atanh partial correlations (a PyTensor vector).
+        Parameters of the marginal density (a PyTensor vector).
     products
         Cross-products of the columns.
-    response
+    responses
         Cross-products with one response, shifted to zero prior means.
     params
         Meaning of phi and the prior precisions of the coefficients.
@@ -91,24 +97,8 @@ def marginal_log_likelihood(
     pytensor.tensor.TensorVariable
         A scalar.
     """
-    where = products.layout
-    arrays = {
-        "terms": params.terms,
-        "correlated": params.correlated,
-        "start": where.start,
-        "group_start": where.group_start,
-        "group_factor": where.group_factor,
-        "block_groups": where.block_groups,
-        "blocks": products.blocks,
-        "block_start": products.block_start,
-        "xtx": products.xtx,
-        "zty": np.ascontiguousarray(response.zty[:, 0]),
-        "xty": np.ascontiguousarray(response.xty[:, 0]),
-        "yty": np.asarray(response.yty[0]),
-        "rows": np.asarray(products.rows, dtype=np.int64),
-        "precision": params.precision,
-    }
+    fields = {**system(products, params)._asdict(), **response(responses)._asdict()}
     # Shared and not constant: constants would be compiled into the model, anew for every data set.
-    data = [shared(value, name=f"marginal_{name}") for name, value in arrays.items()]
+    data = [shared(np.asarray(value), name=f"marginal_{name}") for name, value in fields.items()]
     outputs: Any = MarginalLogLikelihood()(phi, *data)
     return outputs[0]

@@ -17,7 +17,7 @@ from bdtr import plots
 from bdtr.recommendation import recommend_known
 from bdtr.regimes import recommended
 from bdtr.reports.words import assumptions, stage_words
-from bdtr.summary import summary
+from bdtr.summary import how_drawn, summary
 from bdtr.values import value
 
 if TYPE_CHECKING:
@@ -245,14 +245,13 @@ def _samplers(fit: Fit) -> list[str]:
             f"{int(stats['diverging'].sum())} divergent transitions"
         )
     else:
-        how = f"direct sampler, {s.chains} chains of {s.draws} draws"
+        how = f"direct sampler, {s.chains} chains of {s.draws} draws; {how_drawn(stats.attrs)}"
     out = [f"stage {fit.designs[last].action}: {how}"]
     for k in reversed(range(last)):
-        attrs = fit.tree[f"stage_{k + 1}/posterior"].attrs
+        attrs = fit.tree[f"stage_{k + 1}/engine"].to_dataset().attrs
         out.append(
             f"stage {fit.designs[k].action}: direct sampler, one draw for each of {s.propagated} "
-            f"propagated responses, {attrs['sweeps']} slice sweeps each (slowest lag-1 correlation of "
-            f"a sweep {attrs['correlation']:.2f})"
+            f"propagated responses; {how_drawn(attrs)}"
         )
     return out
 

@@ -1,0 +1,170 @@
+"""Slice chains on the marginal density: slower than importance draws, right for any shape.
+
+Univariate slice sampling with stepping out and shrinkage (Neal 2003, Ann. Statist. 31(3)) of each part
+of phi in turn. A pilot chain on one response finds where the mass is, how wide it is and how many sweeps
+a chain needs; every response then has a chain of its own from there. SDs near zero need no special care:
+the density is folded there, not unbounded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+
+from bdtr.multilevel.marginal import (
+    Parameters,
+    Priors,
+    Response,
+    System,
+    eliminate,
+    make_room,
+    reduced_density,
+)
+from bdtr.multilevel.randomness import seeded, uniform
+
+__all__ = ["Pilot", "pilot", "slice_chains"]
+
+_PILOT_SWEEPS = (50, 200)
+_LEAST_SWEEPS, _MOST_SWEEPS = 10, 60
+_STEPS_OUT = 8
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Where the chains start, their slice widths, and the slowest lag-1 correlation per sweep."""
+
+    start: np.ndarray
+    width: np.ndarray
+    correlation: float
+
+    @property
+    def sweeps(self) -> int:
+        """Sweeps after which a chain has forgotten all but 1 % of its start."""
+        if not self.correlation > 0.0:
+            return _LEAST_SWEEPS
+        needed = math.ceil(math.log(0.01) / math.log(min(self.correlation, 0.99)))
+        return min(max(needed, _LEAST_SWEEPS), _MOST_SWEEPS)
+
+
+def pilot(
+    own: System,
+    priors: Priors,
+    params: Parameters,
+    first: tuple[np.ndarray, np.ndarray, np.ndarray],
+    start: np.ndarray,
+    seed: np.random.SeedSequence,
+) -> Pilot:
+    """Long chain on one response.
+
+    One response and not the mean of them: a mean response has less residual and group variance than
+    any single one, so its posterior lies elsewhere.
+
+    Parameters
+    ----------
+    own, priors, params
+        What the kernels take, and the layout of phi.
+    first
+        Cross-products of the response (1, stratum, ...).
+    start
+        Where to start.
+    seed
+        Source of randomness.
+
+    Returns
+    -------
+    Pilot
+    """
+    width = np.full(params.size, 0.5)
+    width[0] = 2.5 / math.sqrt(2 * max(int(own.rows.sum()) - params.precision.size, 2))
+    state, late, used = start[None, :], start[None, :], np.zeros(1, dtype=np.int64)
+    for sweeps, word in zip(_PILOT_SWEEPS, seed.generate_state(2, np.uint64), strict=True):
+        kept = np.empty((1, sweeps, params.size))
+        slice_chains(state, width, 1, sweeps, np.array([word]), own, priors, *first, kept, used)
+        late = params.folded(kept[0])[sweeps // 4 :]
+        width = np.maximum(2.5 * late.std(axis=0), 1e-6)
+        state = kept[:, -1]
+    centred = late - late.mean(axis=0)
+    lag = (centred[1:] * centred[:-1]).sum(axis=0) / np.maximum((centred**2).sum(axis=0), 1e-300)
+    return Pilot(np.median(late, axis=0), width, float(lag.max()))
+
+
+@njit(cache=True, parallel=True)
+def slice_chains(start, width, thin, draws, seeds, own, priors, zty, hty, yty, kept, used):
+    """Slice chains, one per response; every ``thin`` sweeps a state is kept (response, draw, phi).
+
+    ``used`` counts evaluations of the density. Every update has a random stream of its own, so that
+    chains with the same seed on similar responses stay together.
+    """
+    count, size = start.shape
+    p = own.precision.size
+    for s in prange(count):
+        y = Response(zty[s], hty[s], yty[s])
+        room = make_room(own)
+        current, trial = np.empty((p + 1, p + 1)), np.empty((p + 1, p + 1))
+        phi = start[s].copy()
+        logdet = eliminate(phi, own, y, current, room)
+        density = reduced_density(phi, logdet, current, own, priors, room.small)
+        used[s] += 1
+        for d in range(draws):
+            for t in range(thin):
+                for i in range(size):
+                    rng = seeded(seeds[s], (d * thin + t) * size + i + 1)
+                    level = density + np.log(uniform(rng))
+                    x0 = phi[i]
+                    left = x0 - width[i] * uniform(rng)
+                    right = left + width[i]
+                    # Stepping out to the left, to the right, then shrinkage towards x0.
+                    room_left = int(_STEPS_OUT * uniform(rng))
+                    room_right = _STEPS_OUT - 1 - room_left
+                    phase = 0
+                    while True:
+                        if phase == 0:
+                            if room_left <= 0:
+                                phase = 1
+                                continue
+                            x = left
+                        elif phase == 1:
+                            if room_right <= 0:
+                                phase = 2
+                                continue
+                            x = right
+                        else:
+                            x = left + uniform(rng) * (right - left)
+                        phi[i] = x
+                        used[s] += 1
+                        if i == 0:  # S0, r0, q0 do not depend on sigma
+                            new_logdet = logdet
+                            new = reduced_density(phi, logdet, current, own, priors, room.small)
+                        else:
+                            new_logdet = eliminate(phi, own, y, trial, room)
+                            new = reduced_density(phi, new_logdet, trial, own, priors, room.small)
+                        if phase == 0:
+                            if new > level:
+                                left -= width[i]
+                                room_left -= 1
+                            else:
+                                phase = 1
+                        elif phase == 1:
+                            if new > level:
+                                right += width[i]
+                                room_right -= 1
+                            else:
+                                phase = 2
+                        elif new > level:
+                            density = new
+                            logdet = new_logdet
+                            if i > 0:
+                                current, trial = trial, current
+                            break
+                        else:
+                            if x < x0:
+                                left = x
+                            else:
+                                right = x
+                            if right - left < 1e-14 * (1.0 + abs(x0)):
+                                phi[i] = x0  # the slice has shrunk to a point: stay
+                                break
+            kept[s, d] = phi

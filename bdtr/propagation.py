@@ -1,0 +1,223 @@
+"""One stage drawn for propagated responses: one posterior draw for each, under one or more policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from threadpoolctl import threadpool_limits
+
+from bdtr.carrying import KnownEffects
+from bdtr.multilevel.crossproducts import (
+    Columns,
+    CrossProducts,
+    Responses,
+    cross_products,
+    response_products,
+)
+from bdtr.multilevel.direct import draw_each, draw_given, residual_floor
+from bdtr.multilevel.layout import Factor, layout
+from bdtr.multilevel.marginal import parameters
+from bdtr.multilevel.perturbed import (
+    Streams,
+    error_roots,
+    stream_correlations,
+    stream_roots,
+)
+from bdtr.outcome import OutcomeModel
+from bdtr.posterior import labelled
+
+__all__ = ["Propagated", "Totals", "accumulate", "propagate"]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Cross-products of a stage's rows with the responses under each policy.
+
+    ``crossed`` (policy, policy, stratum, response) holds products of responses with each other;
+    ``centre`` and ``spread`` are the mean and SD of a response under the first policy, on average.
+    """
+
+    products: CrossProducts
+    responses: tuple[Responses, ...]
+    crossed: np.ndarray
+    centre: float
+    spread: float
+
+
+def accumulate(
+    rows: Columns,
+    factors: Sequence[Factor],
+    blocks: Iterable[tuple[slice, Sequence[np.ndarray]]],
+) -> Totals:
+    """Go through the responses once, block by block.
+
+    Parameters
+    ----------
+    rows
+        Coded rows of the stage's fit.
+    factors
+        Its grouping factors.
+    blocks
+        Places among the rows, and the responses (row, response) under each policy.
+
+    Returns
+    -------
+    Totals
+    """
+    where = layout(factors, rows.codes)
+    with threadpool_limits(1):  # the same bits on any number of threads
+        products = cross_products(rows, where)
+        totals: list[Responses] = []
+        crossed, sums = 0.0, 0.0
+        for at, values in blocks:
+            part = rows.part(at)
+            found = [response_products(part, where, y) for y in values]
+            totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
+            crossed = crossed + _crossed(part, values)
+            sums = sums + values[0].sum(axis=0)
+        n = len(rows.x)
+        squares = totals[0].yty.sum(axis=0)
+        if rows.weight is not None:  # products are weighted; the spread is that of the rows
+            squares = squares * n / rows.weight.sum()
+        variance = (squares - np.square(sums) / n) / max(n - 1, 1)
+    centre = float(np.mean(sums) / n)
+    spread = float(np.sqrt(max(np.mean(variance), 0.0)))
+    return Totals(products, tuple(totals), np.asarray(crossed), centre, spread)
+
+
+def _crossed(part: Columns, values: Sequence[np.ndarray]) -> np.ndarray:
+    """Products of responses with each other (policy, policy, stratum, response)."""
+    out = np.zeros((len(values), len(values), part.strata, values[0].shape[1]))
+    weight = np.ones(len(part.x)) if part.weight is None else part.weight
+    if len(values) == 1:
+        return out
+    for a in range(part.strata):
+        rows = slice(None) if part.stratum is None else part.stratum == a
+        for d, y in enumerate(values):
+            own = y[rows] * weight[rows][:, None]
+            for e in range(d):
+                out[d, e, a] = out[e, d, a] = np.einsum("is,is->s", own, values[e][rows])
+    return out
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """Draws of one stage under one policy: posterior, parameters phi of the engine, how it was drawn."""
+
+    posterior: xr.Dataset
+    engine: xr.Dataset
+
+
+def propagate(
+    model: OutcomeModel,
+    totals: Totals,
+    known: Sequence[KnownEffects | None],
+    seed: np.random.SeedSequence,
+    chains: int,
+    anchor: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Propagated]:
+    """One posterior draw of a stage for each propagated response, under each policy.
+
+    Without ``anchor`` there is one policy. With it, the first policy has been drawn before and the
+    others are drawn now, jointly: each from its own posterior, residuals and group effects of the
+    policies correlated as those of their responses are, the random numbers of phi the same.
+
+    Parameters
+    ----------
+    model
+        The stage's model.
+    totals
+        From :func:`accumulate`.
+    known
+        Per policy the group effects that are known.
+    seed
+        Source of randomness, the same for all policies.
+    chains
+        Number of chains that the responses came from, stacked.
+    anchor
+        phi of the first policy (draw x phi).
+    progress
+        Called with (responses done, responses in all).
+
+    Returns
+    -------
+    list of Propagated
+        As many draws as responses, in their order, for each policy drawn now.
+    """
+    params = parameters(model.factors, model.priors, model.rows.strata)
+    products = totals.products
+    streams: list[Streams | None] = [None] * len(totals.responses)
+    out = []
+    with threadpool_limits(1):
+        none = np.zeros(params.precision.size)
+        rest = [
+            r.without(products, none, None if k is None else k.effects)
+            for r, k in zip(totals.responses, known, strict=True)
+        ]
+        floors = [residual_floor(products, r) for r in totals.responses]
+        if anchor is not None:
+            crossed = _without_known(totals, rest, known)
+            both = stream_correlations(products, rest, crossed, params, anchor, floors)
+            residuals, effects = (np.moveaxis(stream_roots(r), 1, 0) for r in both)
+            streams = [Streams(r, e) for r, e in zip(residuals, effects, strict=True)]
+        roots = error_roots(products)
+        phis: list[np.ndarray | None] = [anchor, *([None] * len(rest))]
+        for d in range(0 if anchor is None else 1, len(rest)):
+            twin = next((e for e in range(d) if _equal(rest[e], rest[d])), None)
+            if twin is None:
+                drawn = draw_each(
+                    products, rest[d], params, seed, progress, streams[d], floors[d], roots
+                )
+            else:  # policies that do the same to everyone
+                streams[d], phi = streams[twin], phis[twin]
+                assert phi is not None
+                drawn = draw_given(products, rest[d], params, phi, seed, streams[d], roots)
+            phis[d] = drawn.phi
+            effects, covariances, own = drawn.effects, None, known[d]
+            if own is not None:
+                effects, covariances = effects + own.effects.T, own.covariances
+            posterior = labelled(model, drawn.phi, drawn.coefficients, effects, chains, covariances)
+            engine = xr.Dataset(
+                {"phi": (("chain", "draw", "phi_dim"), drawn.phi.reshape(chains, -1, params.size))},
+                attrs={"sampler": "direct", "centre": totals.centre, "spread": totals.spread,
+                       **drawn.report.attributes()},
+            )  # fmt: skip
+            out.append(Propagated(posterior, engine))
+    return out
+
+
+def _equal(a: Responses, b: Responses) -> bool:
+    pairs = ((a.zty, b.zty), (a.hty, b.hty), (a.yty, b.yty))
+    return all(np.array_equal(one, other) for one, other in pairs)
+
+
+def _without_known(
+    totals: Totals, rest: Sequence[Responses], known: Sequence[KnownEffects | None]
+) -> np.ndarray:
+    """Products of responses with each other after known effects have been taken out of them.
+
+    From y_d'y_e, Z'y and what is left of them: (y_d - Zu_d)'(y_e - Zu_e) =
+    y_d'y_e - u_d'Z'y_e - u_e'(Z'y_d - Z'Z u_d).
+    """
+    if not any(known):
+        return totals.crossed
+    where = totals.products.layout
+    inner, border = where.inner.target, where.border.target
+    out = totals.crossed.copy()
+
+    def against(u: KnownEffects | None, r: Responses) -> np.ndarray | float:
+        if u is None:
+            return 0.0
+        value = np.einsum("ms,ams->as", u.effects[inner], r.zty)
+        return value + np.einsum("ms,ams->as", u.effects[border], r.hty[:, : where.border.size])
+
+    for d in range(len(rest)):
+        for e in range(d):
+            change = against(known[d], totals.responses[e]) + against(known[e], rest[d])
+            out[d, e] -= change
+            out[e, d] = out[d, e]
+    return out
