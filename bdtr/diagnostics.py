@@ -15,6 +15,8 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from bdtr.chains import bulk_ess, rhat, tail_ess
+
 __all__ = ["State", "convergence", "gate_decisions", "gate_parameters", "worst"]
 
 _RHAT, _ESS_PARAMETER, _ESS_DECISION = 1.01, 400, 200
@@ -65,32 +67,21 @@ def convergence(posterior: xr.Dataset) -> pd.DataFrame:
         One row per scalar: ``r_hat, ess_bulk, ess_tail``, and ``constant`` for scalars that do not
         vary at all, such as the diagonal of a correlation matrix.
     """
-    import arviz as az
-
-    with np.errstate(invalid="ignore", divide="ignore"):  # scalars that do not vary
-        measures = {
-            "r_hat": az.rhat(posterior),
-            "ess_bulk": az.ess(posterior, method="bulk"),
-            "ess_tail": az.ess(posterior, method="tail"),
-        }
-    rows = {}
+    rows = []
     for name, values in posterior.data_vars.items():
         inner = [d for d in values.dims if d not in ("chain", "draw")]
-        array = values.transpose("chain", "draw", *inner).to_numpy()
-        flat = array.reshape(array.shape[0] * array.shape[1], -1)
-        with np.errstate(invalid="ignore"):
-            spread, size = np.ptp(flat, axis=0), np.abs(flat).max(axis=0)
-        labels = _labels(str(name), values, inner)
-        table = {
-            m: found[name].transpose(*inner).to_numpy().ravel() for m, found in measures.items()
-        }
-        broken = ~np.isfinite(flat).all(axis=0)
-        table = {m: np.where(broken, np.nan, column) for m, column in table.items()}
+        array = values.transpose(*inner, "chain", "draw").to_numpy()
+        array = np.ascontiguousarray(array, dtype=float).reshape(-1, *array.shape[-2:])
+        broken = ~np.isfinite(array).all(axis=(1, 2))
+        sound = np.where(broken[:, None, None], 0.0, array)
+        measures = {"r_hat": rhat(sound), "ess_bulk": bulk_ess(sound), "ess_tail": tail_ess(sound)}
+        table = {m: np.where(broken, np.nan, column) for m, column in measures.items()}
         # Constant to rounding, as the diagonal of a correlation matrix is.
-        rows[name] = pd.DataFrame(
-            {**table, "constant": ~broken & (spread <= 1e-9 * size)}, index=labels
-        )
-    return pd.concat(rows.values())
+        spread, size = np.ptp(sound, axis=(1, 2)), np.abs(sound).max(axis=(1, 2))
+        constant = ~broken & (spread <= 1e-9 * size)
+        labels = _labels(str(name), values, inner)
+        rows.append(pd.DataFrame({**table, "constant": constant}, index=labels))
+    return pd.concat(rows)
 
 
 def _labels(name: str, values: xr.DataArray, inner: Sequence) -> list[str]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 # A room may import rooms of lower layers when it is loaded. Names used inside functions (lazy
 # imports) may point down as well, never up.
 LAYERS = [
-    {"labels"},
+    {"labels", "chains"},
     {"condition", "formula", "priors", "families"},
     {"trial"},
     {"coding", "clusters", "settings", "progress"},
