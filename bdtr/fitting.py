@@ -270,6 +270,41 @@ class Fit:
 
         return tidy_draws(self, stage)
 
+    def add_groups(self, *names: str) -> xr.DataTree:
+        """Add groups that ArviZ works with to the last stage: priors, predictive draws, likelihood.
+
+        Parameters
+        ----------
+        *names
+            ``"prior"``, ``"prior_predictive"``, ``"posterior_predictive"``, ``"log_prior"``,
+            ``"log_likelihood"`` (of a unit given its group effects), ``"observed_data"``; none: all.
+
+        Returns
+        -------
+        xarray.DataTree
+            The last stage, with dims ``chain, draw, unit`` in pointwise groups.
+
+        Examples
+        --------
+        >>> stage = fit.add_groups("log_likelihood")  # doctest: +SKIP
+        >>> az.loo(stage)  # doctest: +SKIP
+        """
+        from bdtr.groups import GROUPS, groups
+
+        data, last = self.require_data("predictive groups"), self.stages - 1
+        node = self.tree.children[f"stage_{last + 1}"]
+        found = groups(
+            self.model(last),
+            _last_response(data),
+            [str(u) for u in data.units[data.stages[last].fitted]],
+            node["posterior"].to_dataset(),
+            names or GROUPS,
+            _seed(self.settings, self.stages),
+        )
+        for name, dataset in found.items():
+            node[name] = xr.DataTree(dataset)
+        return node
+
     def save(self, path: str, data: bool = True) -> None:
         """Write the fit to one file (netCDF), readable by :func:`bdtr.load` and by xarray.
 

@@ -13,7 +13,7 @@ from numba import njit, prange
 from bdtr.design import GroupDesign, StageDesign
 from bdtr.families import FAMILIES
 
-__all__ = ["SITES", "PredictionError", "QFunction", "StageDraws", "stage_draws"]
+__all__ = ["SITES", "PredictionError", "QFunction", "StageDraws", "add_effects", "stage_draws"]
 
 SITES = ("observed", "new", "typical")
 _NODES = 15  # Gauss-Hermite nodes for a delivery cluster on a curved link
@@ -121,7 +121,7 @@ class QFunction:
             acting = design.acting(frame, a)
             np.dot(design.common(acting, site), self.draws.coefficients, out=out[a])
             for g, codes, effects in groups:
-                _add_effects(out[a], g.matrix(acting), codes, effects)
+                add_effects(out[a], g.matrix(acting), codes, effects)
         return self._mean_payoff(out)
 
     def _effects(self, group: GroupDesign, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +167,7 @@ class QFunction:
 
 
 @njit(cache=True, parallel=True)
-def _add_effects(out, z, codes, effects):
+def add_effects(out, z, codes, effects):
     """out[i] += sum_t z[i, t] effects[codes[i], t]; code -1 adds nothing."""
     for i in prange(out.shape[0]):
         if codes[i] < 0:

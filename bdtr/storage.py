@@ -48,6 +48,16 @@ def save(fit: Fit, path: str, data: bool = True) -> None:
         "priors": fit.prior_table.to_json(orient="table", index=False),
     }
     tree = fit.tree.copy()
+    if not data:  # pointwise groups hold the data, or labels of units
+        for stage in (child for name, child in tree.children.items() if name.startswith("stage_")):
+            for name in (
+                "prior_predictive",
+                "posterior_predictive",
+                "log_likelihood",
+                "observed_data",
+            ):
+                if name in stage.children:
+                    del stage[name]
     tree.attrs = {"bdtr": json.dumps(_jsonable(header))}
     if data and fit.data is not None:
         tree["data"] = xr.DataTree(_data_group(fit.data))

@@ -27,7 +27,7 @@ LAYERS = [
     {"multilevel.direct"},
     {"outcome"},
     {"posterior"},
-    {"sampling", "propagation", "induction", "decisions", "diagnostics"},
+    {"sampling", "propagation", "groups", "induction", "decisions", "diagnostics"},
     {"regimes"},
     {"recommendation", "summary", "storage", "values", "fitting", "gate", "plots"},
     {"reports"},

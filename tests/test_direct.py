@@ -17,7 +17,7 @@ from bdtr.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, Stage
 def _system(rows, factors, priors, y):
     where = layout(factors, rows.codes)
     products = cross_products(rows, where)
-    return products, response_products(rows, where, y), parameters(factors, priors)
+    return products, response_products(rows, where, y), parameters(factors, priors, rows.strata)
 
 
 def test_regression_without_groups_has_the_posterior_of_numerical_integration():
@@ -115,8 +115,11 @@ def test_effects_of_levels_without_rows_come_from_their_population():
 
 
 def test_simulation_based_calibration():
-    """Ranks of parameters drawn from the prior are uniform among posterior draws (Talts et al. 2018)."""
-    rows, factors, _ = design("classes of two grades", rows=80)
+    """Ranks of what was drawn from the prior are uniform among posterior draws (Talts et al. 2018).
+
+    The log-likelihood is ranked too: it notices draws that ignore part of the data (Modrak et al. 2023).
+    """
+    rows, factors, _ = design("classes of two grades", rows=80, strata=2)
     sd = HalfNormal(0.7)
     groups = {
         "site": GroupPrior((sd,) * 3, LKJ(1.5)),
@@ -124,46 +127,67 @@ def test_simulation_based_calibration():
         "earlier": GroupPrior((sd,), None),
     }
     priors = StagePriors((Normal(0, 1),) * 3, groups, HalfNormal(1.0), {})
-    params = parameters(factors, priors)
+    params = parameters(factors, priors, 2)
     rng = np.random.default_rng(21)
-    simulations, inside = 600, 39
+    simulations, inside = 1000, 39
     truths, ys = [], []
     for _ in range(simulations):
-        sigma, sds = abs(rng.normal()), abs(rng.normal(size=5)) * 0.7
+        sigma, sds = abs(rng.normal(size=2)), abs(rng.normal(size=5)) * 0.7
         partial = np.arctanh(2 * rng.beta(params.alpha, params.alpha) - 1)
-        phi = np.concatenate([[np.log(sigma)], sds / sigma, partial])
+        ratio = np.log(sigma[1:] / sigma[0])
+        phi = np.concatenate([[np.log(sigma[0])], sds / sigma[0], partial, ratio])
         roots = relative_factors(phi, params.terms, params.correlated)
         b = rng.normal(size=3)
-        y = rows.x @ b + sigma * rng.normal(size=len(rows.x))
         effects = []
         for f, factor in enumerate(factors):
             u = rng.normal(size=(factor.levels, factor.terms))
-            u = sigma * u @ roots[f][: factor.terms, : factor.terms].T
-            y += np.einsum("iq,iq->i", rows.z[f], u[rows.codes[f]])
-            effects.append(u.ravel())
-        truths.append(np.concatenate([[sigma], sds, partial, b, np.concatenate(effects)[:4]]))
+            effects.append(sigma[0] * u @ roots[f][: factor.terms, : factor.terms].T)
+        truth = (phi[None], b[None], np.concatenate([u.ravel() for u in effects])[None])
+        noise = sigma[rows.stratum] * rng.normal(size=len(rows.x))
+        y = linear_predictor(rows, factors, truth[1], truth[2])[0] + noise
+        truths.append(quantities(rows, factors, params, y[None], *truth))
         ys.append(y)
     products, _, _ = _system(rows, factors, priors, np.zeros((len(rows.x), 1)))
     # Every response many times: one independent draw from its posterior each.
-    repeated = np.repeat(np.array(ys).T, inside, axis=1)
+    repeated = np.repeat(np.array(ys), inside, axis=0)
     where = layout(factors, rows.codes)
     drawn = draw_each(
-        products, response_products(rows, where, repeated), params, np.random.SeedSequence(9)
+        products, response_products(rows, where, repeated.T), params, np.random.SeedSequence(9)
     )
-    sigma = np.exp(drawn.phi[:, :1])
-    flat = np.hstack(
-        [
-            sigma,
-            sigma * np.abs(drawn.phi[:, 1:6]),
-            drawn.phi[:, 6:],
-            drawn.coefficients,
-            drawn.effects[:, :4],
-        ]
-    )
-    ranks = (flat.reshape(simulations, inside, -1) < np.array(truths)[:, None, :]).sum(axis=1)
+    flat = quantities(rows, factors, params, repeated, drawn.phi, drawn.coefficients, drawn.effects)
+    ranks = (flat.reshape(simulations, inside, -1) < np.array(truths)).sum(axis=1)
+    assert ranks.shape[1] == 2 + 5 + 3 + 3 + 4 + 1
     for i in range(ranks.shape[1]):
         counts = np.bincount(ranks[:, i] // 4, minlength=10)
         assert st.chisquare(counts).pvalue > 1e-4, i
+
+
+def linear_predictor(rows, factors, coefficients, effects):
+    """(draw x row)."""
+    eta, at = coefficients @ rows.x.T, 0
+    for factor, z, codes in zip(factors, rows.z, rows.codes, strict=True):
+        size = factor.levels * factor.terms
+        u = effects[:, at : at + size].reshape(-1, factor.levels, factor.terms)
+        eta = eta + np.einsum("iq,diq->di", z, u[:, codes])
+        at += size
+    return eta
+
+
+def quantities(rows, factors, params, y, phi, coefficients, effects):
+    """What is ranked (draw x quantity): SDs, correlations, coefficients, some effects, likelihood."""
+    sigma = np.exp(phi[:, :1] + np.c_[np.zeros(len(phi)), phi[:, params.ratios]])
+    eta = linear_predictor(rows, factors, coefficients, effects)
+    likelihood = st.norm(eta, sigma[:, rows.stratum]).logpdf(y).sum(axis=1)
+    return np.hstack(
+        [
+            sigma,
+            sigma[:, :1] * np.abs(phi[:, params.group_sds]),
+            phi[:, params.correlations],
+            coefficients,
+            effects[:, :4],
+            likelihood[:, None],
+        ]
+    )
 
 
 def test_the_same_seed_gives_the_same_draws_on_any_number_of_threads():

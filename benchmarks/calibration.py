@@ -1,0 +1,284 @@
+"""Coverage of 95 % intervals of the first stage, in simulated trials whose truth is known.
+
+    python benchmarks/calibration.py nine --sets 1000        # some 40 minutes on two cores
+    python benchmarks/calibration.py clustered --sets 1000   # an hour or two
+
+The nine scenarios are those of Chakraborty, Murphy and Strecher (2010, Stat. Methods Med. Res. 19(3)) and
+Chakraborty, Laber and Zhao (2013, Biometrics 69(3)); the quantity is the coefficient of A1 in -1/1 coding,
+averaged over O1. Each line has the share of intervals that hold the truth and their mean width.
+The tables that were measured last are kept beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # one data set a process, one thread each
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest, norm
+
+import bdtr
+
+HERE = Path(__file__).parent
+UNITS = 300
+BOOTSTRAPS = 1000
+XI = 0.05  # tuning constant of the m-out-of-n bootstrap
+
+# gamma_1..gamma_7, (delta_1, delta_2), true contrast
+SCENARIOS = {
+    "1": ((0, 0, 0, 0, 0, 0, 0), (0.5, 0.5), 0.0),
+    "2": ((0, 0, 0, 0, 0.01, 0, 0), (0.5, 0.5), 0.0),
+    "3": ((0, 0, -0.5, 0, 0.5, 0, 0.5), (0.5, 0.5), 0.0),
+    "4": ((0, 0, -0.5, 0, 0.5, 0, 0.49), (0.5, 0.5), -0.01),
+    "5": ((0, 0, -0.5, 0, 1.0, 0.5, 0.5), (1.0, 0.0), 0.0),
+    "6": ((0, 0, -0.5, 0, 0.25, 0.5, 0.5), (0.1, 0.1), -0.36877),
+    "A": ((0, 0, -0.25, 0, 0.75, 0.5, 0.5), (0.1, 0.1), 0.14369),
+    "B": ((0, 0, 0, 0, 0.25, 0, 0.25), (0.0, 0.0), 0.25),
+    "C": ((0, 0, 0, 0, 0.25, 0, 0.24), (0.0, 0.0), 0.24),
+}
+
+
+def nine_trial() -> bdtr.Trial:
+    """Both models are those that generate the data."""
+    first = bdtr.Stage("a1", actions=[-1, 1], formula="o1 * a1")
+    second = bdtr.Stage("a2", actions=[-1, 1], formula="o1 * a1 + o2 * a2 + a1:a2")
+    return bdtr.Trial([first, second], outcome="y")
+
+
+def nine_data(name: str, rng: np.random.Generator) -> pd.DataFrame:
+    """One data set of a scenario."""
+    g, d, _ = SCENARIOS[name]
+    o1, a1, a2 = rng.choice([-1, 1], (3, UNITS))
+    p = 1 / (1 + np.exp(-(d[0] * o1 + d[1] * a1)))
+    o2 = np.where(rng.random(UNITS) < p, 1, -1)
+    y = g[0] + g[1] * o1 + g[2] * a1 + g[3] * o1 * a1 + g[4] * a2 + g[5] * o2 * a2 + g[6] * a1 * a2
+    y = y + rng.normal(size=UNITS)
+    return pd.DataFrame({"o1": o1, "a1": a1, "o2": o2, "a2": a2, "y": y})
+
+
+def nine_intervals(name: str, seed: int) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the contrast by each method, for one data set."""
+    rng = np.random.default_rng([seed, ord(name)])
+    frame = nine_data(name, rng)
+    fit = bdtr.fit(
+        nine_trial(), frame, sampler="direct", draws=500, random_seed=seed, progress=False
+    )
+    fit.passes(["optimal"])
+    where = fit._set_with(["optimal"])
+    out = {}
+    for label, path in (("recommended", "recommended"), ("optimal", f"{where}/optimal")):
+        contrast = fit.posterior(0, path)["b"].sel(term="a1[1]").to_numpy().ravel() / 2
+        out[label] = tuple(np.quantile(contrast, [0.025, 0.975]))
+    return out | least_squares_intervals(frame, rng)
+
+
+def least_squares_intervals(frame: pd.DataFrame, rng) -> dict[str, tuple[float, float]]:
+    """Q-learning by least squares: plug-in, percentile bootstrap, and the adaptive m-out-of-n one."""
+    o1, a1, o2, a2, y = (frame[c].to_numpy(float) for c in ("o1", "a1", "o2", "a2", "y"))
+    x1 = np.c_[np.ones(UNITS), o1, a1, o1 * a1]
+    blip = np.c_[np.ones(UNITS), o2, a1]
+    x2 = np.c_[x1, o2, blip * a2[:, None]]
+    rest = np.c_[x1, o2]
+
+    def contrasts(counts: np.ndarray) -> np.ndarray:
+        """The estimate for each row of counts."""
+        b2 = _solve(counts, x2, y)
+        values = b2[:, :5] @ rest.T + np.abs(b2[:, 5:] @ blip.T)
+        return _solve(counts, x1, values)[:, 2]
+
+    once = np.ones((1, UNITS))
+    b2 = _solve(once, x2, y)[0]
+    values = rest @ b2[:5] + np.abs(blip @ b2[5:])
+    b1 = np.linalg.solve(x1.T @ x1, x1.T @ values)
+    variance = ((values - x1 @ b1) ** 2).sum() / (UNITS - 4) * np.linalg.inv(x1.T @ x1)
+    half = norm.ppf(0.975) * np.sqrt(variance[2, 2])
+    out = {"plug-in": (b1[2] - half, b1[2] + half)}
+    shares = np.full(UNITS, 1 / UNITS)
+    draws = contrasts(rng.multinomial(UNITS, shares, BOOTSTRAPS))
+    out["bootstrap"] = tuple(np.quantile(draws, [0.025, 0.975]))
+    # Chakraborty, Laber and Zhao (2013), section 3: m falls with the share of histories at which
+    # "no effect" cannot be rejected.
+    cells = np.array([[1, s, t] for s in (-1, 1) for t in (-1, 1)])
+    cov = ((y - x2 @ b2) ** 2).sum() / (UNITS - 8) * np.linalg.inv(x2.T @ x2)[5:, 5:]
+    unsure = (cells @ b2[5:]) ** 2 / np.einsum("ci,ij,cj->c", cells, cov, cells)
+    flat = unsure <= norm.ppf(1 - 0.001 / 2) ** 2
+    which = ((o2 > 0).astype(int) * 2 + (a1 > 0)).astype(int)
+    m = int(np.ceil(UNITS ** ((1 + XI * (1 - flat[which].mean())) / (1 + XI))))
+    draws = contrasts(rng.multinomial(m, shares, BOOTSTRAPS))
+    lower, upper = np.quantile(draws - b1[2], [0.025, 0.975])
+    out["m-out-of-n"] = (b1[2] - upper, b1[2] - lower)
+    return out
+
+
+def _solve(counts: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Weighted least squares for each row of weights; y is one response or one a row."""
+    p = x.shape[1]
+    cross = (counts @ (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)).reshape(-1, p, p)
+    right = (counts * y) @ x
+    return np.linalg.solve(cross, right[..., None])[..., 0]
+
+
+# Clustered trials: sites, units a site, whether classes of both stages have effects.
+CLUSTERED = {
+    "30 sites of 10": (30, 10, False),
+    "40 sites of 25": (40, 25, False),
+    "30 sites of 10, classes": (30, 10, True),
+    "40 sites of 25, classes": (40, 25, True),
+}
+SITE_SDS = (0.3, 0.2, 0.2)  # intercept, blip of A1, blip of A2
+CLASS_SD = 0.25
+
+
+def clustered_trial(classes: bool) -> bdtr.Trial:
+    """Both models are those that generate the data; classes are formed with the action."""
+    own = {"delivered_in": "class_1"} if classes else {}
+    later = {"delivered_in": "class_2"} if classes else {}
+    first = bdtr.Stage("a1", actions=[0, 1], formula="o1 + a1 + (1 + a1 | site)", **own)
+    formula = "o1 + a1 + m + a2 + (1 + a1 + a2 | site)"
+    second = bdtr.Stage("a2", actions=[0, 1], formula=formula, **later)
+    return bdtr.Trial([first, second], outcome="y", site="site")
+
+
+def clustered_data(name: str, rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray]:
+    """Data and site effects: Y = 1 + .4 O1 + .5 M + (.2 + u1) A1 + (.3 + u2) A2 + u0 + noise."""
+    sites, per, classes = CLUSTERED[name]
+    n, site = sites * per, np.repeat(np.arange(sites), per)
+    u = rng.normal(size=(sites, 3)) * SITE_SDS
+    o1, a1, a2 = rng.normal(size=n), rng.integers(0, 2, n), rng.integers(0, 2, n)
+    m = 0.5 * o1 + 0.3 * a1 + rng.normal(size=n)
+    y = 1 + 0.4 * o1 + 0.5 * m + (0.2 + u[site, 1]) * a1 + (0.3 + u[site, 2]) * a2 + u[site, 0]
+    y = y + rng.normal(size=n)
+    frame = pd.DataFrame({"site": site.astype(str), "o1": o1, "a1": a1, "m": m, "a2": a2})
+    if classes:  # two classes of each action at each site
+        for stage, action in ((1, a1), (2, a2)):
+            code = site * 4 + action * 2 + rng.integers(0, 2, n)
+            y = y + CLASS_SD * rng.normal(size=4 * sites)[code]
+            frame[f"class_{stage}"] = [f"c{stage}_{c}" for c in code]
+    return frame.assign(y=y), u
+
+
+def clustered_coverage(name: str, seed: int) -> dict[str, np.ndarray]:
+    """For one data set: whether each 95 % interval holds the truth, and its width."""
+    rng = np.random.default_rng([seed, len(name), CLUSTERED[name][1]])
+    frame, u = clustered_data(name, rng)
+    trial = clustered_trial(CLUSTERED[name][2])
+    fit = bdtr.fit(trial, frame, sampler="direct", draws=500, random_seed=seed, progress=False)
+    posterior = fit.posterior(0)
+    sites = np.array([int(s) for s in posterior["site"].to_numpy()])
+    blips = posterior["b"].sel(term="a1[1]") + posterior["u_site"].sel(site_term="a1[1]")
+    blips = blips.stack(sample=("chain", "draw")).transpose("sample", "site").to_numpy()
+    b = posterior["b"].stack(sample=("chain", "draw")).transpose("sample", "term")
+    # The site mean of O1 is one of the columns: the coefficient within sites is that of O1.
+    truth = {"b[o1]": 0.65, "b[a1]": 0.35}
+    draws = {
+        "b[o1]": b.sel(term="o1").to_numpy()[:, None],
+        "b[a1]": b.sel(term="a1[1]").to_numpy()[:, None],
+        "site blip of a1": blips,
+    }
+    values = bdtr.value(fit, bdtr.static(a1=1, a2=1), by="site").draws["value"]
+    found = values.stack(sample=("chain", "draw")).transpose("sample", ...).to_numpy()
+    draws["site value of (1, 1)"] = found.reshape(len(blips), -1)
+    order = np.array([int(s) for s in values["site"].to_numpy()])
+    mean_o1 = frame.groupby("site")["o1"].mean().rename(int).sort_index().to_numpy()
+    site_value = 1 + 0.65 * mean_o1 + 0.15 + 0.2 + 0.3 + u.sum(axis=1)
+    truths = {k: np.array([v]) for k, v in truth.items()}
+    truths["site blip of a1"] = 0.35 + u[sites, 1]
+    truths["site value of (1, 1)"] = site_value[order]
+    out = {}
+    for key, one in draws.items():
+        lower, upper = np.quantile(one, [0.025, 0.975], axis=0)
+        inside = (lower <= truths[key]) & (truths[key] <= upper)
+        out[key] = np.array([inside.mean(), (upper - lower).mean()])
+    return out
+
+
+def _nine(task: tuple[str, int]):
+    return task[0], nine_intervals(*task)
+
+
+def _clustered(task: tuple[str, int]):
+    return task[0], clustered_coverage(*task)
+
+
+def run_nine(sets: int, pool: ProcessPoolExecutor) -> list[str]:
+    """The table of the nine scenarios."""
+    tasks = [(name, seed) for seed in range(sets) for name in SCENARIOS]
+    found: dict[str, list[dict]] = {name: [] for name in SCENARIOS}
+    for name, one in pool.map(_nine, tasks, chunksize=9):
+        found[name].append(one)
+    methods = list(found["1"][0])
+    lines = [
+        "| scenario | truth | " + " | ".join(methods) + " |",
+        "|---" * (len(methods) + 2) + "|",
+    ]
+    worst = {}
+    for name, results in found.items():
+        truth, cells = SCENARIOS[name][2], []
+        for method in methods:
+            intervals = np.array([r[method] for r in results])
+            inside = (intervals[:, 0] <= truth) & (truth <= intervals[:, 1])
+            width = np.diff(intervals, axis=1).mean()
+            cells.append(f"{100 * inside.mean():.1f} ({width:.3f})")
+            if method == "recommended":
+                worst[name] = inside
+        lines.append(f"| {name} | {truth:g} | " + " | ".join(cells) + " |")
+    lines.append("")
+    for name, inside in worst.items():
+        low = binomtest(int(inside.sum()), inside.size, 0.93, "less").pvalue * 9
+        high = binomtest(int(inside.sum()), inside.size, 0.975, "greater").pvalue * 9
+        if min(low, high) < 0.05:
+            lines.append(f"recommended, scenario {name}: outside 93 to 97.5 %")
+    return lines
+
+
+def run_clustered(sets: int, pool: ProcessPoolExecutor) -> list[str]:
+    """The table of the clustered trials."""
+    tasks = [(name, seed) for seed in range(sets) for name in CLUSTERED]
+    found: dict[str, list[dict]] = {name: [] for name in CLUSTERED}
+    for name, one in pool.map(_clustered, tasks, chunksize=4):
+        found[name].append(one)
+    keys = list(found[next(iter(CLUSTERED))][0])
+    lines = ["| trial | " + " | ".join(keys) + " |", "|---" * (len(keys) + 1) + "|"]
+    for name, results in found.items():
+        cells = []
+        for key in keys:
+            cover, width = np.array([r[key] for r in results]).T
+            error = 100 * cover.std(ddof=1) / np.sqrt(len(cover))
+            cells.append(f"{100 * cover.mean():.1f} ± {error:.1f} ({width.mean():.3f})")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def main() -> None:
+    """Run one table and keep it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", choices=["nine", "clustered"])
+    parser.add_argument("--sets", type=int, default=1000)
+    parser.add_argument("--keep", action="store_true", help="write the table beside this file")
+    chosen = parser.parse_args()
+    began = time.time()
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        run = {"nine": run_nine, "clustered": run_clustered}[chosen.table]
+        lines = run(chosen.sets, pool)
+    packages = ", ".join(f"{p} {version(p)}" for p in ("bdtr", "numpy", "numba"))
+    head = (
+        f"{date.today()}, Python {platform.python_version()}, {packages}; {chosen.sets} data sets each; "
+        f"coverage in per cent of 95 % intervals (mean width); {time.time() - began:.0f} s"
+    )
+    text = "\n".join([f"# Calibration: {chosen.table}", "", head, "", *lines, ""])
+    print(text)
+    if chosen.keep:
+        (HERE / f"calibration_{chosen.table}.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
