@@ -43,9 +43,18 @@ def _bernoulli(pm, name, eta, sigma, observed, dims):
     return pm.Bernoulli(name, logit_p=eta, observed=observed, dims=dims)
 
 
+# Functions with names: models are sent to worker processes.
+def _identity(eta: np.ndarray) -> np.ndarray:
+    return eta
+
+
+def _zero_or_one(y: np.ndarray) -> np.ndarray:
+    return (y == 0) | (y == 1)
+
+
 FAMILIES: dict[str, Family] = {
     "gaussian": Family(
-        "gaussian", "identity", True, lambda eta: eta, _gaussian, np.isfinite, "finite numbers"
+        "gaussian", "identity", True, _identity, _gaussian, np.isfinite, "finite numbers"
     ),
     "bernoulli": Family(
         "bernoulli",
@@ -53,7 +62,7 @@ FAMILIES: dict[str, Family] = {
         False,
         expit,
         _bernoulli,
-        lambda y: (y == 0) | (y == 1),
+        _zero_or_one,
         "0 and 1",
     ),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -517,18 +516,15 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
 
 
 def _fit_last(model: OutcomeModel, response: np.ndarray, settings: Settings, progress: bool):
-    from bdtr.sampling import fit_direct, fit_marginal, fit_plain
+    from bdtr.sampling import compiled_marginal, compiled_plain, fit_direct
 
     seed = _seed(settings, model.design.index)
     if settings.sampler == "direct":
         with progress_bar(progress, model.design.action) as report:
             return fit_direct(model, response, seed, settings.chains, settings.draws, report)
     exact = settings.sampler == "pymc" and model.family.name == "gaussian"
-    nuts = fit_marginal if exact else fit_plain
-    with warnings.catch_warnings():
-        # Stage models are compiled by numba: a missing BLAS for PyTensor's C code costs nothing.
-        warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS", UserWarning)
-        return nuts(model, response, seed, settings.chains, settings.draws, settings.tune, progress)
+    compiled = compiled_marginal(model) if exact else compiled_plain(model)
+    return compiled.fit(response, seed, settings.chains, settings.draws, settings.tune, progress)
 
 
 def site_levels(data: TrialData) -> np.ndarray:

@@ -1,9 +1,11 @@
-"""The only caller of samplers: a stage fitted to the observed payoff."""
+"""The only caller of samplers: a stage compiled once and fitted to the observed payoff."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -24,11 +26,12 @@ from bdtr.outcome import OutcomeModel, marginal_model, pymc_model, variable_dims
 from bdtr.posterior import labelled
 
 __all__ = [
+    "CompiledStage",
     "Sampled",
     "SamplingError",
+    "compiled_marginal",
+    "compiled_plain",
     "fit_direct",
-    "fit_marginal",
-    "fit_plain",
 ]
 
 type Progress = Callable[[int, int], None]
@@ -46,80 +49,108 @@ class Sampled:
     stats: xr.Dataset
 
 
-def fit_plain(
-    model: OutcomeModel,
-    response: np.ndarray,
-    seed: np.random.SeedSequence,
-    chains: int = 4,
-    draws: int = 1000,
-    tune: int = 1000,
-    progressbar: bool = True,
-) -> Sampled:
-    """Fit a stage to the observed payoff with PyMC's model, every parameter sampled by NUTS.
+class CompiledStage(Protocol):
+    """A stage model compiled once, fitted to one response after another."""
+
+    def fit(
+        self,
+        response: np.ndarray,
+        seed: np.random.SeedSequence,
+        chains: int,
+        draws: int,
+        tune: int,
+        progressbar: bool,
+    ) -> Sampled:
+        """Fit the model to a response of its rows with NUTS."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Plain:
+    model: OutcomeModel
+    compiled: Any
+
+    def fit(self, response, seed, chains, draws, tune, progressbar) -> Sampled:
+        compiled = self.compiled.with_data(payoff=np.asarray(response, dtype=float))
+        return _nuts(compiled, _plain_names(self.model), seed, chains, draws, tune, progressbar)
+
+
+@dataclass(frozen=True)
+class _Marginal:
+    model: OutcomeModel
+    products: CrossProducts
+    params: Parameters
+    compiled: Any
+
+    def fit(self, response, seed, chains, draws, tune, progressbar) -> Sampled:
+        nuts_seed, normal_seed = children(seed, 2)
+        with threadpool_limits(1):
+            responses = _responses(self.model, self.products, response)
+            shifted = responses.without(self.products, self.params.mean)
+            from bdtr.multilevel.op import response_data  # loads PyTensor
+
+            compiled = self.compiled.with_data(**response_data(shifted))
+            sds, partial = _marginal_names(self.model)
+            found = _nuts(compiled, sds + partial, nuts_seed, chains, draws, tune, progressbar)
+            phi = _phi(found.posterior, sds, partial)
+            which = np.zeros(len(phi), dtype=np.int64)
+            drawn = exact_draws(self.products, shifted, self.params, phi, which, normal_seed)
+        return Sampled(labelled(self.model, phi, *drawn, chains), found.stats)
+
+
+def compiled_plain(model: OutcomeModel) -> CompiledStage:
+    """PyMC's model of a stage, every parameter sampled by NUTS.
 
     Parameters
     ----------
     model
         The stage's model.
-    response
-        Observed payoff of its rows.
-    seed
-        Source of randomness.
-    chains, draws, tune
-        Chains, draws kept from each, and draws of warm-up.
-    progressbar
-        Whether to show progress.
 
     Returns
     -------
-    Sampled
-
-    Raises
-    ------
-    SamplingError
-        If the fit was interrupted or a draw is not finite.
+    CompiledStage
     """
-    wanted = list(variable_dims(model.design)) + (["sigma"] if model.family.has_sigma else [])
-    built = pymc_model(model, response)
-    return _nuts(built, wanted, seed, chains, draws, tune, progressbar)
+    # Any response of the right length and range will do: it is replaced at every fit.
+    response = np.arange(len(model.rows.x)) % 2
+    return _Plain(model, _compile(pymc_model(model, response), _plain_names(model)))
 
 
-def fit_marginal(
-    model: OutcomeModel,
-    response: np.ndarray,
-    seed: np.random.SeedSequence,
-    chains: int = 4,
-    draws: int = 1000,
-    tune: int = 1000,
-    progressbar: bool = True,
-) -> Sampled:
-    """Fit a Gaussian stage with PyMC on the marginal density of its SDs and correlations.
+def compiled_marginal(model: OutcomeModel) -> CompiledStage:
+    """PyMC's model on the marginal density of SDs and correlations, for Gaussian stages.
 
     NUTS draws the standard deviations and partial correlations; coefficients and group effects are
     drawn afterwards from their exact normal given these. The posterior is that of
-    :func:`fit_plain`, with the same variables, dims and coords.
+    :func:`compiled_plain`, with the same variables, dims and coords.
 
     Parameters
     ----------
-    model, response, seed, chains, draws, tune, progressbar
-        As in :func:`fit_plain`.
+    model
+        The stage's model.
 
     Returns
     -------
-    Sampled
+    CompiledStage
     """
-    nuts_seed, normal_seed = children(seed, 2)
     with threadpool_limits(1):
-        products, responses, params = _system(model, response)
-        shifted = responses.without(products, params.mean)
-        built = marginal_model(model, products, shifted, params)
-        wanted = ["sigma", *(f"sd_{f.name}" for f in model.factors)]
-        partial = [f"partial_{f.name}" for f in model.factors if f.correlated]
-        found = _nuts(built, wanted + partial, nuts_seed, chains, draws, tune, progressbar)
-        phi = _phi(found.posterior, wanted, partial)
-        which = np.zeros(len(phi), dtype=np.int64)
-        drawn = exact_draws(products, shifted, params, phi, which, normal_seed)
-    return Sampled(labelled(model, phi, *drawn, chains), found.stats)
+        products = cross_products(model.rows, layout(model.factors, model.rows.codes))
+        params = parameters(model.factors, model.priors)
+        anything = _responses(model, products, np.arange(len(model.rows.x)) % 2 + 0.0)
+        built = marginal_model(model, products, anything, params)
+    sds, partial = _marginal_names(model)
+    return _Marginal(model, products, params, _compile(built, sds + partial))
+
+
+def _plain_names(model: OutcomeModel) -> list[str]:
+    return list(variable_dims(model.design)) + (["sigma"] if model.family.has_sigma else [])
+
+
+def _marginal_names(model: OutcomeModel) -> tuple[list[str], list[str]]:
+    sds = ["sigma", *(f"sd_{f.name}" for f in model.factors)]
+    return sds, [f"partial_{f.name}" for f in model.factors if f.correlated]
+
+
+def _responses(model: OutcomeModel, products: CrossProducts, response: np.ndarray) -> Responses:
+    return response_products(model.rows, products.layout, response[:, None])
 
 
 def _phi(posterior: xr.Dataset, sds: list[str], partial: list[str]) -> np.ndarray:
@@ -134,14 +165,22 @@ def _phi(posterior: xr.Dataset, sds: list[str], partial: list[str]) -> np.ndarra
     return np.hstack([np.log(sigma), *(flat(n) / sigma for n in sds[1:]), *map(np.arctanh, c)])
 
 
-def _nuts(built, wanted, seed, chains, draws, tune, progressbar) -> Sampled:
+def _compile(built, wanted: list[str]):
     import nutpie
     from pytensor.configdefaults import config
 
     # The same seed gives other draws with a cold and a warm cache unless fast maths is off.
     # Options are added to PyTensor's config at run time, where pyright cannot see them.
     config.numba__fastmath = False  # pyright: ignore[reportAttributeAccessIssue]
-    compiled = nutpie.compile_pymc_model(built, var_names=wanted)
+    with warnings.catch_warnings():
+        # Stage models are compiled by numba: a missing BLAS for PyTensor's C code costs nothing.
+        warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS", UserWarning)
+        return nutpie.compile_pymc_model(built, var_names=wanted)
+
+
+def _nuts(compiled, wanted, seed, chains, draws, tune, progressbar) -> Sampled:
+    import nutpie
+
     tree = nutpie.sample(
         compiled,
         chains=chains,
@@ -184,8 +223,14 @@ def fit_direct(
 
     Parameters
     ----------
-    model, response, seed, chains, draws
-        As in :func:`fit_plain`.
+    model
+        The stage's model.
+    response
+        Observed payoff of its rows.
+    seed
+        Source of randomness.
+    chains, draws
+        Chains, and draws kept from each.
     progress
         Called with (draws done, draws in all).
 
@@ -194,19 +239,11 @@ def fit_direct(
     Sampled
     """
     with threadpool_limits(1):  # the same bits on any number of threads
-        products, responses, params = _system(model, response)
+        products = cross_products(model.rows, layout(model.factors, model.rows.codes))
+        responses = _responses(model, products, response)
+        params = parameters(model.factors, model.priors)
         drawn = draw_posterior(products, responses, params, chains, draws, seed, progress)
     return _sampled(model, drawn, chains)
-
-
-def _system(
-    model: OutcomeModel, response: np.ndarray
-) -> tuple[CrossProducts, Responses, Parameters]:
-    """Cross-products of a stage's rows with one response, and the layout of phi."""
-    where = layout(model.factors, model.rows.codes)
-    products = cross_products(model.rows, where)
-    responses = response_products(model.rows, where, response[:, None])
-    return products, responses, parameters(model.factors, model.priors)
 
 
 def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:

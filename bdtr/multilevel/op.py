@@ -19,7 +19,7 @@ from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.gradient import likelihood_and_gradient
 from bdtr.multilevel.marginal import Parameters, Response, System, make_room, response, system
 
-__all__ = ["marginal_log_likelihood"]
+__all__ = ["marginal_log_likelihood", "response_data"]
 
 
 class MarginalLogLikelihood(Op):
@@ -97,8 +97,16 @@ def marginal_log_likelihood(
     pytensor.tensor.TensorVariable
         A scalar.
     """
-    fields = {**system(products, params)._asdict(), **response(responses)._asdict()}
+    fields = {f"marginal_{k}": v for k, v in system(products, params)._asdict().items()}
     # Shared and not constant: constants would be compiled into the model, anew for every data set.
-    data = [shared(np.asarray(value), name=f"marginal_{name}") for name, value in fields.items()]
+    data = [
+        shared(np.asarray(value), name=name)
+        for name, value in {**fields, **response_data(responses)}.items()
+    ]
     outputs: Any = MarginalLogLikelihood()(phi, *data)
     return outputs[0]
+
+
+def response_data(responses: Responses) -> dict[str, np.ndarray]:
+    """Cross-products with one response by the names of the data that hold them in a model."""
+    return {f"marginal_{k}": np.asarray(v) for k, v in response(responses)._asdict().items()}
