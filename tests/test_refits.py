@@ -8,10 +8,14 @@ import pytest
 import scipy.stats as st
 
 import bdtr
+from bdtr.data import check
+from bdtr.design import stage_design
+from bdtr.fitting import site_levels
 from bdtr.multilevel.crossproducts import cross_products, response_products
 from bdtr.multilevel.direct import draw_each
 from bdtr.multilevel.layout import layout
 from bdtr.multilevel.marginal import parameters
+from bdtr.outcome import outcome_model, stage_rows
 from bdtr.posterior import labelled
 from bdtr.refits import Refits, refits
 
@@ -90,10 +94,10 @@ def test_bernoulli_refits_have_the_posterior_of_the_cells():
     frame = pd.DataFrame({"a": np.repeat([0, 1], 150), "y": rng.integers(0, 2, 300)})
     stage = bdtr.Stage("a", actions=[0, 1], formula="a")
     trial = bdtr.Trial([stage], outcome="y", family="bernoulli")
-    data = bdtr.data.check(trial, frame)
-    design = bdtr.design.stage_design(data, 0, bdtr.fitting.site_levels(data))
-    rows = bdtr.outcome.stage_rows(data, design, False)
-    model = bdtr.outcome.outcome_model(data, design, "bernoulli", rows, 0.0, 1.0)
+    data = check(trial, frame)
+    design = stage_design(data, 0, site_levels(data))
+    rows = stage_rows(data, design, False)
+    model = outcome_model(data, design, "bernoulli", rows, 0.0, 1.0)
     y = (rng.random((300, 2)) < np.array([[0.3], [0.6]])[frame["a"]]).astype(float)
     for i, posterior in enumerate(
         refits(Refits(model, draws=2000), y, np.random.SeedSequence(1), workers=1)
