@@ -213,6 +213,8 @@ def _row_values(columns: Columns, where: Layout):
     rows = len(x)
 
     def joined(found: list[np.ndarray], kind) -> np.ndarray:
+        if len(found) == 1:
+            return np.ascontiguousarray(found[0], dtype=kind)
         return np.ascontiguousarray(np.hstack(found) if found else np.zeros((rows, 0)), dtype=kind)
 
     z, at = joined(inner, float), joined(inner_at, np.int64)

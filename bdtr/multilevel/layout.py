@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -109,7 +110,7 @@ def layout(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> Layout:
         # Compiled kernels do not check bounds.
         if code.size and (code.min() < 0 or code.max() >= factor.levels):
             raise IndexError(f"A level code of {factor.name!r} is outside 0..{factor.levels - 1}.")
-    cells = np.unique(np.stack(codes), axis=1) if factors else np.zeros((0, 0), dtype=np.int64)
+    cells = _cells(factors, codes)
     splits = [_blocks_of(factors, cells, chosen) for chosen in _candidates(len(factors))]
     best = min(splits, key=lambda split: split[0])
     _, in_border, component = best
@@ -146,6 +147,20 @@ def layout(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> Layout:
     return Layout(
         tuple(factors), in_border, start, block_groups, inner, border, offset, tuple(position)
     )
+
+
+def _cells(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> np.ndarray:
+    """The combinations of levels that occur (factor x cell)."""
+    if not factors:
+        return np.zeros((0, 0), dtype=np.int64)
+    if len(factors) == 1:
+        return np.flatnonzero(np.bincount(codes[0], minlength=1))[None]
+    shape = tuple(f.levels for f in factors)
+    if np.prod([float(size) for size in shape]) > 2**62:
+        return np.unique(np.stack(codes), axis=1)
+    # One number a row, and hashing instead of sorting: the pass over the data is to stay short.
+    keys = np.ravel_multi_index(tuple(codes), shape)
+    return np.stack(np.unravel_index(np.sort(pd.unique(keys)), shape))
 
 
 def _candidates(count: int) -> list[tuple[int, ...]]:
