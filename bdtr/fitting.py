@@ -28,7 +28,7 @@ from bdtr.induction import (
     together,
 )
 from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
-from bdtr.prediction import QFunction, StageDraws, stage_draws
+from bdtr.prediction import QFunction, StageDraws, UnitColumns, stage_draws, unit_columns
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, policy
 from bdtr.settings import FitError, Settings, make_settings
@@ -37,6 +37,8 @@ from bdtr.trial import Trial
 if TYPE_CHECKING:
     from bdtr.recommendation import Recommendation
     from bdtr.summary import Summary
+
+_CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
 
 __all__ = ["Fit", "FitError", "Settings", "fit"]
 
@@ -82,6 +84,9 @@ class Fit:
     data: TrialData | None = None
     _models: dict[int, OutcomeModel] = field(default_factory=dict, repr=False)
     _stage_draws: dict[tuple[str, int], StageDraws] = field(default_factory=dict, repr=False)
+    _unit_columns: dict[int, tuple[UnitColumns, np.ndarray]] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def stages(self) -> int:
@@ -179,7 +184,7 @@ class Fit:
             return BackwardPass(
                 _decisions(data),
                 rule,
-                lambda k, units: self.q_function(k, path)(data.frame.iloc[units]),
+                lambda k, units: self.q_function(k, path).evaluate(self._columns(k, units)),
                 self.settings.propagated,
             )
 
@@ -362,7 +367,8 @@ class Fit:
         last, names = self.stages - 1, ", ".join(p.name for p in further) or "recommended"
 
         def q_values(k: int, draws: StageDraws, units: np.ndarray) -> np.ndarray:
-            return QFunction(self.designs[k], self.family(k), draws)(data.frame.iloc[units])
+            q = QFunction(self.designs[k], self.family(k), draws)
+            return q.evaluate(self._columns(k, units))
 
         def draw_stage(
             k: int, responses: list[StageResponses], later: list[StageDraws]
@@ -404,6 +410,25 @@ class Fit:
         backward(
             _decisions(data), policies, first, fitted, draw_stage, q_values, settings.propagated
         )
+
+    def _columns(self, k: int, units: np.ndarray) -> UnitColumns:
+        """Columns of units of the data under every action.
+
+        They are made for many units at a time and kept, as they are the same for all draws and policies.
+        """
+        data, design = self.require_data("columns of units"), self.designs[k]
+        kept = self._unit_columns.get(k)
+        if kept is None or (kept[1][units] < 0).any():
+            window = max(_CELLS_KEPT // (len(design.actions) * len(design.terms)), len(units))
+            stage = data.stages[k]
+            known = np.flatnonzero(stage.history | stage.fitted)
+            if len(known) > window:
+                known = np.union1d(known[known >= units.min()][:window], units)
+            place = np.full(len(data), -1)
+            place[known] = np.arange(len(known))
+            kept = unit_columns(design, data.frame.iloc[known]), place
+            self._unit_columns[k] = kept
+        return kept[0].part(kept[1][units])
 
     def _phi(self, k: int) -> np.ndarray:
         """Parameters of the exact engine of the recommended pass (draw x phi)."""

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 POLICIES = ("recommended", "optimal")
-_CELLS = 8_000_000  # Q-values in memory at once
+_CELLS = 250_000  # Q-values in memory at once: they stay in the processor's cache
 
 type QValues = Callable[[int, np.ndarray], np.ndarray]
 

@@ -10,10 +10,19 @@ import pandas as pd
 import xarray as xr
 from numba import njit, prange
 
-from bdtr.design import GroupDesign, StageDesign
+from bdtr.design import StageDesign
 from bdtr.families import FAMILIES
 
-__all__ = ["SITES", "PredictionError", "QFunction", "StageDraws", "add_effects", "stage_draws"]
+__all__ = [
+    "SITES",
+    "PredictionError",
+    "QFunction",
+    "StageDraws",
+    "UnitColumns",
+    "add_effects",
+    "stage_draws",
+    "unit_columns",
+]
 
 SITES = ("observed", "new", "typical")
 _NODES = 15  # Gauss-Hermite nodes for a delivery cluster on a curved link
@@ -84,6 +93,65 @@ def _cholesky(cor: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class GroupColumns:
+    """One grouping factor of some units: its columns under each action, level codes, and the labels
+    of levels that the fit has not seen (None: there are none, or they count as zero)."""
+
+    name: str
+    z: tuple[np.ndarray, ...]
+    codes: np.ndarray
+    unseen: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class UnitColumns:
+    """The columns of some units under each action: all of the Q-function that does not depend on draws."""
+
+    common: tuple[np.ndarray, ...]
+    groups: tuple[GroupColumns, ...]
+
+    def part(self, rows: np.ndarray) -> UnitColumns:
+        """The columns of some of the units; of levels that the fit has seen."""
+        return UnitColumns(
+            tuple(x[rows] for x in self.common),
+            tuple(
+                GroupColumns(g.name, tuple(z[rows] for z in g.z), g.codes[rows])
+                for g in self.groups
+            ),
+        )
+
+
+def unit_columns(design: StageDesign, frame: pd.DataFrame, sites: str = "observed") -> UnitColumns:
+    """The columns of units under every action.
+
+    Parameters
+    ----------
+    design
+        The stage's columns.
+    frame
+        Coded history of the units.
+    sites
+        As in :class:`QFunction`.
+
+    Returns
+    -------
+    UnitColumns
+    """
+    site = design.site_codes(frame) if sites == "observed" else np.full(len(frame), -1)
+    used = [g for g in design.groups if g.role != "delivery"]
+    acting = [design.acting(frame, a) for a in range(len(design.actions))]
+    groups = []
+    for g in used:
+        codes, unseen = g.codes(frame), None
+        if g.role == "site" and sites != "observed":
+            codes = np.full(len(frame), -1)
+        if (codes < 0).any() and not (g.role == "site" and sites == "typical"):
+            unseen = pd.Index(g.labels(frame)[codes < 0].astype(str)).to_numpy()
+        groups.append(GroupColumns(g.name, tuple(g.matrix(one) for one in acting), codes, unseen))
+    return UnitColumns(tuple(design.common(one, site) for one in acting), tuple(groups))
+
+
+@dataclass(frozen=True)
 class QFunction:
     """Mean payoff of every action given history, by draw.
 
@@ -113,36 +181,30 @@ class QFunction:
         numpy.ndarray
             (action, unit, sample), in units of the outcome.
         """
-        design = self.design
-        site = design.site_codes(frame) if self.sites == "observed" else np.full(len(frame), -1)
-        groups = [(g, *self._effects(g, frame)) for g in design.groups if g.role != "delivery"]
-        out = np.empty((len(design.actions), len(frame), self.draws.samples))
-        for a in range(len(design.actions)):
-            acting = design.acting(frame, a)
-            np.dot(design.common(acting, site), self.draws.coefficients, out=out[a])
-            for g, codes, effects in groups:
-                add_effects(out[a], g.matrix(acting), codes, effects)
+        return self.evaluate(unit_columns(self.design, frame, self.sites))
+
+    def evaluate(self, columns: UnitColumns) -> np.ndarray:
+        """Q-values of units whose columns are at hand (action, unit, sample)."""
+        groups = [(*self._effects(group), group) for group in columns.groups]
+        units = len(columns.common[0])
+        out = np.empty((len(columns.common), units, self.draws.samples))
+        for a, common in enumerate(columns.common):
+            np.dot(common, self.draws.coefficients, out=out[a])
+            for codes, effects, group in groups:
+                add_effects(out[a], group.z[a], codes, effects)
         return self._mean_payoff(out)
 
-    def _effects(self, group: GroupDesign, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    def _effects(self, group: GroupColumns) -> tuple[np.ndarray, np.ndarray]:
         """Level codes, and effects with those of unseen levels appended."""
         effects = self.draws.effects[group.name]
-        if group.role == "site" and self.sites == "typical":
-            return np.full(len(frame), -1), effects
-        codes = group.codes(frame)
-        if group.role == "site" and self.sites == "new":
-            codes = np.full(len(frame), -1)
-        unseen = codes < 0
-        if not unseen.any():
-            return codes, effects
-        labels = pd.Index(group.labels(frame)[unseen].astype(str))
-        extra = []
-        distinct, inverse = np.unique(labels, return_inverse=True)
-        for label in distinct:
-            extra.append(self._new_level(group.name, str(label)))
-        codes = codes.copy()
+        if group.unseen is None:
+            return group.codes, effects
+        unseen = group.codes < 0
+        distinct, inverse = np.unique(group.unseen, return_inverse=True)
+        extra = np.stack([self._new_level(group.name, str(label)) for label in distinct])
+        codes = group.codes.copy()
         codes[unseen] = len(effects) + inverse
-        return codes, np.concatenate([effects, np.stack(extra)])
+        return codes, np.concatenate([effects, extra])
 
     def _new_level(self, factor: str, label: str) -> np.ndarray:
         """Effects (term, sample) of a level the fit has not seen; the same for the same label."""
