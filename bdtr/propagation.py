@@ -13,9 +13,9 @@ from bdtr.carrying import KnownEffects
 from bdtr.multilevel.crossproducts import (
     Columns,
     CrossProducts,
+    ResponseProducts,
     Responses,
     cross_products,
-    response_products,
 )
 from bdtr.multilevel.direct import draw_each, draw_given, residual_floor
 from bdtr.multilevel.layout import Factor, layout
@@ -70,36 +70,40 @@ def accumulate(
     where = layout(factors, rows.codes)
     with threadpool_limits(1):  # the same bits on any number of threads
         products = cross_products(rows, where)
-        totals: list[Responses] = []
+        totals: list[ResponseProducts] = []
         crossed, sums = 0.0, 0.0
         for at, values in blocks:
-            part = rows.part(at)
-            found = [response_products(part, where, y) for y in values]
-            totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
-            crossed = crossed + _crossed(part, values)
+            if not totals:
+                totals = [ResponseProducts(rows, where, y.shape[1]) for y in values]
+            for total, y in zip(totals, values, strict=True):
+                total.add(at, y)
+            crossed = crossed + _crossed(rows, at, values)
             sums = sums + values[0].sum(axis=0)
         n = len(rows.x)
-        squares = totals[0].yty.sum(axis=0)
+        squares = totals[0].responses.yty.sum(axis=0)
         if rows.weight is not None:  # products are weighted; the spread is that of the rows
             squares = squares * n / rows.weight.sum()
         variance = (squares - np.square(sums) / n) / max(n - 1, 1)
     centre = float(np.mean(sums) / n)
     spread = float(np.sqrt(max(np.mean(variance), 0.0)))
-    return Totals(products, tuple(totals), np.asarray(crossed), centre, spread)
+    found = tuple(t.responses for t in totals)
+    return Totals(products, found, np.asarray(crossed), centre, spread)
 
 
-def _crossed(part: Columns, values: Sequence[np.ndarray]) -> np.ndarray:
+def _crossed(rows: Columns, at: slice, values: Sequence[np.ndarray]) -> np.ndarray:
     """Products of responses with each other (policy, policy, stratum, response)."""
-    out = np.zeros((len(values), len(values), part.strata, values[0].shape[1]))
-    weight = np.ones(len(part.x)) if part.weight is None else part.weight
+    out = np.zeros((len(values), len(values), rows.strata, values[0].shape[1]))
     if len(values) == 1:
         return out
-    for a in range(part.strata):
-        rows = slice(None) if part.stratum is None else part.stratum == a
+    count = len(values[0])
+    weight = np.ones(count) if rows.weight is None else rows.weight[at]
+    stratum = np.zeros(count, dtype=int) if rows.stratum is None else rows.stratum[at]
+    for a in range(rows.strata):
+        mine = stratum == a
         for d, y in enumerate(values):
-            own = y[rows] * weight[rows][:, None]
+            own = y[mine] * weight[mine][:, None]
             for e in range(d):
-                out[d, e, a] = out[e, d, a] = np.einsum("is,is->s", own, values[e][rows])
+                out[d, e, a] = out[e, d, a] = np.einsum("is,is->s", own, values[e][mine])
     return out
 
 

@@ -14,7 +14,14 @@ from numba import njit
 
 from bdtr.multilevel.layout import Layout
 
-__all__ = ["Columns", "CrossProducts", "Responses", "cross_products", "response_products"]
+__all__ = [
+    "Columns",
+    "CrossProducts",
+    "ResponseProducts",
+    "Responses",
+    "cross_products",
+    "response_products",
+]
 
 
 @dataclass(frozen=True)
@@ -31,21 +38,6 @@ class Columns:
     stratum: np.ndarray | None = None
     strata: int = 1
     weight: np.ndarray | None = None
-
-    def part(self, at: slice) -> Columns:
-        """Some of the rows."""
-
-        def cut(values: np.ndarray | None) -> np.ndarray | None:
-            return None if values is None else values[at]
-
-        return Columns(
-            self.x[at],
-            tuple(z[at] for z in self.z),
-            tuple(c[at] for c in self.codes),
-            cut(self.stratum),
-            self.strata,
-            cut(self.weight),
-        )
 
     @property
     def root(self) -> np.ndarray | None:
@@ -173,20 +165,47 @@ def cross_products(columns: Columns, where: Layout) -> CrossProducts:
 
 def response_products(columns: Columns, where: Layout, y: np.ndarray) -> Responses:
     """Cross-products with responses y (row x response)."""
-    stratum = _strata(columns)
-    x, z, at, c, c_at, _ = _row_values(columns, where)
-    y = np.ascontiguousarray(y if columns.root is None else y * columns.root)
-    strata, border = columns.strata, where.border.size
-    zty = np.zeros((strata, where.inner.size, y.shape[1]))
-    hty = np.zeros((strata, border + x.shape[1], y.shape[1]))
-    yty = np.zeros((strata, y.shape[1]))
-    _accumulate_responses(z, at, stratum, y, zty)
-    _accumulate_responses(c, c_at, stratum, y, hty)
-    for a in range(strata):
-        rows = slice(None) if strata == 1 else stratum == a
-        hty[a, border:] = x[rows].T @ y[rows]
-        yty[a] = np.einsum("is,is->s", y[rows], y[rows])
-    return Responses(zty, hty, yty)
+    total = ResponseProducts(columns, where, y.shape[1])
+    total.add(slice(0, len(y)), y)
+    return total.responses
+
+
+class ResponseProducts:
+    """Cross-products with responses that come in blocks of rows.
+
+    Parameters
+    ----------
+    columns
+        All rows.
+    where
+        Layout of the group effects.
+    count
+        Number of responses.
+    """
+
+    def __init__(self, columns: Columns, where: Layout, count: int):
+        self._stratum = _strata(columns)
+        self._x, self._z, self._at, self._c, self._c_at, _ = _row_values(columns, where)
+        self._root, self._border = columns.root, where.border.size
+        strata, wide = columns.strata, where.border.size + columns.x.shape[1]
+        self.responses = Responses(
+            np.zeros((strata, where.inner.size, count)),
+            np.zeros((strata, wide, count)),
+            np.zeros((strata, count)),
+        )
+
+    def add(self, rows: slice, y: np.ndarray) -> None:
+        """Add a block of rows with responses y (row x response)."""
+        y = np.ascontiguousarray(y if self._root is None else y * self._root[rows])
+        stratum, x, total = self._stratum[rows], self._x[rows], self.responses
+        _accumulate_responses(self._z[rows], self._at[rows], stratum, y, total.zty)
+        _accumulate_responses(self._c[rows], self._c_at[rows], stratum, y, total.hty)
+        strata = len(total.yty)
+        for a in range(strata):
+            own = y if strata == 1 else y[stratum == a]
+            of_x = x if strata == 1 else x[stratum == a]
+            total.hty[a, self._border :] += of_x.T @ own
+            _accumulate_squares(own, total.yty[a])
 
 
 def _strata(columns: Columns) -> np.ndarray:
@@ -278,6 +297,14 @@ def _accumulate_responses(z, at, stratum, y, out):
             into = out[stratum[i], at[i, a]]
             for s in range(into.size):
                 into[s] += value * y[i, s]
+
+
+@njit(cache=True)
+def _accumulate_squares(y, out):
+    for i in range(y.shape[0]):
+        row = y[i]
+        for s in range(row.size):
+            out[s] += row[s] * row[s]
 
 
 @njit(cache=True)
