@@ -122,16 +122,38 @@ def learn_shape(start, scale, own, priors, responses: list[Response], seed) -> S
 
 @njit(cache=True)
 def _climb(start, scale, own, priors, y, reduced, room):
-    """Maximise the density by BFGS with backtracking: mode, inverse of minus the Hessian, success."""
+    """Maximise the density by BFGS with backtracking: mode, inverse of minus the Hessian, success.
+
+    There is one call of the density in the text, as every call is compiled anew with all it contains.
+    """
     size = start.size
     phi, inverse = start.copy(), scale.copy()
-    value, gradient = density_and_gradient(phi, own, priors, y, reduced, room)
-    for _ in range(_ITERATIONS):
+    value, gradient = -np.inf, np.zeros(size)
+    step, slope, length, tries, moves = np.zeros(size), 0.0, 0.0, 0, 0
+    while moves < _ITERATIONS:
+        new = phi + length * step
+        new_value, new_gradient = density_and_gradient(new, own, priors, y, reduced, room)
+        if not new_value >= value + 1e-4 * length * slope:
+            tries += 1
+            length *= 0.5
+            if tries > 25:
+                return phi, inverse, moves > 0 and slope < 1e-2
+            continue
+        if moves > 0:
+            change, turn = new - phi, gradient - new_gradient
+            product = np.dot(change, turn)
+            if product > 1e-12:
+                moved = np.dot(inverse, turn)
+                factor = (1.0 + np.dot(turn, moved) / product) / product
+                cross = np.outer(change, moved) / product
+                inverse += np.outer(change, change) * factor - cross - cross.T
+        phi, value, gradient = new, new_value, new_gradient
+        moves += 1
         step = np.dot(inverse, gradient)
         slope = np.dot(gradient, step)
         if not slope > 0.0:  # lost to rounding: start again from a small multiple of the identity
             inverse = 0.01 * np.eye(size)
-            step = np.dot(inverse, gradient)
+            step = 0.01 * gradient
             slope = np.dot(gradient, step)
         if slope < 1e-4:
             return phi, inverse, True
@@ -139,28 +161,7 @@ def _climb(start, scale, own, priors, y, reduced, room):
         if longest > 1.0:  # phi is on the scale of logarithms and ratios: 1 is far
             step /= longest
             slope /= longest
-        length = 1.0
-        moved = False
-        new, new_value, new_gradient = phi, value, gradient
-        for _ in range(25):
-            new = phi + length * step
-            new_value, new_gradient = density_and_gradient(new, own, priors, y, reduced, room)
-            if new_value >= value + 1e-4 * length * slope:
-                moved = True
-                break
-            length *= 0.5
-        if not moved:
-            return phi, inverse, slope < 1e-2
-        change, turn = new - phi, gradient - new_gradient
-        product = np.dot(change, turn)
-        if product > 1e-12:
-            moved_turn = np.dot(inverse, turn)
-            inverse += (
-                np.outer(change, change) * (1.0 + np.dot(turn, moved_turn) / product) / product
-            )
-            cross = np.outer(change, moved_turn) / product
-            inverse -= cross + cross.T
-        phi, value, gradient = new, new_value, new_gradient
+        length, tries = 1.0, 0
     return phi, inverse, False
 
 
@@ -191,14 +192,17 @@ def find_peak(start, scale, own, priors, y):
     for i in range(size):
         unit[i] = min(max(np.sqrt(abs(inverse[i, i])), 1e-4), 1.0)
     curvature = np.empty((size, size))
-    here = density_and_gradient(phi, own, priors, y, reduced, room)[1]
-    for i in range(size):
-        step = 1e-2 * unit[i]
+    here = np.zeros(size)
+    for i in range(-1, size):
         moved = phi.copy()
-        moved[i] += step
+        if i >= 0:
+            moved[i] += 1e-2 * unit[i]
         there = density_and_gradient(moved, own, priors, y, reduced, room)[1]
+        if i < 0:
+            here = there
+            continue
         for k in range(size):
-            curvature[i, k] = unit[i] * unit[k] * (here[k] - there[k]) / step
+            curvature[i, k] = unit[k] * (here[k] - there[k]) / 1e-2
     curvature = 0.5 * (curvature + curvature.T)
     if not np.isfinite(curvature).all():
         return Peak(phi, np.eye(size), np.eye(size), np.zeros(0, np.int64), sds), False
@@ -344,19 +348,21 @@ def importance_draws(start, scale, shape, seeds, own, priors, zty, hty, yty, phi
             continue
         peak = reshaped(peak, shape)
         lanes, weights = make_lanes(own), np.empty(_MOST)
-        judged = weights[:_FIRST]
-        _select(peak, seeds[s], 1, own, priors, y, lanes, judged, phi[s])
-        share = effective(judged) / _FIRST
-        khat[s] = pareto_k(judged)
-        needed = max(_FIRST, LANES * int(np.ceil(_ENOUGH / max(share, 1e-3) / LANES)))
-        used[s] += _FIRST
-        good[s] = needed <= _MOST and khat[s] < khat_limit(_FIRST + needed)
-        ess[s] = share * needed
-        if good[s]:
-            # Fresh proposals: had those that were judged been used, draws in the tails, which make
-            # weights look bad, would be kept less often than they should.
-            _select(peak, seeds[s], 1 + _FIRST, own, priors, y, lanes, weights[:needed], phi[s])
-            used[s] += needed
+        count, stream = _FIRST, 1
+        for chosen in range(2):
+            _select(peak, seeds[s], stream, own, priors, y, lanes, weights[:count], phi[s])
+            used[s] += count
+            if chosen:
+                break
+            # Fresh proposals are taken next: had those that are judged been used, draws in the
+            # tails, which make weights look bad, would be kept less often than they should.
+            share = effective(weights[:_FIRST]) / _FIRST
+            khat[s] = pareto_k(weights[:_FIRST])
+            count = max(_FIRST, LANES * int(np.ceil(_ENOUGH / max(share, 1e-3) / LANES)))
+            good[s] = count <= _MOST and khat[s] < khat_limit(_FIRST + count)
+            ess[s], stream = share * count, 1 + _FIRST
+            if not good[s]:
+                break
 
 
 @njit(cache=True)
