@@ -63,11 +63,6 @@ class CrossProducts:
     layout: Layout
 
     @property
-    def common(self) -> int:
-        """Number of common columns X."""
-        return self.hth.shape[1] - self.layout.border.size
-
-    @property
     def xtx(self) -> np.ndarray:
         """X'X over all strata."""
         border = self.layout.border.size
@@ -90,9 +85,11 @@ class Responses:
     def __add__(self, other: Responses) -> Responses:
         return Responses(self.zty + other.zty, self.hty + other.hty, self.yty + other.yty)
 
-    def first(self) -> Responses:
-        """The first response alone."""
-        return Responses(self.zty[:, :, :1], self.hty[:, :, :1], self.yty[:, :1])
+    def each(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Copies of the products with some responses, the response first: Z'y, H'y, y'y."""
+        parts = (self.zty, self.hty, self.yty)
+        zty, hty, yty = (np.ascontiguousarray(np.moveaxis(a[..., which], -1, 0)) for a in parts)
+        return zty, hty, yty
 
     def total_xty(self, products: CrossProducts) -> np.ndarray:
         """X'y over all strata (term x response)."""

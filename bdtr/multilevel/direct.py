@@ -149,7 +149,7 @@ def draw_each(
         for at in _chunks(todo):
             found, quality = np.empty((at.size, params.size)), np.empty((2, at.size))
             fine, evaluations = np.zeros(at.size, dtype=np.bool_), np.zeros(at.size, dtype=np.int64)
-            zty, hty, yty = _each(responses, at)
+            zty, hty, yty = responses.each(at)
             importance_draws(
                 start, scale, shape, seeds[at], own, priors, zty, hty, yty, found, quality[0],
                 quality[1], fine, evaluations,
@@ -210,13 +210,14 @@ def _slices(responses, params, own, priors, phi, left, used, seed, progress):
     """Slice chains, from the importance draws, for the responses where these are not good enough."""
     pilot_seed, chain_seed = children(seed, 2)
     phi[left] = _inside(phi[left], params, priors)
-    found = pilot(own, priors, params, _each(responses, left[:1]), phi[left[0]], pilot_seed)
+    found = pilot(own, priors, params, responses.each(left[:1]), phi[left[0]], pilot_seed)
     seeds = chain_seed.generate_state(responses.count, np.uint64)
     for at in _chunks(left):
         kept = np.empty((at.size, 1, params.size))
         evaluations = np.zeros(at.size, dtype=np.int64)
+        zty, hty, yty = responses.each(at)
         slice_chains(
-            phi[at], found.width, found.sweeps, 1, seeds[at], own, priors, *_each(responses, at),
+            phi[at], found.width, found.sweeps, 1, seeds[at], own, priors, zty, hty, yty,
             kept, evaluations,
         )  # fmt: skip
         phi[at] = kept[:, 0]
@@ -327,20 +328,20 @@ def _metropolis(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _posterior_slices(responses, params, own, priors, start, chains, draws, seed):
     pilot_seed, warm_seed, chain_seed = children(seed, 3)
-    first = _each(responses, np.zeros(1, dtype=np.int64))
+    first = responses.each(np.zeros(1, dtype=np.int64))
     found = pilot(own, priors, params, first, start, pilot_seed)
     thin = max(1, found.sweeps // 5)
-    system_of_all = _each(responses, np.zeros(chains, dtype=np.int64))
+    zty, hty, yty = responses.each(np.zeros(chains, dtype=np.int64))
     used = np.zeros(chains, dtype=np.int64)
     warm, kept = np.empty((chains, 1, params.size)), np.empty((chains, draws, params.size))
     words = warm_seed.generate_state(chains, np.uint64)
     state = np.tile(found.start, (chains, 1))
     slice_chains(
-        state, found.width, 5 * thin + 20, 1, words, own, priors, *system_of_all, warm, used
+        state, found.width, 5 * thin + 20, 1, words, own, priors, zty, hty, yty, warm, used
     )
     words = chain_seed.generate_state(chains, np.uint64)
     slice_chains(
-        warm[:, 0].copy(), found.width, thin, draws, words, own, priors, *system_of_all, kept, used
+        warm[:, 0].copy(), found.width, thin, draws, words, own, priors, zty, hty, yty, kept, used
     )
     report = DirectReport(
         slices=chains * draws,
@@ -354,13 +355,6 @@ def _posterior_slices(responses, params, own, priors, start, chains, draws, seed
 def _chunks(which: np.ndarray):
     for at in range(0, which.size, _CHUNK):
         yield which[at : at + _CHUNK]
-
-
-def _each(responses: Responses, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cross-products with some responses, the response first."""
-    parts = (responses.zty, responses.hty, responses.yty)
-    zty, hty, yty = (np.ascontiguousarray(np.moveaxis(a[..., which], -1, 0)) for a in parts)
-    return zty, hty, yty
 
 
 def _inside(phi: np.ndarray, params: Parameters, priors: Priors) -> np.ndarray:

@@ -53,6 +53,7 @@ def exact_draws(
         Position of the response that each draw belongs to.
     seed
         Source of randomness.
+
     Returns
     -------
     coefficients, effects : numpy.ndarray
@@ -71,10 +72,7 @@ def exact_draws(
         shape = (part.stop - at, p + where.effects)
         noise = rng.standard_normal(shape)
         rows, inverse = np.unique(which[part], return_inverse=True)
-        zty, hty, yty = (
-            np.ascontiguousarray(np.moveaxis(a[..., rows], -1, 0))
-            for a in (responses.zty, responses.hty, responses.yty)
-        )
+        zty, hty, yty = responses.each(rows)
         _draw(
             phi[part], inverse, noise, own, priors, zty, hty, yty, where.inner.target,
             where.border.target, empty_at, empty_factor, coefficients[part], effects[part],

@@ -155,8 +155,7 @@ def perturbed_draws(
             residual, effect = sources[2 * e], sources[2 * e + 1]
             errors += streams.residuals[part, e, None] * residual.standard_normal(errors.shape)
             priors += streams.effects[part, e, None] * effect.standard_normal(priors.shape)
-        parts = (responses.zty[..., part], responses.hty[..., part], responses.yty[..., part])
-        zty, hty, yty = (np.array(np.moveaxis(a, -1, 0), order="C") for a in parts)
+        zty, hty, yty = responses.each(np.arange(at, part.stop))
         _perturb(
             phi[part], errors, priors, own, roots, where.inner.target, where.border.target,
             empty_at, empty_factor, zty, hty, coefficients[part], effects[part],
@@ -338,8 +337,7 @@ def _forms(products, responses, crossed, params, phi) -> np.ndarray:
             if d != e:
                 r = r + responses[e]
                 r = replace(r, yty=r.yty + 2.0 * crossed[d, e])
-            parts = (np.moveaxis(a, -1, 0) for a in (r.zty, r.hty, r.yty))
-            form[:, d, e] = _quadratic_forms(phi, own, *(np.ascontiguousarray(a) for a in parts))
+            form[:, d, e] = _quadratic_forms(phi, own, *r.each(np.arange(len(phi))))
     for d in range(kinds):
         for e in range(d):
             form[:, d, e] = 0.5 * (form[:, d, e] - form[:, d, d] - form[:, e, e])
