@@ -8,9 +8,11 @@ quantities that the gate looks at: one at a time they would take longer than the
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from scipy.special import ndtri
 from scipy.stats import rankdata
+
+from bdtr.threads import spread
 
 __all__ = ["bulk_ess", "rhat", "tail_ess"]
 
@@ -82,12 +84,17 @@ def _plain_rhat(split: np.ndarray) -> np.ndarray:
         return np.sqrt((between / within + n - 1) / n)
 
 
-@njit(cache=True, parallel=True)
-def _ess(split):
+def _ess(split: np.ndarray) -> np.ndarray:
     """Effective sample size from Geyer's initial monotone sequence of paired autocorrelations."""
-    out = np.empty(split.shape[0])
+    out = np.empty(len(split))
+    spread(_fill_ess, len(split), split, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _fill_ess(first, last, split, out):
     chains, n = split.shape[1], split.shape[2]
-    for q in prange(split.shape[0]):
+    for q in range(first, last):
         own = split[q]
         total = chains * n
         if own.max() - own.min() < 1e-15:
@@ -124,10 +131,9 @@ def _ess(split):
             lag += 2
         time = -1.0 + 2.0 * rho[: last + 1].sum() + rho[last + 1]
         out[q] = total / max(time, 1.0 / np.log10(total))
-    return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _correlation(centred, lag, within, variance):
     """Autocorrelation at a lag, all chains together."""
     chains, n = centred.shape

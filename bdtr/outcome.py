@@ -16,7 +16,7 @@ from bdtr.design import GroupDesign, StageDesign
 from bdtr.families import FAMILIES, Family
 from bdtr.multilevel.crossproducts import Columns, CrossProducts, Responses
 from bdtr.multilevel.layout import Factor
-from bdtr.multilevel.marginal import Parameters
+from bdtr.multilevel.parameters import Parameters
 from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Prior, StagePriors, stage_priors
 
 if TYPE_CHECKING:

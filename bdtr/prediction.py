@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numba import njit, prange
+from numba import njit
 
 from bdtr.design import StageDesign
 from bdtr.families import FAMILIES
+from bdtr.threads import spread
 
 __all__ = [
     "SITES",
@@ -228,10 +229,14 @@ class QFunction:
         return total
 
 
-@njit(cache=True, parallel=True)
-def add_effects(out, z, codes, effects):
+def add_effects(out: np.ndarray, z: np.ndarray, codes: np.ndarray, effects: np.ndarray) -> None:
     """out[i] += sum_t z[i, t] effects[codes[i], t]; code -1 adds nothing."""
-    for i in prange(out.shape[0]):
+    spread(_add_effects, len(out), out, z, codes, effects)
+
+
+@njit(cache=True, nogil=True)
+def _add_effects(first, last, out, z, codes, effects):
+    for i in range(first, last):
         if codes[i] < 0:
             continue
         row = out[i]

@@ -19,7 +19,7 @@ from bdtr.multilevel.crossproducts import (
 )
 from bdtr.multilevel.direct import draw_each, draw_given, residual_floor
 from bdtr.multilevel.layout import Factor, layout
-from bdtr.multilevel.marginal import parameters
+from bdtr.multilevel.parameters import parameters
 from bdtr.multilevel.perturbed import (
     Streams,
     error_roots,

@@ -20,7 +20,7 @@ from bdtr.multilevel.crossproducts import (
 from bdtr.multilevel.direct import DirectDraws, draw_posterior
 from bdtr.multilevel.exact import exact_draws
 from bdtr.multilevel.layout import layout
-from bdtr.multilevel.marginal import Parameters, parameters
+from bdtr.multilevel.parameters import Parameters, parameters
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel, marginal_model, pymc_model, variable_dims
 from bdtr.posterior import labelled

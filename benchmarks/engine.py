@@ -31,7 +31,7 @@ from bdtr.induction import together
 from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
 from bdtr.multilevel.direct import draw_posterior
 from bdtr.multilevel.layout import Factor, layout
-from bdtr.multilevel.marginal import parameters
+from bdtr.multilevel.parameters import parameters
 from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.posterior import labelled
 from bdtr.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors

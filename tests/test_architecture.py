@@ -13,13 +13,15 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 # A room may import rooms of lower layers when it is loaded. Names used inside functions (lazy
 # imports) may point down as well, never up.
 LAYERS = [
-    {"labels", "chains"},
-    {"condition", "formula", "priors", "families"},
+    {"labels", "threads"},
+    {"condition", "formula", "priors", "families", "chains"},
     {"trial"},
     {"coding", "clusters", "settings", "progress"},
     {"data", "datasets"},
-    {"multilevel.layout", "multilevel.randomness"},
+    {"multilevel.layout", "multilevel.randomness", "multilevel.weights"},
     {"design", "multilevel.crossproducts"},
+    {"multilevel.linking", "multilevel.parameters"},
+    {"multilevel.system"},
     {"multilevel.marginal"},
     {"multilevel.gradient", "multilevel.exact", "multilevel.slices", "prediction"},
     {"multilevel.op", "multilevel.lanes", "multilevel.perturbed", "carrying"},

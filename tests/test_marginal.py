@@ -13,15 +13,9 @@ from bdtr.multilevel import layout as layout_room
 from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
 from bdtr.multilevel.gradient import density_and_gradient, likelihood_and_gradient
 from bdtr.multilevel.layout import CrossingError, Factor, layout
-from bdtr.multilevel.marginal import (
-    Priors,
-    log_density,
-    make_room,
-    parameters,
-    relative_factors,
-    response,
-    system,
-)
+from bdtr.multilevel.marginal import log_density, relative_factors
+from bdtr.multilevel.parameters import parameters
+from bdtr.multilevel.system import Priors, make_room, response, system
 from bdtr.priors import LKJ, Exponential, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
 DENSITY = {

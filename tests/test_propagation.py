@@ -16,7 +16,7 @@ from bdtr.fitting import site_levels
 from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
 from bdtr.multilevel.direct import draw_each, draw_posterior
 from bdtr.multilevel.layout import Factor, layout
-from bdtr.multilevel.marginal import parameters
+from bdtr.multilevel.parameters import parameters
 from bdtr.multilevel.perturbed import Streams, stream_correlations, stream_roots
 from bdtr.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 from bdtr.regimes import Regime

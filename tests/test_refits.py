@@ -14,7 +14,7 @@ from bdtr.fitting import site_levels
 from bdtr.multilevel.crossproducts import cross_products, response_products
 from bdtr.multilevel.direct import draw_each
 from bdtr.multilevel.layout import layout
-from bdtr.multilevel.marginal import parameters
+from bdtr.multilevel.parameters import parameters
 from bdtr.outcome import outcome_model, stage_rows
 from bdtr.posterior import labelled
 from bdtr.refits import Refits, refits

@@ -16,24 +16,18 @@ import numpy as np
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.exact import exact_draws
 from bdtr.multilevel.importance import (
-    effective,
-    find_peak,
+    find_peaks,
     importance_draws,
-    khat_limit,
     learn_shape,
-    pareto_k,
+    proposals,
     reshaped,
-    weigh_proposals,
 )
-from bdtr.multilevel.marginal import (
-    Parameters,
-    Priors,
-    response,
-    system,
-)
+from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.perturbed import ErrorRoots, Streams, error_roots, perturbed_draws
 from bdtr.multilevel.randomness import children
 from bdtr.multilevel.slices import pilot, slice_chains
+from bdtr.multilevel.system import Priors, system
+from bdtr.multilevel.weights import effective, khat_limit, pareto_k
 
 __all__ = [
     "DirectDraws",
@@ -44,9 +38,11 @@ __all__ = [
     "residual_floor",
 ]
 
-_CHUNK = 64  # responses between two reports of progress
+_LEARNERS = 8  # responses to learn the shape of the density from
+_CHUNK = 128  # responses between two reports of progress
 _MOST_THINNED = 8  # proposals for one draw of a posterior beyond which slice chains are better
 _LUCK = 0.5  # share of good responses below which these are good by luck, not by their shape
+_STUCK = 0.02  # share of a chain's draws for which it may stay where the weight is largest
 _STICKY = 0.08  # lag-1 correlation that kept draws of an independence chain may have
 
 
@@ -141,20 +137,18 @@ def draw_each(
     todo = np.flatnonzero(~linear)
     _no_residuals(phi, linear, floor)
     if todo.size:
-        start, scale = _starting_peak(products, responses, params, own, priors, int(todo[0]))
-        shape = learn_shape(
-            start, scale, own, priors, [response(responses, int(s)) for s in todo], shape_seed
-        )
+        start, scale = _start(products, responses, params, floor, int(todo[0]))
+        peaks, found = find_peaks(start, scale, own, priors, responses.each(todo[:1]))
+        if found[0]:
+            start, scale = peaks.mode[0], peaks.root[0] @ peaks.root[0].T
+        learners = np.unique(todo[np.linspace(0, todo.size - 1, _LEARNERS).astype(int)])
+        shape = learn_shape(start, scale, own, priors, responses.each(learners), shape_seed)
         seeds = peak_seed.generate_state(count, np.uint64)
         for at in _chunks(todo):
-            found, quality = np.empty((at.size, params.size)), np.empty((2, at.size))
-            fine, evaluations = np.zeros(at.size, dtype=np.bool_), np.zeros(at.size, dtype=np.int64)
-            zty, hty, yty = responses.each(at)
-            importance_draws(
-                start, scale, shape, seeds[at], own, priors, zty, hty, yty, found, quality[0],
-                quality[1], fine, evaluations,
-            )  # fmt: skip
-            phi[at], ess[at], khat[at], good[at], used[at] = found, *quality, fine, evaluations
+            drawn = importance_draws(
+                start, scale, shape, seeds[at], own, priors, responses.each(at)
+            )
+            phi[at], ess[at], khat[at], good[at], used[at] = drawn
             if progress:
                 progress(int(at[-1]) + 1, count)
     if good.sum() < _LUCK * todo.size:
@@ -261,15 +255,16 @@ def draw_posterior(
     shape_seed, peak_seed, slice_seed, normal_seed = children(seed, 4)
     own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
     start, scale = _start(products, responses, params, floor, 0)
-    y = response(responses)
-    peak, found = find_peak(start, scale, own, priors, y)
+    one = responses.each(np.zeros(1, dtype=np.int64))
+    peaks, found = find_peaks(start, scale, own, priors, one)
     made = None
-    if found:
-        shape = learn_shape(peak.mode, peak.root @ peak.root.T, own, priors, [y], shape_seed)
-        turned = reshaped(peak, shape)
-        made = _independence_chains(turned, own, priors, y, chains, draws, peak_seed)
+    if found[0]:
+        scale = peaks.root[0] @ peaks.root[0].T
+        shape = learn_shape(peaks.mode[0], scale, own, priors, one, shape_seed)
+        turned = reshaped(peaks, shape, params.sds)
+        made = _independence_chains(turned, own, priors, one, chains, draws, peak_seed)
     if made is None:
-        start = _inside(peak.mode, params, priors)
+        start = _inside(peaks.mode[0], params, priors)
         made = _posterior_slices(responses, params, own, priors, start, chains, draws, slice_seed)
     phi, report = made
     which = np.zeros(len(phi), dtype=np.int64)
@@ -279,11 +274,13 @@ def draw_posterior(
     return DirectDraws(phi, *drawn, report)
 
 
-def _independence_chains(peak, own, priors, y, chains, draws, seed):
+def _independence_chains(peaks, own, priors, one, chains, draws, seed):
     """Independence Metropolis chains, or None where the weights are not good enough."""
-    accept_seed, first, *others = children(seed, 1 + _MOST_THINNED)
+    accept_seed, stream_seed = children(seed, 2)
     count, rng = chains * draws, np.random.default_rng(accept_seed)
-    phi, weights = _proposals(peak, own, priors, y, count, first)
+    word = stream_seed.generate_state(1, np.uint64)
+    made = proposals(peaks, word, 1, np.array([count]), own, priors, one)
+    phi, weights = made[0][0], made[1][0]
     khat = float(pareto_k(weights))
     if not khat < khat_limit(count):
         return None
@@ -292,22 +289,25 @@ def _independence_chains(peak, own, priors, y, chains, draws, seed):
     accepted = np.exp(np.minimum(rng.permutation(weights) - weights, 0.0))
     share = np.exp(weights - weights.max())
     rejected = float(np.clip(1.0 - accepted @ share / share.sum(), 1e-9, 0.999))
-    thin = max(1, math.ceil(math.log(_STICKY) / math.log(rejected)))
+    stuck = math.ceil(_longest_stay(weights) / (_STUCK * draws))
+    thin = max(stuck, math.ceil(math.log(_STICKY) / math.log(rejected)))
     if thin > _MOST_THINNED:
         return None
-    more = [_proposals(peak, own, priors, y, count, stream) for stream in others[: thin - 1]]
-    phi = np.stack([phi, *(p for p, _ in more)], axis=1).reshape(chains, draws * thin, -1)
-    weights = np.stack([weights, *(w for _, w in more)], axis=1).reshape(chains, draws * thin)
+    if thin > 1:
+        more = proposals(peaks, word, 1 + count, np.array([count * (thin - 1)]), own, priors, one)
+        phi = np.concatenate([phi, more[0][0]])
+        weights = np.concatenate([weights, more[1][0]])
+        if _longest_stay(weights) > 2.0 * _STUCK * draws * thin:  # a larger weight has turned up
+            return None
+    phi, weights = phi.reshape(chains, draws * thin, -1), weights.reshape(chains, draws * thin)
     kept = _metropolis(weights, rng)[:, thin - 1 :: thin]
     out = np.take_along_axis(phi, kept[:, :, None], axis=1).reshape(count, -1)
     return out, replace(report, evaluations=float(thin))
 
 
-def _proposals(peak, own, priors, y, count, seed) -> tuple[np.ndarray, np.ndarray]:
-    phi, weights = np.empty((count, peak.mode.size)), np.empty(count)
-    words = seed.generate_state(count, np.uint64)
-    weigh_proposals(peak, words, own, priors, y, phi, weights)
-    return phi, weights
+def _longest_stay(weights: np.ndarray) -> float:
+    """Expected steps that an independence chain stays at the proposal with the largest weight."""
+    return float(1.0 / np.exp(weights - weights.max()).mean())
 
 
 def _metropolis(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -330,7 +330,7 @@ def _posterior_slices(responses, params, own, priors, start, chains, draws, seed
     pilot_seed, warm_seed, chain_seed = children(seed, 3)
     first = responses.each(np.zeros(1, dtype=np.int64))
     found = pilot(own, priors, params, first, start, pilot_seed)
-    thin = max(1, found.sweeps // 5)
+    thin = -(-found.sweeps // 2)  # neighbours correlate by 0.1
     zty, hty, yty = responses.each(np.zeros(chains, dtype=np.int64))
     used = np.zeros(chains, dtype=np.int64)
     warm, kept = np.empty((chains, 1, params.size)), np.empty((chains, draws, params.size))
@@ -378,13 +378,6 @@ def _start(products, responses, params, floor, which) -> tuple[np.ndarray, np.nd
     start[params.correlations.start :] = 0.0
     scale[0] = 1.0 / (2 * max(n - p, 2))
     return start, np.diag(scale)
-
-
-def _starting_peak(products, responses, params, own, priors, which):
-    """Mode and scale of the first response, where the climbs of all responses start."""
-    start, scale = _start(products, responses, params, priors.floor, which)
-    peak, found = find_peak(start, scale, own, priors, response(responses, which))
-    return (peak.mode, peak.root @ peak.root.T) if found else (start, scale)
 
 
 def _linear(products, responses, floor) -> np.ndarray:

@@ -7,26 +7,23 @@ standard normal numbers on the right-hand side: common coefficients first, then 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.layout import Layout
 from bdtr.multilevel.marginal import (
-    Parameters,
-    Priors,
-    Response,
-    System,
     border_cholesky,
     border_system,
     eliminate,
     load_block,
-    make_room,
     reduced_density,
     relative_factors,
     stratum_weights,
-    system,
     triangularise,
 )
+from bdtr.multilevel.parameters import Parameters
+from bdtr.multilevel.system import COMPILED, Priors, Response, System, make_room, system
+from bdtr.threads import spread
 
 __all__ = ["empty_levels", "exact_draws", "solve"]
 
@@ -73,8 +70,8 @@ def exact_draws(
         noise = rng.standard_normal(shape)
         rows, inverse = np.unique(which[part], return_inverse=True)
         zty, hty, yty = responses.each(rows)
-        _draw(
-            phi[part], inverse, noise, own, priors, zty, hty, yty, where.inner.target,
+        spread(
+            _draw, len(inverse), phi[part], inverse, noise, own, priors, zty, hty, yty, where.inner.target,
             where.border.target, empty_at, empty_factor, coefficients[part], effects[part],
         )  # fmt: skip
     return coefficients + params.mean, effects
@@ -111,8 +108,8 @@ def solve(
     coefficients, effects = np.empty((count, p)), np.zeros((count, where.effects))
     none = np.zeros(0, dtype=np.int64)
     priors = Priors(params.sd_prior, params.alpha, 0.0)
-    _draw(
-        phi, np.arange(count), np.zeros((count, p + where.effects)), own, priors, zty, hty, yty,
+    spread(
+        _draw, count, phi, np.arange(count), np.zeros((count, p + where.effects)), own, priors, zty, hty, yty,
         where.inner.target, where.border.target, none, none, coefficients, effects,
     )  # fmt: skip
     return coefficients, effects
@@ -128,16 +125,16 @@ def empty_levels(where: Layout) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(places).astype(np.int64), np.concatenate(factors).astype(np.int64)
 
 
-@njit(cache=True, parallel=True)
-def _draw(phi, which, noise, own, priors, zty, hty, yty, target, border_target, empty_at,
+@njit(**COMPILED)
+def _draw(start, stop, phi, which, noise, own, priors, zty, hty, yty, target, border_target, empty_at,
           empty_factor, coefficients, effects):  # fmt: skip
-    for d in prange(phi.shape[0]):
+    for d in range(start, stop):
         y = Response(zty[which[d]], hty[which[d]], yty[which[d]])
         _draw_one(phi[d], noise[d], own, priors, y, target, border_target, empty_at, empty_factor,
                   coefficients[d], effects[d])  # fmt: skip
 
 
-@njit(cache=True)
+@njit(**COMPILED)
 def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_factor,
               coefficients, effects):  # fmt: skip
     p, border = s.precision.size, s.border
@@ -153,7 +150,8 @@ def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_f
         for i in range(k + 1, p):
             value -= small[k, i] * h[border + i]
         h[border + k] = value / small[k, k]
-    coefficients[:] = h[border:]
+    for k in range(p):
+        coefficients[k] = h[border + k]
     factors = relative_factors(phi, s.terms, s.correlated)
     if border > 0:
         _draw_border(factors, s, room.full, sigma, noise[p:], border_target, h, effects)
@@ -191,7 +189,7 @@ def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_f
             effects[at + a] = sigma * value
 
 
-@njit(cache=True)
+@njit(**COMPILED)
 def _draw_border(factors, s, full, sigma, noise, target, h, effects):
     """Effects of the border given the common coefficients: (L L') v = W (y - X b) / sigma + L z."""
     border = s.border

@@ -21,11 +21,13 @@ Gbar, Hbar or Rbar.
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit
+from typing import NamedTuple
 
+import numpy as np
+from numba import njit, types
+
+from bdtr.multilevel.linking import caller, exported, loader
 from bdtr.multilevel.marginal import (
-    _COMPILED,
     border_cholesky,
     border_system,
     eliminate,
@@ -36,15 +38,42 @@ from bdtr.multilevel.marginal import (
     stratum_weights,
     triangularise,
 )
+from bdtr.multilevel.system import COMPILED, RESPONSE, ROOM, SYSTEM, Response, Room, System
 
 __all__ = ["density_and_gradient", "likelihood_and_gradient"]
 
 
-@njit(**_COMPILED)
+class _Question(NamedTuple):
+    phi: np.ndarray
+    s: System
+    y: Response
+    reduced: np.ndarray
+    room: Room
+    gradient: np.ndarray
+
+
+_VECTOR = types.float64[::1]
+_QUESTION = types.NamedTuple(
+    (_VECTOR, SYSTEM, RESPONSE, types.float64[:, ::1], ROOM, _VECTOR), _Question
+)
+_load = loader(_QUESTION)
+_call = caller("bdtr_likelihood_and_gradient", _QUESTION)
+
+
+@njit(**COMPILED)
 def likelihood_and_gradient(phi, s, y, reduced, room):
     """Log likelihood of phi and its gradient."""
-    p = s.precision.size
     gradient = np.zeros(phi.size)
+    value = _call(_Question(phi, s, y, reduced, room, gradient))
+    return value, gradient
+
+
+@exported("bdtr_likelihood_and_gradient")
+def _likelihood(address):
+    """Log likelihood of phi; writes its gradient."""
+    q = _load(address)
+    phi, s, y, reduced, room, gradient = q.phi, q.s, q.y, q.reduced, q.room, q.gradient
+    p = s.precision.size
     logdet = eliminate(phi, s, y, reduced, room)
     inverse = np.exp(-2.0 * phi[0])
     s0 = np.empty((p, p))
@@ -52,27 +81,36 @@ def likelihood_and_gradient(phi, s, y, reduced, room):
         for c in range(i, p):
             s0[i, c] = reduced[i, c]
             s0[c, i] = reduced[i, c]
-    r0 = reduced[:p, p].copy()
     q0 = reduced[p, p]
-    precision = s0 * inverse + np.diag(s.precision)
-    s_inverse = np.linalg.inv(precision)
-    beta = np.dot(s_inverse, r0) * inverse
-    fit = np.dot(r0, beta)
-    logdet_s = np.linalg.slogdet(precision)[1] - np.log(s.precision).sum()
+    s_inverse = s0 * inverse
+    for i in range(p):
+        s_inverse[i, i] += s.precision[i]
+    logdet_s = _invert(s_inverse)
+    beta = np.zeros(p)
+    fit, squares, traces = 0.0, 0.0, 0.0
+    for i in range(p):
+        for c in range(p):
+            beta[i] += s_inverse[i, c] * reduced[c, p] * inverse
+            traces += s_inverse[i, c] * s0[i, c]
+        fit += reduced[i, p] * beta[i]
+        logdet_s -= np.log(s.precision[i])
+    for i in range(p):
+        for c in range(p):
+            squares += beta[i] * s0[i, c] * beta[c]
     value = log_determinant_of_errors(phi, s) - 0.5 * (logdet + logdet_s)
     value -= 0.5 * inverse * (q0 - fit)
-    squares = q0 - 2.0 * fit + np.dot(beta, np.dot(s0, beta))
-    gradient[0] = -s.rows.sum() + inverse * ((s_inverse * s0).sum() + squares)
+    gradient[0] = -s.rows.sum() + inverse * (traces + q0 - 2.0 * fit + squares)
     strata = s.rows.size
     if s.terms.size == 0 and strata == 1:
-        return value, gradient
+        return value
 
     r_bar = np.empty((p + 1, p + 1))
-    r_bar[:p, :p] = s_inverse + np.outer(beta, beta)
-    r_bar[:p, p] = -beta
-    r_bar[p, :p] = -beta
-    r_bar[p, p] = 1.0
-    r_bar *= -0.5 * inverse
+    scale = -0.5 * inverse
+    for i in range(p):
+        for c in range(p):
+            r_bar[i, c] = scale * (s_inverse[i, c] + beta[i] * beta[c])
+        r_bar[i, p] = r_bar[p, i] = -scale * beta[i]
+    r_bar[p, p] = scale
     factors = relative_factors(phi, s.terms, s.correlated)
     weights = stratum_weights(phi, strata)
     inner = np.zeros(factors.shape)  # per factor the sum over levels of A^-1 - I - 2 E Rbar E'
@@ -86,10 +124,34 @@ def likelihood_and_gradient(phi, s, y, reduced, room):
         _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes)
         for a in range(1, strata):
             gradient[phi.size - strata + a] = -s.rows[a] - 2.0 * weights[a] * slopes[a]
-    return value, gradient
+    return value
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
+def _invert(matrix):
+    """Replace a positive definite matrix by its inverse; the log determinant.
+
+    Gauss and Jordan, pivots down the diagonal.
+    """
+    size = matrix.shape[0]
+    logdet = 0.0
+    for k in range(size):
+        logdet += np.log(matrix[k, k])
+        pivot = 1.0 / matrix[k, k]
+        matrix[k, k] = 1.0
+        for c in range(size):
+            matrix[k, c] *= pivot
+        for i in range(size):
+            if i == k:
+                continue
+            factor = matrix[i, k]
+            matrix[i, k] = 0.0
+            for c in range(size):
+                matrix[i, c] -= factor * matrix[k, c]
+    return logdet
+
+
+@njit(**COMPILED)
 def _border_adjoint(factors, s, full, r_bar, inner):
     """Rbar of border, common columns and response before the border was eliminated."""
     border = s.border
@@ -123,7 +185,7 @@ def _border_adjoint(factors, s, full, r_bar, inner):
     return out
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _apply_factors(factors, terms, start, factor, first, rows):
     """Multiply rows of levels by T from the left; descending: row b only needs rows <= b."""
     for g in range(start.size):
@@ -141,7 +203,7 @@ def _apply_factors(factors, terms, start, factor, first, rows):
                     into[c] += t * other[c]
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _blocks_adjoint(factors, s, weights, r_bar, inner, slopes, room):
     """Add each level's part to inner and, with several strata, A^-1's part to slopes.
 
@@ -212,7 +274,7 @@ def _blocks_adjoint(factors, s, weights, r_bar, inner, slopes, room):
     return e, e_rbar
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes):
     """Add the rest of the derivative with respect to the weight of each stratum to slopes.
 
@@ -257,7 +319,7 @@ def _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes):
                 slopes[a] += total
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _solve_block(m, width, work, e, upper_inverse):
     """From the eliminated rows [U W~]: E = A^-1 W, and the inverse of U, both by substitution."""
     for k in range(m - 1, -1, -1):
@@ -284,7 +346,7 @@ def _solve_block(m, width, work, e, upper_inverse):
             upper_inverse[k, c] *= pivot
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _solve_transposed(factors, terms, inner):
     """T'^-1 N for each factor; an SD of exactly zero is taken as the smallest positive one."""
     out = inner.copy()
@@ -299,7 +361,7 @@ def _solve_transposed(factors, terms, inner):
     return out
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _to_phi(phi, terms, correlated, bars, gradient):
     """Chain the derivative with respect to the factors T to relative SDs and atanh correlations."""
     sd_at = 1
@@ -332,7 +394,7 @@ def _to_phi(phi, terms, correlated, bars, gradient):
         sd_at += q
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _sd_prior_slope(sd, row):
     """Derivative of the log prior density of a standard deviation."""
     if row[0] == 0.0:
@@ -343,7 +405,7 @@ def _sd_prior_slope(sd, row):
     return -1.0 / row[1]
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def density_and_gradient(phi, s, priors, y, reduced, room):
     """Log density of phi, priors included, and its gradient."""
     value, gradient = likelihood_and_gradient(phi, s, y, reduced, room)

@@ -11,15 +11,24 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
+from bdtr.multilevel.linking import caller, exported, loader
 from bdtr.multilevel.marginal import (
-    _COMPILED,
     eliminate,
-    make_room,
     reduced_density,
     relative_factors,
     stratum_weights,
+)
+from bdtr.multilevel.system import (
+    COMPILED,
+    PRIORS,
+    RESPONSE,
+    SYSTEM,
+    Priors,
+    Response,
+    System,
+    make_room,
 )
 
 __all__ = ["LANES", "densities", "make_lanes"]
@@ -40,7 +49,7 @@ class Lanes(NamedTuple):
     small: np.ndarray
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def make_lanes(s):
     """Scratch arrays for one thread."""
     p, wide = s.precision.size, s.hth.shape[1]
@@ -63,15 +72,41 @@ def make_lanes(s):
     )
 
 
-@njit(**_COMPILED)
+class _Batch(NamedTuple):
+    phi: np.ndarray
+    count: int
+    s: System
+    priors: Priors
+    y: Response
+    lanes: Lanes
+    out: np.ndarray
+
+
+_CUBE, _MATRIX, _VECTOR = types.float64[:, :, ::1], types.float64[:, ::1], types.float64[::1]
+_LANES = types.NamedTuple(
+    (_CUBE, _CUBE, _MATRIX, types.float64[:, :, :, ::1], _MATRIX, _VECTOR, _MATRIX, _MATRIX), Lanes
+)
+_BATCH = types.NamedTuple((_MATRIX, types.int64, SYSTEM, PRIORS, RESPONSE, _LANES, _VECTOR), _Batch)
+_load_batch = loader(_BATCH)
+_call = caller("bdtr_densities", _BATCH)
+
+
+@njit(**COMPILED)
 def densities(phi, count, s, priors, y, lanes, out):
     """Log densities of the first ``count`` rows of phi (lane x phi), written to out."""
+    _call(_Batch(phi, count, s, priors, y, lanes, out))
+
+
+@exported("bdtr_densities")
+def _densities(address):
+    b = _load_batch(address)
+    phi, count, s, priors, y, lanes, out = b.phi, b.count, b.s, b.priors, b.y, b.lanes, b.out
     if s.border > 0:
         room = make_room(s)
         for lane in range(count):
             logdet = eliminate(phi[lane], s, y, lanes.reduced, room)
             out[lane] = reduced_density(phi[lane], logdet, lanes.reduced, s, priors, lanes.small)
-        return
+        return 0.0
     wide = s.hth.shape[1]
     for lane in range(LANES):
         own = phi[min(lane, count - 1)]
@@ -87,33 +122,34 @@ def densities(phi, count, s, priors, y, lanes, out):
             for c in range(i, wide + 1):
                 reduced[i, c] = full[i, c, lane]
         out[lane] = reduced_density(phi[lane], lanes.logdet[lane], reduced, s, priors, lanes.small)
+    return 0.0
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _add(into, w, value):
     for lane in range(into.size):
         into[lane] += w[lane] * value
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _add_product(into, w, other):
     for lane in range(into.size):
         into[lane] += w[lane] * other[lane]
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _take_product(into, w, other):
     for lane in range(into.size):
         into[lane] -= w[lane] * other[lane]
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _multiply(into, w):
     for lane in range(into.size):
         into[lane] *= w[lane]
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _mix(hth, zty, hty, yty, weights, into_zty, full):
     """Sum Z'y, H'H, H'y and y'y over strata."""
     wide = hth.shape[1]
@@ -130,7 +166,7 @@ def _mix(hth, zty, hty, yty, weights, into_zty, full):
         _add(full[wide, wide], w, yty[a])
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _load(j, factors, weights, wide, terms, start, block_groups, group_start, group_factor, blocks,
           block_start, used, zty, work):  # fmt: skip
     """As :func:`bdtr.multilevel.marginal.load_block`."""
@@ -172,7 +208,7 @@ def _load(j, factors, weights, wide, terms, start, block_groups, group_start, gr
     return m
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _eliminate(factors, weights, wide, terms, start, block_groups, group_start, group_factor,
                blocks, block_start, used, zty, work, full, logdet):  # fmt: skip
     """Eliminate all blocks: take their outer products from full; log determinants."""

@@ -29,188 +29,31 @@ and the Jacobian of phi.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
-from bdtr.multilevel.layout import Factor
-from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Prior, StagePriors
+from bdtr.multilevel.linking import caller, exported, loader
+from bdtr.multilevel.parameters import Parameters
+from bdtr.multilevel.system import (
+    COMPILED,
+    RESPONSE,
+    ROOM,
+    SYSTEM,
+    Priors,
+    Response,
+    Room,
+    System,
+    make_room,
+    response,
+    system,
+)
 
-__all__ = ["Parameters", "Response", "System", "log_density", "parameters", "response", "system"]
+__all__ = ["eliminate", "log_density", "reduced_density"]
 
-# "contract" lets products and sums fuse; nothing that changes the order of sums.
-_COMPILED = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 _LOG_2PI = float(np.log(2.0 * np.pi))
-_KIND: Mapping[type[Prior], int] = {HalfNormal: 0, HalfStudentT: 1, Exponential: 2}
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """What phi means, and its priors, as arrays for the compiled kernels.
-
-    ``terms`` and ``correlated`` per factor; ``sd_prior`` rows are (kind, parameter, parameter) with
-    the residual SD first; ``alpha`` the Beta parameter of each partial correlation;
-    ``precision`` the prior precisions of the centred coefficients and ``mean`` their prior means;
-    ``strata`` the number of residual SDs, all with the same prior.
-    """
-
-    terms: np.ndarray
-    correlated: np.ndarray
-    sd_prior: np.ndarray
-    alpha: np.ndarray
-    precision: np.ndarray
-    mean: np.ndarray
-    strata: int = 1
-
-    @property
-    def sds(self) -> int:
-        """Number of group SDs."""
-        return int(self.terms.sum())
-
-    @property
-    def size(self) -> int:
-        """Length of phi."""
-        return 1 + self.sds + self.alpha.size + self.strata - 1
-
-    @property
-    def group_sds(self) -> slice:
-        """Places of the relative SDs in phi."""
-        return slice(1, 1 + self.sds)
-
-    @property
-    def correlations(self) -> slice:
-        """Places of the atanh partial correlations in phi."""
-        return slice(1 + self.sds, 1 + self.sds + self.alpha.size)
-
-    @property
-    def ratios(self) -> slice:
-        """Places of the log ratios of residual SDs in phi."""
-        return slice(1 + self.sds + self.alpha.size, self.size)
-
-    def folded(self, phi: np.ndarray) -> np.ndarray:
-        """phi with relative SDs made positive."""
-        out = phi.copy()
-        out[..., self.group_sds] = np.abs(out[..., self.group_sds])
-        return out
-
-
-class System(NamedTuple):
-    """Cross-products, layout and priors of a stage as the compiled kernels take them."""
-
-    terms: np.ndarray
-    correlated: np.ndarray
-    start: np.ndarray
-    block_groups: np.ndarray
-    group_start: np.ndarray
-    group_factor: np.ndarray
-    border_start: np.ndarray
-    border_factor: np.ndarray
-    border: int
-    blocks: np.ndarray
-    block_start: np.ndarray
-    used: np.ndarray  # (stratum, position): whether a row of a block is anything but zero
-    hth: np.ndarray
-    rows: np.ndarray
-    log_weight: float
-    precision: np.ndarray
-
-
-class Priors(NamedTuple):
-    """Coded priors of phi, and the smallest residual SD that is looked at."""
-
-    sd: np.ndarray
-    alpha: np.ndarray
-    floor: float
-
-
-class Response(NamedTuple):
-    """Cross-products of one response: Z'y, H'y (stratum, position) and y'y (stratum)."""
-
-    zty: np.ndarray
-    hty: np.ndarray
-    yty: np.ndarray
-
-
-class Room(NamedTuple):
-    """Scratch arrays of one thread."""
-
-    work: np.ndarray  # the largest block with its columns
-    panel: np.ndarray  # eliminated rows of all blocks
-    full: np.ndarray  # H'H and H'y, border and common columns
-    small: np.ndarray  # the common columns
-    zty: np.ndarray
-
-
-def parameters(factors: Sequence[Factor], priors: StagePriors, strata: int = 1) -> Parameters:
-    """Lay out phi for the factors of a stage and code its priors."""
-    assert priors.sigma is not None
-    sd = [_coded(priors.sigma)]
-    alpha = []
-    for factor in factors:
-        prior = priors.groups[factor.name]
-        sd += [_coded(p) for p in prior.sd]
-        if factor.correlated:
-            assert prior.cor is not None
-            q = factor.terms
-            # Partial correlations given k earlier terms are Beta(alpha, alpha) on (-1, 1).
-            alpha += [prior.cor.eta + (q - 2 - k) / 2 for i in range(1, q) for k in range(i)]
-    coefficients = priors.coefficients
-    return Parameters(
-        np.array([f.terms for f in factors], dtype=np.int64),
-        np.array([f.correlated for f in factors], dtype=np.bool_),
-        np.array(sd, dtype=float).reshape(-1, 3),
-        np.array(alpha, dtype=float),
-        np.array([1.0 / c.sigma**2 for c in coefficients]),
-        np.array([c.mu for c in coefficients]),
-        strata,
-    )
-
-
-def _coded(prior: Prior) -> tuple[float, float, float]:
-    match prior:
-        case HalfStudentT(nu, sigma):
-            return float(_KIND[HalfStudentT]), nu, sigma
-        case HalfNormal(sigma):
-            return float(_KIND[HalfNormal]), sigma, 0.0
-        case Exponential(scale):
-            return float(_KIND[Exponential]), scale, 0.0
-    raise TypeError(f"{prior} is no prior of a standard deviation.")
-
-
-def system(products: CrossProducts, params: Parameters) -> System:
-    """Cross-products and parameters as the compiled kernels take them."""
-    where = products.layout
-    return System(
-        params.terms,
-        params.correlated,
-        where.start,
-        where.block_groups,
-        where.inner.first,
-        where.inner.factor,
-        where.border.first,
-        where.border.factor,
-        where.border.size,
-        products.blocks,
-        products.block_start,
-        products.used,
-        products.hth,
-        products.rows,
-        products.log_weight,
-        params.precision,
-    )
-
-
-def response(responses: Responses, which: int = 0) -> Response:
-    """One response as the compiled kernels take it."""
-    return Response(
-        np.ascontiguousarray(responses.zty[:, :, which]),
-        np.ascontiguousarray(responses.hty[:, :, which]),
-        np.ascontiguousarray(responses.yty[:, which]),
-    )
 
 
 def log_density(
@@ -245,24 +88,7 @@ def log_density(
     return reduced_density(phi, logdet, reduced, own, priors, room.small)
 
 
-@njit(**_COMPILED)
-def make_room(s):
-    """Scratch arrays for one thread."""
-    p, wide = s.precision.size, s.hth.shape[1]
-    largest = 1
-    for j in range(s.start.size - 1):
-        largest = max(largest, s.start[j + 1] - s.start[j])
-    inner = s.start[-1]
-    return Room(
-        np.empty((largest, largest + wide + 1)),
-        np.empty((inner, wide + 1)),
-        np.empty((wide + 1, wide + 1)),
-        np.empty((p, p + 1)),
-        np.empty(inner),
-    )
-
-
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def stratum_weights(phi, strata):
     """Weights exp(-2 rho_a) of the strata."""
     out = np.ones(strata)
@@ -271,7 +97,7 @@ def stratum_weights(phi, strata):
     return out
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def relative_factors(phi, terms, correlated):
     """Lower-triangular factor of each grouping factor (factor x term x term), relative to sigma."""
     count = terms.size
@@ -299,7 +125,7 @@ def relative_factors(phi, terms, correlated):
     return out
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def mix_responses(s, y, weights, room):
     """Sum Z'y over strata into room.zty, H'H, H'y and y'y (upper triangle) into room.full."""
     wide = s.hth.shape[1]
@@ -318,7 +144,7 @@ def mix_responses(s, y, weights, room):
         room.full[wide, wide] += w * y.yty[a]
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def load_block(j, factors, weights, wide, terms, start, block_groups, group_start, group_factor,
                blocks, block_start, used, zty, work):  # fmt: skip
     """Write [T'Z'ZT + I | T'Z'H | T'Z'y] of block j into the first rows of work; its size.
@@ -388,7 +214,7 @@ def load_block(j, factors, weights, wide, terms, start, block_groups, group_star
     return m
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def triangularise(m, width, work):
     """Eliminate below the diagonal of the first m columns; the determinant of the m x m part."""
     determinant = 1.0
@@ -408,9 +234,31 @@ def triangularise(m, width, work):
     return determinant
 
 
-@njit(**_COMPILED)
+class _Elimination(NamedTuple):
+    phi: np.ndarray
+    s: System
+    y: Response
+    reduced: np.ndarray
+    room: Room
+
+
+_ELIMINATION = types.NamedTuple(
+    (types.float64[::1], SYSTEM, RESPONSE, types.float64[:, ::1], ROOM), _Elimination
+)
+_load = loader(_ELIMINATION)
+_call = caller("bdtr_eliminate", _ELIMINATION)
+
+
+@njit(**COMPILED)
 def eliminate(phi, s, y, reduced, room):
     """Write [S0 r0; . q0] (upper triangle) into reduced; return log|A|."""
+    return _call(_Elimination(phi, s, y, reduced, room))
+
+
+@exported("bdtr_eliminate")
+def _eliminate(address):
+    a = _load(address)
+    phi, s, y, reduced, room = a.phi, a.s, a.y, a.reduced, a.room
     weights = stratum_weights(phi, s.rows.size)
     factors = relative_factors(phi, s.terms, s.correlated)
     wide = s.hth.shape[1]
@@ -434,7 +282,7 @@ def eliminate(phi, s, y, reduced, room):
     return logdet
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def eliminate_blocks(factors, weights, wide, terms, start, block_groups, group_start, group_factor,
                      blocks, block_start, used, zty, work, panel):  # fmt: skip
     """Write the eliminated rows of all blocks, scaled, into panel; log determinant."""
@@ -457,7 +305,7 @@ def eliminate_blocks(factors, weights, wide, terms, start, block_groups, group_s
     return logdet
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def border_system(factors, s, full):
     """Symmetric [T'GT + I, T'H; H'T, K] of the border from the upper triangle of [G, H; ., K]."""
     size = full.shape[0]
@@ -493,7 +341,7 @@ def border_system(factors, s, full):
     return out
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def border_cholesky(joined, border):
     """Lower Cholesky factor of the border system; below the border it holds W'L'^-1."""
     size = joined.shape[0]
@@ -507,7 +355,7 @@ def border_cholesky(joined, border):
     return np.linalg.cholesky(own)
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def eliminate_border(factors, s, full, reduced):
     """Eliminate the border: write what is left for the common columns; log determinant."""
     border = s.border
@@ -524,7 +372,7 @@ def eliminate_border(factors, s, full, reduced):
     return 2.0 * logdet
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def log_sd_prior(sd, row):
     """Log density of a standard deviation under the coded prior, normalised."""
     if row[0] == 0.0:
@@ -539,7 +387,7 @@ def log_sd_prior(sd, row):
     return -np.log(row[1]) - sd / row[1]
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def log_prior(phi, strata, priors):
     """Log prior density of phi, its Jacobian included."""
     log_sigma = phi[0]
@@ -564,7 +412,7 @@ def log_prior(phi, strata, priors):
     return out
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def log_determinant_of_errors(phi, s):
     """-1/2 log|2 pi V| of the errors e."""
     strata = s.rows.size
@@ -575,7 +423,7 @@ def log_determinant_of_errors(phi, s):
     return out
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def reduced_density(phi, logdet, reduced, s, priors, small):
     """Log density of phi from the eliminated system; small is left upper triangular for draws."""
     p = s.precision.size
@@ -601,7 +449,7 @@ def reduced_density(phi, logdet, reduced, s, priors, small):
     return out + log_prior(phi, s.rows.size, priors)
 
 
-@njit(**_COMPILED)
+@njit(**COMPILED)
 def _log_beta(alpha):
     """Normalising constant of (1 - c^2)^(alpha - 1) on (-1, 1)."""
     return (2.0 * alpha - 1.0) * np.log(2.0) + 2.0 * math.lgamma(alpha) - math.lgamma(2.0 * alpha)

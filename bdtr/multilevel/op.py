@@ -17,7 +17,9 @@ from pytensor.link.numba.dispatch.basic import register_funcify_and_cache_key
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.gradient import likelihood_and_gradient
-from bdtr.multilevel.marginal import Parameters, Response, System, make_room, response, system
+from bdtr.multilevel.linking import link
+from bdtr.multilevel.parameters import Parameters
+from bdtr.multilevel.system import Response, System, make_room, response, system
 
 __all__ = ["marginal_log_likelihood", "response_data"]
 
@@ -48,9 +50,10 @@ class MarginalLogLikelihood(Op):
 
 
 def _source_hash() -> str:
-    """Changes with the kernels: PyTensor's cache on disk would else keep serving old machine code."""
+    """Changes with what is compiled into models: PyTensor's cache on disk would else keep serving old
+    machine code. The density itself is called by name."""
     folder = Path(__file__).parent
-    sources = (folder / name for name in ("marginal.py", "gradient.py", "op.py"))
+    sources = (folder / name for name in ("linking.py", "system.py", "gradient.py", "op.py"))
     return sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
@@ -68,6 +71,8 @@ def _evaluate(phi, terms, correlated, start, block_groups, group_start, group_fa
 
 @register_funcify_and_cache_key(MarginalLogLikelihood)
 def _compiled(op, node, **_):
+    link()
+
     @njit
     def run(*inputs):
         value, gradient = _evaluate(*inputs)

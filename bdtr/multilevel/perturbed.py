@@ -20,19 +20,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.exact import empty_levels, solve
-from bdtr.multilevel.marginal import (
-    Parameters,
-    Response,
-    eliminate,
-    make_room,
-    relative_factors,
-    system,
-)
+from bdtr.multilevel.marginal import eliminate, relative_factors
+from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.randomness import children
+from bdtr.multilevel.system import COMPILED, Response, make_room, system
+from bdtr.threads import spread
 
 __all__ = [
     "ErrorRoots",
@@ -78,7 +74,7 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
-@njit(cache=True)
+@njit(**COMPILED)
 def _block_roots(blocks, block_start, start, out, corner):
     wide = corner.shape[1]
     for a in range(blocks.shape[0]):
@@ -156,8 +152,8 @@ def perturbed_draws(
             errors += streams.residuals[part, e, None] * residual.standard_normal(errors.shape)
             priors += streams.effects[part, e, None] * effect.standard_normal(priors.shape)
         zty, hty, yty = responses.each(np.arange(at, part.stop))
-        _perturb(
-            phi[part], errors, priors, own, roots, where.inner.target, where.border.target,
+        spread(
+            _perturb, rows, phi[part], errors, priors, own, roots, where.inner.target, where.border.target,
             empty_at, empty_factor, zty, hty, coefficients[part], effects[part],
         )  # fmt: skip
         solved = solve(phi[part], own, zty, hty, yty, params, where)
@@ -166,13 +162,13 @@ def perturbed_draws(
     return coefficients + params.mean, effects
 
 
-@njit(cache=True, parallel=True)
-def _perturb(phi, errors, priors, s, roots, target, border_target, empty_at, empty_factor, zty, hty,
-             coefficients, effects):  # fmt: skip
+@njit(**COMPILED)
+def _perturb(start, stop, phi, errors, priors, s, roots, target, border_target, empty_at,
+             empty_factor, zty, hty, coefficients, effects):  # fmt: skip
     """Write b* and u*, and take y* out of the cross-products with the responses."""
     p, border, strata = s.precision.size, s.border, s.rows.size
     wide, inner = border + p, s.start[-1]
-    for d in prange(phi.shape[0]):
+    for d in range(start, stop):
         factors = relative_factors(phi[d], s.terms, s.correlated)
         sigma = np.exp(phi[d, 0])
         z, u = priors[d], effects[d]
@@ -207,7 +203,7 @@ def _perturb(phi, errors, priors, s, roots, target, border_target, empty_at, emp
                             scale, zty[d, a], into)  # fmt: skip
 
 
-@njit(cache=True)
+@njit(**COMPILED)
 def _scaled(factor, q, sigma, z, at, u):
     """Effects sigma T z of one level."""
     for a in range(q):
@@ -217,7 +213,7 @@ def _scaled(factor, q, sigma, z, at, u):
         u[at + a] = sigma * value
 
 
-@njit(cache=True)
+@njit(**COMPILED)
 def _perturb_blocks(blocks, roots, block_start, start, wide, v, h, errors, scale, zty, hty):
     for j in range(start.size - 1):
         first = start[j]
@@ -314,7 +310,7 @@ def _rank(products: CrossProducts) -> int:
     return inner + int((values > 1e-9 * max(float(products.hth.max()), 1e-300)).sum())
 
 
-@njit(cache=True)
+@njit(**COMPILED)
 def _nonzero_columns(roots, block_start, start, wide):
     count = 0
     for j in range(start.size - 1):
@@ -337,7 +333,9 @@ def _forms(products, responses, crossed, params, phi) -> np.ndarray:
             if d != e:
                 r = r + responses[e]
                 r = replace(r, yty=r.yty + 2.0 * crossed[d, e])
-            form[:, d, e] = _quadratic_forms(phi, own, *r.each(np.arange(len(phi))))
+            out = np.empty(len(phi))
+            spread(_quadratic_forms, len(phi), phi, own, *r.each(np.arange(len(phi))), out)
+            form[:, d, e] = out
     for d in range(kinds):
         for e in range(d):
             form[:, d, e] = 0.5 * (form[:, d, e] - form[:, d, d] - form[:, e, e])
@@ -345,13 +343,12 @@ def _forms(products, responses, crossed, params, phi) -> np.ndarray:
     return form
 
 
-@njit(cache=True, parallel=True)
-def _quadratic_forms(phi, own, zty, hty, yty):
+@njit(**COMPILED)
+def _quadratic_forms(first, last, phi, own, zty, hty, yty, out):
     """y'Py for each response, in units of its residual variance."""
-    out = np.empty(phi.shape[0])
     p = own.precision.size
-    for s in prange(phi.shape[0]):
-        reduced, room = np.empty((p + 1, p + 1)), make_room(own)
+    reduced, room = np.empty((p + 1, p + 1)), make_room(own)
+    for s in range(first, last):
         eliminate(phi[s], own, Response(zty[s], hty[s], yty[s]), reduced, room)
         value = reduced[p, p]
         for k in range(p):
@@ -364,4 +361,3 @@ def _quadratic_forms(phi, own, zty, hty, yty):
                 for t in range(i, p + 1):
                     reduced[i, t] -= c * reduced[k, t]
         out[s] = value
-    return out

@@ -12,18 +12,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from bdtr.multilevel.marginal import (
-    Parameters,
-    Priors,
-    Response,
-    System,
-    eliminate,
-    make_room,
-    reduced_density,
-)
+from bdtr.multilevel.marginal import eliminate, reduced_density
+from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.randomness import seeded, uniform
+from bdtr.multilevel.system import COMPILED, Priors, Response, System, make_room
+from bdtr.threads import spread
 
 __all__ = ["Pilot", "pilot", "slice_chains"]
 
@@ -91,19 +86,37 @@ def pilot(
     return Pilot(np.median(late, axis=0), width, float(lag.max()))
 
 
-@njit(cache=True, parallel=True)
 def slice_chains(start, width, thin, draws, seeds, own, priors, zty, hty, yty, kept, used):
     """Slice chains, one per response; every ``thin`` sweeps a state is kept (response, draw, phi).
 
     ``used`` counts evaluations of the density. Every update has a random stream of its own, so that
     chains with the same seed on similar responses stay together.
     """
-    count, size = start.shape
-    p = own.precision.size
-    for s in prange(count):
+    spread(
+        _chains,
+        len(start),
+        start,
+        width,
+        thin,
+        draws,
+        seeds,
+        own,
+        priors,
+        zty,
+        hty,
+        yty,
+        kept,
+        used,
+    )
+
+
+@njit(**COMPILED)
+def _chains(first, last, start, width, thin, draws, seeds, own, priors, zty, hty, yty, kept, used):
+    size, p = start.shape[1], own.precision.size
+    room = make_room(own)
+    current, trial = np.empty((p + 1, p + 1)), np.empty((p + 1, p + 1))
+    for s in range(first, last):
         y = Response(zty[s], hty[s], yty[s])
-        room = make_room(own)
-        current, trial = np.empty((p + 1, p + 1)), np.empty((p + 1, p + 1))
         phi = start[s].copy()
         logdet = eliminate(phi, own, y, current, room)
         density = reduced_density(phi, logdet, current, own, priors, room.small)
@@ -167,4 +180,5 @@ def slice_chains(start, width, thin, draws, seeds, own, priors, zty, hty, yty, k
                             if right - left < 1e-14 * (1.0 + abs(x0)):
                                 phi[i] = x0  # the slice has shrunk to a point: stay
                                 break
-            kept[s, d] = phi
+            for i in range(size):
+                kept[s, d, i] = phi[i]

@@ -1,0 +1,42 @@
+"""Compiled kernels on several threads: parts of a range, the same result for any number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from numba import get_num_threads
+
+__all__ = ["spread"]
+
+_PARTS = 4  # per thread, so that none waits long for the last
+
+
+def spread(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
+    """Call ``kernel(first, last, *arguments)`` for parts that make up ``range(count)``.
+
+    The kernel is compiled with ``nogil`` and writes what belongs to its part alone. Numba's own parallel
+    loops would compile every kernel twice, and some of its thread pools cannot be used from threads of
+    other libraries.
+
+    Parameters
+    ----------
+    kernel
+        A compiled function.
+    count
+        Length of the range.
+    arguments
+        What else the kernel takes.
+    """
+    threads = min(get_num_threads(), count)
+    if threads <= 1:
+        if count:
+            kernel(0, count, *arguments)
+        return
+    parts = min(count, _PARTS * threads)
+    edges = [count * i // parts for i in range(parts + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        tasks = [pool.submit(kernel, edges[i], edges[i + 1], *arguments) for i in range(parts)]
+        for task in tasks:
+            task.result()
