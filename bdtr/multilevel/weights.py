@@ -27,7 +27,7 @@ def effective(log_weights: np.ndarray) -> np.ndarray:
 def pareto_k(log_weights: np.ndarray) -> np.ndarray:
     """k-hat of the largest weights along the last axis; infinite where it cannot be fitted."""
     count = log_weights.shape[-1]
-    tail = int(min(count // 5, np.ceil(3.0 * np.sqrt(count))))
+    tail = min(count // 5, int(3.0 * np.sqrt(count)))
     ordered = np.sort(log_weights, axis=-1)[..., -tail - 1 :]
     top = ordered[..., -1:] if tail >= 5 else np.full((*log_weights.shape[:-1], 1), -np.inf)
     known = np.isfinite(top)
