@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -11,34 +11,32 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.carrying import carried_terms
 from bdtr.coding import label_series
 from bdtr.data import TrialData, check
 from bdtr.design import StageDesign, stage_design
 from bdtr.diagnostics import State
 from bdtr.families import FAMILIES
 from bdtr.gate import gate
-from bdtr.induction import (
-    POLICIES,
-    BackwardPass,
-    Decisions,
-    Policy,
-    StageResponses,
-    backward,
-    together,
-)
+from bdtr.induction import BackwardPass, Policy
 from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
-from bdtr.prediction import QFunction, StageDraws, UnitColumns, stage_draws, unit_columns
+from bdtr.passes import (
+    columns_of,
+    decisions,
+    named_policy,
+    pass_key,
+    run_passes,
+    stage_seed,
+)
+from bdtr.prediction import QFunction, StageDraws, UnitColumns, stage_draws
 from bdtr.progress import progress_bar
-from bdtr.regimes import Regime, policy
+from bdtr.regimes import Regime
 from bdtr.settings import FitError, Settings, make_settings
+from bdtr.stagemodel import OwnColumns, OwnDraws, OwnModel, OwnQ, own_draws, own_model
 from bdtr.trial import Trial
 
 if TYPE_CHECKING:
     from bdtr.recommendation import Recommendation
     from bdtr.summary import Summary
-
-_CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
 
 __all__ = ["Fit", "FitError", "Settings", "fit"]
 
@@ -82,9 +80,11 @@ class Fit:
     versions: Mapping[str, str]
     prior_table: pd.DataFrame
     data: TrialData | None = None
-    _models: dict[int, OutcomeModel] = field(default_factory=dict, repr=False)
-    _stage_draws: dict[tuple[str, int], StageDraws] = field(default_factory=dict, repr=False)
-    _unit_columns: dict[int, tuple[UnitColumns, np.ndarray]] = field(
+    _models: dict[int, OutcomeModel | OwnModel] = field(default_factory=dict, repr=False)
+    _stage_draws: dict[tuple[str, int], StageDraws | OwnDraws] = field(
+        default_factory=dict, repr=False
+    )
+    unit_columns: dict[int, tuple[UnitColumns | OwnColumns, np.ndarray]] = field(
         default_factory=dict, repr=False
     )
 
@@ -112,15 +112,34 @@ class Fit:
             return self.tree[f"{name}/posterior"].to_dataset()
         return self.tree[f"passes/{path}/{name}"].to_dataset()
 
-    def q_function(self, k: int, path: str = "recommended", sites: str = "observed") -> QFunction:
+    def stage_draws(self, k: int, posterior: xr.Dataset) -> StageDraws | OwnDraws:
+        """Draws of stage k as its Q-function takes them."""
+        if self.trial.stages[k].model is not None:
+            return own_draws(posterior)
+        return stage_draws(posterior, self.designs[k])
+
+    def q_of(
+        self, k: int, draws: StageDraws | OwnDraws, sites: str = "observed"
+    ) -> QFunction | OwnQ:
+        """The Q-function of stage k with these draws."""
+        if isinstance(draws, StageDraws):
+            seed = self.settings.random_seed
+            return QFunction(self.designs[k], self.family(k), draws, sites, seed)
+        if sites != "observed":
+            raise FitError(
+                f"sites={sites!r}: stage {self.designs[k].action} has a model of your own, which knows "
+                'the sites of the fit alone. Leave sites out, or use sites="observed".'
+            )
+        return OwnQ(self.trial.stages[k].model, self.designs[k], draws)
+
+    def q_function(
+        self, k: int, path: str = "recommended", sites: str = "observed"
+    ) -> QFunction | OwnQ:
         """The Q-function of stage k, later stages following a policy that has been passed."""
         key = (path if k < self.stages - 1 else "", k)
         if key not in self._stage_draws:
-            self._stage_draws[key] = stage_draws(self.posterior(k, path), self.designs[k])
-        family = self.family(k)
-        return QFunction(
-            self.designs[k], family, self._stage_draws[key], sites, self.settings.random_seed
-        )
+            self._stage_draws[key] = self.stage_draws(k, self.posterior(k, path))
+        return self.q_of(k, self._stage_draws[key], sites)
 
     def family(self, k: int) -> str:
         """Outcome family of stage k: earlier stages have a continuous response."""
@@ -172,19 +191,19 @@ class Fit:
             If passes have to be run and the fit was saved without data.
         """
         data = self.require_data("a backward pass")
-        rules = [_policy(one, data) for one in chosen]
+        rules = [named_policy(one, data) for one in chosen]
         further = {r.name: r for r in rules if r.name != "recommended"}
         where = "" if self.stages == 1 or not further else self._set_with(list(further))
         if where is None:
             where = f"set_{len(self._sets()) + 1}"
-            self._run_passes(list(further.values()), where, progress)
+            run_passes(self, list(further.values()), where, progress)
 
         def one(rule: Policy) -> BackwardPass:
-            path = rule.name if rule.name == "recommended" else f"{where}/{_key(rule.name)}"
+            path = rule.name if rule.name == "recommended" else f"{where}/{pass_key(rule.name)}"
             return BackwardPass(
-                _decisions(data),
+                decisions(data),
                 rule,
-                lambda k, units: self.q_function(k, path).evaluate(self._columns(k, units)),
+                lambda k, units: self.q_function(k, path).evaluate(columns_of(self, k, units)),
                 self.settings.propagated,
             )
 
@@ -201,7 +220,7 @@ class Fit:
 
     def _set_with(self, names: Sequence[str]) -> str | None:
         """A set that holds all these passes."""
-        wanted = {_key(name) for name in names}
+        wanted = {pass_key(name) for name in names}
         return next((s for s, held in self._sets().items() if wanted <= set(held)), None)
 
     def recommend(
@@ -296,14 +315,20 @@ class Fit:
         from bdtr.groups import GROUPS, groups
 
         data, last = self.require_data("predictive groups"), self.stages - 1
+        model = self.model(last)
+        if isinstance(model, OwnModel):
+            raise FitError(
+                f"add_groups: stage {self.designs[last].action} has a model of your own. Build it with "
+                "fit.model(k).build(payoff) and use PyMC's own functions."
+            )
         node = self.tree.children[f"stage_{last + 1}"]
         found = groups(
-            self.model(last),
+            model,
             _last_response(data),
             [str(u) for u in data.units[data.stages[last].fitted]],
             node["posterior"].to_dataset(),
             names or GROUPS,
-            _seed(self.settings, self.stages),
+            stage_seed(self.settings, self.stages),
         )
         for name, dataset in found.items():
             node[name] = xr.DataTree(dataset)
@@ -342,8 +367,14 @@ class Fit:
             )
         return self.data
 
-    def model(self, k: int) -> OutcomeModel:
+    def keep_model(self, k: int, model: OutcomeModel | OwnModel) -> None:
+        """Keep the model of a stage once its response is known."""
+        self._models[k] = model
+
+    def model(self, k: int) -> OutcomeModel | OwnModel:
         """The outcome model of stage k with the rows of its fit."""
+        if k not in self._models and self.trial.stages[k].model is not None:
+            self._models[k] = own_model(self.require_data("a model's rows"), self.designs[k])
         if k not in self._models:
             data, propagated = self.require_data("a model's rows"), k < self.stages - 1
             rows = stage_rows(data, self.designs[k], propagated)
@@ -356,84 +387,6 @@ class Fit:
                 data, self.designs[k], self.family(k), rows, centre, spread, propagated
             )
         return self._models[k]
-
-    def _run_passes(self, further: Sequence[Policy], where: str, progress: bool) -> None:
-        """Run the recommended pass, or further ones together with it, and keep their draws."""
-        from bdtr.propagation import accumulate, propagate
-
-        data, settings = self.require_data("a backward pass"), self.settings
-        policies = [Policy(), *further]
-        fitted = [np.flatnonzero(s.fitted) for s in data.stages]
-        last, names = self.stages - 1, ", ".join(p.name for p in further) or "recommended"
-
-        def q_values(k: int, draws: StageDraws, units: np.ndarray) -> np.ndarray:
-            q = QFunction(self.designs[k], self.family(k), draws)
-            return q.evaluate(self._columns(k, units))
-
-        def draw_stage(
-            k: int, responses: list[StageResponses], later: list[StageDraws]
-        ) -> list[StageDraws]:
-            design = self.designs[k]
-            rows = self.model(k).rows if further else stage_rows(data, design, True)
-            factors = design.factors
-            totals = accumulate(rows, factors, together(responses))
-            if not further:
-                self._models[k] = outcome_model(
-                    data, design, "gaussian", rows, totals.centre, totals.spread, True
-                )
-            carried = carried_terms(data, design, self.designs[k + 1])
-            known = [carried.effects(draws, factors) for draws in later]
-            anchor = self._phi(k) if further else None
-            with progress_bar(progress, f"{design.action} ({names})") as report:
-                found = propagate(
-                    self.model(k),
-                    totals,
-                    known,
-                    _seed(settings, k),
-                    settings.chains,
-                    anchor,
-                    report,
-                )
-            for rule, one in zip(further or policies, found, strict=True):
-                if rule.name == "recommended":
-                    self.tree[f"stage_{k + 1}/posterior"] = xr.DataTree(one.posterior)
-                    self.tree[f"stage_{k + 1}/engine"] = xr.DataTree(one.engine)
-                else:
-                    posterior = one.posterior.assign_attrs(one.engine.attrs)
-                    self.tree[f"passes/{where}/{_key(rule.name)}/stage_{k + 1}"] = xr.DataTree(
-                        posterior
-                    )
-            drawn = [stage_draws(one.posterior, design) for one in found]
-            return [self.q_function(k).draws, *drawn] if further else drawn
-
-        first = self.q_function(last).draws
-        backward(
-            _decisions(data), policies, first, fitted, draw_stage, q_values, settings.propagated
-        )
-
-    def _columns(self, k: int, units: np.ndarray) -> UnitColumns:
-        """Columns of units of the data under every action.
-
-        They are made for many units at a time and kept, as they are the same for all draws and policies.
-        """
-        data, design = self.require_data("columns of units"), self.designs[k]
-        kept = self._unit_columns.get(k)
-        if kept is None or (kept[1][units] < 0).any():
-            window = max(_CELLS_KEPT // (len(design.actions) * len(design.terms)), len(units))
-            stage = data.stages[k]
-            known = np.flatnonzero(stage.history | stage.fitted)
-            if len(known) > window:
-                known = np.union1d(known[known >= units.min()][:window], units)
-            place = np.full(len(data), -1)
-            place[known] = np.arange(len(known))
-            kept = unit_columns(design, data.frame.iloc[known]), place
-            self._unit_columns[k] = kept
-        return kept[0].part(kept[1][units])
-
-    def _phi(self, k: int) -> np.ndarray:
-        """Parameters of the exact engine of the recommended pass (draw x phi)."""
-        phi = self.tree[f"stage_{k + 1}/engine"].to_dataset()["phi"]
-        return phi.to_numpy().reshape(-1, phi.shape[-1])
 
 
 def fit(
@@ -508,9 +461,13 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
     designs = tuple(stage_design(data, k, sites) for k in range(len(trial.stages)))
     last = len(trial.stages) - 1
     response = _last_response(data)
-    centre, spread = FAMILIES[trial.family].response_scale(response)
-    rows = stage_rows(data, designs[last], False)
-    model = outcome_model(data, designs[last], trial.family, rows, centre, spread)
+    model: OutcomeModel | OwnModel
+    if trial.stages[last].model is not None:
+        model = own_model(data, designs[last])
+    else:
+        centre, spread = FAMILIES[trial.family].response_scale(response)
+        rows = stage_rows(data, designs[last], False)
+        model = outcome_model(data, designs[last], trial.family, rows, centre, spread)
     sampled = _fit_last(model, response, settings, progress)
     tree = xr.DataTree.from_dict(
         {
@@ -534,16 +491,22 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
         {last: model},
     )
     if last > 0:
-        fitted._run_passes([], "", progress)
+        run_passes(fitted, [], "", progress)
     fitted.prior_table = _prior_table(fitted)
     fitted.state = gate(fitted)
     return fitted
 
 
-def _fit_last(model: OutcomeModel, response: np.ndarray, settings: Settings, progress: bool):
-    from bdtr.sampling import compiled_marginal, compiled_plain, fit_direct
+def _fit_last(
+    model: OutcomeModel | OwnModel, response: np.ndarray, settings: Settings, progress: bool
+):
+    from bdtr.sampling import compiled_marginal, compiled_own, compiled_plain, fit_direct
 
-    seed = _seed(settings, model.design.index)
+    seed = stage_seed(settings, model.design.index)
+    if isinstance(model, OwnModel):
+        compiled = compiled_own(model)
+        chains, draws, tune = settings.chains, settings.draws, settings.tune
+        return compiled.fit(response, seed, chains, draws, tune, progress)
     if settings.sampler == "direct":
         with progress_bar(progress, model.design.action) as report:
             return fit_direct(model, response, seed, settings.chains, settings.draws, report)
@@ -561,55 +524,17 @@ def site_levels(data: TrialData) -> np.ndarray:
     return np.array(sorted(labels, key=(lambda x: (int(x), x)) if numeric else None), dtype=object)
 
 
-def _seed(settings: Settings, k: int) -> np.random.SeedSequence:
-    """One stream per stage; passes under different policies share it, so contrasts gain no noise."""
-    return np.random.SeedSequence(settings.random_seed, spawn_key=(k,))
-
-
 def _last_response(data: TrialData) -> np.ndarray:
     stage = data.stages[-1]
     return (data.outcome + stage.reward)[stage.fitted]
 
 
-def _decisions(data: TrialData) -> Decisions:
-    return Decisions(
-        [s.among for s in data.stages],
-        [s.feasible for s in data.stages],
-        [s.reward for s in data.stages],
-        data.outcome,
-        data.trial.higher_is_better,
-    )
-
-
-def _policy(chosen: Regime | str | None, data: TrialData) -> Policy:
-    if chosen is None:
-        return Policy()
-    if isinstance(chosen, str):
-        if chosen not in POLICIES:
-            raise FitError(f"policy {chosen!r}: allowed are {POLICIES} or a regime.")
-        return Policy(chosen, chosen)
-    rule = policy(chosen, data)
-    return replace(rule, name=_regime_key(chosen)) if rule.kind == "regime" else rule
-
-
-def _regime_key(regime: Regime) -> str:
-    """Name of the pass of a regime: its rules, whatever it is called."""
-    parts = []
-    for stage, rule in regime.rules.items():
-        text = rule if isinstance(rule, str) else ",".join(f"{c}:{a}" for c, a in rule.items())
-        parts.append(f"{stage}={text}")
-    return " & ".join(parts)
-
-
-def _key(name: str) -> str:
-    """A pass name as a group name of a tree."""
-    return name.replace("/", "|")
-
-
 def _prior_table(fitted: Fit) -> pd.DataFrame:
     rows = []
     for k, design in enumerate(fitted.designs):
-        terms = {g.name: g.terms for g in design.groups}
-        table = fitted.model(k).priors.table(design.terms, terms)
-        rows += [(design.action, *row) for row in table]
+        model, terms = fitted.model(k), {g.name: g.terms for g in design.groups}
+        if isinstance(model, OwnModel):
+            rows.append((design.action, "all", f"those of {model.name}", "yours"))
+            continue
+        rows += [(design.action, *row) for row in model.priors.table(design.terms, terms)]
     return pd.DataFrame(rows, columns=["stage", "parameter", "prior", "source"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["gate"]
 
+_UNSETTLED = 0.02  # share of refits that may not have settled
+_DIVERGENT = 0.001  # share of divergent transitions in all refits together
 _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
 
@@ -38,6 +41,8 @@ def gate(fitted: Fit) -> State:
         if k == last and "diverging" in node["sample_stats"].to_dataset():
             divergences = int(node["sample_stats"].to_dataset()["diverging"].sum())
         name = f"stage {fitted.designs[k].action}"
+        if k < last:
+            states.append(_refits(name, node["engine"].to_dataset().attrs))
         states.append(gate_parameters(name, convergence(posterior), limit, divergences))
     data = fitted.require_data("the gate")
     states += [State("refused", (reason,)) for reason in _unsupported(data)]
@@ -45,6 +50,19 @@ def gate(fitted: Fit) -> State:
     limit = rhat_limit(chains, settings.propagated // chains)
     states.append(gate_decisions(_decision_quantities(fitted, data), limit))
     return worst(states)
+
+
+def _refits(stage: str, attrs: Mapping[str, Any]) -> State:
+    """State of draws that were made by NUTS refits: some in a hundred may have gone wrong."""
+    if attrs.get("sampler") != "refits":
+        return State()
+    count, unsettled = attrs["refits"], attrs["unsettled"]
+    reasons = []
+    if unsettled > _UNSETTLED * count:
+        reasons.append(f"{stage}: {unsettled} of {count} refits have an R-hat above 1.1")
+    if attrs["divergences"] > _DIVERGENT * count * attrs["draws"]:
+        reasons.append(f"{stage}: {attrs['divergences']} divergent transitions in {count} refits")
+    return State("caution" if reasons else "ok", tuple(reasons))
 
 
 def _unsupported(data: TrialData) -> list[str]:

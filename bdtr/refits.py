@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import xarray as xr
 
+from bdtr.chains import rhat
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
-from bdtr.sampling import SamplingError, compiled_marginal, compiled_plain
+from bdtr.propagation import Propagated
+from bdtr.sampling import SamplingError, compiled_marginal, compiled_own, compiled_plain
+from bdtr.stagemodel import OwnModel
 
-__all__ = ["Refits", "refits"]
+__all__ = ["Refits", "propagate_by_refits", "refits"]
+
+_UNSETTLED = 1.1  # R-hat between the halves of a refit's chains
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,11 @@ class Refits:
     """What is refitted: the model, how it is sampled, chains, draws and warm-up of each refit.
 
     ``sampler`` is ``"plain"`` (every parameter by NUTS) or ``"marginal"`` (Gaussian stages: standard
-    deviations and correlations by NUTS, the rest from its exact normal).
+    deviations and correlations by NUTS, the rest from its exact normal). Models of the user's are
+    always sampled as they are.
     """
 
-    model: OutcomeModel
+    model: OutcomeModel | OwnModel
     sampler: str = "plain"
     chains: int = 1
     draws: int = 200
@@ -64,7 +71,8 @@ def refits(
     Yields
     ------
     xarray.Dataset
-        Posterior of each response in order, dims ``chain, draw``.
+        Posterior of each response in order, dims ``chain, draw``; attributes ``divergences`` and
+        ``r_hat`` (the largest).
 
     Raises
     ------
@@ -84,7 +92,8 @@ def refits(
         return
     # Spawned and not forked: numba's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (what,)) as pool:
+    # By value, so that a class written in a notebook reaches the workers.
+    with ProcessPoolExecutor(workers, context, _unpack, (cloudpickle.dumps(what),)) as pool:
         for i, posterior in enumerate(pool.map(_one, tasks)):
             yield posterior
             if progress:
@@ -94,11 +103,18 @@ def refits(
 _STATE: dict[str, Any] = {}  # of a worker: the specification and the compiled model
 
 
+def _unpack(what: bytes) -> None:
+    _begin(cloudpickle.loads(what))
+
+
 def _begin(what: Refits) -> None:
     if what.sampler not in ("plain", "marginal"):
         raise ValueError(f"sampler={what.sampler!r}: allowed are 'plain' and 'marginal'.")
-    make = compiled_plain if what.sampler == "plain" else compiled_marginal
-    _STATE["what"], _STATE["compiled"] = what, make(what.model)
+    if isinstance(what.model, OwnModel):
+        compiled = compiled_own(what.model)
+    else:
+        compiled = (compiled_plain if what.sampler == "plain" else compiled_marginal)(what.model)
+    _STATE["what"], _STATE["compiled"] = what, compiled
 
 
 def _one(task: tuple[int, np.ndarray, np.random.SeedSequence]) -> xr.Dataset:
@@ -108,4 +124,86 @@ def _one(task: tuple[int, np.ndarray, np.random.SeedSequence]) -> xr.Dataset:
         found = _STATE["compiled"].fit(response, seed, what.chains, what.draws, what.tune, False)
     except SamplingError as error:
         raise SamplingError(f"Response {i}: {error}") from None
-    return found.posterior
+    arrays = [v.to_numpy() for v in found.posterior.data_vars.values()]
+    flat = [np.moveaxis(a.reshape(*a.shape[:2], -1), -1, 0) for a in arrays]
+    largest = float(np.nanmax(rhat(np.concatenate(flat)), initial=1.0))
+    divergences = int(found.stats["diverging"].sum())
+    return found.posterior.assign_attrs(divergences=divergences, r_hat=largest)
+
+
+def propagate_by_refits(
+    what: Refits,
+    blocks: Iterable[tuple[slice, Sequence[np.ndarray]]],
+    rows: int,
+    seed: np.random.SeedSequence,
+    chains: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Propagated]:
+    """One posterior draw of a stage for each propagated response, by a NUTS refit for each.
+
+    The draw is the last one of the refit. Policies share the seeds of their refits and no more: unlike
+    draws of the exact engine, contrasts between policies are wider than those of a joint posterior.
+
+    Parameters
+    ----------
+    what
+        Model and sampler; one chain.
+    blocks
+        Places among the rows, and the responses (row, response) under each policy.
+    rows
+        Number of rows of the stage's fit.
+    seed
+        Source of randomness.
+    chains
+        Number of chains that the responses came from, stacked.
+    progress
+        Called with (refits done, refits in all).
+
+    Returns
+    -------
+    list of Propagated
+        For each policy as many draws as responses, in their order.
+    """
+    values: list[np.ndarray] = []
+    for at, parts in blocks:
+        if not values:
+            values = [np.empty((rows, part.shape[1])) for part in parts]
+        for whole, part in zip(values, parts, strict=True):
+            whole[at] = part
+    out = []
+    for i, y in enumerate(values):
+        total = len(values) * y.shape[1]
+
+        def report(done: int, _: int, before: int = i * y.shape[1], total: int = total) -> None:
+            if progress:
+                progress(before + done, total)
+
+        found = list(refits(what, y, seed, progress=report))
+        posterior = _stacked([one.isel(chain=0, draw=-1) for one in found], chains)
+        unsettled = sum(one.attrs["r_hat"] > _UNSETTLED for one in found)
+        engine = xr.Dataset(
+            attrs={
+                "sampler": "refits",
+                "refits": len(found),
+                "draws": what.draws,
+                "tune": what.tune,
+                "divergences": sum(one.attrs["divergences"] for one in found),
+                "unsettled": unsettled,
+                "centre": float(y.mean()),
+                "spread": float(y.std(axis=0).mean()),
+            }
+        )
+        out.append(Propagated(posterior, engine))
+    return out
+
+
+def _stacked(draws: Sequence[xr.Dataset], chains: int) -> xr.Dataset:
+    """Single draws as a posterior with dims ``chain, draw``."""
+    plain = [one.drop_vars(["chain", "draw"], errors="ignore").drop_attrs() for one in draws]
+    per, out = len(draws) // chains, {}
+    for name, first in plain[0].data_vars.items():
+        values = np.stack([one[name].to_numpy() for one in plain])
+        values = values.reshape(chains, per, *values.shape[1:])
+        out[name] = (("chain", "draw", *first.dims), values)
+    coords = {"chain": np.arange(chains), "draw": np.arange(per), **plain[0].coords}
+    return xr.Dataset(out, coords=coords)

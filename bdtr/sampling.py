@@ -24,12 +24,14 @@ from bdtr.multilevel.parameters import Parameters, parameters
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel, marginal_model, pymc_model, variable_dims
 from bdtr.posterior import labelled
+from bdtr.stagemodel import OwnModel
 
 __all__ = [
     "CompiledStage",
     "Sampled",
     "SamplingError",
     "compiled_marginal",
+    "compiled_own",
     "compiled_plain",
     "fit_direct",
 ]
@@ -73,6 +75,16 @@ class _Plain:
     def fit(self, response, seed, chains, draws, tune, progressbar) -> Sampled:
         compiled = self.compiled.with_data(payoff=np.asarray(response, dtype=float))
         return _nuts(compiled, _plain_names(self.model), seed, chains, draws, tune, progressbar)
+
+
+@dataclass(frozen=True)
+class _Own:
+    compiled: Any
+    wanted: list[str]
+
+    def fit(self, response, seed, chains, draws, tune, progressbar) -> Sampled:
+        compiled = self.compiled.with_data(payoff=np.asarray(response, dtype=float))
+        return _nuts(compiled, self.wanted, seed, chains, draws, tune, progressbar)
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,23 @@ def compiled_marginal(model: OutcomeModel) -> CompiledStage:
         built = marginal_model(model, products, anything, params)
     sds, partial = _marginal_names(model)
     return _Marginal(model, products, params, _compile(built, sds + partial))
+
+
+def compiled_own(model: OwnModel) -> CompiledStage:
+    """A PyMC model of the user's, every parameter sampled by NUTS.
+
+    Parameters
+    ----------
+    model
+        The stage's model.
+
+    Returns
+    -------
+    CompiledStage
+    """
+    built = model.build(np.zeros(len(model.history)))
+    wanted = [v.name for v in (*built.free_RVs, *built.deterministics)]
+    return _Own(_compile(built, wanted), wanted)
 
 
 def _plain_names(model: OutcomeModel) -> list[str]:

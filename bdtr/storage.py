@@ -70,13 +70,15 @@ def save(fit: Fit, path: str, data: bool = True) -> None:
             os.remove(aside)
 
 
-def load(path: str) -> Fit:
+def load(path: str, models: Mapping[str, Any] | None = None) -> Fit:
     """Read a fit that :meth:`bdtr.Fit.save` wrote.
 
     Parameters
     ----------
     path
         File to read.
+    models
+        Stage models of your own by the action of their stage: their code is not in the file.
 
     Returns
     -------
@@ -87,6 +89,8 @@ def load(path: str) -> Fit:
     ------
     StorageError
         If the file is no saved fit.
+    TrialError
+        If a stage model of your own is not given.
     """
     from bdtr.fitting import Fit, Settings
 
@@ -99,7 +103,7 @@ def load(path: str) -> Fit:
         raise StorageError(f"{path} has format {header['format']}; this bdtr reads {_FORMAT}.")
     tree.attrs = {}
     settings = Settings(**header["settings"])
-    trial = Trial.from_dict(header["trial"])
+    trial = Trial.from_dict(header["trial"], models)
     raw = header["coding"]
     levels = {name: tuple(values) for name, values in raw["levels"].items()}
     coding = Coding(levels, tuple(raw["numbers"]), tuple(raw["labels"]))

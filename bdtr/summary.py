@@ -20,7 +20,13 @@ __all__ = ["Summary", "how_drawn", "html", "summary", "text", "tidy_draws"]
 
 
 def how_drawn(attrs: Mapping[str, Any]) -> str:
-    """How the direct sampler made its draws, in words, from the attributes of an engine group."""
+    """How the draws of a stage were made, in words, from the attributes of an engine group."""
+    if attrs.get("sampler") == "refits":
+        return (
+            f"{attrs['refits']:,} draws by NUTS refits, one of {attrs['draws']} draws after "
+            f"{attrs['tune']} of warm-up for each response ({attrs['divergences']:,} divergent "
+            f"transitions, {attrs['unsettled']:,} refits with an R-hat above 1.1)"
+        )
     counts = {name: int(attrs.get(name, 0)) for name in ("importance", "slices", "linear")}
     parts = []
     if counts["importance"]:

@@ -60,6 +60,9 @@ class Stage:
     weights
         Column with known precision weights, as ``weights=`` of lme4: the residual variance of a
         unit is sigma^2 / weight. For units that are means of others, their numbers.
+    model
+        A PyMC model of your own (:class:`bdtr.stagemodel.StageModel`) in place of the one that the
+        formula makes; the formula then only names the columns that the model sees.
 
     Examples
     --------
@@ -79,6 +82,7 @@ class Stage:
     site_means: bool = True
     earlier_clusters: bool = True
     weights: str | None = None
+    model: Any = None
 
     def __post_init__(self) -> None:
         where = f"Stage({self.action!r})"
@@ -115,6 +119,27 @@ class Stage:
                     f"{where}: priors[{key!r}] must be a prior such as bdtr.priors.Normal(0, 1), "
                     f"got {prior!r}."
                 )
+
+        if self.model is not None:
+            self._check_model(where)
+
+    def _check_model(self, where: str) -> None:
+        absent = [name for name in ("build", "q") if not callable(getattr(self.model, name, None))]
+        if isinstance(self.model, type) or absent:
+            what = "a class" if isinstance(self.model, type) else f"{self.model!r}"
+            raise TrialError(
+                f"{where}: model must be an object with the methods build(history, payoff) and "
+                f"q(posterior, history), got {what}. See bdtr.stagemodel.StageModel."
+            )
+        taken = [name for name in ("priors", "weights") if getattr(self, name)]
+        if taken:
+            raise TrialError(
+                f"{where}: {' and '.join(taken)} belong to the model that a formula makes; with a "
+                "model of your own, write them there."
+            )
+        # Nothing is added to the columns that the formula names.
+        object.__setattr__(self, "site_means", False)
+        object.__setattr__(self, "earlier_clusters", False)
 
     def _check_feasible(self, where: str) -> None:
         assert self.feasible is not None
@@ -238,13 +263,20 @@ class Trial:
         return out
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Trial:
-        """The trial that :meth:`to_dict` described."""
-        stages = []
+    def from_dict(cls, values: Mapping[str, Any], models: Mapping[str, Any] | None = None) -> Trial:
+        """The trial that :meth:`to_dict` described, with the stage models of your own by action."""
+        stages, models = [], models or {}
         for stage in values["stages"]:
             priors = stage.get("priors") or {}
             parsed = {name: prior_from_text(text) for name, text in priors.items()}
-            stages.append(Stage(**{**stage, "priors": parsed or None}))
+            name, action = stage.get("model"), stage["action"]
+            if name is not None and action not in models:
+                raise TrialError(
+                    f"Stage({action!r}) was fitted with a model of your own, {name}, whose code is not "
+                    f"in the file: give it as models={{{action!r}: {name}(...)}}."
+                )
+            own = models.get(action) if name is not None else None
+            stages.append(Stage(**{**stage, "priors": parsed or None, "model": own}))
         return cls(**{**values, "stages": stages})
 
 
@@ -253,6 +285,7 @@ def _stage_dict(stage: Stage) -> dict[str, Any]:
     out["actions"] = None if stage.actions is None else list(stage.actions)
     out["feasible"] = stage.feasible and {c: list(a) for c, a in stage.feasible.items()}
     out["priors"] = {name: str(prior) for name, prior in (stage.priors or {}).items()}
+    out["model"] = None if stage.model is None else type(stage.model).__name__
     return out
 
 

@@ -66,6 +66,7 @@ def _evaluate(phi, terms, correlated, start, block_groups, group_start, group_fa
                  precision)  # fmt: skip
     p = precision.size
     reduced = np.empty((p + 1, p + 1))
+    phi = np.ascontiguousarray(phi)  # PyTensor may hand over a view
     return likelihood_and_gradient(phi, own, Response(zty, hty, yty), reduced, make_room(own))
 
 

@@ -249,8 +249,9 @@ def _samplers(fit: Fit) -> list[str]:
     out = [f"stage {fit.designs[last].action}: {how}"]
     for k in reversed(range(last)):
         attrs = fit.tree[f"stage_{k + 1}/engine"].to_dataset().attrs
+        sampler = "refits" if attrs["sampler"] == "refits" else "direct sampler"
         out.append(
-            f"stage {fit.designs[k].action}: direct sampler, one draw for each of {s.propagated} "
+            f"stage {fit.designs[k].action}: {sampler}, one draw for each of {s.propagated} "
             f"propagated responses; {how_drawn(attrs)}"
         )
     return out

@@ -36,10 +36,17 @@ def stage_words(fit: Fit, k: int) -> dict[str, Any]:
         "eligible": stage.eligible,
         "response": response,
         "family": fit.family(k),
-        "formula": f"{design.action}: payoff ~ {design.formula.text}",
-        "groups": [_group_words(g) for g in design.groups],
+        "formula": _model_words(design, stage.model),
+        "groups": [] if stage.model else [_group_words(g) for g in design.groups],
         "means": [name for name in design.terms if name.startswith("site_mean(")],
     }
+
+
+def _model_words(design, model) -> str:
+    if model is None:
+        return f"{design.action}: payoff ~ {design.formula.text}"
+    columns = ", ".join(design.formula.columns)
+    return f"{design.action}: a PyMC model of the authors, {type(model).__name__}, of {columns}"
 
 
 def _group_words(group) -> str:

@@ -1,0 +1,197 @@
+"""Backward passes of a fit: which policies, stage after stage, by the exact engine or by refits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from bdtr.carrying import Carried, carried_terms
+from bdtr.data import TrialData
+from bdtr.induction import (
+    POLICIES,
+    Decisions,
+    Policy,
+    StageResponses,
+    backward,
+    together,
+)
+from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
+from bdtr.prediction import StageDraws, unit_columns
+from bdtr.progress import progress_bar
+from bdtr.regimes import Regime, policy
+from bdtr.settings import FitError, Settings
+from bdtr.stagemodel import OwnDraws, OwnModel, own_columns, own_model
+
+if TYPE_CHECKING:
+    from bdtr.fitting import Fit
+    from bdtr.propagation import Propagated
+
+__all__ = ["columns_of", "decisions", "named_policy", "pass_key", "run_passes", "stage_seed"]
+
+_CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
+
+
+def run_passes(fit: Fit, further: Sequence[Policy], where: str, progress: bool) -> None:
+    """Run the recommended pass, or further ones together with it, and keep their draws in the tree.
+
+    Parameters
+    ----------
+    fit
+        The fit, its last stage fitted.
+    further
+        Policies beside the recommended one; none: the recommended pass itself.
+    where
+        Name of the set of further passes.
+    progress
+        Whether to show progress.
+    """
+    data, settings = fit.require_data("a backward pass"), fit.settings
+    policies = [Policy(), *further]
+    names = ", ".join(p.name for p in further) or "recommended"
+
+    def draw_stage(k: int, responses: list[StageResponses], later: list) -> list:
+        own = fit.trial.stages[k].model is not None
+        with progress_bar(progress, f"{fit.designs[k].action} ({names})") as report:
+            if own:
+                wanted = responses[1:] if further else responses
+                found = _refitted(fit, k, wanted, report)
+            else:
+                found = _propagated(fit, k, responses, later, bool(further), report)
+        for rule, one in zip(further or policies, found, strict=True):
+            if rule.name == "recommended":
+                fit.tree[f"stage_{k + 1}/posterior"] = xr.DataTree(one.posterior)
+                fit.tree[f"stage_{k + 1}/engine"] = xr.DataTree(one.engine)
+            else:
+                posterior = one.posterior.assign_attrs(one.engine.attrs)
+                place = f"passes/{where}/{pass_key(rule.name)}/stage_{k + 1}"
+                fit.tree[place] = xr.DataTree(posterior)
+        drawn = [fit.stage_draws(k, one.posterior) for one in found]
+        return [fit.q_function(k).draws, *drawn] if further else drawn
+
+    fitted = [np.flatnonzero(s.fitted) for s in data.stages]
+    backward(
+        decisions(data),
+        policies,
+        fit.q_function(fit.stages - 1).draws,
+        fitted,
+        draw_stage,
+        lambda k, draws, units: fit.q_of(k, draws).evaluate(columns_of(fit, k, units)),
+        settings.propagated,
+    )
+
+
+def _propagated(
+    fit: Fit,
+    k: int,
+    responses: list[StageResponses],
+    later: list[StageDraws | OwnDraws],
+    further: bool,
+    report,
+) -> list[Propagated]:
+    """One draw of stage k for each response by the exact engine."""
+    from bdtr.propagation import accumulate, propagate
+
+    data, design = fit.require_data("a backward pass"), fit.designs[k]
+    known_model = fit.model(k) if further else None
+    assert known_model is None or isinstance(known_model, OutcomeModel)
+    rows = stage_rows(data, design, True) if known_model is None else known_model.rows
+    totals = accumulate(rows, design.factors, together(responses))
+    if known_model is None:
+        known_model = outcome_model(
+            data, design, "gaussian", rows, totals.centre, totals.spread, True
+        )
+        fit.keep_model(k, known_model)
+    there = fit.trial.stages[k + 1].model
+    carried = Carried({}) if there else carried_terms(data, design, fit.designs[k + 1])
+    known = [
+        carried.effects(d, design.factors) if isinstance(d, StageDraws) else None for d in later
+    ]
+    anchor = _phi(fit, k) if further else None
+    seed, chains = stage_seed(fit.settings, k), fit.settings.chains
+    return propagate(known_model, totals, known, seed, chains, anchor, report)
+
+
+def _refitted(fit: Fit, k: int, responses: list[StageResponses], report) -> list[Propagated]:
+    """One draw of stage k for each response by NUTS refits of the user's model."""
+    from bdtr.refits import Refits, propagate_by_refits
+
+    data = fit.require_data("a backward pass")
+    model: OwnModel = own_model(data, fit.designs[k])
+    fit.keep_model(k, model)
+    seed, chains = stage_seed(fit.settings, k), fit.settings.chains
+    return propagate_by_refits(
+        Refits(model), together(responses), len(model.history), seed, chains, report
+    )
+
+
+def _phi(fit: Fit, k: int) -> np.ndarray:
+    """Parameters of the exact engine of the recommended pass (draw x phi)."""
+    phi = fit.tree[f"stage_{k + 1}/engine"].to_dataset()["phi"]
+    return phi.to_numpy().reshape(-1, phi.shape[-1])
+
+
+def columns_of(fit: Fit, k: int, units: np.ndarray) -> Any:
+    """Columns of units of the data at stage k, as its Q-function takes them.
+
+    They are made for many units at a time and kept, as they are the same for all draws and policies.
+    """
+    data, design = fit.require_data("columns of units"), fit.designs[k]
+    kept = fit.unit_columns.get(k)
+    if kept is None or (kept[1][units] < 0).any():
+        window = max(_CELLS_KEPT // (len(design.actions) * len(design.terms)), len(units))
+        stage = data.stages[k]
+        known = np.flatnonzero(stage.history | stage.fitted)
+        if len(known) > window:
+            known = np.union1d(known[known >= units.min()][:window], units)
+        place = np.full(len(data), -1)
+        place[known] = np.arange(len(known))
+        make = unit_columns if fit.trial.stages[k].model is None else own_columns
+        kept = make(design, data.frame.iloc[known]), place
+        fit.unit_columns[k] = kept
+    return kept[0].part(kept[1][units])
+
+
+def decisions(data: TrialData) -> Decisions:
+    """The decision problem of the units of a trial."""
+    return Decisions(
+        [s.among for s in data.stages],
+        [s.feasible for s in data.stages],
+        [s.reward for s in data.stages],
+        data.outcome,
+        data.trial.higher_is_better,
+    )
+
+
+def named_policy(chosen: Regime | str | None, data: TrialData) -> Policy:
+    """The policy of a regime or of a word, named by what it does."""
+    if chosen is None:
+        return Policy()
+    if isinstance(chosen, str):
+        if chosen not in POLICIES:
+            raise FitError(f"policy {chosen!r}: allowed are {POLICIES} or a regime.")
+        return Policy(chosen, chosen)
+    rule = policy(chosen, data)
+    return replace(rule, name=_regime_key(chosen)) if rule.kind == "regime" else rule
+
+
+def _regime_key(regime: Regime) -> str:
+    """Name of the pass of a regime: its rules, whatever it is called."""
+    parts = []
+    for stage, rule in regime.rules.items():
+        text = rule if isinstance(rule, str) else ",".join(f"{c}:{a}" for c, a in rule.items())
+        parts.append(f"{stage}={text}")
+    return " & ".join(parts)
+
+
+def pass_key(name: str) -> str:
+    """A pass name as a group name of a tree."""
+    return name.replace("/", "|")
+
+
+def stage_seed(settings: Settings, k: int) -> np.random.SeedSequence:
+    """One stream per stage; passes under different policies share it, so contrasts gain no noise."""
+    return np.random.SeedSequence(settings.random_seed, spawn_key=(k,))

@@ -1,0 +1,212 @@
+"""A PyMC model of your own in place of the one that a formula makes.
+
+The formula of such a stage names the columns that the model sees, and its grouping factors; what becomes
+of them is the model's business. bdtr asks two things of it: a PyMC model of the payoff, and the mean
+payoff of an action given a draw of its parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.data import TrialData
+from bdtr.design import StageDesign
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+__all__ = [
+    "ModelError",
+    "OwnColumns",
+    "OwnDraws",
+    "OwnModel",
+    "OwnQ",
+    "StageModel",
+    "own_columns",
+    "own_draws",
+    "own_model",
+]
+
+
+class ModelError(RuntimeError):
+    """A stage model that does not keep to what :class:`StageModel` asks for."""
+
+
+@runtime_checkable
+class StageModel(Protocol):
+    """What a stage model of your own has to offer; give it as ``Stage(..., model=...)``.
+
+    ``history`` is a data frame with the columns that the stage's formula names: numbers; labels as
+    pandas categoricals, the actions in your order among them; grouping factors as categoricals over
+    all levels of the data, missing for levels that the fit has not seen. The delivery cluster is there
+    in :meth:`build` only: it is not known when the action is chosen.
+
+    Examples
+    --------
+    >>> class Robust:
+    ...     def build(self, history, payoff):
+    ...         import pymc as pm
+    ...         with pm.Model() as model:
+    ...             b = pm.Normal("b", 0, 2.5, shape=2)
+    ...             observed = pm.Data("payoff", payoff)
+    ...             mean = b[0] + b[1] * history["a"].cat.codes.to_numpy()
+    ...             pm.StudentT("y", nu=4, mu=mean, sigma=pm.HalfNormal("sigma", 2), observed=observed)
+    ...         return model
+    ...     def q(self, posterior, history):
+    ...         b = posterior["b"].to_numpy()  # (2, sample)
+    ...         return b[0] + b[1] * history["a"].cat.codes.to_numpy()[:, None]
+    >>> isinstance(Robust(), StageModel)
+    True
+    """
+
+    def build(self, history: pd.DataFrame, payoff: np.ndarray) -> pm.Model:
+        """The model of the payoff, which it holds as ``pm.Data("payoff", payoff)``: it is replaced
+        where the model is fitted again."""
+        ...
+
+    def q(self, posterior: xr.Dataset, history: pd.DataFrame) -> np.ndarray:
+        """Mean payoff (row, sample) of the action that stands in each row's action column.
+
+        ``posterior`` holds the model's free and deterministic variables with the dim ``sample`` last.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A stage model of the user's with the history of the rows of its fit."""
+
+    design: StageDesign
+    builder: StageModel
+    history: pd.DataFrame
+
+    def build(self, payoff: np.ndarray) -> Any:
+        """The PyMC model, checked."""
+        import pymc as pm
+
+        built = self.builder.build(self.history.copy(), payoff)
+        where = f"Stage({self.design.action!r}): build() of {self.name}"
+        if not isinstance(built, pm.Model):
+            raise ModelError(f"{where} must return a pymc.Model, got {type(built).__name__}.")
+        if "payoff" not in built.named_vars:
+            raise ModelError(
+                f'{where} must hold the payoff as pm.Data("payoff", payoff), so that the model can be '
+                "fitted to propagated payoffs without being compiled anew."
+            )
+        held = np.asarray(built["payoff"].get_value())
+        if held.shape != payoff.shape or not np.allclose(held, payoff):
+            raise ModelError(
+                f"{where}: the data 'payoff' must be the payoff as given, shape {payoff.shape}; they "
+                f"have shape {held.shape}. Scale inside the model, not before."
+            )
+        if not built.observed_RVs and not built.potentials:
+            raise ModelError(f"{where} has no likelihood: give observed=... to a distribution.")
+        return built
+
+    @property
+    def name(self) -> str:
+        """Name of the user's class."""
+        return type(self.builder).__name__
+
+
+def own_model(data: TrialData, design: StageDesign) -> OwnModel:
+    """The model of a stage that has one of its own, with the rows of its fit."""
+    stage = data.stages[design.index]
+    builder = stage.stage.model
+    assert builder is not None
+    frame = data.frame[stage.fitted].reset_index(drop=True)
+    return OwnModel(design, builder, _history(design, frame, delivered=True))
+
+
+def _history(design: StageDesign, frame: pd.DataFrame, delivered: bool) -> pd.DataFrame:
+    """The columns that a stage model sees."""
+    columns = {}
+    levels = {g.factor[0]: (g.levels, g.role) for g in design.groups if len(g.factor) == 1}
+    if design.site is not None:
+        levels[design.site] = (design.site_levels, "site")
+    names = [*design.formula.columns, *([design.site] if design.site else [])]
+    for name in dict.fromkeys(names):
+        known, role = levels.get(name, (None, ""))
+        if (role == "delivery" and not delivered) or (name == design.action and name not in frame):
+            continue
+        column = frame[name].reset_index(drop=True)
+        if known is not None and not isinstance(column.dtype, pd.CategoricalDtype):
+            column = pd.Series(pd.Categorical(column.astype(object), categories=list(known)))
+        columns[name] = column
+    return pd.DataFrame(columns)
+
+
+@dataclass(frozen=True)
+class OwnDraws:
+    """Draws of a user's model, chains stacked: dim ``sample`` last."""
+
+    posterior: xr.Dataset
+
+    @property
+    def samples(self) -> int:
+        """Number of draws."""
+        return self.posterior.sizes["sample"]
+
+
+def own_draws(posterior: xr.Dataset) -> OwnDraws:
+    """Draws of a stored posterior (dims ``chain, draw``)."""
+    flat = posterior.stack(sample=("chain", "draw"), create_index=False)
+    return OwnDraws(flat.transpose(..., "sample"))
+
+
+@dataclass(frozen=True)
+class OwnColumns:
+    """History of some units."""
+
+    frame: pd.DataFrame
+
+    def part(self, rows: np.ndarray) -> OwnColumns:
+        """That of some of the units."""
+        return OwnColumns(self.frame.iloc[rows])
+
+
+def own_columns(design: StageDesign, frame: pd.DataFrame) -> OwnColumns:
+    """The columns of units, whatever action they are given later."""
+    return OwnColumns(_history(design, frame, delivered=False))
+
+
+@dataclass(frozen=True)
+class OwnQ:
+    """Mean payoff of every action under a user's model, by draw; as :class:`bdtr.prediction.QFunction`."""
+
+    builder: StageModel
+    design: StageDesign
+    draws: OwnDraws
+
+    def __call__(self, frame: pd.DataFrame) -> np.ndarray:
+        """Q-values (action, unit, sample) of units with this coded history."""
+        return self.evaluate(own_columns(self.design, frame))
+
+    def evaluate(self, columns: OwnColumns) -> np.ndarray:
+        """Q-values of units whose columns are at hand (action, unit, sample)."""
+        count, actions = len(columns.frame), len(self.design.actions)
+        out = np.empty((actions, count, self.draws.samples))
+        for a in range(actions):
+            acted = self.design.acting(columns.frame, a)
+            found = np.asarray(self.builder.q(self.draws.posterior, acted), dtype=float)
+            self._check(found, count)
+            out[a] = found
+        return out
+
+    def _check(self, found: np.ndarray, count: int) -> None:
+        where = f"Stage({self.design.action!r}): q() of {type(self.builder).__name__}"
+        wanted = (count, self.draws.samples)
+        if found.shape != wanted:
+            raise ModelError(
+                f"{where} must return mean payoffs (row, sample) of shape {wanted}, got {found.shape}."
+            )
+        if not np.isfinite(found).all():
+            raise ModelError(
+                f"{where} returned values that are not finite. Levels that the fit has not seen have a "
+                "missing label in history: say what they are worth, for example their population mean."
+            )
