@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["gate"]
 
+_STARTED_ELSEWHERE = 1e-3  # p-value of the ranks of short slice chains within long ones
 _UNSETTLED = 0.02  # share of refits that may not have settled
 _DIVERGENT = 0.001  # share of divergent transitions in all refits together
 _UNITS_GATED = 200  # units whose Q differences the gate looks at
@@ -42,6 +43,7 @@ def gate(fitted: Fit) -> State:
             divergences = int(node["sample_stats"].to_dataset()["diverging"].sum())
         name = f"stage {fitted.designs[k].action}"
         if k < last:
+            states.append(_short_chains(name, node["engine"].to_dataset().attrs))
             states.append(_refits(name, node["engine"].to_dataset().attrs))
         states.append(gate_parameters(name, convergence(posterior), limit, divergences))
     data = fitted.require_data("the gate")
@@ -50,6 +52,17 @@ def gate(fitted: Fit) -> State:
     limit = rhat_limit(chains, settings.propagated // chains)
     states.append(gate_decisions(_decision_quantities(fitted, data), limit))
     return worst(states)
+
+
+def _short_chains(stage: str, attrs: Mapping[str, Any]) -> State:
+    """State of draws by slice chains: caution where they may not have forgotten their start."""
+    p = attrs.get("ranks", 1.0)
+    if p >= _STARTED_ELSEWHERE:
+        return State()
+    return State(
+        "caution",
+        (f"{stage}: slice chains of {attrs['sweeps']} sweeps differ from long ones (p = {p:.1g})",),
+    )
 
 
 def _refits(stage: str, attrs: Mapping[str, Any]) -> State:

@@ -37,11 +37,16 @@ def how_drawn(attrs: Mapping[str, Any]) -> str:
     if counts["slices"]:
         parts.append(
             f"{counts['slices']:,} by slice chains of {int(attrs['sweeps'])} sweeps (slowest lag-1 "
-            f"correlation of a sweep {attrs['correlation']:.2f})"
+            f"correlation of a sweep {attrs['correlation']:.2f}{_checked(attrs)})"
         )
     if counts["linear"]:
         parts.append(f"{counts['linear']:,} for responses without residuals")
     return f"{sum(counts.values()):,} draws: {', '.join(parts)}"
+
+
+def _checked(attrs: Mapping[str, Any]) -> str:
+    p = attrs.get("ranks")
+    return "" if p is None else f"; ranks within long chains: p = {p:.2g}"
 
 
 def _reported(fit: Fit, k: int) -> xr.Dataset:

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats as st
 from test_marginal import design
 
+from bdtr.multilevel import direct
 from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
 from bdtr.multilevel.direct import draw_each, draw_posterior
 from bdtr.multilevel.layout import Factor, layout
@@ -220,3 +221,26 @@ def test_a_response_that_is_exactly_linear_is_reproduced():
     for t in range(3):
         fitted += rows.z[0][:, t : t + 1] * drawn.effects.reshape(50, 6, 3)[:, rows.codes[0], t].T
     assert np.abs(fitted - y).max() < 2e-3 * np.abs(y).max()
+
+
+def test_short_slice_chains_are_checked_by_ranks_within_long_ones(monkeypatch):
+    """The check passes as it is and fails where chains stay near their start."""
+    rows, factors, priors = design("classes of two grades", rows=90, strata=2)
+    y = np.random.default_rng(3).normal(size=(90, 40))
+    products, responses, params = _system(rows, factors, priors, y)
+    monkeypatch.setattr(direct, "_LUCK", 1.1)  # importance draws are never good enough
+
+    def ranks() -> float:
+        return draw_each(products, responses, params, np.random.SeedSequence(4)).report.ranks
+
+    assert ranks() > 0.01
+    chains = direct.slice_chains
+
+    def stuck(start, width, thin, *rest):
+        """Short chains that start two units off and hardly move."""
+        if thin < 10:
+            return chains(start, width, thin, *rest)
+        return chains(start + 2.0, width * 1e-3, 1, *rest)
+
+    monkeypatch.setattr(direct, "slice_chains", stuck)
+    assert ranks() < 1e-3

@@ -43,6 +43,7 @@ _CHUNK = 128  # responses between two reports of progress
 _MOST_THINNED = 8  # proposals for one draw of a posterior beyond which slice chains are better
 _LUCK = 0.5  # share of good responses below which these are good by luck, not by their shape
 _STUCK = 0.02  # share of a chain's draws for which it may stay where the weight is largest
+_CHECKED, _LONG = 12, 10  # responses whose slice chains are checked; length against a short chain
 _STICKY = 0.08  # lag-1 correlation that kept draws of an independence chain may have
 
 
@@ -53,7 +54,9 @@ class DirectReport:
     ``importance``, ``slices`` and ``linear`` count draws by importance sampling, by slice chains and
     for responses without residuals; ``effective`` and ``khat`` are the smallest effective number of
     proposals and the largest Pareto k-hat among the draws by importance sampling; ``sweeps`` and
-    ``correlation`` the sweeps of a slice chain and its slowest lag-1 correlation per sweep;
+    ``correlation`` the sweeps of a slice chain and its slowest lag-1 correlation per sweep; ``ranks``
+    the p-value of their check, that last states of short chains have middling ranks, on average,
+    within long chains on the same responses (smallest of all parameters, times their number);
     ``evaluations`` the evaluations of the density per draw.
     """
 
@@ -64,6 +67,7 @@ class DirectReport:
     khat: float = math.nan
     sweeps: int = 0
     correlation: float = math.nan
+    ranks: float = math.nan
     evaluations: float = 0.0
 
     def attributes(self) -> dict[str, float]:
@@ -162,10 +166,11 @@ def draw_each(
         float(khat[good].max()) if good.any() else math.nan,
     )
     if left.size:
-        sweeps, correlation = _slices(
-            responses, params, own, priors, phi, left, used, slice_seed, progress
-        )
-        report = replace(report, sweeps=sweeps, correlation=correlation)
+        found = _slices(responses, params, own, priors, phi, left, used, slice_seed, progress)
+        report = replace(report, sweeps=found.sweeps, correlation=found.correlation)
+        if streams is None:  # once per fit: passes under further policies are like the first
+            p = _rank_check(found, responses, params, own, priors, phi, left, slice_seed)
+            report = replace(report, ranks=p)
     roots = error_roots(products) if roots is None else roots
     drawn = perturbed_draws(products, responses, params, roots, phi, normal_seed, streams)
     return DirectDraws(phi, *drawn, replace(report, evaluations=float(used.mean())))
@@ -202,7 +207,7 @@ def draw_given(
 
 def _slices(responses, params, own, priors, phi, left, used, seed, progress):
     """Slice chains, from the importance draws, for the responses where these are not good enough."""
-    pilot_seed, chain_seed = children(seed, 2)
+    pilot_seed, chain_seed, _ = children(seed, 3)
     phi[left] = _inside(phi[left], params, priors)
     found = pilot(own, priors, params, responses.each(left[:1]), phi[left[0]], pilot_seed)
     seeds = chain_seed.generate_state(responses.count, np.uint64)
@@ -218,7 +223,29 @@ def _slices(responses, params, own, priors, phi, left, used, seed, progress):
         used[at] += evaluations
         if progress:
             progress(int(at[-1]) + 1, responses.count)
-    return found.sweeps, found.correlation
+    return found
+
+
+def _rank_check(found, responses, params, own, priors, phi, left, seed) -> float:
+    """Whether the last states of short chains could be states of long ones on the same responses.
+
+    The long chains start elsewhere, where the pilot chain had its middle. If short chains have not
+    forgotten their start, their states lie to one side. One rank in (0, 1) for each of a few
+    responses; their mean is normal with variance 1/12 over their number.
+    """
+    at = np.unique(left[np.linspace(0, left.size - 1, _CHECKED).astype(int)])
+    thin = max(1, found.sweeps // 4)
+    draws = _LONG * found.sweeps // thin
+    kept, used = np.empty((at.size, draws, params.size)), np.zeros(at.size, dtype=np.int64)
+    words = children(seed, 3)[-1].generate_state(at.size, np.uint64)
+    start = _inside(np.tile(found.start, (at.size, 1)), params, priors)
+    slice_chains(
+        start, found.width, thin, draws, words, own, priors, *responses.each(at), kept, used
+    )
+    late = params.folded(kept)[:, draws // 5 :]
+    ranks = (late < params.folded(phi[at])[:, None]).mean(axis=1)
+    z = np.abs(ranks.mean(axis=0) - 0.5) * math.sqrt(12 * at.size)
+    return min(1.0, params.size * math.erfc(float(z.max()) / math.sqrt(2.0)))
 
 
 def draw_posterior(
