@@ -239,8 +239,9 @@ def _rank_check(found, responses, params, own, priors, phi, left, seed) -> float
     kept, used = np.empty((at.size, draws, params.size)), np.zeros(at.size, dtype=np.int64)
     words = children(seed, 3)[-1].generate_state(at.size, np.uint64)
     start = _inside(np.tile(found.start, (at.size, 1)), params, priors)
+    zty, hty, yty = responses.each(at)
     slice_chains(
-        start, found.width, thin, draws, words, own, priors, *responses.each(at), kept, used
+        start, found.width, thin, draws, words, own, priors, zty, hty, yty, kept, used
     )
     late = params.folded(kept)[:, draws // 5 :]
     ranks = (late < params.folded(phi[at])[:, None]).mean(axis=1)
