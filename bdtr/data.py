@@ -20,6 +20,7 @@ from bdtr.coding import (
 )
 from bdtr.condition import Condition
 from bdtr.families import FAMILIES
+from bdtr.flow import Faults, Steps, raise_faults
 from bdtr.formula import Formula
 from bdtr.trial import Stage, Trial
 
@@ -136,7 +137,7 @@ def check(
     units = _units(trial, frame)
     outcome = _outcome(trial, coded)
     stages, flow, faults, valued = _present(trial, formulas, coded, outcome, units)
-    _raise_faults(faults, missing, off_protocol)
+    raise_faults(faults, missing, off_protocol)
     for stage in stages:
         _check_support(stage)
     notes = unknown_clusters(trial, stages, frame) + shared_clusters(trial, stages, coded)
@@ -307,9 +308,9 @@ def _present(
     coded: pd.DataFrame,
     outcome: np.ndarray,
     units: np.ndarray,
-) -> tuple[tuple[StageData, ...], pd.DataFrame, _Faults, np.ndarray]:
+) -> tuple[tuple[StageData, ...], pd.DataFrame, Faults, np.ndarray]:
     """Who is in the fit of each stage, from the last to the first; flow counts; faults to raise."""
-    stages, flows, faults = [], [], _Faults()
+    stages, flows, faults = [], [], Faults()
     payoff_known = ~np.isnan(outcome)
     for k in reversed(range(len(trial.stages))):
         stage, formula = trial.stages[k], formulas[k]
@@ -324,7 +325,7 @@ def _present(
             q_columns.insert(0, trial.site)
         gaps = {c: coded[c].isna().to_numpy() for c in q_columns}
         history = (among == 1) & decided & ~_any(gaps.values(), len(coded))
-        steps = _Steps(stage.action, len(coded))
+        steps = Steps(stage.action, len(coded))
         steps.drop("no decision here (among)", among == 0)
         last = k == len(trial.stages) - 1
         _carried_payoff_known(trial, stage, among == 0, outcome if last else None, reward, units)
@@ -381,59 +382,6 @@ def _any(masks, rows: int) -> np.ndarray:
     for mask in masks:
         out |= mask
     return out
-
-
-class _Steps:
-    """Counts of the units that leave the fit of a stage, each at the first reason that applies."""
-
-    def __init__(self, stage: str, rows: int):
-        self.stage = stage
-        self.left = np.ones(rows, dtype=bool)
-        self.rows: list[tuple[str, int, str]] = [("units", rows, "")]
-        self.masks: dict[str, np.ndarray] = {}
-
-    def drop(self, reason: str, mask: np.ndarray, kind: str = "design") -> None:
-        gone = self.left & mask
-        self.left &= ~mask
-        if gone.any():
-            self.rows.append((reason, int(gone.sum()), kind))
-            self.masks[reason] = gone
-
-    def table(self) -> pd.DataFrame:
-        rows = [*self.rows, ("in the fit", int(self.left.sum()), "")]
-        return pd.DataFrame(
-            [(self.stage, step, count, kind) for step, count, kind in rows],
-            columns=["stage", "step", "units", "kind"],
-        )
-
-
-class _Faults:
-    """Exclusions that are errors unless the user says otherwise."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[str, str, str]] = []
-
-    def add(self, steps: _Steps, units: np.ndarray) -> None:
-        for reason, count, kind in steps.rows:
-            if kind in ("missing", "off_protocol"):
-                where = some(units[steps.masks[reason]])
-                text = f"stage {steps.stage}: {reason} for {count:,} units ({where})"
-                self.found.append((kind, steps.stage, text))
-
-
-def _raise_faults(faults: _Faults, missing: str, off_protocol: str) -> None:
-    chosen = {"missing": missing, "off_protocol": off_protocol}
-    texts = [text for kind, _, text in faults.found if chosen[kind] == "error"]
-    if not texts:
-        return
-    kinds = {kind for kind, _, _ in faults.found if chosen[kind] == "error"}
-    ways = [f'{kind}="exclude"' for kind in ("missing", "off_protocol") if kind in kinds]
-    raise DataError(
-        "Units cannot take part as the data are:\n  "
-        + "\n  ".join(reversed(texts))
-        + f"\nCorrect the data, name those outside by design with eligible=, or pass "
-        f"{' and '.join(ways)} to leave them out of the fit of that stage, counted."
-    )
 
 
 def _among(stage: Stage, coded: pd.DataFrame, units: np.ndarray) -> np.ndarray:

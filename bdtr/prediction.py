@@ -16,7 +16,6 @@ from bdtr.threads import spread
 
 __all__ = [
     "SITES",
-    "PredictionError",
     "QFunction",
     "StageDraws",
     "UnitColumns",
@@ -27,10 +26,6 @@ __all__ = [
 
 SITES = ("observed", "new", "typical")
 _NODES = 15  # Gauss-Hermite nodes for a delivery cluster on a curved link
-
-
-class PredictionError(ValueError):
-    """Units for whom the Q-function cannot be computed as asked."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ LAYERS = [
     {"labels", "threads"},
     {"condition", "formula", "priors", "families", "chains"},
     {"trial"},
-    {"coding", "clusters", "settings", "progress"},
+    {"coding", "clusters", "settings", "progress", "flow"},
     {"data", "datasets"},
     {"multilevel.layout", "multilevel.randomness", "multilevel.weights"},
     {"design", "multilevel.crossproducts"},

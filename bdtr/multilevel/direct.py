@@ -240,9 +240,7 @@ def _rank_check(found, responses, params, own, priors, phi, left, seed) -> float
     words = children(seed, 3)[-1].generate_state(at.size, np.uint64)
     start = _inside(np.tile(found.start, (at.size, 1)), params, priors)
     zty, hty, yty = responses.each(at)
-    slice_chains(
-        start, found.width, thin, draws, words, own, priors, zty, hty, yty, kept, used
-    )
+    slice_chains(start, found.width, thin, draws, words, own, priors, zty, hty, yty, kept, used)
     late = params.folded(kept)[:, draws // 5 :]
     ranks = (late < params.folded(phi[at])[:, None]).mean(axis=1)
     z = np.abs(ranks.mean(axis=0) - 0.5) * math.sqrt(12 * at.size)
