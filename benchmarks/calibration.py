@@ -1,7 +1,7 @@
 """Coverage of 95 % intervals of the first stage, in simulated trials whose truth is known.
 
-    python benchmarks/calibration.py nine --sets 1000        # some 40 minutes on two cores
-    python benchmarks/calibration.py clustered --sets 1000   # an hour or two
+    python benchmarks/calibration.py nine --sets 1000        # an hour on two cores
+    python benchmarks/calibration.py clustered --sets 1000   # two to three hours
 
 The nine scenarios are those of Chakraborty, Murphy and Strecher (2010, Stat. Methods Med. Res. 19(3)) and
 Chakraborty, Laber and Zhao (2013, Biometrics 69(3)); the quantity is the coefficient of A1 in -1/1 coding,
@@ -209,12 +209,22 @@ def _clustered(task: tuple[str, int]):
     return task[0], clustered_coverage(*task)
 
 
-def run_nine(sets: int, pool: ProcessPoolExecutor) -> list[str]:
-    """The table of the nine scenarios."""
-    tasks = [(name, seed) for seed in range(sets) for name in SCENARIOS]
-    found: dict[str, list[dict]] = {name: [] for name in SCENARIOS}
-    for name, one in pool.map(_nine, tasks, chunksize=9):
+def run_all(work, names, sets: int, minutes: float, pool: ProcessPoolExecutor) -> dict[str, list]:
+    """Results by name; all names have the same number of data sets, fewer where time is up."""
+    tasks = [(name, seed) for seed in range(sets) for name in names]
+    found: dict[str, list] = {name: [] for name in names}
+    end = time.time() + 60 * minutes
+    for name, one in pool.map(work, tasks, chunksize=len(names)):
         found[name].append(one)
+        if time.time() > end:
+            pool.shutdown(cancel_futures=True)
+            break
+    done = min(len(results) for results in found.values())
+    return {name: results[:done] for name, results in found.items()}
+
+
+def table_of_nine(found: dict[str, list]) -> list[str]:
+    """The table of the nine scenarios."""
     methods = list(found["1"][0])
     lines = [
         "| scenario | truth | " + " | ".join(methods) + " |",
@@ -240,12 +250,8 @@ def run_nine(sets: int, pool: ProcessPoolExecutor) -> list[str]:
     return lines
 
 
-def run_clustered(sets: int, pool: ProcessPoolExecutor) -> list[str]:
+def table_of_clustered(found: dict[str, list]) -> list[str]:
     """The table of the clustered trials."""
-    tasks = [(name, seed) for seed in range(sets) for name in CLUSTERED]
-    found: dict[str, list[dict]] = {name: [] for name in CLUSTERED}
-    for name, one in pool.map(_clustered, tasks, chunksize=4):
-        found[name].append(one)
     keys = list(found[next(iter(CLUSTERED))][0])
     lines = ["| trial | " + " | ".join(keys) + " |", "|---" * (len(keys) + 1) + "|"]
     for name, results in found.items():
@@ -263,15 +269,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", choices=["nine", "clustered"])
     parser.add_argument("--sets", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
     parser.add_argument("--keep", action="store_true", help="write the table beside this file")
     chosen = parser.parse_args()
     began = time.time()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        run = {"nine": run_nine, "clustered": run_clustered}[chosen.table]
-        lines = run(chosen.sets, pool)
+        nine = chosen.table == "nine"
+        work, names = (_nine, SCENARIOS) if nine else (_clustered, CLUSTERED)
+        found = run_all(work, list(names), chosen.sets, chosen.minutes, pool)
+    lines = table_of_nine(found) if nine else table_of_clustered(found)
+    sets = len(next(iter(found.values())))
     packages = ", ".join(f"{p} {version(p)}" for p in ("bdtr", "numpy", "numba"))
     head = (
-        f"{date.today()}, Python {platform.python_version()}, {packages}; {chosen.sets} data sets each; "
+        f"{date.today()}, Python {platform.python_version()}, {packages}; {sets} data sets each; "
         f"coverage in per cent of 95 % intervals (mean width); {time.time() - began:.0f} s"
     )
     text = "\n".join([f"# Calibration: {chosen.table}", "", head, "", *lines, ""])
