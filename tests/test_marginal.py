@@ -248,3 +248,17 @@ def test_known_terms_are_taken_out_of_the_products_as_out_of_the_rows(case):
     found = responses.without(products, b, u)
     for name in ("zty", "hty", "yty"):
         assert np.allclose(getattr(found, name), getattr(expected, name), atol=1e-9), name
+
+
+def test_systems_that_cannot_be_factorised_have_no_density():
+    """Kernels that are called by name cannot raise: what they find must say so."""
+    _, _, _, params, products, responses, _ = prepared("crossed, border")
+    own, y = system(products, params), response(responses)
+    room, reduced = make_room(own), np.empty((4, 4))
+    for size in (1e200, np.inf):
+        phi = np.zeros(params.size)
+        phi[params.group_sds] = size
+        assert not np.isfinite(log_density(phi, products, responses, 0, params))
+        value, gradient = likelihood_and_gradient(phi, own, y, reduced, room)
+        assert value == -np.inf
+        assert np.isnan(gradient).all()

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from bdtr.multilevel.layout import Layout
+from bdtr.multilevel.linking import kernel
 
 __all__ = [
     "Columns",
@@ -244,7 +244,7 @@ def _row_values(columns: Columns, where: Layout):
     return x, z, at, c, c_at, block
 
 
-@njit(cache=True)
+@kernel
 def _accumulate_blocks(x, z, at, c, c_at, stratum, block_of, start, block_start, out, hth, border):
     n, p = x.shape
     q, r = z.shape[1], c.shape[1]
@@ -277,14 +277,14 @@ def _accumulate_blocks(x, z, at, c, c_at, stratum, block_of, start, block_start,
                 own[border + b] += value * x[i, b]
 
 
-@njit(cache=True)
+@kernel
 def _mark(at, stratum, used):
     for i in range(at.shape[0]):
         for a in range(at.shape[1]):
             used[stratum[i], at[i, a]] = True
 
 
-@njit(cache=True)
+@kernel
 def _accumulate_responses(z, at, stratum, y, out):
     for i in range(z.shape[0]):
         for a in range(z.shape[1]):
@@ -296,7 +296,7 @@ def _accumulate_responses(z, at, stratum, y, out):
                 into[s] += value * y[i, s]
 
 
-@njit(cache=True)
+@kernel
 def _accumulate_squares(y, out):
     for i in range(y.shape[0]):
         row = y[i]
@@ -304,7 +304,7 @@ def _accumulate_squares(y, out):
             out[s] += row[s] * row[s]
 
 
-@njit(cache=True)
+@kernel
 def _subtract(blocks, block_start, start, v, h, zty, hty):
     """zty -= Z'Z v + Z'H h and hty -= H'Z v, responses along the last axis."""
     wide = h.shape[0]

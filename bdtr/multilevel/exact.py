@@ -7,10 +7,10 @@ standard normal numbers on the right-hand side: common coefficients first, then 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.layout import Layout
+from bdtr.multilevel.linking import kernel
 from bdtr.multilevel.marginal import (
     border_cholesky,
     border_system,
@@ -22,7 +22,7 @@ from bdtr.multilevel.marginal import (
     triangularise,
 )
 from bdtr.multilevel.parameters import Parameters
-from bdtr.multilevel.system import COMPILED, Priors, Response, System, make_room, system
+from bdtr.multilevel.system import Priors, Response, System, make_room, system
 from bdtr.threads import spread
 
 __all__ = ["empty_levels", "exact_draws", "solve"]
@@ -125,7 +125,7 @@ def empty_levels(where: Layout) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(places).astype(np.int64), np.concatenate(factors).astype(np.int64)
 
 
-@njit(**COMPILED)
+@kernel
 def _draw(start, stop, phi, which, noise, own, priors, zty, hty, yty, target, border_target, empty_at,
           empty_factor, coefficients, effects):  # fmt: skip
     for d in range(start, stop):
@@ -134,7 +134,7 @@ def _draw(start, stop, phi, which, noise, own, priors, zty, hty, yty, target, bo
                   coefficients[d], effects[d])  # fmt: skip
 
 
-@njit(**COMPILED)
+@kernel
 def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_factor,
               coefficients, effects):  # fmt: skip
     p, border = s.precision.size, s.border
@@ -189,7 +189,7 @@ def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_f
             effects[at + a] = sigma * value
 
 
-@njit(**COMPILED)
+@kernel
 def _draw_border(factors, s, full, sigma, noise, target, h, effects):
     """Effects of the border given the common coefficients: (L L') v = W (y - X b) / sigma + L z."""
     border = s.border

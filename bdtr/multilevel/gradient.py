@@ -24,9 +24,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from bdtr.multilevel.linking import caller, exported, loader
+from bdtr.multilevel.linking import caller, exported, kernel, loader
 from bdtr.multilevel.marginal import (
     border_cholesky,
     border_system,
@@ -38,7 +38,7 @@ from bdtr.multilevel.marginal import (
     stratum_weights,
     triangularise,
 )
-from bdtr.multilevel.system import COMPILED, RESPONSE, ROOM, SYSTEM, Response, Room, System
+from bdtr.multilevel.system import RESPONSE, ROOM, SYSTEM, Response, Room, System
 
 __all__ = ["density_and_gradient", "likelihood_and_gradient"]
 
@@ -60,7 +60,7 @@ _load = loader(_QUESTION)
 _call = caller("bdtr_likelihood_and_gradient", _QUESTION)
 
 
-@njit(**COMPILED)
+@kernel
 def likelihood_and_gradient(phi, s, y, reduced, room):
     """Log likelihood of phi and its gradient."""
     gradient = np.zeros(phi.size)
@@ -75,6 +75,9 @@ def _likelihood(address):
     phi, s, y, reduced, room, gradient = q.phi, q.s, q.y, q.reduced, q.room, q.gradient
     p = s.precision.size
     logdet = eliminate(phi, s, y, reduced, room)
+    if not np.isfinite(logdet):
+        gradient[:] = np.nan
+        return -np.inf
     inverse = np.exp(-2.0 * phi[0])
     s0 = np.empty((p, p))
     for i in range(p):
@@ -127,7 +130,7 @@ def _likelihood(address):
     return value
 
 
-@njit(**COMPILED)
+@kernel
 def _invert(matrix):
     """Replace a positive definite matrix by its inverse; the log determinant.
 
@@ -151,7 +154,7 @@ def _invert(matrix):
     return logdet
 
 
-@njit(**COMPILED)
+@kernel
 def _border_adjoint(factors, s, full, r_bar, inner):
     """Rbar of border, common columns and response before the border was eliminated."""
     border = s.border
@@ -185,7 +188,7 @@ def _border_adjoint(factors, s, full, r_bar, inner):
     return out
 
 
-@njit(**COMPILED)
+@kernel
 def _apply_factors(factors, terms, start, factor, first, rows):
     """Multiply rows of levels by T from the left; descending: row b only needs rows <= b."""
     for g in range(start.size):
@@ -203,7 +206,7 @@ def _apply_factors(factors, terms, start, factor, first, rows):
                     into[c] += t * other[c]
 
 
-@njit(**COMPILED)
+@kernel
 def _blocks_adjoint(factors, s, weights, r_bar, inner, slopes, room):
     """Add each level's part to inner and, with several strata, A^-1's part to slopes.
 
@@ -274,7 +277,7 @@ def _blocks_adjoint(factors, s, weights, r_bar, inner, slopes, room):
     return e, e_rbar
 
 
-@njit(**COMPILED)
+@kernel
 def _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes):
     """Add the rest of the derivative with respect to the weight of each stratum to slopes.
 
@@ -319,7 +322,7 @@ def _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes):
                 slopes[a] += total
 
 
-@njit(**COMPILED)
+@kernel
 def _solve_block(m, width, work, e, upper_inverse):
     """From the eliminated rows [U W~]: E = A^-1 W, and the inverse of U, both by substitution."""
     for k in range(m - 1, -1, -1):
@@ -346,7 +349,7 @@ def _solve_block(m, width, work, e, upper_inverse):
             upper_inverse[k, c] *= pivot
 
 
-@njit(**COMPILED)
+@kernel
 def _solve_transposed(factors, terms, inner):
     """T'^-1 N for each factor; an SD of exactly zero is taken as the smallest positive one."""
     out = inner.copy()
@@ -361,7 +364,7 @@ def _solve_transposed(factors, terms, inner):
     return out
 
 
-@njit(**COMPILED)
+@kernel
 def _to_phi(phi, terms, correlated, bars, gradient):
     """Chain the derivative with respect to the factors T to relative SDs and atanh correlations."""
     sd_at = 1
@@ -394,7 +397,7 @@ def _to_phi(phi, terms, correlated, bars, gradient):
         sd_at += q
 
 
-@njit(**COMPILED)
+@kernel
 def _sd_prior_slope(sd, row):
     """Derivative of the log prior density of a standard deviation."""
     if row[0] == 0.0:
@@ -405,7 +408,7 @@ def _sd_prior_slope(sd, row):
     return -1.0 / row[1]
 
 
-@njit(**COMPILED)
+@kernel
 def density_and_gradient(phi, s, priors, y, reduced, room):
     """Log density of phi, priors included, and its gradient."""
     value, gradient = likelihood_and_gradient(phi, s, y, reduced, room)

@@ -16,12 +16,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from bdtr.multilevel.gradient import density_and_gradient
 from bdtr.multilevel.lanes import LANES, densities, make_lanes
+from bdtr.multilevel.linking import kernel
 from bdtr.multilevel.randomness import children, normal, seeded, uniform
-from bdtr.multilevel.system import COMPILED, Priors, Response, System, make_room
+from bdtr.multilevel.system import Priors, Response, System, make_room
 from bdtr.multilevel.weights import effective, khat_limit, pareto_k
 from bdtr.threads import spread
 
@@ -288,7 +288,7 @@ def proposals(
     return phi, weights, gumbel
 
 
-@njit(**COMPILED)
+@kernel
 def _weigh(first, last, peaks, seeds, stream, counts, own, priors, zty, hty, yty, phi, weights,
            gumbel):  # fmt: skip
     """Batches first to last of the proposals, batches of a response after each other."""
@@ -323,7 +323,7 @@ def _weigh(first, last, peaks, seeds, stream, counts, own, priors, zty, hty, yty
                 into[r] -= proposed[r]
 
 
-@njit(**COMPILED)
+@kernel
 def _draw(mode, root, rng, z, out):
     """A t proposal, before it is folded."""
     chi2 = 0.0
@@ -338,7 +338,7 @@ def _draw(mode, root, rng, z, out):
         out[i] = value
 
 
-@njit(**COMPILED)
+@kernel
 def _density(mode, inverse_root, folds, sds, z, out):
     """Fold a proposal; its log density but for a constant.
 
@@ -367,7 +367,7 @@ def _density(mode, inverse_root, folds, sds, z, out):
     return np.log(total)
 
 
-@njit(**COMPILED)
+@kernel
 def _climbs(first, last, mode, found, unit, curvature, scale, own, priors, zty, hty, yty):
     """Climb from what stands in mode; there, differences of the gradient in steps of the unit."""
     size, p = mode.shape[1], own.precision.size
@@ -399,7 +399,7 @@ def _climbs(first, last, mode, found, unit, curvature, scale, own, priors, zty, 
                 curvature[s, i, k] = unit[s, k] * (here[k] - there[k]) / 1e-2
 
 
-@njit(**COMPILED)
+@kernel
 def _climb(phi, inverse, own, priors, y, reduced, room):
     """Maximise the density by BFGS with backtracking, in place; whether the top was reached.
 
@@ -458,7 +458,7 @@ def _climb(phi, inverse, own, priors, y, reduced, room):
     return False
 
 
-@njit(**COMPILED)
+@kernel
 def _direction(inverse, gradient, step):
     """Write the Newton step; the slope along it."""
     slope = 0.0

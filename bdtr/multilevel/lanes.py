@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from bdtr.multilevel.linking import caller, exported, loader
+from bdtr.multilevel.linking import caller, exported, kernel, loader
 from bdtr.multilevel.marginal import (
     eliminate,
     reduced_density,
@@ -21,7 +21,6 @@ from bdtr.multilevel.marginal import (
     stratum_weights,
 )
 from bdtr.multilevel.system import (
-    COMPILED,
     PRIORS,
     RESPONSE,
     SYSTEM,
@@ -49,7 +48,7 @@ class Lanes(NamedTuple):
     small: np.ndarray
 
 
-@njit(**COMPILED)
+@kernel
 def make_lanes(s):
     """Scratch arrays for one thread."""
     p, wide = s.precision.size, s.hth.shape[1]
@@ -91,7 +90,7 @@ _load_batch = loader(_BATCH)
 _call = caller("bdtr_densities", _BATCH)
 
 
-@njit(**COMPILED)
+@kernel
 def densities(phi, count, s, priors, y, lanes, out):
     """Log densities of the first ``count`` rows of phi (lane x phi), written to out."""
     _call(_Batch(phi, count, s, priors, y, lanes, out))
@@ -125,31 +124,31 @@ def _densities(address):
     return 0.0
 
 
-@njit(**COMPILED)
+@kernel
 def _add(into, w, value):
     for lane in range(into.size):
         into[lane] += w[lane] * value
 
 
-@njit(**COMPILED)
+@kernel
 def _add_product(into, w, other):
     for lane in range(into.size):
         into[lane] += w[lane] * other[lane]
 
 
-@njit(**COMPILED)
+@kernel
 def _take_product(into, w, other):
     for lane in range(into.size):
         into[lane] -= w[lane] * other[lane]
 
 
-@njit(**COMPILED)
+@kernel
 def _multiply(into, w):
     for lane in range(into.size):
         into[lane] *= w[lane]
 
 
-@njit(**COMPILED)
+@kernel
 def _mix(hth, zty, hty, yty, weights, into_zty, full):
     """Sum Z'y, H'H, H'y and y'y over strata."""
     wide = hth.shape[1]
@@ -166,7 +165,7 @@ def _mix(hth, zty, hty, yty, weights, into_zty, full):
         _add(full[wide, wide], w, yty[a])
 
 
-@njit(**COMPILED)
+@kernel
 def _load(j, factors, weights, wide, terms, start, block_groups, group_start, group_factor, blocks,
           block_start, used, zty, work):  # fmt: skip
     """As :func:`bdtr.multilevel.marginal.load_block`."""
@@ -208,7 +207,7 @@ def _load(j, factors, weights, wide, terms, start, block_groups, group_start, gr
     return m
 
 
-@njit(**COMPILED)
+@kernel
 def _eliminate(factors, weights, wide, terms, start, block_groups, group_start, group_factor,
                blocks, block_start, used, zty, work, full, logdet):  # fmt: skip
     """Eliminate all blocks: take their outer products from full; log determinants."""

@@ -12,25 +12,47 @@ which every kernel gets its arguments, calls it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import cfunc, types
+from numba import cfunc, njit, types
 from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
-__all__ = ["caller", "exported", "link", "loader"]
+__all__ = ["caller", "exported", "kernel", "link", "loader", "sources"]
 
+# "contract" lets products and sums fuse; nothing that changes the order of sums.
 _COMPILED: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+_SOURCES = sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()
 _registered: dict[str, Callable] = {}
 _linked: dict[str, Any] = {}
+
+
+def sources() -> str:
+    """Changes with the text of any kernel."""
+    return _SOURCES
+
+
+def kernel(function: Callable) -> Any:
+    """Compile a kernel, with its machine code kept on disk until any kernel's text changes.
+
+    Numba looks at the file of the function alone, not at those of the functions it calls or of the
+    layouts of its arguments: the name under which it keeps the code therefore holds a hash of them all.
+    """
+    function.__qualname__ += f"_{_SOURCES[:12]}"
+    return njit(nogil=True, **_COMPILED)(function)
 
 
 def exported(name: str) -> Callable[[Callable], Callable]:
     """Register a function of one address, which returns a float, under a name."""
 
     def register(function: Callable) -> Callable:
+        function.__qualname__ += f"_{_SOURCES[:12]}"
         _registered[name] = function
         return function
 

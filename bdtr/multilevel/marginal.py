@@ -32,13 +32,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
-from bdtr.multilevel.linking import caller, exported, loader
+from bdtr.multilevel.linking import caller, exported, kernel, loader
 from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.system import (
-    COMPILED,
     RESPONSE,
     ROOM,
     SYSTEM,
@@ -88,7 +87,7 @@ def log_density(
     return reduced_density(phi, logdet, reduced, own, priors, room.small)
 
 
-@njit(**COMPILED)
+@kernel
 def stratum_weights(phi, strata):
     """Weights exp(-2 rho_a) of the strata."""
     out = np.ones(strata)
@@ -97,7 +96,7 @@ def stratum_weights(phi, strata):
     return out
 
 
-@njit(**COMPILED)
+@kernel
 def relative_factors(phi, terms, correlated):
     """Lower-triangular factor of each grouping factor (factor x term x term), relative to sigma."""
     count = terms.size
@@ -125,7 +124,7 @@ def relative_factors(phi, terms, correlated):
     return out
 
 
-@njit(**COMPILED)
+@kernel
 def mix_responses(s, y, weights, room):
     """Sum Z'y over strata into room.zty, H'H, H'y and y'y (upper triangle) into room.full."""
     wide = s.hth.shape[1]
@@ -144,7 +143,7 @@ def mix_responses(s, y, weights, room):
         room.full[wide, wide] += w * y.yty[a]
 
 
-@njit(**COMPILED)
+@kernel
 def load_block(j, factors, weights, wide, terms, start, block_groups, group_start, group_factor,
                blocks, block_start, used, zty, work):  # fmt: skip
     """Write [T'Z'ZT + I | T'Z'H | T'Z'y] of block j into the first rows of work; its size.
@@ -214,7 +213,7 @@ def load_block(j, factors, weights, wide, terms, start, block_groups, group_star
     return m
 
 
-@njit(**COMPILED)
+@kernel
 def triangularise(m, width, work):
     """Eliminate below the diagonal of the first m columns; the determinant of the m x m part."""
     determinant = 1.0
@@ -249,7 +248,7 @@ _load = loader(_ELIMINATION)
 _call = caller("bdtr_eliminate", _ELIMINATION)
 
 
-@njit(**COMPILED)
+@kernel
 def eliminate(phi, s, y, reduced, room):
     """Write [S0 r0; . q0] (upper triangle) into reduced; return log|A|."""
     return _call(_Elimination(phi, s, y, reduced, room))
@@ -282,7 +281,7 @@ def _eliminate(address):
     return logdet
 
 
-@njit(**COMPILED)
+@kernel
 def eliminate_blocks(factors, weights, wide, terms, start, block_groups, group_start, group_factor,
                      blocks, block_start, used, zty, work, panel):  # fmt: skip
     """Write the eliminated rows of all blocks, scaled, into panel; log determinant."""
@@ -305,7 +304,7 @@ def eliminate_blocks(factors, weights, wide, terms, start, block_groups, group_s
     return logdet
 
 
-@njit(**COMPILED)
+@kernel
 def border_system(factors, s, full):
     """Symmetric [T'GT + I, T'H; H'T, K] of the border from the upper triangle of [G, H; ., K]."""
     size = full.shape[0]
@@ -341,7 +340,7 @@ def border_system(factors, s, full):
     return out
 
 
-@njit(**COMPILED)
+@kernel
 def border_cholesky(joined, border):
     """Lower Cholesky factor of the border system; below the border it holds W'L'^-1."""
     size = joined.shape[0]
@@ -352,10 +351,15 @@ def border_cholesky(joined, border):
     own = joined.copy()
     for i in range(border, size):
         own[i, i] += lift
-    return np.linalg.cholesky(own)
+    # Kernels that are called by name cannot raise.
+    try:
+        root = np.linalg.cholesky(own)
+    except Exception:
+        root = np.full_like(own, np.nan)
+    return root
 
 
-@njit(**COMPILED)
+@kernel
 def eliminate_border(factors, s, full, reduced):
     """Eliminate the border: write what is left for the common columns; log determinant."""
     border = s.border
@@ -372,7 +376,7 @@ def eliminate_border(factors, s, full, reduced):
     return 2.0 * logdet
 
 
-@njit(**COMPILED)
+@kernel
 def log_sd_prior(sd, row):
     """Log density of a standard deviation under the coded prior, normalised."""
     if row[0] == 0.0:
@@ -387,7 +391,7 @@ def log_sd_prior(sd, row):
     return -np.log(row[1]) - sd / row[1]
 
 
-@njit(**COMPILED)
+@kernel
 def log_prior(phi, strata, priors):
     """Log prior density of phi, its Jacobian included."""
     log_sigma = phi[0]
@@ -412,7 +416,7 @@ def log_prior(phi, strata, priors):
     return out
 
 
-@njit(**COMPILED)
+@kernel
 def log_determinant_of_errors(phi, s):
     """-1/2 log|2 pi V| of the errors e."""
     strata = s.rows.size
@@ -423,7 +427,7 @@ def log_determinant_of_errors(phi, s):
     return out
 
 
-@njit(**COMPILED)
+@kernel
 def reduced_density(phi, logdet, reduced, s, priors, small):
     """Log density of phi from the eliminated system; small is left upper triangular for draws."""
     p = s.precision.size
@@ -449,7 +453,7 @@ def reduced_density(phi, logdet, reduced, s, priors, small):
     return out + log_prior(phi, s.rows.size, priors)
 
 
-@njit(**COMPILED)
+@kernel
 def _log_beta(alpha):
     """Normalising constant of (1 - c^2)^(alpha - 1) on (-1, 1)."""
     return (2.0 * alpha - 1.0) * np.log(2.0) + 2.0 * math.lgamma(alpha) - math.lgamma(2.0 * alpha)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from pytensor.link.numba.dispatch.basic import register_funcify_and_cache_key
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.gradient import likelihood_and_gradient
-from bdtr.multilevel.linking import link
+from bdtr.multilevel.linking import link, sources
 from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.system import Response, System, make_room, response, system
 
@@ -49,14 +47,6 @@ class MarginalLogLikelihood(Op):
         return [(), (input_shapes[0][0],)]
 
 
-def _source_hash() -> str:
-    """Changes with what is compiled into models: PyTensor's cache on disk would else keep serving old
-    machine code. The density itself is called by name."""
-    folder = Path(__file__).parent
-    sources = (folder / name for name in ("linking.py", "system.py", "gradient.py", "op.py"))
-    return sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-
-
 @njit
 def _evaluate(phi, terms, correlated, start, block_groups, group_start, group_factor, border_start,
               border_factor, border, blocks, block_start, used, hth, rows, log_weight, precision,
@@ -79,7 +69,8 @@ def _compiled(op, node, **_):
         value, gradient = _evaluate(*inputs)
         return np.asarray(value), gradient
 
-    return run, _source_hash()
+    # PyTensor's cache on disk would else keep serving old machine code.
+    return run, sources()
 
 
 def marginal_log_likelihood(

@@ -20,14 +20,14 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.exact import empty_levels, solve
+from bdtr.multilevel.linking import kernel
 from bdtr.multilevel.marginal import eliminate, relative_factors
 from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.randomness import children
-from bdtr.multilevel.system import COMPILED, Response, make_room, system
+from bdtr.multilevel.system import Response, make_room, system
 from bdtr.threads import spread
 
 __all__ = [
@@ -74,7 +74,7 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
-@njit(**COMPILED)
+@kernel
 def _block_roots(blocks, block_start, start, out, corner):
     wide = corner.shape[1]
     for a in range(blocks.shape[0]):
@@ -162,7 +162,7 @@ def perturbed_draws(
     return coefficients + params.mean, effects
 
 
-@njit(**COMPILED)
+@kernel
 def _perturb(start, stop, phi, errors, priors, s, roots, target, border_target, empty_at,
              empty_factor, zty, hty, coefficients, effects):  # fmt: skip
     """Write b* and u*, and take y* out of the cross-products with the responses."""
@@ -203,7 +203,7 @@ def _perturb(start, stop, phi, errors, priors, s, roots, target, border_target, 
                             scale, zty[d, a], into)  # fmt: skip
 
 
-@njit(**COMPILED)
+@kernel
 def _scaled(factor, q, sigma, z, at, u):
     """Effects sigma T z of one level."""
     for a in range(q):
@@ -213,7 +213,7 @@ def _scaled(factor, q, sigma, z, at, u):
         u[at + a] = sigma * value
 
 
-@njit(**COMPILED)
+@kernel
 def _perturb_blocks(blocks, roots, block_start, start, wide, v, h, errors, scale, zty, hty):
     for j in range(start.size - 1):
         first = start[j]
@@ -310,7 +310,7 @@ def _rank(products: CrossProducts) -> int:
     return inner + int((values > 1e-9 * max(float(products.hth.max()), 1e-300)).sum())
 
 
-@njit(**COMPILED)
+@kernel
 def _nonzero_columns(roots, block_start, start, wide):
     count = 0
     for j in range(start.size - 1):
@@ -343,7 +343,7 @@ def _forms(products, responses, crossed, params, phi) -> np.ndarray:
     return form
 
 
-@njit(**COMPILED)
+@kernel
 def _quadratic_forms(first, last, phi, own, zty, hty, yty, out):
     """y'Py for each response, in units of its residual variance."""
     p = own.precision.size

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from bdtr.multilevel.linking import kernel
 
 __all__ = ["children", "normal", "seeded", "uniform"]
 
@@ -14,7 +15,7 @@ def children(seed: np.random.SeedSequence, count: int) -> list[np.random.SeedSeq
     return [np.random.SeedSequence(seed.entropy, spawn_key=(*key, i)) for i in range(count)]
 
 
-@njit(cache=True)
+@kernel
 def seeded(seed, key):
     """State of the stream number ``key`` of a seed."""
     state = np.empty(1, dtype=np.uint64)
@@ -23,7 +24,7 @@ def seeded(seed, key):
     return state
 
 
-@njit(cache=True)
+@kernel
 def uniform(state):
     """Next uniform in (0, 1): splitmix64 (Steele, Lea and Flood 2014)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -34,7 +35,7 @@ def uniform(state):
     return (float(x >> np.uint64(11)) + 0.5) / 9007199254740992.0
 
 
-@njit(cache=True)
+@kernel
 def normal(state):
     """Next standard normal number: Box and Muller, the cosine half."""
     radius = np.sqrt(-2.0 * np.log(uniform(state)))

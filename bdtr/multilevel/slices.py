@@ -12,12 +12,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from bdtr.multilevel.linking import kernel
 from bdtr.multilevel.marginal import eliminate, reduced_density
 from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.randomness import seeded, uniform
-from bdtr.multilevel.system import COMPILED, Priors, Response, System, make_room
+from bdtr.multilevel.system import Priors, Response, System, make_room
 from bdtr.threads import spread
 
 __all__ = ["Pilot", "pilot", "slice_chains"]
@@ -110,7 +110,7 @@ def slice_chains(start, width, thin, draws, seeds, own, priors, zty, hty, yty, k
     )
 
 
-@njit(**COMPILED)
+@kernel
 def _chains(first, last, start, width, thin, draws, seeds, own, priors, zty, hty, yty, kept, used):
     size, p = start.shape[1], own.precision.size
     room = make_room(own)

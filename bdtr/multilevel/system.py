@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
-from bdtr.multilevel.linking import link
+from bdtr.multilevel.linking import kernel, link
 from bdtr.multilevel.parameters import Parameters
 
 __all__ = [
-    "COMPILED",
     "PRIORS",
     "RESPONSE",
     "ROOM",
@@ -25,9 +24,6 @@ __all__ = [
     "response",
     "system",
 ]
-
-# "contract" lets products and sums fuse; nothing that changes the order of sums.
-COMPILED = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 class System(NamedTuple):
@@ -123,7 +119,7 @@ def response(responses: Responses, which: int = 0) -> Response:
     )
 
 
-@njit(**COMPILED)
+@kernel
 def make_room(s):
     """Scratch arrays for one thread."""
     p, wide = s.precision.size, s.hth.shape[1]
