@@ -59,6 +59,8 @@ def tail_ess(draws: np.ndarray) -> np.ndarray:
 
 
 def _in_parts(measure, draws: np.ndarray) -> np.ndarray:
+    if draws.shape[2] < 4:  # as in ArviZ: they say nothing
+        return np.full(len(draws), np.nan)
     size = max(1, _CELLS // max(draws[0].size if len(draws) else 1, 1))
     parts = [measure(draws[at : at + size]) for at in range(0, len(draws), size)]
     return np.concatenate(parts) if parts else np.zeros(0)

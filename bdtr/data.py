@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -198,6 +199,8 @@ def _stage_formula(trial: Trial, k: int) -> Formula:
             f"Stage({stage.action!r}): the grouping factor {reserved[0]!r} has the name of a dimension "
             "of the results. Rename the column."
         )
+    if stage.model is not None:
+        _names_alone(stage, formula)
     if stage.action not in formula.columns:
         raise DataError(
             f"Stage({stage.action!r}): the formula {stage.formula!r} does not name the action, so "
@@ -209,6 +212,18 @@ def _stage_formula(trial: Trial, k: int) -> Formula:
         added.append(stage.delivered_in)
     text = " + ".join([stage.formula, *(f"(1 | {column})" for column in dict.fromkeys(added))])
     return Formula.parse(text)
+
+
+def _names_alone(stage: Stage, formula: Formula) -> None:
+    """With a model of the user's the formula names columns and nothing more."""
+    combined = [":".join(g.factor) for g in formula.groups if len(g.factor) > 1]
+    transformed = re.findall(r"[^\W\d]\w*\s*\(", re.sub(r"\([^()]*\|[^()]*\)", "", stage.formula))
+    if combined or transformed:
+        found = combined[0] if combined else f"{transformed[0]}...)"
+        raise DataError(
+            f"Stage({stage.action!r}): with a model of your own the formula only names columns, and "
+            f"{stage.formula!r} has {found!r}. Name the columns one by one and do the rest in the model."
+        )
 
 
 def _only_what_is_known(trial: Trial, k: int, formula: Formula) -> None:

@@ -270,8 +270,11 @@ def stage_design(
             )
         )
     has_intercept = "Intercept" in columns.names
+    if stage.stage.model is not None:
+        notes = []  # nothing is fitted with these columns
     matrix = columns.matrix(rows)[:, list(keep)]
-    _check_rank(matrix, [columns.names[i] for i in keep], stage, has_intercept)
+    if stage.stage.model is None:
+        _check_rank(matrix, [columns.names[i] for i in keep], stage, has_intercept)
     mean_of, means, more = _site_means(data, k, columns, keep, groups, site_levels)
     notes += more
     if mean_of:

@@ -22,6 +22,7 @@ from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.passes import (
     columns_of,
     decisions,
+    mean_payoff,
     named_policy,
     pass_key,
     run_passes,
@@ -125,12 +126,7 @@ class Fit:
         if isinstance(draws, StageDraws):
             seed = self.settings.random_seed
             return QFunction(self.designs[k], self.family(k), draws, sites, seed)
-        if sites != "observed":
-            raise FitError(
-                f"sites={sites!r}: stage {self.designs[k].action} has a model of your own, which knows "
-                'the sites of the fit alone. Leave sites out, or use sites="observed".'
-            )
-        return OwnQ(self.trial.stages[k].model, self.designs[k], draws)
+        return OwnQ(self.trial.stages[k].model, self.designs[k], draws, sites)
 
     def q_function(
         self, k: int, path: str = "recommended", sites: str = "observed"
@@ -319,7 +315,7 @@ class Fit:
         if isinstance(model, OwnModel):
             raise FitError(
                 f"add_groups: stage {self.designs[last].action} has a model of your own. Build it with "
-                "fit.model(k).build(payoff) and use PyMC's own functions."
+                "fit.model(k).build() and use PyMC's own functions."
             )
         node = self.tree.children[f"stage_{last + 1}"]
         found = groups(
@@ -374,7 +370,10 @@ class Fit:
     def model(self, k: int) -> OutcomeModel | OwnModel:
         """The outcome model of stage k with the rows of its fit."""
         if k not in self._models and self.trial.stages[k].model is not None:
-            self._models[k] = own_model(self.require_data("a model's rows"), self.designs[k])
+            data = self.require_data("a model's rows")
+            last = k == self.stages - 1
+            payoff = _last_response(data) if last else mean_payoff(self.passed(), k, data)
+            self._models[k] = own_model(data, self.designs[k], payoff)
         if k not in self._models:
             data, propagated = self.require_data("a model's rows"), k < self.stages - 1
             rows = stage_rows(data, self.designs[k], propagated)
@@ -463,7 +462,7 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
     response = _last_response(data)
     model: OutcomeModel | OwnModel
     if trial.stages[last].model is not None:
-        model = own_model(data, designs[last])
+        model = own_model(data, designs[last], response)
     else:
         centre, spread = FAMILIES[trial.family].response_scale(response)
         rows = stage_rows(data, designs[last], False)

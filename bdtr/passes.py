@@ -13,6 +13,7 @@ from bdtr.carrying import Carried, carried_terms
 from bdtr.data import TrialData
 from bdtr.induction import (
     POLICIES,
+    BackwardPass,
     Decisions,
     Policy,
     StageResponses,
@@ -24,13 +25,21 @@ from bdtr.prediction import StageDraws, unit_columns
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, policy
 from bdtr.settings import FitError, Settings
-from bdtr.stagemodel import OwnDraws, OwnModel, own_columns, own_model
+from bdtr.stagemodel import OwnDraws, own_columns, own_model
 
 if TYPE_CHECKING:
     from bdtr.fitting import Fit
     from bdtr.propagation import Propagated
 
-__all__ = ["columns_of", "decisions", "named_policy", "pass_key", "run_passes", "stage_seed"]
+__all__ = [
+    "columns_of",
+    "decisions",
+    "mean_payoff",
+    "named_policy",
+    "pass_key",
+    "run_passes",
+    "stage_seed",
+]
 
 _CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
 
@@ -57,8 +66,7 @@ def run_passes(fit: Fit, further: Sequence[Policy], where: str, progress: bool) 
         own = fit.trial.stages[k].model is not None
         with progress_bar(progress, f"{fit.designs[k].action} ({names})") as report:
             if own:
-                wanted = responses[1:] if further else responses
-                found = _refitted(fit, k, wanted, report)
+                found = _refitted(fit, k, responses, bool(further), report)
             else:
                 found = _propagated(fit, k, responses, later, bool(further), report)
         for rule, one in zip(further or policies, found, strict=True):
@@ -115,17 +123,30 @@ def _propagated(
     return propagate(known_model, totals, known, seed, chains, anchor, report)
 
 
-def _refitted(fit: Fit, k: int, responses: list[StageResponses], report) -> list[Propagated]:
+def _refitted(
+    fit: Fit, k: int, responses: list[StageResponses], further: bool, report
+) -> list[Propagated]:
     """One draw of stage k for each response by NUTS refits of the user's model."""
     from bdtr.refits import Refits, propagate_by_refits
 
     data = fit.require_data("a backward pass")
-    model: OwnModel = own_model(data, fit.designs[k])
+    # The first response is the recommended policy's: it makes the model, the same for all policies.
+    model = own_model(data, fit.designs[k], _mean(responses[0]))
     fit.keep_model(k, model)
+    wanted = responses[1:] if further else responses
     seed, chains = stage_seed(fit.settings, k), fit.settings.chains
     return propagate_by_refits(
-        Refits(model), together(responses), len(model.history), seed, chains, report
+        Refits(model), together(wanted), len(model.history), seed, chains, report
     )
+
+
+def mean_payoff(done: BackwardPass, k: int, data: TrialData) -> np.ndarray:
+    """Mean over draws of the responses of stage k, for the units of its fit."""
+    return _mean(done.responses(k, np.flatnonzero(data.stages[k].fitted)))
+
+
+def _mean(responses: StageResponses) -> np.ndarray:
+    return np.concatenate([values.mean(axis=1) for _, values in responses])
 
 
 def _phi(fit: Fit, k: int) -> np.ndarray:

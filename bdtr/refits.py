@@ -7,11 +7,14 @@ changes the data. Draws depend on the seed and on the response, not on the numbe
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import cloudpickle
@@ -36,7 +39,7 @@ class Refits:
 
     ``sampler`` is ``"plain"`` (every parameter by NUTS) or ``"marginal"`` (Gaussian stages: standard
     deviations and correlations by NUTS, the rest from its exact normal). Models of the user's are
-    always sampled as they are.
+    always sampled as they are. ``last`` says to keep the last draw of each refit alone.
     """
 
     model: OutcomeModel | OwnModel
@@ -44,6 +47,7 @@ class Refits:
     chains: int = 1
     draws: int = 200
     tune: int = 400
+    last: bool = False
 
 
 def refits(
@@ -52,6 +56,7 @@ def refits(
     seed: np.random.SeedSequence,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    copies: int = 1,
 ) -> Iterator[xr.Dataset]:
     """Fit the model to one response after another.
 
@@ -67,6 +72,8 @@ def refits(
         Number of processes; left out: one for each processor. 1 stays in this process.
     progress
         Called with (responses done, responses in all).
+    copies
+        Number of equal parts of the responses that use the same random numbers.
 
     Yields
     ------
@@ -80,7 +87,7 @@ def refits(
         If a refit was interrupted or returned draws that are not finite; it is not drawn again.
     """
     count = responses.shape[1]
-    seeds = children(seed, count)
+    seeds = children(seed, count // copies) * copies
     tasks = ((i, np.ascontiguousarray(responses[:, i]), seeds[i]) for i in range(count))
     workers = min(workers or os.cpu_count() or 1, count)
     if workers == 1:
@@ -94,10 +101,28 @@ def refits(
     context = multiprocessing.get_context("spawn")
     # By value, so that a class written in a notebook reaches the workers.
     with ProcessPoolExecutor(workers, context, _unpack, (cloudpickle.dumps(what),)) as pool:
-        for i, posterior in enumerate(pool.map(_one, tasks)):
+        with _main_left_alone():  # workers start when the first tasks come
+            found = pool.map(_one, tasks)
+        for i, posterior in enumerate(found):
             yield posterior
             if progress:
                 progress(i + 1, count)
+
+
+@contextlib.contextmanager
+def _main_left_alone():
+    """Let workers start without running the user's script, which would fit the trial once more."""
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name, None) for name in ("__spec__", "__file__")}
+    main.__spec__ = None
+    main.__file__ = None
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
+        if kept["__file__"] is None:
+            del main.__file__
 
 
 _STATE: dict[str, Any] = {}  # of a worker: the specification and the compiled model
@@ -128,7 +153,8 @@ def _one(task: tuple[int, np.ndarray, np.random.SeedSequence]) -> xr.Dataset:
     flat = [np.moveaxis(a.reshape(*a.shape[:2], -1), -1, 0) for a in arrays]
     largest = float(np.nanmax(rhat(np.concatenate(flat)), initial=1.0))
     divergences = int(found.stats["diverging"].sum())
-    return found.posterior.assign_attrs(divergences=divergences, r_hat=largest)
+    kept = found.posterior.isel(draw=slice(-1, None)) if what.last else found.posterior
+    return kept.assign_attrs(divergences=divergences, r_hat=largest)
 
 
 def propagate_by_refits(
@@ -170,17 +196,12 @@ def propagate_by_refits(
             values = [np.empty((rows, part.shape[1])) for part in parts]
         for whole, part in zip(values, parts, strict=True):
             whole[at] = part
+    both = np.hstack(values)
+    drawn = refits(replace(what, last=True), both, seed, progress=progress, copies=len(values))
     out = []
-    for i, y in enumerate(values):
-        total = len(values) * y.shape[1]
-
-        def report(done: int, _: int, before: int = i * y.shape[1], total: int = total) -> None:
-            if progress:
-                progress(before + done, total)
-
-        found = list(refits(what, y, seed, progress=report))
+    for y in values:
+        found = list(islice(drawn, y.shape[1]))
         posterior = _stacked([one.isel(chain=0, draw=-1) for one in found], chains)
-        unsettled = sum(one.attrs["r_hat"] > _UNSETTLED for one in found)
         engine = xr.Dataset(
             attrs={
                 "sampler": "refits",
@@ -188,7 +209,7 @@ def propagate_by_refits(
                 "draws": what.draws,
                 "tune": what.tune,
                 "divergences": sum(one.attrs["divergences"] for one in found),
-                "unsettled": unsettled,
+                "unsettled": sum(one.attrs["r_hat"] > _UNSETTLED for one in found),
                 "centre": float(y.mean()),
                 "spread": float(y.std(axis=0).mean()),
             }

@@ -164,7 +164,7 @@ def compiled_own(model: OwnModel) -> CompiledStage:
     -------
     CompiledStage
     """
-    built = model.build(np.zeros(len(model.history)))
+    built = model.build()
     wanted = [v.name for v in (*built.free_RVs, *built.deterministics)]
     return _Own(_compile(built, wanted), wanted)
 

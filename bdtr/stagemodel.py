@@ -43,7 +43,8 @@ class StageModel(Protocol):
 
     ``history`` is a data frame with the columns that the stage's formula names: numbers; labels as
     pandas categoricals, the actions in your order among them; grouping factors as categoricals over
-    all levels of the data, missing for levels that the fit has not seen. The delivery cluster is there
+    all levels of the data, missing for levels that the fit has not seen and for sites that
+    ``recommend(sites=...)`` says are new. The delivery cluster is there
     in :meth:`build` only: it is not known when the action is chosen.
 
     Examples
@@ -65,8 +66,12 @@ class StageModel(Protocol):
     """
 
     def build(self, history: pd.DataFrame, payoff: np.ndarray) -> pm.Model:
-        """The model of the payoff, which it holds as ``pm.Data("payoff", payoff)``: it is replaced
-        where the model is fitted again."""
+        """The model of the payoff, which it holds as ``pm.Data("payoff", payoff)``.
+
+        At the last stage this is the observed payoff. Before that the model is built with the mean of
+        the propagated payoffs, and these are put in its place one after another: the data change,
+        whatever else was computed from ``payoff`` (scales of priors) does not.
+        """
         ...
 
     def q(self, posterior: xr.Dataset, history: pd.DataFrame) -> np.ndarray:
@@ -79,33 +84,49 @@ class StageModel(Protocol):
 
 @dataclass(frozen=True)
 class OwnModel:
-    """A stage model of the user's with the history of the rows of its fit."""
+    """A stage model of the user's with the history of the rows of its fit.
+
+    ``payoff`` is the observed one at the last stage, before that the mean of all propagated ones: what
+    :meth:`StageModel.build` is given, and may scale its priors by.
+    """
 
     design: StageDesign
     builder: StageModel
     history: pd.DataFrame
+    payoff: np.ndarray
 
-    def build(self, payoff: np.ndarray) -> Any:
+    def build(self) -> Any:
         """The PyMC model, checked."""
         import pymc as pm
+        from pytensor.graph.traversal import ancestors
 
+        payoff = np.asarray(self.payoff, dtype=float)
         built = self.builder.build(self.history.copy(), payoff)
         where = f"Stage({self.design.action!r}): build() of {self.name}"
         if not isinstance(built, pm.Model):
             raise ModelError(f"{where} must return a pymc.Model, got {type(built).__name__}.")
-        if "payoff" not in built.named_vars:
+        if not hasattr(built.named_vars.get("payoff"), "get_value"):
             raise ModelError(
                 f'{where} must hold the payoff as pm.Data("payoff", payoff), so that the model can be '
                 "fitted to propagated payoffs without being compiled anew."
             )
         held = np.asarray(built["payoff"].get_value())
-        if held.shape != payoff.shape or not np.allclose(held, payoff):
+        if held.shape != payoff.shape or not np.allclose(held, payoff, rtol=1e-6):
             raise ModelError(
                 f"{where}: the data 'payoff' must be the payoff as given, shape {payoff.shape}; they "
                 f"have shape {held.shape}. Scale inside the model, not before."
             )
-        if not built.observed_RVs and not built.potentials:
-            raise ModelError(f"{where} has no likelihood: give observed=... to a distribution.")
+        seen = [built.rvs_to_values[v] for v in built.observed_RVs] + list(built.potentials)
+        if built["payoff"] not in set(ancestors(seen)):
+            raise ModelError(
+                f"{where}: nothing in the model depends on the data 'payoff'. Give them as observed=... "
+                "to a distribution."
+            )
+        taken = {"sample", "chain", "draw"} & (set(built.coords) | set(built.named_vars))
+        if taken:
+            raise ModelError(
+                f"{where} uses the name {sorted(taken)[0]!r}, which draws have already. Rename it."
+            )
         return built
 
     @property
@@ -114,19 +135,19 @@ class OwnModel:
         return type(self.builder).__name__
 
 
-def own_model(data: TrialData, design: StageDesign) -> OwnModel:
-    """The model of a stage that has one of its own, with the rows of its fit."""
+def own_model(data: TrialData, design: StageDesign, payoff: np.ndarray) -> OwnModel:
+    """The model of a stage that has one of its own, with the rows of its fit and their payoff."""
     stage = data.stages[design.index]
     builder = stage.stage.model
     assert builder is not None
     frame = data.frame[stage.fitted].reset_index(drop=True)
-    return OwnModel(design, builder, _history(design, frame, delivered=True))
+    return OwnModel(design, builder, _history(design, frame, delivered=True), payoff)
 
 
 def _history(design: StageDesign, frame: pd.DataFrame, delivered: bool) -> pd.DataFrame:
     """The columns that a stage model sees."""
     columns = {}
-    levels = {g.factor[0]: (g.levels, g.role) for g in design.groups if len(g.factor) == 1}
+    levels = {g.factor[0]: (g.levels, g.role) for g in design.groups}
     if design.site is not None:
         levels[design.site] = (design.site_levels, "site")
     names = [*design.formula.columns, *([design.site] if design.site else [])]
@@ -138,7 +159,7 @@ def _history(design: StageDesign, frame: pd.DataFrame, delivered: bool) -> pd.Da
         if known is not None and not isinstance(column.dtype, pd.CategoricalDtype):
             column = pd.Series(pd.Categorical(column.astype(object), categories=list(known)))
         columns[name] = column
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
 
 
 @dataclass(frozen=True)
@@ -177,14 +198,21 @@ def own_columns(design: StageDesign, frame: pd.DataFrame) -> OwnColumns:
 
 @dataclass(frozen=True)
 class OwnQ:
-    """Mean payoff of every action under a user's model, by draw; as :class:`bdtr.prediction.QFunction`."""
+    """Mean payoff of every action under a user's model, by draw; as :class:`bdtr.prediction.QFunction`.
+
+    ``sites`` other than ``"observed"``: all sites are missing in the history.
+    """
 
     builder: StageModel
     design: StageDesign
     draws: OwnDraws
+    sites: str = "observed"
 
     def __call__(self, frame: pd.DataFrame) -> np.ndarray:
         """Q-values (action, unit, sample) of units with this coded history."""
+        site = self.design.site
+        if site is not None and self.sites != "observed":
+            frame = frame.assign(**{site: None})
         return self.evaluate(own_columns(self.design, frame))
 
     def evaluate(self, columns: OwnColumns) -> np.ndarray:

@@ -16,6 +16,8 @@ from bdtr.diagnostics import State, convergence
 if TYPE_CHECKING:
     from bdtr.fitting import Fit
 
+_LONG = 50  # numbers in a variable of a user's model, beyond which it is no parameter to list
+
 __all__ = ["Summary", "how_drawn", "html", "summary", "text", "tidy_draws"]
 
 
@@ -50,10 +52,13 @@ def _checked(attrs: Mapping[str, Any]) -> str:
 
 
 def _reported(fit: Fit, k: int) -> xr.Dataset:
-    """Parameters worth a row: not the effects of single levels."""
+    """Parameters worth a row: not the effects of single levels, nor long vectors of a user's model."""
     posterior = fit.tree[f"stage_{k + 1}/posterior"].to_dataset()
-    names = [str(n) for n in posterior.data_vars if not str(n).startswith("u_")]
-    return posterior[names]
+    names = [str(n) for n in posterior.data_vars]
+    if fit.trial.stages[k].model is None:
+        return posterior[[name for name in names if not name.startswith("u_")]]
+    short = [name for name in names if posterior[name][0, 0].size <= _LONG]
+    return posterior[short or names]
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,9 @@ def _head(fit: Fit) -> list[str]:
 def text(fit: Fit) -> str:
     """A readable summary, the state first."""
     table = summary(fit).table
-    coefficients = table[table.index.get_level_values(1).str.startswith("b[")]
+    own = [s.action for s in fit.trial.stages if s.model is not None]
+    stages, names = table.index.get_level_values(0), table.index.get_level_values(1)
+    coefficients = table[names.str.startswith("b[") | stages.isin(own)]
     lines = [*_head(fit), "", "Coefficients (mean, SD, 95 % equal-tailed interval):"]
     lines.append(coefficients[["mean", "sd", "lower", "upper"]].round(3).to_string())
     if fit.notes:

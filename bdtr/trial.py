@@ -266,6 +266,12 @@ class Trial:
     def from_dict(cls, values: Mapping[str, Any], models: Mapping[str, Any] | None = None) -> Trial:
         """The trial that :meth:`to_dict` described, with the stage models of your own by action."""
         stages, models = [], models or {}
+        own = {s["action"] for s in values["stages"] if s.get("model") is not None}
+        if set(models) - own:
+            raise TrialError(
+                f"models: stage {sorted(set(models) - own)[0]!r} has no model of your own; those that "
+                f"have: {', '.join(sorted(own)) or 'none'}."
+            )
         for stage in values["stages"]:
             priors = stage.get("priors") or {}
             parsed = {name: prior_from_text(text) for name, text in priors.items()}
@@ -275,8 +281,13 @@ class Trial:
                     f"Stage({action!r}) was fitted with a model of your own, {name}, whose code is not "
                     f"in the file: give it as models={{{action!r}: {name}(...)}}."
                 )
-            own = models.get(action) if name is not None else None
-            stages.append(Stage(**{**stage, "priors": parsed or None, "model": own}))
+            given = models.get(action)
+            if given is not None and type(given).__name__ != name:
+                raise TrialError(
+                    f"models[{action!r}]: the stage was fitted with {name}, not with "
+                    f"{type(given).__name__}."
+                )
+            stages.append(Stage(**{**stage, "priors": parsed or None, "model": given}))
         return cls(**{**values, "stages": stages})
 
 

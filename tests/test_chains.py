@@ -57,3 +57,9 @@ def test_quantities_in_several_parts_are_those_of_one(monkeypatch):
 
 def test_draws_that_do_not_vary_have_no_rhat():
     assert np.isnan(rhat(np.ones((1, 4, 100)))).all()
+
+
+def test_fewer_than_four_draws_say_nothing():
+    draws = np.random.default_rng(0).normal(size=(2, 4, 3))
+    for measure in (rhat, bulk_ess, tail_ess):
+        assert np.isnan(measure(draws)).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,6 +179,16 @@ class NoData(Linear):
         return model
 
 
+class Unused(Linear):
+    def build(self, history, payoff):
+        import pymc as pm
+
+        with pm.Model() as model:
+            pm.Data("payoff", payoff)
+            pm.Normal("y", pm.Normal("b"), 1, observed=payoff)
+        return model
+
+
 class NoModel(Linear):
     def build(self, history, payoff):
         return "model"
@@ -184,7 +196,12 @@ class NoModel(Linear):
 
 class Scaled(Linear):
     def build(self, history, payoff):
-        return super().build(history, payoff + 1)
+        return super().build(history, payoff / 100)
+
+
+class Centred(Linear):
+    def build(self, history, payoff):
+        return super().build(history, payoff - payoff.mean())
 
 
 @pytest.mark.parametrize(
@@ -193,6 +210,8 @@ class Scaled(Linear):
         (NoData, r'must hold the payoff as pm\.Data\("payoff", payoff\)'),
         (NoModel, r"must return a pymc\.Model, got str"),
         (Scaled, "must be the payoff as given"),
+        (Centred, "must be the payoff as given"),
+        (Unused, "nothing in the model depends on the data 'payoff'"),
     ],
 )
 def test_models_that_do_not_keep_to_the_protocol(wrong, message):
@@ -214,9 +233,106 @@ def test_wrong_q_values(own_last, q, message, monkeypatch):
         own_last.passed().q_values(1, np.arange(5))
 
 
-def test_models_know_the_sites_of_the_fit_alone(own_last):
-    with pytest.raises(bdtr.FitError, match="knows the sites of the fit alone"):
-        own_last.q_function(1, sites="new")
+class ByPayoff(Linear):
+    """Priors scaled by the payoff that build is given; whether each row's site is known."""
+
+    def build(self, history, payoff):
+        import pymc as pm
+
+        with pm.Model() as model:
+            b = pm.Normal("b", [payoff.mean(), 0], payoff.std(), shape=2)
+            a = history[self.action].cat.codes.to_numpy()
+            sigma = pm.HalfNormal("sigma", payoff.std())
+            pm.Normal("y", b[0] + b[1] * a, sigma, observed=pm.Data("payoff", payoff))
+        return model
+
+    def q(self, posterior, history):
+        b, a = posterior["b"].to_numpy(), history[self.action].cat.codes.to_numpy()
+        known = history["site"].notna().to_numpy()
+        return b[0] + b[1] * a[:, None] + 100.0 * ~known[:, None]
+
+
+def test_priors_may_be_scaled_by_the_payoff_and_unseen_sites_are_missing():
+    frame = study(120).assign(site=[f"s{i % 6}" for i in range(120)])
+    frame["y"] += 50
+    stage = bdtr.Stage("a2", actions=[0, 1], formula="a2 + (1 | site)", model=ByPayoff("a2", "x2"))
+    fitted = bdtr.fit(
+        bdtr.Trial([stage], outcome="y", site="site"),
+        frame,
+        draws=500,
+        random_seed=1,
+        progress=False,
+    )
+    values = bdtr.value(fitted, bdtr.static(a2=0)).table
+    assert values["mean"].iloc[-1] == pytest.approx(
+        frame.loc[frame["a2"] == 0, "y"].mean(), abs=0.1
+    )
+    new = pd.DataFrame({"site": ["s1", "elsewhere"]})
+    found = fitted.recommend(new, sites="new").actions
+    assert (found["q_mean"] > 140).all()  # all sites are new then
+    seen = fitted.recommend(new.iloc[:1]).actions
+    assert 40 < seen["q_mean"].iloc[0] < 60
+
+
+def test_a_formula_with_a_model_only_names_columns():
+    frame = study(60).assign(twice=lambda f: 2 * f["x2"])
+
+    def trial(formula):
+        stage = bdtr.Stage("a2", actions=[0, 1], formula=formula, model=Linear("a2", "x2"))
+        return bdtr.Trial([stage], outcome="y")
+
+    for formula, found in (("log(x2) + a2", r"log\("), ("a2 + (1 | a1:x1)", "a1:x1")):
+        with pytest.raises(bdtr.DataError, match=rf"only names columns.*{found}"):
+            bdtr.fit(trial(formula), frame, random_seed=1, progress=False)
+    # Collinear columns are the model's business.
+    settings = {"chains": 2, "draws": 50, "tune": 100, "propagated": 100, "random_seed": 1}
+    fitted = bdtr.fit(trial("x2 + twice + a2"), frame, progress=False, **settings)
+    assert not fitted.notes
+
+
+def test_files_are_loaded_with_the_model_they_were_fitted_with(own_last, tmp_path):
+    path = str(tmp_path / "fit.nc")
+    own_last.save(path)
+    with pytest.raises(bdtr.TrialError, match="was fitted with Linear, not with Scaled"):
+        bdtr.load(path, models={"a2": Scaled("a2", "x2")})
+    with pytest.raises(bdtr.TrialError, match="stage 'a1' has no model of your own"):
+        bdtr.load(path, models={"a1": Linear("a1", "x1"), "a2": Linear("a2", "x2")})
+
+
+SCRIPT = """
+import numpy as np, pandas as pd, bdtr
+
+class Mean:
+    def build(self, history, payoff):
+        import pymc as pm
+        with pm.Model() as model:
+            b = pm.Normal("b", 0, 5, shape=2)
+            a = history["a1"].cat.codes.to_numpy()
+            pm.Normal("y", b[a], 1, observed=pm.Data("payoff", payoff))
+        return model
+
+    def q(self, posterior, history):
+        return posterior["b"].to_numpy()[history["a1"].cat.codes.to_numpy()]
+
+rng = np.random.default_rng(0)
+frame = pd.DataFrame(rng.integers(0, 2, (80, 2)), columns=["a1", "a2"])
+frame["y"] = frame["a1"] + rng.normal(size=80)
+stages = [bdtr.Stage("a1", actions=[0, 1], formula="a1", model=Mean()),
+          bdtr.Stage("a2", actions=[0, 1], formula="a1 + a2")]
+fit = bdtr.fit(bdtr.Trial(stages, outcome="y"), frame, sampler="direct", chains=2, draws=10,
+               propagated=4, tune=100, random_seed=1, progress=False)
+print("fitted", fit.posterior(0)["b"].shape)
+"""
+
+
+def test_refits_work_from_a_plain_script(tmp_path):
+    """Without "if __name__ == '__main__'", and with the class in the script itself."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == ["fitted (2, 2, 2)"], done.stderr[-2000:]
 
 
 def test_the_history_that_a_model_sees():
