@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from bdtr import datasets, plots, priors
     from bdtr.clusters import DesignWarning
     from bdtr.coding import DataError
-    from bdtr.fitting import Fit, fit
+    from bdtr.fitted import Fit
+    from bdtr.fitting import fit
     from bdtr.regimes import Regime, embedded, recommended, static
     from bdtr.reports import report
     from bdtr.settings import FitError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _HOME = {
     "DataError": "bdtr.coding",
     "DesignWarning": "bdtr.clusters",
-    "Fit": "bdtr.fitting",
+    "Fit": "bdtr.fitted",
     "FitError": "bdtr.settings",
     "Regime": "bdtr.regimes",
     "Stage": "bdtr.trial",

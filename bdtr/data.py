@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from bdtr.coding import (
 from bdtr.condition import Condition
 from bdtr.families import FAMILIES
 from bdtr.flow import Faults, Steps, raise_faults
-from bdtr.formula import Formula
+from bdtr.formula import TRANSFORMS, Formula
 from bdtr.trial import Stage, Trial
 
 __all__ = ["StageData", "TrialData", "check", "delivered_now", "feasible_sets", "stage_factors"]
@@ -71,6 +72,22 @@ class TrialData:
 
     def __len__(self) -> int:
         return len(self.units)
+
+    @cached_property
+    def site_levels(self) -> np.ndarray:
+        """The site index: every site in the data, numbers in their order, other labels sorted."""
+        if self.trial.site is None:
+            return np.zeros(1, dtype=object)
+        labels = label_series(self.frame[self.trial.site]).dropna().unique()
+        numeric = all(label.isdigit() for label in labels)
+        ordered = sorted(labels, key=(lambda x: (int(x), x)) if numeric else None)
+        return np.array(ordered, dtype=object)
+
+    @property
+    def payoff(self) -> np.ndarray:
+        """Observed payoff of the units in the fit of the last stage."""
+        last = self.stages[-1]
+        return (self.outcome + last.reward)[last.fitted]
 
     def hash(self) -> str:
         """SHA-256 of the columns the trial uses, the first 16 hexadecimal digits."""
@@ -216,10 +233,10 @@ def _stage_formula(trial: Trial, k: int) -> Formula:
 
 def _names_alone(stage: Stage, formula: Formula) -> None:
     """With a model of the user's the formula names columns and nothing more."""
-    combined = [":".join(g.factor) for g in formula.groups if len(g.factor) > 1]
-    transformed = re.findall(r"[^\W\d]\w*\s*\(", re.sub(r"\([^()]*\|[^()]*\)", "", stage.formula))
-    if combined or transformed:
-        found = combined[0] if combined else f"{transformed[0]}...)"
+    combined = [g.name for g in formula.groups if len(g.factor) > 1]
+    expressions = " ".join([formula.common, *(g.expression for g in formula.groups)])
+    transformed = [f"{name}(...)" for name in TRANSFORMS if re.search(rf"\b{name}\(", expressions)]
+    for found in (combined + transformed)[:1]:
         raise DataError(
             f"Stage({stage.action!r}): with a model of your own the formula only names columns, and "
             f"{stage.formula!r} has {found!r}. Name the columns one by one and do the rest in the model."

@@ -226,9 +226,7 @@ class StageDesign:
         return own - self.centre
 
 
-def stage_design(
-    data: TrialData, k: int, site_levels: np.ndarray, state: Mapping[str, Any] | None = None
-) -> StageDesign:
+def stage_design(data: TrialData, k: int) -> StageDesign:
     """The columns of stage k, learned from the rows of its fit.
 
     Parameters
@@ -237,8 +235,6 @@ def stage_design(
         Checked data.
     k
         Stage, from 0.
-    site_levels
-        The site index: union over stages, in order.
 
     Returns
     -------
@@ -249,7 +245,7 @@ def stage_design(
     DesignError
         If columns are exactly collinear for another reason than the feasible sets.
     """
-    stage, trial = data.stages[k], data.trial
+    stage, trial, site_levels = data.stages[k], data.trial, data.site_levels
     rows = data.frame[stage.fitted].reset_index(drop=True)
     columns = Columns(stage.formula.common, {}, rows)
     points = _feasible_points(data, k)
@@ -266,14 +262,14 @@ def stage_design(
                 kept,
                 term.correlated and len(kept) > 1,
                 _role(data, k, term.factor),
-                _levels(data, term.factor, site_levels),
+                _levels(data, term.factor),
             )
         )
     has_intercept = "Intercept" in columns.names
+    matrix = columns.matrix(rows)[:, list(keep)]
     if stage.stage.model is not None:
         notes = []  # nothing is fitted with these columns
-    matrix = columns.matrix(rows)[:, list(keep)]
-    if stage.stage.model is None:
+    else:
         _check_rank(matrix, [columns.names[i] for i in keep], stage, has_intercept)
     mean_of, means, more = _site_means(data, k, columns, keep, groups, site_levels)
     notes += more
@@ -322,9 +318,9 @@ def _role(data: TrialData, k: int, factor: tuple[str, ...]) -> str:
     return "history"
 
 
-def _levels(data: TrialData, factor: tuple[str, ...], site_levels: np.ndarray) -> np.ndarray:
+def _levels(data: TrialData, factor: tuple[str, ...]) -> np.ndarray:
     if factor == (data.trial.site,):
-        return site_levels
+        return data.site_levels
     labels = factor_labels(data.frame, factor)
     return np.array(list(dict.fromkeys(x for x in labels if x is not None)), dtype=object)
 

@@ -20,7 +20,7 @@ from bdtr.diagnostics import (
 )
 
 if TYPE_CHECKING:
-    from bdtr.fitting import Fit
+    from bdtr.fitted import Fit
 
 __all__ = ["gate"]
 
@@ -43,8 +43,8 @@ def gate(fitted: Fit) -> State:
             divergences = int(node["sample_stats"].to_dataset()["diverging"].sum())
         name = f"stage {fitted.designs[k].action}"
         if k < last:
-            states.append(_short_chains(name, node["engine"].to_dataset().attrs))
-            states.append(_refits(name, node["engine"].to_dataset().attrs))
+            engine = node["engine"].to_dataset().attrs
+            states += [_short_chains(name, engine), _refits(name, engine)]
         states.append(gate_parameters(name, convergence(posterior), limit, divergences))
     data = fitted.require_data("the gate")
     states += [State("refused", (reason,)) for reason in _unsupported(data)]

@@ -13,7 +13,6 @@ from bdtr.carrying import Carried, carried_terms
 from bdtr.data import TrialData
 from bdtr.induction import (
     POLICIES,
-    BackwardPass,
     Decisions,
     Policy,
     StageResponses,
@@ -25,10 +24,10 @@ from bdtr.prediction import StageDraws, unit_columns
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, policy
 from bdtr.settings import FitError, Settings
-from bdtr.stagemodel import OwnDraws, own_columns, own_model
+from bdtr.stagemodel import OwnDraws, OwnModel, own_columns, own_model
 
 if TYPE_CHECKING:
-    from bdtr.fitting import Fit
+    from bdtr.fitted import Fit
     from bdtr.propagation import Propagated
 
 __all__ = [
@@ -130,9 +129,12 @@ def _refitted(
     from bdtr.refits import Refits, propagate_by_refits
 
     data = fit.require_data("a backward pass")
-    # The first response is the recommended policy's: it makes the model, the same for all policies.
-    model = own_model(data, fit.designs[k], _mean(responses[0]))
-    fit.keep_model(k, model)
+    if further:
+        model = fit.model(k)  # that of the recommended pass, priors scaled to its payoffs
+    else:
+        model = own_model(data, fit.designs[k], mean_payoff(responses[0]))
+        fit.keep_model(k, model)
+    assert isinstance(model, OwnModel)
     wanted = responses[1:] if further else responses
     seed, chains = stage_seed(fit.settings, k), fit.settings.chains
     return propagate_by_refits(
@@ -140,12 +142,8 @@ def _refitted(
     )
 
 
-def mean_payoff(done: BackwardPass, k: int, data: TrialData) -> np.ndarray:
-    """Mean over draws of the responses of stage k, for the units of its fit."""
-    return _mean(done.responses(k, np.flatnonzero(data.stages[k].fitted)))
-
-
-def _mean(responses: StageResponses) -> np.ndarray:
+def mean_payoff(responses: StageResponses) -> np.ndarray:
+    """Mean over draws of the responses of a stage, for the units of its fit."""
     return np.concatenate([values.mean(axis=1) for _, values in responses])
 
 

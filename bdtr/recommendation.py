@@ -15,9 +15,10 @@ from bdtr.data import feasible_sets
 from bdtr.decisions import summarise_actions
 from bdtr.diagnostics import State
 from bdtr.prediction import SITES
+from bdtr.settings import FitError
 
 if TYPE_CHECKING:
-    from bdtr.fitting import Fit
+    from bdtr.fitted import Fit
 
 __all__ = ["Recommendation", "recommend", "recommend_known"]
 
@@ -66,8 +67,6 @@ def recommend(
     fit: Fit, frame: pd.DataFrame, sites: str | None, interval: float, override: str | None
 ) -> Recommendation:
     """See :meth:`bdtr.Fit.recommend`."""
-    from bdtr.fitting import FitError
-
     if fit.state.level == "refused" and not (override and override.strip()):
         raise FitError(
             f"No action is recommended: {fit.state}. Diagnostics stay readable in fit.summary(). To "

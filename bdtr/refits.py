@@ -25,7 +25,7 @@ from bdtr.chains import rhat
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
 from bdtr.propagation import Propagated
-from bdtr.sampling import SamplingError, compiled_marginal, compiled_own, compiled_plain
+from bdtr.sampling import SamplingError, compiled_marginal, compiled_plain
 from bdtr.stagemodel import OwnModel
 
 __all__ = ["Refits", "propagate_by_refits", "refits"]
@@ -135,10 +135,10 @@ def _unpack(what: bytes) -> None:
 def _begin(what: Refits) -> None:
     if what.sampler not in ("plain", "marginal"):
         raise ValueError(f"sampler={what.sampler!r}: allowed are 'plain' and 'marginal'.")
-    if isinstance(what.model, OwnModel):
-        compiled = compiled_own(what.model)
+    if what.sampler == "plain" or isinstance(what.model, OwnModel):
+        compiled = compiled_plain(what.model)
     else:
-        compiled = (compiled_plain if what.sampler == "plain" else compiled_marginal)(what.model)
+        compiled = compiled_marginal(what.model)
     _STATE["what"], _STATE["compiled"] = what, compiled
 
 

@@ -31,7 +31,6 @@ __all__ = [
     "Sampled",
     "SamplingError",
     "compiled_marginal",
-    "compiled_own",
     "compiled_plain",
     "fit_direct",
 ]
@@ -69,16 +68,6 @@ class CompiledStage(Protocol):
 
 @dataclass(frozen=True)
 class _Plain:
-    model: OutcomeModel
-    compiled: Any
-
-    def fit(self, response, seed, chains, draws, tune, progressbar) -> Sampled:
-        compiled = self.compiled.with_data(payoff=np.asarray(response, dtype=float))
-        return _nuts(compiled, _plain_names(self.model), seed, chains, draws, tune, progressbar)
-
-
-@dataclass(frozen=True)
-class _Own:
     compiled: Any
     wanted: list[str]
 
@@ -110,8 +99,8 @@ class _Marginal:
         return Sampled(labelled(self.model, phi, *drawn, chains), found.stats)
 
 
-def compiled_plain(model: OutcomeModel) -> CompiledStage:
-    """PyMC's model of a stage, every parameter sampled by NUTS.
+def compiled_plain(model: OutcomeModel | OwnModel) -> CompiledStage:
+    """PyMC's model of a stage, or one of the user's, every parameter sampled by NUTS.
 
     Parameters
     ----------
@@ -122,9 +111,15 @@ def compiled_plain(model: OutcomeModel) -> CompiledStage:
     -------
     CompiledStage
     """
-    # Any response of the right length and range will do: it is replaced at every fit.
-    response = np.arange(len(model.rows.x)) % 2
-    return _Plain(model, _compile(pymc_model(model, response), _plain_names(model)))
+    if isinstance(model, OwnModel):
+        built = model.build()
+        wanted = [v.name for v in (*built.free_RVs, *built.deterministics)]
+    else:
+        # Any response of the right length and range will do: it is replaced at every fit.
+        built = pymc_model(model, np.arange(len(model.rows.x)) % 2)
+        sigma = ["sigma"] if model.family.has_sigma else []
+        wanted = [*variable_dims(model.design), *sigma]
+    return _Plain(_compile(built, wanted), wanted)
 
 
 def compiled_marginal(model: OutcomeModel) -> CompiledStage:
@@ -150,27 +145,6 @@ def compiled_marginal(model: OutcomeModel) -> CompiledStage:
         built = marginal_model(model, products, anything, params)
     sds, partial = _marginal_names(model)
     return _Marginal(model, products, params, _compile(built, sds + partial))
-
-
-def compiled_own(model: OwnModel) -> CompiledStage:
-    """A PyMC model of the user's, every parameter sampled by NUTS.
-
-    Parameters
-    ----------
-    model
-        The stage's model.
-
-    Returns
-    -------
-    CompiledStage
-    """
-    built = model.build()
-    wanted = [v.name for v in (*built.free_RVs, *built.deterministics)]
-    return _Own(_compile(built, wanted), wanted)
-
-
-def _plain_names(model: OutcomeModel) -> list[str]:
-    return list(variable_dims(model.design)) + (["sigma"] if model.family.has_sigma else [])
 
 
 def _marginal_names(model: OutcomeModel) -> tuple[list[str], list[str]]:

@@ -18,10 +18,11 @@ from bdtr.data import TrialData, check
 from bdtr.design import Columns, GroupDesign, StageDesign
 from bdtr.diagnostics import State
 from bdtr.formula import Formula
+from bdtr.settings import Settings
 from bdtr.trial import Trial
 
 if TYPE_CHECKING:
-    from bdtr.fitting import Fit
+    from bdtr.fitted import Fit
 
 __all__ = ["StorageError", "load", "save"]
 
@@ -92,7 +93,7 @@ def load(path: str, models: Mapping[str, Any] | None = None) -> Fit:
     TrialError
         If a stage model of your own is not given.
     """
-    from bdtr.fitting import Fit, Settings
+    from bdtr.fitted import Fit
 
     with xr.open_datatree(path, engine="h5netcdf") as opened:
         tree = opened.load().copy()

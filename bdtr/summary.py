@@ -14,7 +14,7 @@ import xarray as xr
 from bdtr.diagnostics import State, convergence
 
 if TYPE_CHECKING:
-    from bdtr.fitting import Fit
+    from bdtr.fitted import Fit
 
 _LONG = 50  # numbers in a variable of a user's model, beyond which it is no parameter to list
 

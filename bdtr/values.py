@@ -22,7 +22,7 @@ from bdtr.induction import BackwardPass
 from bdtr.regimes import Regime, embedded, recommended
 
 if TYPE_CHECKING:
-    from bdtr.fitting import Fit
+    from bdtr.fitted import Fit
 
 __all__ = ["Values", "value"]
 

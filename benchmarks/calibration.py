@@ -1,7 +1,9 @@
 """Coverage of 95 % intervals of the first stage, in simulated trials whose truth is known.
 
     python benchmarks/calibration.py nine --sets 1000        # an hour on two cores
-    python benchmarks/calibration.py clustered --sets 1000   # two to three hours
+    python benchmarks/calibration.py clustered --sets 1000 --raw results.jsonl   # three hours
+
+With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on.
 
 The nine scenarios are those of Chakraborty, Murphy and Strecher (2010, Stat. Methods Med. Res. 19(3)) and
 Chakraborty, Laber and Zhao (2013, Biometrics 69(3)); the quantity is the coefficient of A1 in -1/1 coding,
@@ -12,10 +14,12 @@ The tables that were measured last are kept beside this file.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -166,7 +170,7 @@ def clustered_data(name: str, rng: np.random.Generator) -> tuple[pd.DataFrame, n
     return frame.assign(y=y), u
 
 
-def clustered_coverage(name: str, seed: int) -> dict[str, np.ndarray]:
+def clustered_coverage(name: str, seed: int) -> dict[str, list[float]]:
     """For one data set: whether each 95 % interval holds the truth, and its width."""
     rng = np.random.default_rng([seed, len(name), CLUSTERED[name][1]])
     frame, u = clustered_data(name, rng)
@@ -197,30 +201,39 @@ def clustered_coverage(name: str, seed: int) -> dict[str, np.ndarray]:
     for key, one in draws.items():
         lower, upper = np.quantile(one, [0.025, 0.975], axis=0)
         inside = (lower <= truths[key]) & (truths[key] <= upper)
-        out[key] = np.array([inside.mean(), (upper - lower).mean()])
+        out[key] = [float(inside.mean()), float((upper - lower).mean())]
     return out
 
 
 def _nine(task: tuple[str, int]):
-    return task[0], nine_intervals(*task)
+    return *task, nine_intervals(*task)
 
 
 def _clustered(task: tuple[str, int]):
-    return task[0], clustered_coverage(*task)
+    return *task, clustered_coverage(*task)
 
 
-def run_all(work, names, sets: int, minutes: float, pool: ProcessPoolExecutor) -> dict[str, list]:
-    """Results by name; all names have the same number of data sets, fewer where time is up."""
-    tasks = [(name, seed) for seed in range(sets) for name in names]
-    found: dict[str, list] = {name: [] for name in names}
+def run_all(
+    work, names: list[str], sets: int, minutes: float, pool: ProcessPoolExecutor, raw: Path | None
+) -> dict[str, list]:
+    """Results by name; all names have the same data sets, fewer where time is up."""
+    found: dict[tuple[str, int], dict] = {}
+    if raw is not None and raw.exists():
+        for line in raw.read_text(encoding="utf-8").splitlines():
+            name, seed, one = json.loads(line)
+            found[name, seed] = one
+    tasks = [(n, seed) for seed in range(sets) for n in names if (n, seed) not in found]
     end = time.time() + 60 * minutes
-    for name, one in pool.map(work, tasks, chunksize=len(names)):
-        found[name].append(one)
-        if time.time() > end:
-            pool.shutdown(cancel_futures=True)
-            break
-    done = min(len(results) for results in found.values())
-    return {name: results[:done] for name, results in found.items()}
+    with raw.open("a", encoding="utf-8") if raw is not None else nullcontext() as file:
+        for name, seed, one in pool.map(work, tasks):
+            found[name, seed] = one
+            if file is not None:
+                print(json.dumps([name, seed, one]), file=file, flush=True)
+            if time.time() > end:
+                pool.shutdown(cancel_futures=True)
+                break
+    done = [seed for seed in range(sets) if all((name, seed) in found for name in names)]
+    return {name: [found[name, seed] for seed in done] for name in names}
 
 
 def table_of_nine(found: dict[str, list]) -> list[str]:
@@ -270,19 +283,19 @@ def main() -> None:
     parser.add_argument("table", choices=["nine", "clustered"])
     parser.add_argument("--sets", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
+    parser.add_argument("--raw", type=Path, help="results so far, to go on from")
     parser.add_argument("--keep", action="store_true", help="write the table beside this file")
     chosen = parser.parse_args()
-    began = time.time()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         nine = chosen.table == "nine"
         work, names = (_nine, SCENARIOS) if nine else (_clustered, CLUSTERED)
-        found = run_all(work, list(names), chosen.sets, chosen.minutes, pool)
+        found = run_all(work, list(names), chosen.sets, chosen.minutes, pool, chosen.raw)
     lines = table_of_nine(found) if nine else table_of_clustered(found)
     sets = len(next(iter(found.values())))
     packages = ", ".join(f"{p} {version(p)}" for p in ("bdtr", "numpy", "numba"))
     head = (
         f"{date.today()}, Python {platform.python_version()}, {packages}; {sets} data sets each; "
-        f"coverage in per cent of 95 % intervals (mean width); {time.time() - began:.0f} s"
+        "coverage in per cent of 95 % intervals (mean width)"
     )
     text = "\n".join([f"# Calibration: {chosen.table}", "", head, "", *lines, ""])
     print(text)

@@ -26,7 +26,6 @@ import xarray as xr
 import bdtr
 from bdtr.data import check
 from bdtr.design import stage_design
-from bdtr.fitting import _last_response, site_levels
 from bdtr.induction import together
 from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
 from bdtr.multilevel.direct import draw_posterior
@@ -89,8 +88,8 @@ def last_stage(trial: bdtr.Trial, frame: pd.DataFrame) -> tuple[OutcomeModel, np
     """Model and response of the last stage."""
     data = check(trial, frame)
     k = len(trial.stages) - 1
-    design = stage_design(data, k, site_levels(data))
-    rows, response = stage_rows(data, design, False), _last_response(data)
+    design = stage_design(data, k)
+    rows, response = stage_rows(data, design, False), data.payoff
     spread = float(np.std(response, ddof=1))
     model = outcome_model(data, design, "gaussian", rows, float(response.mean()), spread)
     return model, response

@@ -34,7 +34,17 @@ LAYERS = [
     {"propagation", "groups", "induction", "decisions", "diagnostics"},
     {"refits"},
     {"regimes"},
-    {"recommendation", "summary", "storage", "values", "fitting", "passes", "gate", "plots"},
+    {
+        "recommendation",
+        "summary",
+        "storage",
+        "values",
+        "fitted",
+        "fitting",
+        "passes",
+        "gate",
+        "plots",
+    },
     {"reports"},
     {"cli"},
 ]

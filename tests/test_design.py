@@ -10,13 +10,11 @@ from test_data import small
 import bdtr
 from bdtr.data import check
 from bdtr.design import DesignError, stage_design
-from bdtr.fitting import site_levels
 
 
 def designs(trial, frame, **options):
     data = check(trial, frame, **options)
-    sites = site_levels(data)
-    return data, [stage_design(data, k, sites) for k in range(len(trial.stages))]
+    return data, [stage_design(data, k) for k in range(len(trial.stages))]
 
 
 def one(formula, frame=None, **stage):

@@ -42,14 +42,21 @@ def least_squares(x, y):
     return b, np.sqrt(np.diag(variance))
 
 
+def contrast_of_least_squares(fitted, frame):
+    """The blip is that of least squares; all coefficients and their standard errors."""
+    x = np.c_[np.ones(len(frame)), frame[["x", "a"]]]
+    b, se = least_squares(x, frame["y"].to_numpy())
+    mean, sd = mean_sd(fitted, "a[1]")
+    assert mean == pytest.approx(b[2], abs=0.15 * se[2])
+    assert sd == pytest.approx(se[2], rel=0.1)
+    return b, se
+
+
 def test_a_single_site():
     """Its effect cannot be told from the intercept; the contrast is that of least squares."""
     frame = rows(1, 80)
     fitted = fit(frame, "x + a + (1 | site)")
-    b, se = least_squares(np.c_[np.ones(80), frame[["x", "a"]]], frame["y"].to_numpy())
-    mean, sd = mean_sd(fitted, "a[1]")
-    assert mean == pytest.approx(b[2], abs=0.15 * se[2])
-    assert sd == pytest.approx(se[2], rel=0.1)
+    _, se = contrast_of_least_squares(fitted, frame)
     # The intercept is no longer known: the site's effect may be anything that its prior allows.
     assert mean_sd(fitted, "Intercept")[1] > 2 * se[0]
 
@@ -58,10 +65,7 @@ def test_sites_with_one_unit():
     """The SD between sites is known only together with that of units; the contrast is unharmed."""
     frame = rows(120, 1)
     fitted = fit(frame, "x + a + (1 | site)")
-    b, se = least_squares(np.c_[np.ones(120), frame[["x", "a"]]], frame["y"].to_numpy())
-    mean, sd = mean_sd(fitted, "a[1]")
-    assert mean == pytest.approx(b[2], abs=0.15 * se[2])
-    assert sd == pytest.approx(se[2], rel=0.1)
+    b, _ = contrast_of_least_squares(fitted, frame)
     draws = fitted.posterior(0)
     total = np.sqrt(draws["sigma"] ** 2 + draws["sd_site"][..., 0] ** 2)
     rest = frame["y"] - np.c_[np.ones(120), frame[["x", "a"]]] @ b

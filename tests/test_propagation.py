@@ -12,7 +12,6 @@ import bdtr
 from bdtr.carrying import carried_terms
 from bdtr.data import check
 from bdtr.design import stage_design
-from bdtr.fitting import site_levels
 from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
 from bdtr.multilevel.direct import draw_each, draw_posterior
 from bdtr.multilevel.layout import Factor, layout
@@ -96,7 +95,7 @@ def test_known_effects_are_carried_where_both_stages_have_the_column(clinic_fit)
 def test_feasible_sets_can_make_a_later_column_one_of_this_stage(star):
     """In STAR a2 = small exactly where a1 = small, whatever else is chosen."""
     data = check(bdtr.datasets.star_trial(), star, "exclude", "exclude")
-    designs = [stage_design(data, k, site_levels(data)) for k in range(2)]
+    designs = [stage_design(data, k) for k in range(2)]
     pairs = carried_terms(data, *designs).pairs["school"]
     terms = [(designs[0].groups[0].terms[i], designs[1].groups[0].terms[j]) for i, j in pairs]
     assert terms == [("Intercept", "Intercept"), ("a1[small]", "a2[small]")]

@@ -10,7 +10,6 @@ import scipy.stats as st
 import bdtr
 from bdtr.data import check
 from bdtr.design import stage_design
-from bdtr.fitting import site_levels
 from bdtr.multilevel.crossproducts import cross_products, response_products
 from bdtr.multilevel.direct import draw_each
 from bdtr.multilevel.layout import layout
@@ -95,7 +94,7 @@ def test_bernoulli_refits_have_the_posterior_of_the_cells():
     stage = bdtr.Stage("a", actions=[0, 1], formula="a")
     trial = bdtr.Trial([stage], outcome="y", family="bernoulli")
     data = check(trial, frame)
-    design = stage_design(data, 0, site_levels(data))
+    design = stage_design(data, 0)
     rows = stage_rows(data, design, False)
     model = outcome_model(data, design, "bernoulli", rows, 0.0, 1.0)
     y = (rng.random((300, 2)) < np.array([[0.3], [0.6]])[frame["a"]]).astype(float)

@@ -79,8 +79,8 @@ def caller(name: str, arguments: types.Type) -> Any:
         def generate(context, builder, signature, values):
             slot = cgutils.alloca_once_value(builder, values[0])
             kind = ir.FunctionType(ir.DoubleType(), [cgutils.voidptr_t])
-            kernel = cgutils.get_or_insert_function(builder.module, kind, name)
-            return builder.call(kernel, [builder.bitcast(slot, cgutils.voidptr_t)])
+            known = cgutils.get_or_insert_function(builder.module, kind, name)
+            return builder.call(known, [builder.bitcast(slot, cgutils.voidptr_t)])
 
         return types.float64(given), generate
 

@@ -23,7 +23,7 @@ from bdtr.values import value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bdtr.fitting import Fit
+    from bdtr.fitted import Fit
 
 __all__ = ["report"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bdtr.fitting import Fit
+    from bdtr.fitted import Fit
     from bdtr.trial import Trial
 
 __all__ = ["assumptions", "stage_words"]
