@@ -17,7 +17,15 @@ from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.gradient import likelihood_and_gradient
 from bdtr.multilevel.linking import link, sources
 from bdtr.multilevel.parameters import Parameters
-from bdtr.multilevel.system import Response, System, make_room, response, system
+from bdtr.multilevel.system import (
+    make_room,
+    pack_response,
+    pack_system,
+    response,
+    system,
+    unpack_response,
+    unpack_system,
+)
 
 __all__ = ["marginal_log_likelihood", "response_data"]
 
@@ -48,16 +56,12 @@ class MarginalLogLikelihood(Op):
 
 
 @njit
-def _evaluate(phi, terms, correlated, start, block_groups, group_start, group_factor, border_start,
-              border_factor, border, blocks, block_start, used, hth, rows, log_weight, precision,
-              zty, hty, yty):  # fmt: skip
-    own = System(terms, correlated, start, block_groups, group_start, group_factor, border_start,
-                 border_factor, border.item(), blocks, block_start, used, hth, rows, log_weight.item(),
-                 precision)  # fmt: skip
-    p = precision.size
-    reduced = np.empty((p + 1, p + 1))
+def _evaluate(phi, integers, flags, numbers, response):
+    own = unpack_system(integers, flags, numbers)
+    p = own.precision.size
     phi = np.ascontiguousarray(phi)  # PyTensor may hand over a view
-    return likelihood_and_gradient(phi, own, Response(zty, hty, yty), reduced, make_room(own))
+    reduced, y = np.empty((p + 1, p + 1)), unpack_response(own, response)
+    return likelihood_and_gradient(phi, own, y, reduced, make_room(own))
 
 
 @register_funcify_and_cache_key(MarginalLogLikelihood)
@@ -65,8 +69,8 @@ def _compiled(op, node, **_):
     link()
 
     @njit
-    def run(*inputs):
-        value, gradient = _evaluate(*inputs)
+    def run(phi, integers, flags, numbers, response):
+        value, gradient = _evaluate(phi, integers, flags, numbers, response)
         return np.asarray(value), gradient
 
     # PyTensor's cache on disk would else keep serving old machine code.
@@ -94,16 +98,15 @@ def marginal_log_likelihood(
     pytensor.tensor.TensorVariable
         A scalar.
     """
-    fields = {f"marginal_{k}": v for k, v in system(products, params)._asdict().items()}
+    parts = ("integers", "flags", "numbers")
+    packed = zip(parts, pack_system(system(products, params)), strict=True)
+    data = {f"marginal_{part}": values for part, values in packed} | response_data(responses)
     # Shared and not constant: constants would be compiled into the model, anew for every data set.
-    data = [
-        shared(np.asarray(value), name=name)
-        for name, value in {**fields, **response_data(responses)}.items()
-    ]
-    outputs: Any = MarginalLogLikelihood()(phi, *data)
+    inputs = [shared(value, name=name) for name, value in data.items()]
+    outputs: Any = MarginalLogLikelihood()(phi, *inputs)
     return outputs[0]
 
 
 def response_data(responses: Responses) -> dict[str, np.ndarray]:
-    """Cross-products with one response by the names of the data that hold them in a model."""
-    return {f"marginal_{k}": np.asarray(v) for k, v in response(responses)._asdict().items()}
+    """Cross-products with one response by the name of the data that hold them in a model."""
+    return {"marginal_response": pack_response(response(responses))}

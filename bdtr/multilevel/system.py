@@ -21,8 +21,12 @@ __all__ = [
     "Room",
     "System",
     "make_room",
+    "pack_response",
+    "pack_system",
     "response",
     "system",
+    "unpack_response",
+    "unpack_system",
 ]
 
 
@@ -116,6 +120,69 @@ def response(responses: Responses, which: int = 0) -> Response:
         np.ascontiguousarray(responses.zty[:, :, which]),
         np.ascontiguousarray(responses.hty[:, :, which]),
         np.ascontiguousarray(responses.yty[:, which]),
+    )
+
+
+# Packed: a model that is handed twenty arrays takes seconds longer to compile than with four.
+_INDICES = (
+    "terms", "start", "block_groups", "group_start", "group_factor", "border_start", "border_factor",
+    "block_start", "rows",
+)  # fmt: skip
+_SHAPES = 7  # integers before the lengths of the indices: border, and the shapes of three arrays
+
+
+def pack_system(own: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A system as three vectors, of integers, flags and numbers; see :func:`unpack_system`."""
+    indices = [np.asarray(getattr(own, name)) for name in _INDICES]
+    strata = own.hth.shape[0], own.hth.shape[1]
+    header = [own.border, *own.blocks.shape, *own.used.shape, *strata, *map(len, indices)]
+    flags = np.concatenate([own.correlated, own.used.ravel()])
+    numbers = [[own.log_weight], own.precision, own.blocks.ravel(), own.hth.ravel()]
+    return np.concatenate([np.array(header), *indices]), flags, np.concatenate(numbers)
+
+
+@kernel
+def unpack_system(integers, flags, numbers):
+    """The system in three vectors, as views of them."""
+    border, height, width, high, wide, strata, side = integers[:_SHAPES]
+    first = _SHAPES + len(_INDICES)
+    ends = first + np.cumsum(integers[_SHAPES:first])
+    p = numbers.size - 1 - height * width - strata * side * side
+    blocks, hth = 1 + p, 1 + p + height * width
+    return System(
+        integers[first : ends[0]],
+        flags[: flags.size - high * wide],
+        integers[ends[0] : ends[1]],
+        integers[ends[1] : ends[2]],
+        integers[ends[2] : ends[3]],
+        integers[ends[3] : ends[4]],
+        integers[ends[4] : ends[5]],
+        integers[ends[5] : ends[6]],
+        border,
+        numbers[blocks:hth].reshape(height, width),
+        integers[ends[6] : ends[7]],
+        flags[flags.size - high * wide :].reshape(high, wide),
+        numbers[hth:].reshape(strata, side, side),
+        integers[ends[7] : ends[8]],
+        numbers[0],
+        numbers[1:blocks],
+    )
+
+
+def pack_response(y: Response) -> np.ndarray:
+    """A response as one vector; see :func:`unpack_response`."""
+    return np.concatenate([y.zty.ravel(), y.hty.ravel(), y.yty])
+
+
+@kernel
+def unpack_response(own, numbers):
+    """The response in a vector, as views of it."""
+    strata, side = own.hth.shape[0], own.hth.shape[1]
+    border = numbers.size - strata * (side + 1)
+    return Response(
+        numbers[:border].reshape(strata, border // strata),
+        numbers[border : numbers.size - strata].reshape(strata, side),
+        numbers[numbers.size - strata :],
     )
 
 
