@@ -12,7 +12,6 @@ from numba import njit
 
 from bdtr.design import StageDesign
 from bdtr.families import FAMILIES
-from bdtr.threads import spread
 
 __all__ = [
     "SITES",
@@ -224,14 +223,10 @@ class QFunction:
         return total
 
 
+@njit(cache=True, nogil=True)
 def add_effects(out: np.ndarray, z: np.ndarray, codes: np.ndarray, effects: np.ndarray) -> None:
     """out[i] += sum_t z[i, t] effects[codes[i], t]; code -1 adds nothing."""
-    spread(_add_effects, len(out), out, z, codes, effects)
-
-
-@njit(cache=True, nogil=True)
-def _add_effects(first, last, out, z, codes, effects):
-    for i in range(first, last):
+    for i in range(len(out)):
         if codes[i] < 0:
             continue
         row = out[i]
