@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bdtr import datasets, plots, priors
+    from bdtr import comparison, datasets, effects, maximum, plots, priors, sites
     from bdtr.clusters import DesignWarning
     from bdtr.coding import DataError
+    from bdtr.crossfitting import crossfit
     from bdtr.fitted import Fit
     from bdtr.fitting import fit
-    from bdtr.regimes import Regime, embedded, recommended, static
+    from bdtr.regimes import Regime, embedded, recommended, rule, static
     from bdtr.reports import report
     from bdtr.settings import FitError
     from bdtr.storage import load
@@ -31,15 +32,17 @@ _HOME = {
     "Stage": "bdtr.trial",
     "Trial": "bdtr.trial",
     "TrialError": "bdtr.trial",
+    "crossfit": "bdtr.crossfitting",
     "embedded": "bdtr.regimes",
     "fit": "bdtr.fitting",
     "load": "bdtr.storage",
     "recommended": "bdtr.regimes",
     "report": "bdtr.reports",
+    "rule": "bdtr.regimes",
     "static": "bdtr.regimes",
     "value": "bdtr.values",
 }
-_ROOMS = ("datasets", "plots", "priors")
+_ROOMS = ("comparison", "datasets", "effects", "maximum", "plots", "priors", "sites")
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -51,14 +54,20 @@ __all__ = [
     "Stage",
     "Trial",
     "TrialError",
+    "comparison",
+    "crossfit",
     "datasets",
+    "effects",
     "embedded",
     "fit",
     "load",
+    "maximum",
     "plots",
     "priors",
     "recommended",
     "report",
+    "rule",
+    "sites",
     "static",
     "value",
 ]

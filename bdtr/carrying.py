@@ -45,7 +45,7 @@ class Carried:
         """
         if not self.pairs:
             return None
-        effects, covariances = [], {}
+        effects, covariances, new = [], {}, {}
         for factor in factors:
             own = np.zeros((factor.levels, factor.terms, draws.samples))
             pairs = self.pairs.get(factor.name, ())
@@ -56,17 +56,22 @@ class Carried:
                 total = np.zeros((draws.samples, factor.terms, factor.terms))
                 total[:, np.array(here)[:, None], here] = root @ np.swapaxes(root, 1, 2)
                 covariances[factor.name] = total
+                if factor.name in draws.new:
+                    new[factor.name] = np.zeros((factor.terms, draws.samples))
+                    new[factor.name][here] = draws.new[factor.name][there]
             effects.append(own.reshape(-1, draws.samples))
-        return KnownEffects(np.concatenate(effects), covariances)
+        return KnownEffects(np.concatenate(effects), covariances, new)
 
 
 @dataclass(frozen=True)
 class KnownEffects:
-    """Known effects (effect, sample), factors in order and level-major, and the covariances between
-    terms (sample, term, term) of the factors that have any."""
+    """Known effects (effect, sample), factors in order and level-major; the covariances between terms
+    (sample, term, term) of the factors that have any; and the known effects (term, sample) of a new site.
+    """
 
     effects: np.ndarray
     covariances: Mapping[str, np.ndarray]
+    new: Mapping[str, np.ndarray]
 
 
 def carried_terms(data: TrialData, here: StageDesign, there: StageDesign) -> Carried:

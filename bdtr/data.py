@@ -26,7 +26,15 @@ from bdtr.flow import Faults, Steps, raise_faults
 from bdtr.formula import TRANSFORMS, Formula
 from bdtr.trial import Stage, Trial
 
-__all__ = ["StageData", "TrialData", "check", "delivered_now", "feasible_sets", "stage_factors"]
+__all__ = [
+    "StageData",
+    "TrialData",
+    "check",
+    "delivered_now",
+    "feasible_sets",
+    "not_yet_known",
+    "stage_factors",
+]
 
 # Dimensions of the results, which a grouping factor may not be named after.
 _RESERVED = ("chain", "draw", "sample", "term", "row", "unit", "stage", "action", "regime")
@@ -104,6 +112,13 @@ def stage_factors(trial: Trial, k: int) -> tuple[str, ...]:
         return ()
     clusters = [s.delivered_in for s in trial.stages[:k] if s.delivered_in]
     return tuple(dict.fromkeys(clusters))
+
+
+def not_yet_known(trial: Trial, k: int) -> set[str]:
+    """Columns that are not known when the action of stage k is chosen: from this action on."""
+    later = trial.stages[k:]
+    names = [trial.outcome, *(s.action for s in later), *(s.reward for s in later)]
+    return {name for name in names if name}
 
 
 def delivered_now(trial: Trial, k: int) -> str | None:
@@ -245,14 +260,11 @@ def _names_alone(stage: Stage, formula: Formula) -> None:
 
 def _only_what_is_known(trial: Trial, k: int, formula: Formula) -> None:
     """Raise if the formula or a condition names what is not yet known when the action is chosen."""
-    stage = trial.stages[k]
-    later = {s.action for s in trial.stages[k + 1 :]} | {s.reward for s in trial.stages[k:]}
-    later.add(trial.outcome)
-    parts = [("the formula", formula.columns, later)]
+    stage, unknown = trial.stages[k], not_yet_known(trial, k)
+    parts = [("the formula", formula.columns, unknown - {stage.action})]
     for text in (stage.among, *(stage.feasible or {})):
         if text:
-            known_after = later | {stage.action}
-            parts.append((f"the condition {text!r}", Condition(text).columns, known_after))
+            parts.append((f"the condition {text!r}", Condition(text).columns, unknown))
     for what, columns, unknown in parts:
         named = [name for name in columns if name in unknown]
         if named:

@@ -22,10 +22,15 @@ class ActionSummary:
     lower: np.ndarray
     upper: np.ndarray
     regret: np.ndarray
+    p_within: np.ndarray
 
 
 def summarise_actions(
-    q: np.ndarray, feasible: np.ndarray, interval: float = 0.95, higher_is_better: bool = True
+    q: np.ndarray,
+    feasible: np.ndarray,
+    interval: float = 0.95,
+    higher_is_better: bool = True,
+    margin: float = 0.0,
 ) -> ActionSummary:
     """Summaries of Q-values, taken within draws first and averaged last.
 
@@ -39,12 +44,15 @@ def summarise_actions(
         Probability of the equal-tailed interval.
     higher_is_better
         Whether a larger value is better.
+    margin
+        Loss of value that does not matter, in units of the outcome.
 
     Returns
     -------
     ActionSummary
         P(optimal) is the share of draws in which an action has the best Q-value among the feasible
-        ones; expected regret the mean over draws of the best Q-value minus the action's.
+        ones; expected regret the mean over draws of the best Q-value minus the action's; P(within) the
+        share of draws in which this difference is at most the margin.
     """
     sign = 1.0 if higher_is_better else -1.0
     allowed = feasible.T[:, :, None]
@@ -57,6 +65,7 @@ def summarise_actions(
     tail = (1 - interval) / 2
     lower, upper = np.quantile(q, [tail, 1 - tail], axis=2)
     regret = top.mean(axis=1) - sign * mean
+    p_within = np.stack([(top - better[a] <= margin).mean(axis=1) for a in range(count)])
     best = np.where(feasible.T, sign * mean, -np.inf).argmax(axis=0)
     gone = ~feasible.T
 
@@ -64,5 +73,6 @@ def summarise_actions(
         return np.where(gone, np.nan, values)
 
     return ActionSummary(
-        best, masked(p_optimal), masked(mean), masked(lower), masked(upper), masked(regret)
+        best,
+        *map(masked, (p_optimal, mean, lower, upper, regret, p_within)),
     )

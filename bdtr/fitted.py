@@ -100,18 +100,31 @@ class Fit:
         """
         name = f"stage_{k + 1}"
         if k == self.stages - 1:
-            full = self.tree[f"{name}/posterior"].to_dataset()
-            step = self.settings.chains * self.settings.draws // self.settings.propagated
-            return full.isel(draw=slice(step - 1, None, step))
+            return self._thinned(self.tree[f"{name}/posterior"].to_dataset())
         if path == "recommended":
             return self.tree[f"{name}/posterior"].to_dataset()
         return self.tree[f"passes/{path}/{name}"].to_dataset()
 
-    def stage_draws(self, k: int, posterior: xr.Dataset) -> StageDraws | OwnDraws:
+    def new_site(self, k: int, path: str = "recommended") -> xr.Dataset:
+        """Effects of one new site at stage k, paired with :meth:`posterior`: dims ``chain, draw``."""
+        place = f"stage_{k + 1}/new_site"
+        if k < self.stages - 1:
+            recommended = path == "recommended"
+            return self.tree[place if recommended else f"passes/{path}/{place}"].to_dataset()
+        return self._thinned(self.tree[place].to_dataset())
+
+    def _thinned(self, full: xr.Dataset) -> xr.Dataset:
+        """The draws of the last stage that are propagated."""
+        step = self.settings.chains * self.settings.draws // self.settings.propagated
+        return full.isel(draw=slice(step - 1, None, step)) if full.sizes else full
+
+    def stage_draws(
+        self, k: int, posterior: xr.Dataset, new_site: xr.Dataset
+    ) -> StageDraws | OwnDraws:
         """Draws of stage k as its Q-function takes them."""
         if self.trial.stages[k].model is not None:
             return own_draws(posterior)
-        return stage_draws(posterior, self.designs[k])
+        return stage_draws(posterior, self.designs[k], new_site)
 
     def q_of(
         self, k: int, draws: StageDraws | OwnDraws, sites: str = "observed"
@@ -128,7 +141,8 @@ class Fit:
         """The Q-function of stage k, later stages following a policy that has been passed."""
         key = (path if k < self.stages - 1 else "", k)
         if key not in self._stage_draws:
-            self._stage_draws[key] = self.stage_draws(k, self.posterior(k, path))
+            found = self.posterior(k, path), self.new_site(k, path)
+            self._stage_draws[key] = self.stage_draws(k, *found)
         return self.q_of(k, self._stage_draws[key], sites)
 
     def family(self, k: int) -> str:
@@ -157,7 +171,10 @@ class Fit:
         return self.passes([chosen], progress)[0]
 
     def passes(
-        self, chosen: Sequence[Regime | str | None], progress: bool = False
+        self,
+        chosen: Sequence[Regime | Policy | str | None],
+        progress: bool = False,
+        sites: str = "observed",
     ) -> list[BackwardPass]:
         """Backward passes under several policies, drawn together, run now if they have not been.
 
@@ -167,9 +184,11 @@ class Fit:
         Parameters
         ----------
         chosen
-            Regimes, ``"recommended"`` or ``"optimal"``.
+            Regimes, ``"recommended"``, ``"untailored"`` (recommended on average over sites) or ``"optimal"``.
         progress
             Whether to show progress.
+        sites
+            Where their Q-values are taken, as in :class:`bdtr.prediction.QFunction`.
 
         Returns
         -------
@@ -190,11 +209,14 @@ class Fit:
 
         def one(rule: Policy) -> BackwardPass:
             path = rule.name if rule.name == "recommended" else f"{where}/{pass_key(rule.name)}"
+
+            def q_at(sites: str):
+                return lambda k, units: self.q_function(k, path, sites).evaluate(
+                    columns_of(self, k, units)
+                )
+
             return BackwardPass(
-                decisions(data),
-                rule,
-                lambda k, units: self.q_function(k, path).evaluate(columns_of(self, k, units)),
-                self.settings.propagated,
+                decisions(data), rule, q_at(sites), q_at("average"), self.settings.propagated
             )
 
         return [one(rule) for rule in rules]
@@ -219,6 +241,10 @@ class Fit:
         sites: str | None = None,
         interval: float = 0.95,
         override: str | None = None,
+        margin: float | None = None,
+        sure: float = 0.95,
+        clear: float = 0.8,
+        progress: bool = False,
     ) -> Recommendation:
         """Recommended action, P(optimal), Q-values and expected regret, per unit and stage.
 
@@ -234,6 +260,15 @@ class Fit:
             Probability of the equal-tailed intervals of Q-values.
         override
             A reason in words to recommend although the state is ``refused``; it is kept and shown.
+        margin
+            Loss of value that does not matter, in units of the outcome: all actions are named that
+            lose at most so much with probability ``sure``.
+        sure
+            That probability.
+        clear
+            P(optimal) below which there is no clear choice.
+        progress
+            Whether to show progress.
 
         Returns
         -------
@@ -247,7 +282,7 @@ class Fit:
         """
         from bdtr.recommendation import recommend
 
-        return recommend(self, data, sites, interval, override)
+        return recommend(self, data, sites, interval, override, margin, sure, clear, progress)
 
     def summary(self, interval: float = 0.95) -> Summary:
         """Coefficients, SDs and correlations of every stage, with R-hat and ESS.

@@ -16,6 +16,7 @@ from bdtr.fitted import Fit
 from bdtr.gate import gate
 from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.passes import run_passes, stage_seed
+from bdtr.posterior import new_site, new_site_seed, posterior_roots
 from bdtr.progress import progress_bar
 from bdtr.settings import Settings, make_settings
 from bdtr.stagemodel import OwnModel, own_model
@@ -109,6 +110,7 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
         {
             f"stage_{last + 1}/posterior": sampled.posterior,
             f"stage_{last + 1}/sample_stats": sampled.stats,
+            f"stage_{last + 1}/new_site": _new_site(model, sampled.posterior, settings),
         }
     )
     notes = (*data.notes, *(note for d in designs for note in d.notes))
@@ -142,13 +144,24 @@ def _fit_last(
     if isinstance(model, OwnModel):
         compiled = compiled_plain(model)
     elif settings.sampler == "direct":
-        with progress_bar(progress, model.design.action) as report:
+        with progress_bar(progress, f"stage {model.design.action}") as report:
             return fit_direct(model, response, seed, settings.chains, settings.draws, report)
     elif settings.sampler == "pymc" and model.family.name == "gaussian":
         compiled = compiled_marginal(model)
     else:
         compiled = compiled_plain(model)
     return compiled.fit(response, seed, settings.chains, settings.draws, settings.tune, progress)
+
+
+def _new_site(
+    model: OutcomeModel | OwnModel, posterior: xr.Dataset, settings: Settings
+) -> xr.Dataset:
+    if isinstance(model, OwnModel):
+        return xr.Dataset()
+    count = posterior.sizes["chain"] * posterior.sizes["draw"]
+    seed = new_site_seed(stage_seed(settings, model.design.index))
+    roots = posterior_roots(model, posterior)
+    return new_site(model, roots, np.ones((count, 1)), seed, posterior.sizes["chain"])
 
 
 def _prior_table(fitted: Fit) -> pd.DataFrame:

@@ -21,11 +21,12 @@ __all__ = [
     "Policy",
     "StageResponses",
     "backward",
+    "best_mean",
     "stage_value",
     "together",
 ]
 
-POLICIES = ("recommended", "optimal")
+POLICIES = ("recommended", "untailored", "optimal")
 _CELLS = 250_000  # Q-values in memory at once: they stay in the processor's cache
 
 type QValues = Callable[[int, np.ndarray], np.ndarray]
@@ -55,14 +56,16 @@ class Decisions:
 class Policy:
     """What later stages will do.
 
-    ``kind`` is ``"recommended"``, ``"optimal"`` or ``"regime"``; for a regime ``actions`` holds per
+    ``kind`` is ``"recommended"``, ``"untailored"`` (recommended on average over sites, as at a site that
+    is not known), ``"optimal"`` or ``"regime"``; for a regime ``actions`` holds per
     stage the action code of each unit, -1 where the unit is off its path and the recommended feasible
-    action is taken.
+    action is taken, and ``off_path`` the number of such units.
     """
 
     kind: str = "recommended"
     name: str = "recommended"
     actions: Sequence[np.ndarray] = field(default_factory=tuple)
+    off_path: Sequence[int] = field(default_factory=tuple)
 
 
 def stage_value(
@@ -96,8 +99,7 @@ def stage_value(
         (unit) code of the recommended (or fixed) action.
     """
     sign = 1.0 if higher_is_better else -1.0
-    mean = np.where(feasible.T, sign * q.mean(axis=2), -np.inf)
-    action = mean.argmax(axis=0)
+    action = best_mean(q, feasible, higher_is_better)
     if kind == "optimal":
         best = np.full(q.shape[1:], -np.inf)
         for a in range(q.shape[0]):
@@ -109,13 +111,23 @@ def stage_value(
     return q[action, np.arange(q.shape[1])], action
 
 
+def best_mean(q: np.ndarray, feasible: np.ndarray, higher_is_better: bool = True) -> np.ndarray:
+    """Code of the feasible action with the best posterior mean (unit), of Q-values (action, unit, sample)."""
+    sign = 1.0 if higher_is_better else -1.0
+    return np.where(feasible.T, sign * q.mean(axis=2), -np.inf).argmax(axis=0)
+
+
 @dataclass(frozen=True)
 class BackwardPass:
-    """Q-functions of all stages drawn under one policy, and what follows from them."""
+    """Q-functions of all stages drawn under one policy, and what follows from them.
+
+    ``average`` are the Q-values on average over sites, by which an untailored policy chooses.
+    """
 
     decisions: Decisions
     policy: Policy
     q_values: QValues
+    average: QValues
     samples: int
 
     def continuation(self, k: int, units: np.ndarray) -> np.ndarray:
@@ -147,12 +159,11 @@ class BackwardPass:
         return out
 
     def _value(self, k: int, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        d, actions = self.decisions, self.policy.actions
-        fixed = actions[k][units] if self.policy.kind == "regime" else None
-        return stage_value(
-            self.q_values(k, units), d.feasible[k][units], self.policy.kind, fixed,
-            d.higher_is_better,
-        )  # fmt: skip
+        d, kind, feasible = self.decisions, self.policy.kind, self.decisions.feasible[k][units]
+        fixed = self.policy.actions[k][units] if kind == "regime" else None
+        if kind == "untailored":
+            kind, fixed = "regime", best_mean(self.average(k, units), feasible, d.higher_is_better)
+        return stage_value(self.q_values(k, units), feasible, kind, fixed, d.higher_is_better)
 
     def blocks(self, units: np.ndarray) -> Iterator[np.ndarray]:
         """Blocks of units whose Q-values fit in memory."""
@@ -188,7 +199,7 @@ def backward[Draws](
     last: Draws,
     fitted: Sequence[np.ndarray],
     draw_stage: Callable[[int, list[StageResponses], list[Draws]], list[Draws]],
-    q_values: Callable[[int, Draws, np.ndarray], np.ndarray],
+    q_values: Callable[[int, Draws, np.ndarray, str], np.ndarray],
     samples: int,
 ) -> list[list[Draws]]:
     """Draw the parameters of every stage under one or more policies, the last stage's being given.
@@ -207,7 +218,8 @@ def backward[Draws](
         ``draw_stage(k, responses, later)``: one posterior draw of stage k per propagated response,
         for each policy; ``later`` are the draws of stage k + 1.
     q_values
-        ``q_values(k, draws, units)``: (action, unit, sample).
+        ``q_values(k, draws, units, sites)``: (action, unit, sample), at the sites that they have
+        (``"observed"``) or on average over sites (``"average"``).
     samples
         Number of propagated draws.
 
@@ -219,11 +231,11 @@ def backward[Draws](
     stages = decisions.stages
     draws: list[dict[int, Draws]] = [{stages - 1: last} for _ in policies]
 
-    def q_of(own: dict[int, Draws]) -> QValues:
-        return lambda k, units: q_values(k, own[k], units)
+    def q_of(own: dict[int, Draws], sites: str) -> QValues:
+        return lambda k, units: q_values(k, own[k], units, sites)
 
     done = [
-        BackwardPass(decisions, policy, q_of(own), samples)
+        BackwardPass(decisions, policy, q_of(own, "observed"), q_of(own, "average"), samples)
         for policy, own in zip(policies, draws, strict=True)
     ]
     for k in reversed(range(stages - 1)):

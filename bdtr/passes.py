@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def run_passes(fit: Fit, further: Sequence[Policy], where: str, progress: bool) 
 
     def draw_stage(k: int, responses: list[StageResponses], later: list) -> list:
         own = fit.trial.stages[k].model is not None
-        with progress_bar(progress, f"{fit.designs[k].action} ({names})") as report:
+        with progress_bar(progress, f"stage {fit.designs[k].action} ({names})") as report:
             if own:
                 found = _refitted(fit, k, responses, bool(further), report)
             else:
@@ -72,11 +73,13 @@ def run_passes(fit: Fit, further: Sequence[Policy], where: str, progress: bool) 
             if rule.name == "recommended":
                 fit.tree[f"stage_{k + 1}/posterior"] = xr.DataTree(one.posterior)
                 fit.tree[f"stage_{k + 1}/engine"] = xr.DataTree(one.engine)
+                fit.tree[f"stage_{k + 1}/new_site"] = xr.DataTree(one.new_site)
             else:
                 posterior = one.posterior.assign_attrs(one.engine.attrs)
                 place = f"passes/{where}/{pass_key(rule.name)}/stage_{k + 1}"
                 fit.tree[place] = xr.DataTree(posterior)
-        drawn = [fit.stage_draws(k, one.posterior) for one in found]
+                fit.tree[f"{place}/new_site"] = xr.DataTree(one.new_site)
+        drawn = [fit.stage_draws(k, one.posterior, one.new_site) for one in found]
         return [fit.q_function(k).draws, *drawn] if further else drawn
 
     fitted = [np.flatnonzero(s.fitted) for s in data.stages]
@@ -86,7 +89,9 @@ def run_passes(fit: Fit, further: Sequence[Policy], where: str, progress: bool) 
         fit.q_function(fit.stages - 1).draws,
         fitted,
         draw_stage,
-        lambda k, draws, units: fit.q_of(k, draws).evaluate(columns_of(fit, k, units)),
+        lambda k, draws, units, sites: fit.q_of(k, draws, sites).evaluate(
+            columns_of(fit, k, units)
+        ),
         settings.propagated,
     )
 
@@ -185,25 +190,26 @@ def decisions(data: TrialData) -> Decisions:
     )
 
 
-def named_policy(chosen: Regime | str | None, data: TrialData) -> Policy:
+def named_policy(chosen: Regime | Policy | str | None, data: TrialData) -> Policy:
     """The policy of a regime or of a word, named by what it does."""
     if chosen is None:
         return Policy()
+    if isinstance(chosen, Policy):
+        return chosen
     if isinstance(chosen, str):
         if chosen not in POLICIES:
             raise FitError(f"policy {chosen!r}: allowed are {POLICIES} or a regime.")
         return Policy(chosen, chosen)
     rule = policy(chosen, data)
-    return replace(rule, name=_regime_key(chosen)) if rule.kind == "regime" else rule
+    return replace(rule, name=_regime_key(chosen, rule)) if rule.kind == "regime" else rule
 
 
-def _regime_key(regime: Regime) -> str:
-    """Name of the pass of a regime: its rules, whatever it is called."""
-    parts = []
-    for stage, rule in regime.rules.items():
-        text = rule if isinstance(rule, str) else ",".join(f"{c}:{a}" for c, a in rule.items())
-        parts.append(f"{stage}={text}")
-    return " & ".join(parts)
+def _regime_key(regime: Regime, rule: Policy) -> str:
+    """Name of the pass of a regime: its rules, whatever it is called; of functions, what they did."""
+    if not any(callable(one) for one in regime.rules.values()):
+        return str(regime)
+    digest = sha256(b"".join(codes.tobytes() for codes in rule.actions)).hexdigest()
+    return f"{regime} ({digest[:12]})"
 
 
 def pass_key(name: str) -> str:

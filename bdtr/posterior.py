@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
 from bdtr.multilevel.marginal import relative_factors
+from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel, coords, variable_dims
 
-__all__ = ["labelled"]
+__all__ = ["group_roots", "labelled", "new_site", "new_site_seed", "posterior_roots"]
+
+_NEW_SITE = 1 << 20  # number of a child that no stage gets to
 
 
 def labelled(
@@ -50,7 +53,7 @@ def labelled(
     if design.has_intercept:
         b[:, 0] -= b @ design.shift
     found: dict[str, np.ndarray] = {"b": b}
-    covariances = _covariances(model, phi)
+    covariances = [root @ np.swapaxes(root, 1, 2) for root in group_roots(model, phi)]
     effect_at = 0
     for factor, own in zip(factors, covariances, strict=True):
         q, name = factor.terms, factor.name
@@ -81,16 +84,82 @@ def labelled(
     return xr.Dataset(data, coords={**coords(design, model.propagated), **ids})
 
 
-def _covariances(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
-    """Covariance between the terms of each factor (draw, term, term)."""
+def group_roots(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
+    """Triangular root of the covariance between the terms of each factor (draw, term, term)."""
     if not model.factors:
         return []
     terms = np.array([f.terms for f in model.factors], dtype=np.int64)
     correlated = np.array([f.correlated for f in model.factors], dtype=np.bool_)
     roots = np.stack([relative_factors(one, terms, correlated) for one in phi])
     roots *= np.exp(phi[:, 0])[:, None, None, None]
+    return [roots[:, f, :q, :q] for f, q in enumerate(terms)]
+
+
+def posterior_roots(model: OutcomeModel, posterior: xr.Dataset) -> list[np.ndarray]:
+    """Triangular root of the covariance of each factor (draw, term, term), from a stored posterior."""
     out = []
-    for f, q in enumerate(terms):
-        root = roots[:, f, :q, :q]
-        out.append(root @ np.swapaxes(root, 1, 2))
+    for g in model.design.groups:
+        sd = posterior[f"sd_{g.name}"].to_numpy()
+        sd = sd.reshape(-1, sd.shape[-1])
+        root = np.broadcast_to(np.eye(sd.shape[1]), (*sd.shape, sd.shape[1]))
+        if g.correlated:
+            cor = posterior[f"cor_{g.name}"].to_numpy().reshape(root.shape)
+            root = np.linalg.cholesky(cor + 1e-10 * np.eye(sd.shape[1]))
+        out.append(sd[:, :, None] * root)
     return out
+
+
+def new_site_seed(seed: np.random.SeedSequence) -> np.random.SeedSequence:
+    """Source of randomness for the new site of a stage: none that the stage's draws use."""
+    return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, _NEW_SITE))
+
+
+def new_site(
+    model: OutcomeModel,
+    roots: Sequence[np.ndarray],
+    streams: np.ndarray,
+    seed: np.random.SeedSequence,
+    chains: int,
+    known: Mapping[str, np.ndarray] | None = None,
+) -> xr.Dataset:
+    """Effects of a site that is not in the trial, one for each draw.
+
+    Policies that are drawn together share the site: its effects are drawn as those of the trial's sites
+    are, from the same streams of random numbers, and known effects are carried to it as to them.
+
+    Parameters
+    ----------
+    model
+        The stage's model.
+    roots
+        Per factor a root of the covariance between its terms (draw, term, term).
+    streams
+        How each draw combines the streams of random numbers (draw x stream).
+    seed
+        Source of randomness, the same for all policies.
+    chains
+        Number of chains.
+    known
+        Known effects of this site (term, draw).
+
+    Returns
+    -------
+    xarray.Dataset
+        ``u_<site>`` with dims ``chain, draw`` and that of the terms; empty without site effects.
+    """
+    found = {}
+    for g, root in zip(model.design.groups, roots, strict=True):
+        if g.role != "site":
+            continue
+        noise = np.zeros(root.shape[:2])
+        for weight, source in zip(streams.T, children(seed, streams.shape[1]), strict=True):
+            noise += weight[:, None] * np.random.default_rng(source).standard_normal(noise.shape)
+        effects = np.einsum("sij,sj->si", root, noise)
+        if known and g.name in known:
+            effects += known[g.name].T
+        dim = variable_dims(model.design)[f"u_{g.name}"][-1]
+        values = effects.reshape(chains, -1, effects.shape[1])
+        found[f"u_{g.name}"] = xr.DataArray(
+            values, dims=("chain", "draw", dim), coords={dim: list(g.terms)}
+        )
+    return xr.Dataset(found)

@@ -32,12 +32,14 @@ class StageDraws:
     """Parameters of one stage with the draws last: what the Q-function needs.
 
     ``coefficients`` (term, sample) of centred columns; ``effects`` per factor (level, term, sample);
-    ``root`` per factor (sample, term, term), Cholesky factor of the covariance between terms.
+    ``root`` per factor (sample, term, term), Cholesky factor of the covariance between terms; ``new`` the
+    effects (term, sample) of one new site, the same site at all stages and under all policies.
     """
 
     coefficients: np.ndarray
     effects: Mapping[str, np.ndarray]
     root: Mapping[str, np.ndarray]
+    new: Mapping[str, np.ndarray]
 
     @property
     def samples(self) -> int:
@@ -45,7 +47,9 @@ class StageDraws:
         return self.coefficients.shape[1]
 
 
-def stage_draws(posterior: xr.Dataset, design: StageDesign) -> StageDraws:
+def stage_draws(
+    posterior: xr.Dataset, design: StageDesign, new_site: xr.Dataset | None = None
+) -> StageDraws:
     """Arrays of a stored posterior, chains stacked.
 
     Parameters
@@ -54,6 +58,8 @@ def stage_draws(posterior: xr.Dataset, design: StageDesign) -> StageDraws:
         Dataset with dims ``chain, draw``.
     design
         The stage's columns.
+    new_site
+        Effects of a new site, as in :func:`bdtr.posterior.new_site`.
 
     Returns
     -------
@@ -72,7 +78,9 @@ def stage_draws(posterior: xr.Dataset, design: StageDesign) -> StageDraws:
             root[g.name] = sd[:, :, None] * np.eye(sd.shape[1])
         if g.role != "delivery":
             effects[g.name] = _stacked(posterior[f"u_{g.name}"])
-    return StageDraws(np.ascontiguousarray(b), effects, root)
+    sites = {} if new_site is None else new_site.data_vars
+    new = {str(name).removeprefix("u_"): _stacked(values) for name, values in sites.items()}
+    return StageDraws(np.ascontiguousarray(b), effects, root, new)
 
 
 def _stacked(values: xr.DataArray) -> np.ndarray:
@@ -154,7 +162,10 @@ class QFunction:
     stage is integrated out: zero on an identity link, quadrature otherwise.
 
     ``sites``: ``"observed"`` (every site known to the fit), ``"new"`` (sites drawn from their
-    population distribution), ``"typical"`` (site effects at their mean, zero).
+    population distribution), ``"typical"`` (site effects at their mean, zero), ``"average"`` (mean over the
+    population of sites; on an identity link the same), ``"one new"`` (all units at one new site, whose
+    effects are paired with those of the other stages and policies). In the last two, classes known
+    before the action count as the site does, at their mean.
     """
 
     design: StageDesign
@@ -187,11 +198,16 @@ class QFunction:
             np.dot(common, self.draws.coefficients, out=out[a])
             for codes, effects, group in groups:
                 add_effects(out[a], group.z[a], codes, effects)
-        return self._mean_payoff(out)
+        return self._mean_payoff(out, columns)
 
     def _effects(self, group: GroupColumns) -> tuple[np.ndarray, np.ndarray]:
         """Level codes, and effects with those of unseen levels appended."""
         effects = self.draws.effects[group.name]
+        at_site = any(g.name == group.name and g.role == "site" for g in self.design.groups)
+        if self.sites == "one new" and at_site:
+            return np.zeros(len(group.codes), dtype=np.int64), self.draws.new[group.name][None]
+        if self.sites in ("one new", "average") or (self.sites == "typical" and at_site):
+            return np.full(len(group.codes), -1), effects
         if group.unseen is None:
             return group.codes, effects
         unseen = group.codes < 0
@@ -208,19 +224,30 @@ class QFunction:
         noise = np.random.default_rng(words).standard_normal((root.shape[1], len(root)))
         return np.einsum("sqr,rs->qs", root, noise)
 
-    def _mean_payoff(self, eta: np.ndarray) -> np.ndarray:
+    def _mean_payoff(self, eta: np.ndarray, columns: UnitColumns) -> np.ndarray:
+        """Mean payoff given the linear predictor, effects that are not known integrated out."""
         family = FAMILIES[self.family]
-        delivered = [g for g in self.design.groups if g.role == "delivery"]
         if family.link == "identity":
             return eta
-        if not delivered:
+        variance = self._unknown_variance(columns)
+        if variance is None:
             return family.mean(eta)
-        sd = self.draws.root[delivered[0].name][:, 0, 0]
+        sd = np.sqrt(variance)
         nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
         total = np.zeros_like(eta)
         for node, weight in zip(nodes, weights / weights.sum(), strict=True):
             total += weight * family.mean(eta + node * sd)
         return total
+
+    def _unknown_variance(self, columns: UnitColumns) -> np.ndarray | None:
+        """Variance of the effects that are integrated out, or None (.., sample)."""
+        delivered = [g for g in self.design.groups if g.role == "delivery"]
+        found = [np.square(self.draws.root[g.name][:, 0, 0]) for g in delivered]
+        if self.sites == "average":
+            for group in columns.groups:
+                root = self.draws.root[group.name]
+                found.append(np.stack([np.square(z @ root).sum(axis=2).T for z in group.z]))
+        return sum(found[1:], found[0]) if found else None
 
 
 @njit(cache=True, nogil=True)

@@ -9,12 +9,12 @@ __all__ = ["progress_bar"]
 
 @contextlib.contextmanager
 def progress_bar(show: bool, what: str):
-    """A progress bar for the direct sampler, as a callback."""
+    """A progress bar, as a callback of (done, total)."""
     if not show:
         yield None
         return
     from rich.progress import Progress
 
     with Progress(transient=True) as bar:
-        task = bar.add_task(f"stage {what}", total=None)
+        task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

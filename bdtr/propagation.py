@@ -27,7 +27,7 @@ from bdtr.multilevel.perturbed import (
     stream_roots,
 )
 from bdtr.outcome import OutcomeModel
-from bdtr.posterior import labelled
+from bdtr.posterior import group_roots, labelled, new_site, new_site_seed
 
 __all__ = ["Propagated", "Totals", "accumulate", "propagate"]
 
@@ -109,10 +109,12 @@ def _crossed(rows: Columns, at: slice, values: Sequence[np.ndarray]) -> np.ndarr
 
 @dataclass(frozen=True)
 class Propagated:
-    """Draws of one stage under one policy: posterior, parameters phi of the engine, how it was drawn."""
+    """Draws of one stage under one policy: posterior, parameters phi of the engine, how it was drawn,
+    and effects of a new site."""
 
     posterior: xr.Dataset
     engine: xr.Dataset
+    new_site: xr.Dataset
 
 
 def propagate(
@@ -155,6 +157,7 @@ def propagate(
     params = parameters(model.factors, model.priors, model.rows.strata)
     products = totals.products
     streams: list[Streams | None] = [None] * len(totals.responses)
+    new_seed = new_site_seed(seed)
     out = []
     with threadpool_limits(1):
         none = np.zeros(params.precision.size)
@@ -181,16 +184,19 @@ def propagate(
                 assert phi is not None
                 drawn = draw_given(products, rest[d], params, phi, seed, streams[d], roots)
             phis[d] = drawn.phi
-            effects, covariances, own = drawn.effects, None, known[d]
+            effects, covariances, new, own = drawn.effects, None, None, known[d]
             if own is not None:
-                effects, covariances = effects + own.effects.T, own.covariances
+                effects, covariances, new = effects + own.effects.T, own.covariances, own.new
             posterior = labelled(model, drawn.phi, drawn.coefficients, effects, chains, covariances)
             engine = xr.Dataset(
                 {"phi": (("chain", "draw", "phi_dim"), drawn.phi.reshape(chains, -1, params.size))},
                 attrs={"sampler": "direct", "centre": totals.centre, "spread": totals.spread,
                        **drawn.report.attributes()},
             )  # fmt: skip
-            out.append(Propagated(posterior, engine))
+            used = streams[d]
+            shares = np.ones((len(drawn.phi), 1)) if used is None else used.effects
+            site = new_site(model, group_roots(model, drawn.phi), shares, new_seed, chains, new)
+            out.append(Propagated(posterior, engine, site))
     return out
 
 

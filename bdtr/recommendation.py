@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from bdtr.data import feasible_sets
 from bdtr.decisions import summarise_actions
 from bdtr.diagnostics import State
 from bdtr.prediction import SITES
+from bdtr.progress import progress_bar
 from bdtr.settings import FitError
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Recommendation", "recommend", "recommend_known"]
 
 _CELLS = 8_000_000
+_UNCLEAR = "no clear choice"
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,12 @@ class Recommendation:
     """Recommended actions.
 
     ``actions`` has one row per unit and stage: the recommended action, its probability of being
-    optimal, its expected regret; ``choices`` counts feasible actions. ``table`` has one row per
-    unit, stage and feasible action, with the
-    mean and interval of its Q-value. Below the last stage "optimal" means best now, given the
-    recommended later rule. ``left_out`` counts the units without a recommendation, with reasons.
+    optimal, its expected regret; ``choices`` counts feasible actions, and ``decision`` is the action, or
+    ``"no clear choice"`` where P(optimal) is below ``clear``. With a ``margin``, ``within_margin`` names
+    the actions that lose at most so much against the best, each with probability ``sure``. ``table``
+    has one row per unit, stage and feasible action, with the mean and interval of its Q-value. Below
+    the last stage "optimal" means best now, given the recommended later rule. ``left_out`` counts the
+    units without a recommendation, with reasons.
     """
 
     actions: pd.DataFrame
@@ -41,6 +46,9 @@ class Recommendation:
     left_out: pd.DataFrame
     sites: str
     interval: float
+    clear: float
+    margin: float | None
+    sure: float
     state: State
     override: str | None = None
 
@@ -48,9 +56,16 @@ class Recommendation:
     def caption(self) -> str:
         """What the numbers are, in one line."""
         reason = f" Overridden: {self.override}." if self.override else ""
+        within = ""
+        if self.margin is not None:
+            within = (
+                f" Within margin: at most {self.margin:g} worse than the best with probability "
+                f"{self.sure:g} or more."
+            )
         return (
             f"{self.state}.{reason} Recommended actions, later stages recommended; sites: "
-            f"{self.sites}; {100 * self.interval:g} % equal-tailed intervals."
+            f"{self.sites}; {100 * self.interval:g} % equal-tailed intervals. No clear choice: P(optimal) "
+            f"below {self.clear:g}.{within}"
         )
 
     def __repr__(self) -> str:
@@ -64,7 +79,15 @@ class Recommendation:
 
 
 def recommend(
-    fit: Fit, frame: pd.DataFrame, sites: str | None, interval: float, override: str | None
+    fit: Fit,
+    frame: pd.DataFrame,
+    sites: str | None = None,
+    interval: float = 0.95,
+    override: str | None = None,
+    margin: float | None = None,
+    sure: float = 0.95,
+    clear: float = 0.8,
+    progress: bool = False,
 ) -> Recommendation:
     """See :meth:`bdtr.Fit.recommend`."""
     if fit.state.level == "refused" and not (override and override.strip()):
@@ -72,8 +95,11 @@ def recommend(
             f"No action is recommended: {fit.state}. Diagnostics stay readable in fit.summary(). To "
             "recommend all the same, pass override= with the reason in words."
         )
-    if not 0 < interval < 1:
-        raise ValueError(f"interval={interval!r}: must lie between 0 and 1.")
+    for name, given in (("interval", interval), ("sure", sure), ("clear", clear)):
+        if not 0 < given < 1:
+            raise ValueError(f"{name}={given!r}: must lie between 0 and 1.")
+    if margin is not None and not margin >= 0:
+        raise ValueError(f"margin={margin!r}: must be 0 or more, in units of the outcome.")
     sites = _sites(fit, frame, sites)
     units = _unit_labels(fit, frame)
     parts, gaps = [], []
@@ -85,24 +111,63 @@ def recommend(
             continue
         q_function = fit.q_function(k, sites=sites)
         size = max(1, _CELLS // (q_function.draws.samples * (len(design.actions) + 2)))
-        for at in range(0, len(rows), size):
-            block = rows[at : at + size]
-            q = q_function(coded.iloc[block])
-            better = fit.trial.higher_is_better
-            found = summarise_actions(q, feasible[block], interval, better)
-            parts.append(_block_table(design, units[block], feasible[block], found))
+        with progress_bar(progress, f"recommendations of stage {design.action}") as report:
+            for at in range(0, len(rows), size):
+                block = rows[at : at + size]
+                q = q_function(coded.iloc[block])
+                better = fit.trial.higher_is_better
+                found = summarise_actions(q, feasible[block], interval, better, margin or 0.0)
+                parts.append(_block_table(design, units[block], feasible[block], found))
+                if report:
+                    report(at + len(block), len(rows))
     if not parts:
         raise DataError(
             "recommend: no unit has a complete history at any stage: "
             + "; ".join(f"stage {s}: {r} ({c:,} units)" for s, r, c in gaps)
         )
-    table = pd.concat(parts, ignore_index=True)
-    chosen = table[table["recommended"]]
+    table = _joined(parts)
+    if margin is None:
+        table = table.drop(columns="p_within")
+    chosen = table[table["recommended"]].reset_index(drop=True)
     actions = chosen[["unit", "stage", "action", "choices", "p_optimal", "regret", "q_mean"]]
+    unclear = actions["p_optimal"].to_numpy() < clear
+    decision = actions["action"].cat.add_categories(_UNCLEAR).mask(unclear, _UNCLEAR)
+    actions = actions.assign(decision=decision)
+    if margin is not None:
+        actions["within_margin"] = _within_margin(table, sure)
     left_out = pd.DataFrame(gaps, columns=["stage", "reason", "units"])
     return Recommendation(
-        actions.reset_index(drop=True), table, left_out, sites, interval, fit.state, override
+        actions, table, left_out, sites, interval, clear, margin, sure, fit.state, override
     )
+
+
+def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """One table, repeated labels kept once."""
+    labels = {name: {} for name in ("stage", "action")}
+    for part in parts:
+        for name, known in labels.items():
+            known.update(dict.fromkeys(part[name].cat.categories))
+    kinds = {name: pd.CategoricalDtype(list(known)) for name, known in labels.items()}
+    return pd.concat([part.astype(kinds) for part in parts], ignore_index=True)
+
+
+def _within_margin(table: pd.DataFrame, sure: float) -> Any:
+    """Names of the actions within the margin, for each unit and stage in order."""
+    close = (table["p_within"] >= sure).to_numpy() | table["recommended"].to_numpy()
+    # Rows of one unit and stage stand together, each with one recommended action.
+    stage, unit = table["stage"].cat.codes.to_numpy(), table["unit"].to_numpy()
+    change = np.r_[True, (stage[1:] != stage[:-1]) | (unit[1:] != unit[:-1])]
+    group = np.cumsum(change) - 1
+    action = table["action"].cat.codes.to_numpy().astype(np.int64)
+    masks = np.bincount(group, weights=close * 2.0**action).astype(np.int64)
+    distinct, code = np.unique(masks, return_inverse=True)
+    names = table["action"].cat.categories
+    texts = [", ".join(n for a, n in enumerate(names) if mask >> a & 1) for mask in distinct]
+    return _labelled(code, texts)
+
+
+def _labelled(codes: np.ndarray, labels: Sequence[str]) -> Any:
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(labels)))
 
 
 def recommend_known(fit: Fit, interval: float, override: str | None = None) -> Recommendation:
@@ -187,12 +252,11 @@ def _block_table(design, units, feasible, found) -> pd.DataFrame:
     action, unit = np.nonzero(feasible.T)
     order = np.lexsort((action, unit))
     action, unit = action[order], unit[order]
-    labels = np.array(design.actions, dtype=object)
     return pd.DataFrame(
         {
             "unit": units[unit],
-            "stage": design.action,
-            "action": labels[action],
+            "stage": _labelled(np.zeros(len(unit), dtype=np.int8), [design.action]),
+            "action": _labelled(action, design.actions),
             "recommended": found.best[unit] == action,
             "choices": feasible.sum(axis=1)[unit],
             "p_optimal": found.p_optimal[action, unit],
@@ -200,5 +264,6 @@ def _block_table(design, units, feasible, found) -> pd.DataFrame:
             "q_lower": found.lower[action, unit],
             "q_upper": found.upper[action, unit],
             "regret": found.regret[action, unit],
+            "p_within": found.p_within[action, unit],
         }
     )

@@ -214,7 +214,7 @@ def propagate_by_refits(
                 "spread": float(y.std(axis=0).mean()),
             }
         )
-        out.append(Propagated(posterior, engine))
+        out.append(Propagated(posterior, engine, xr.Dataset()))
     return out
 
 

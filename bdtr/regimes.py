@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from bdtr.condition import Condition
-from bdtr.data import StageData, TrialData
+from bdtr.data import StageData, TrialData, delivered_now, not_yet_known
 from bdtr.induction import Policy
 from bdtr.labels import label_text
+from bdtr.rules import Rule, RuleError, action_codes, read_rule, rule_columns, rule_text
 
-__all__ = ["Regime", "RegimeError", "embedded", "recommended", "static"]
+__all__ = ["Regime", "RegimeError", "embedded", "policy", "recommended", "rule", "static"]
 
 
 class RegimeError(ValueError):
@@ -22,34 +23,46 @@ class RegimeError(ValueError):
 
 @dataclass(frozen=True)
 class Regime:
-    """A rule per stage: an action, or an action for each feasible-set condition; none: recommended.
+    """A rule per stage; none: the recommended regime.
 
-    ``rules`` maps the action column of each stage to an action label or to a mapping from a condition
-    of ``Stage.feasible`` to a label. Without rules the regime is the recommended one.
+    ``rules`` maps the action column of each stage to an action label, to a mapping from conditions on
+    history to labels (the first that holds decides, ``"else"`` stands for all others), or to a function
+    that takes a data frame of the history and returns a label for each row. ``tailored`` says whether
+    the recommended regime may differ between sites with the same history.
     """
 
     name: str
-    rules: Mapping[str, str | Mapping[str, str]]
+    rules: Mapping[str, Rule]
+    tailored: bool = True
 
     @property
     def is_recommended(self) -> bool:
         """Whether this is the recommended regime."""
         return not self.rules
 
+    def __str__(self) -> str:
+        if self.is_recommended:
+            where = "" if self.tailored else " on average over sites"
+            return f"the recommended action{where} at every stage"
+        return "; ".join(f"{stage}: {rule_text(one)}" for stage, one in self.rules.items())
 
-def recommended(fit: object = None) -> Regime:
+
+def recommended(fit: object = None, tailored: bool = True) -> Regime:
     """The regime that takes the recommended action at every stage.
 
     Parameters
     ----------
     fit
         Accepted so that ``recommended(fit)`` reads well; the regime is the same for every fit.
+    tailored
+        Whether the rule knows the effects of the trial's sites. A new site cannot follow a rule that
+        does: without, the action is recommended that is best on average over sites.
 
     Returns
     -------
     Regime
     """
-    return Regime("recommended", {})
+    return Regime("recommended" if tailored else "recommended, untailored", {}, tailored)
 
 
 def static(name: str | None = None, **actions: object) -> Regime:
@@ -77,6 +90,44 @@ def static(name: str | None = None, **actions: object) -> Regime:
     return Regime(name or ", ".join(labels.values()), labels)
 
 
+def rule(name: str | None = None, **rules: Rule) -> Regime:
+    """Actions that depend on history.
+
+    Parameters
+    ----------
+    name
+        Name in tables; left out: the rules joined.
+    **rules
+        For each stage, by action column: an action, a text such as
+        ``"aide if y_k < 0 else regular"``, a mapping from conditions to actions, or a function that
+        takes a data frame with the coded history of all units and returns an action for each row.
+
+    Returns
+    -------
+    Regime
+
+    Raises
+    ------
+    RuleError, bdtr.condition.ConditionError
+        If a text is outside the grammar.
+
+    Examples
+    --------
+    >>> str(rule(a1="regular", a2="aide if y_k < 0 else regular"))
+    'a1: regular; a2: aide if y_k < 0 else regular'
+    """
+    if not rules:
+        raise RegimeError("rule(): name a rule for each stage, for example a1='small'.")
+    read = {stage: read_rule(one) if isinstance(one, str) else one for stage, one in rules.items()}
+    for stage, one in read.items():
+        if not isinstance(one, (str, Mapping)) and not callable(one):
+            raise RegimeError(
+                f"rule({stage}=...): {one!r} is no rule. Give an action, a text such as 'aide if y_k < 0 "
+                "else regular', a mapping from conditions to actions, or a function of the history."
+            )
+    return Regime(name or "; ".join(rule_text(one) for one in read.values()), read)
+
+
 def embedded(data: TrialData) -> list[Regime]:
     """All regimes embedded in a trial, from its actions and feasible sets.
 
@@ -102,13 +153,14 @@ def embedded(data: TrialData) -> list[Regime]:
     ]
 
 
-def _text(rule: str | Mapping[str, str]) -> str:
-    if isinstance(rule, str):
-        return rule
-    parts = list(dict.fromkeys(rule.values()))
-    if len(parts) == 1:
-        return parts[0]
-    return ", ".join(f"{action} if {condition}" for condition, action in rule.items())
+def _text(rule: Rule) -> str:
+    """The actions of an embedded rule alone where one will do."""
+    if isinstance(rule, Mapping):
+        actions = list(dict.fromkeys(rule.values()))
+        if len(actions) == 1:
+            return actions[0]
+        return ", ".join(f"{action} if {condition}" for condition, action in rule.items())
+    return rule_text(rule)
 
 
 def _paths(data: TrialData, k: int, path: np.ndarray) -> Iterator[dict]:
@@ -117,7 +169,7 @@ def _paths(data: TrialData, k: int, path: np.ndarray) -> Iterator[dict]:
         return
     stage = data.stages[k]
     for rule in _stage_rules(stage, data.frame, path & stage.history):
-        followed = path & (stage.action == _codes(stage, rule, data.frame))
+        followed = path & (stage.action == _codes(data, k, rule))
         followed |= path & ~stage.among
         for rest in _paths(data, k + 1, followed):
             yield {stage.stage.action: rule, **rest}
@@ -140,20 +192,30 @@ def _choices(feasible: Mapping[str, Sequence[str]], conditions: Sequence[str]) -
             yield {conditions[0]: action, **rest}
 
 
-def _codes(stage: StageData, rule: str | Mapping[str, str], frame: pd.DataFrame) -> np.ndarray:
-    """Action code of the rule for each unit, -1 where it says nothing."""
-    actions = list(stage.stage.actions or ())
+def _codes(data: TrialData, k: int, rule: Rule) -> np.ndarray:
+    """Action code of a rule of stage k for each unit, -1 where it says nothing."""
+    stage, unknown = data.stages[k], not_yet_known(data.trial, k)
+    clusters = [delivered_now(data.trial, j) for j in range(k, len(data.stages))]
+    unknown |= {c for c in clusters if c}
     where = f"stage {stage.stage.action}"
-    pairs = {None: rule} if isinstance(rule, str) else rule
-    out = np.full(len(frame), -1, dtype=np.int64)
-    for condition, action in pairs.items():
-        if action not in actions:
-            raise RegimeError(f"{where}: {action!r} is no action; allowed are {actions}.")
-        if condition is None:
-            out[:] = actions.index(action)
-        else:
-            out[Condition(condition).evaluate(frame) == 1] = actions.index(action)
-    return out
+    early = [c for c in rule_columns(rule) if c in unknown]
+    absent = [c for c in rule_columns(rule) if c not in data.frame.columns]
+    if early:
+        raise RegimeError(
+            f"{where}: the rule {rule_text(rule)!r} names {', '.join(map(repr, early))}, not yet known "
+            "when the action is chosen."
+        )
+    if absent:
+        raise RegimeError(
+            f"{where}: the rule {rule_text(rule)!r} names {', '.join(map(repr, absent))}, which no "
+            "formula or condition of the trial does. Add the column to a formula: a rule can only use "
+            "history that the models know."
+        )
+    history = data.frame.drop(columns=[c for c in unknown if c in data.frame.columns])
+    try:
+        return action_codes(rule, stage.stage.actions or (), history)
+    except RuleError as error:
+        raise RegimeError(f"{where}: {error}") from None
 
 
 def policy(regime: Regime, data: TrialData) -> Policy:
@@ -179,7 +241,7 @@ def policy(regime: Regime, data: TrialData) -> Policy:
         If a stage is missing or an action is not feasible on the regime's own path.
     """
     if regime.is_recommended:
-        return Policy()
+        return Policy() if regime.tailored else Policy("untailored", "untailored")
     stages = [s.stage.action for s in data.stages]
     wrong = [name for name in regime.rules if name not in stages]
     gaps = [name for name in stages if name not in regime.rules]
@@ -189,9 +251,9 @@ def policy(regime: Regime, data: TrialData) -> Policy:
             f"({', '.join(stages)}); it names {', '.join(regime.rules)}."
         )
     path = np.ones(len(data), dtype=bool)
-    codes = []
-    for stage in data.stages:
-        wanted = _codes(stage, regime.rules[stage.stage.action], data.frame)
+    codes, off = [], []
+    for k, stage in enumerate(data.stages):
+        wanted = _codes(data, k, regime.rules[stage.stage.action])
         due = path & stage.history
         allowed = stage.feasible[np.arange(len(data)), np.maximum(wanted, 0)] & (wanted >= 0)
         bad = due & ~allowed
@@ -200,7 +262,9 @@ def policy(regime: Regime, data: TrialData) -> Policy:
                 f"regime {regime.name!r} is not feasible at stage {stage.stage.action} for "
                 f"{int(bad.sum()):,} units on its own path, such as unit "
                 f"{', '.join(map(repr, data.units[bad][:5]))}."
+                + (" It says nothing for them." if (wanted[bad] < 0).all() else "")
             )
         codes.append(np.where(path & allowed, wanted, -1))
+        off.append(int((stage.history & ~path).sum()))
         path = path & (~stage.among | (stage.action == wanted))
-    return Policy("regime", regime.name, tuple(codes))
+    return Policy("regime", regime.name, tuple(codes), tuple(off))

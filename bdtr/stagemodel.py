@@ -210,17 +210,18 @@ class OwnQ:
 
     def __call__(self, frame: pd.DataFrame) -> np.ndarray:
         """Q-values (action, unit, sample) of units with this coded history."""
-        site = self.design.site
-        if site is not None and self.sites != "observed":
-            frame = frame.assign(**{site: None})
         return self.evaluate(own_columns(self.design, frame))
 
     def evaluate(self, columns: OwnColumns) -> np.ndarray:
         """Q-values of units whose columns are at hand (action, unit, sample)."""
-        count, actions = len(columns.frame), len(self.design.actions)
+        frame, site = columns.frame, self.design.site
+        if site is not None and self.sites != "observed":
+            gone = pd.Categorical([None] * len(frame), categories=list(self.design.site_levels))
+            frame = frame.assign(**{site: gone})
+        count, actions = len(frame), len(self.design.actions)
         out = np.empty((actions, count, self.draws.samples))
         for a in range(actions):
-            acted = self.design.acting(columns.frame, a)
+            acted = self.design.acting(frame, a)
             found = np.asarray(self.builder.q(self.draws.posterior, acted), dtype=float)
             self._check(found, count)
             out[a] = found

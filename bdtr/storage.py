@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StorageError", "load", "save"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class StorageError(ValueError):

@@ -1,15 +1,15 @@
 """What a regime is worth: the mean payoff when everyone follows it, as draws and a table.
 
-    V(d) = mean over units of Q_1(H_1, d_1(H_1)),
+    V(d) = sum over units of w_i Q_1(H_i, d_1(H_i)),
 
-one number per draw, the later stages' regime being part of Q_1. Averages are taken within draws and
-summarised last.
+one number per draw, the later stages' regime being part of Q_1; the weights are those of
+:mod:`bdtr.populations`. Averages are taken within draws and summarised last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -17,30 +17,57 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.coding import label_series
+from bdtr.comparison import Comparison, contrasts, ranks
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
-from bdtr.induction import BackwardPass
-from bdtr.regimes import Regime, embedded, recommended
+from bdtr.estimates import estimates
+from bdtr.induction import BackwardPass, Policy
+from bdtr.populations import (
+    FEW_SITES,
+    POPULATIONS,
+    WEIGHTS,
+    Cells,
+    cell_means,
+    population_means,
+)
+from bdtr.progress import progress_bar
+from bdtr.regimes import Regime, embedded, policy, recommended
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["Values", "value"]
+__all__ = ["Values", "mean_payoffs", "value"]
+
+_MOST_GROUPS = 50
+_STREAM = 1 << 21  # number of a child of the seed that no stage gets to
 
 
 @dataclass(frozen=True)
 class Values:
-    """Values of regimes: draws with dims ``chain, draw, regime`` (and ``site``), a table, how made.
+    """Values of regimes: draws with dims ``chain, draw, regime`` (and ``site`` or ``group``), a table.
 
-    ``contrasts`` compares each regime with the first one named, draw by draw.
+    ``table`` has ``mean, sd, lower, upper``, the probability ``p_best`` that a regime is the best of
+    those named, and ``off_path``, the units that had left the regime's path before the last stage.
+    ``learned`` names the regimes that were learned from the same data.
     """
 
     draws: xr.Dataset
     table: pd.DataFrame
-    contrasts: pd.DataFrame
     population: str
     interval: float
     policy: str
     state: State
+    higher_is_better: bool
+    learned: tuple[str, ...]
+
+    @property
+    def contrasts(self) -> pd.DataFrame:
+        """Differences from the first regime; see :func:`bdtr.comparison.contrasts`."""
+        return self.compared().table
+
+    def compared(self, reference: str | None = None, scale: str = "difference") -> Comparison:
+        """Contrasts with a regime, draw by draw; see :func:`bdtr.comparison.contrasts`."""
+        return contrasts(self, reference, scale, self.interval)
 
     @property
     def caption(self) -> str:
@@ -61,11 +88,14 @@ class Values:
 def value(
     fit: Fit,
     *regimes: Regime | Sequence[Regime],
-    by: str | None = None,
+    population: str = "sample",
+    weight: str = "unit",
+    by: str | Sequence | None = None,
+    site: object = None,
     interval: float = 0.95,
     progress: bool = False,
 ) -> Values:
-    """Values of regimes in the sample, overall or by site.
+    """Values of regimes, in the sample or in a population, overall or by group.
 
     Parameters
     ----------
@@ -74,50 +104,101 @@ def value(
     *regimes
         Regimes; left out: the recommended one and all embedded in the trial. The value of the
         recommended regime is learned and evaluated on the same data, hence optimistic.
+    population
+        ``"sample"``: the units with complete stage-1 history. ``"units"``: the population that they
+        are a sample of. ``"sites"``: the population that the sites are a sample of; with fewer than 30
+        sites by the model, the mean over new sites. ``"new site"``: one site of that population.
+        See :mod:`bdtr.populations`.
+    weight
+        ``"unit"``: every unit counts the same; ``"site"``: every site.
     by
-        ``"site"`` for a value at each site.
+        ``"site"`` for a value at each site; the name of a column of the trial, or labels of all rows
+        of the data, for a value in each of its groups.
+    site
+        A site, or several, to which the population is restricted.
     interval
         Probability of the equal-tailed intervals.
     progress
-        Whether to show progress of backward passes that have to be run.
+        Whether to show progress.
 
     Returns
     -------
     Values
-        Draws with dims ``chain, draw, regime`` (and ``site``), in units of the outcome.
+        Draws with dims ``chain, draw, regime`` (and ``site`` or ``group``), in units of the outcome.
 
     Raises
     ------
     bdtr.regimes.RegimeError
         If a regime is not feasible on its own path.
+    ValueError
+        If the other arguments do not fit each other or the trial.
 
     Notes
     -----
-    The population is ``sample``: all units with complete stage-1 history, equally weighted. The
-    backward passes of all regimes are drawn together, so that contrasts are draws from their joint
-    posterior.
+    The backward passes of all regimes are drawn together, so that contrasts are draws from their joint
+    posterior; so are the effects of the new site. In the fits of earlier stages, units off a regime's path
+    follow the recommended feasible action. A new site, and a mean over new sites, cannot follow a rule
+    that knows the effects of the trial's sites: the recommended regime is then the untailored one.
+
+    Examples
+    --------
+    >>> bdtr.value(fit, bdtr.static(a1="small", a2="small"), by="site")  # doctest: +SKIP
     """
-    if by not in (None, "site"):
-        raise ValueError(f"by={by!r}: allowed are None and 'site'.")
-    if not 0 < interval < 1:
-        raise ValueError(f"interval={interval!r}: must lie between 0 and 1.")
     data = fit.require_data("values")
-    if by == "site" and data.trial.site is None:
-        raise ValueError("by='site': the trial names no site column.")
+    if isinstance(by, str) and by == fit.trial.site:
+        by = "site"
+    _check(fit, population, weight, by, site, interval)
     chosen = _flat(regimes) or [recommended(), *embedded(data)]
+    sites_known = population in ("sample", "units") or (
+        population == "sites" and len(data.site_levels) >= FEW_SITES
+    )
+    if not sites_known:
+        chosen = [replace(r, tailored=False) if r.is_recommended else r for r in chosen]
     names = [r.name for r in chosen]
     if len(set(names)) != len(names):
         raise ValueError(f"regimes: two have the same name: {names}. Give them names.")
-    units = np.flatnonzero(data.valued)
-    groups, labels = np.zeros(len(units), dtype=np.int64), np.array(["all"])
-    if by == "site":
-        labels = fit.designs[0].site_levels
-        groups = fit.designs[0].site_codes(data.frame.iloc[units])
-        present, groups = np.unique(groups, return_inverse=True)
-        labels = labels[present]
-    passes = fit.passes(chosen, progress)
-    found = np.stack([_means(done, units, groups, len(labels)) for done in passes])
-    return _result(fit, found, names, labels, by, interval, len(units))
+    units, left_out = _units(fit, by, site)
+    group, labels = _groups(fit, by, units)
+    where = fit.designs[0].site_codes(data.frame.iloc[units])
+    cells = Cells.of(group, where if _needs_sites(population, weight) else np.zeros_like(group))
+    at = "observed" if sites_known else ("one new" if population == "new site" else "average")
+    passes = fit.passes(chosen, progress, at)
+    seed = np.random.SeedSequence(fit.settings.random_seed, spawn_key=(_STREAM,))
+    unit_rng, site_rng = map(np.random.default_rng, seed.spawn(2))
+    with progress_bar(progress, f"values ({population})") as report:
+        sums, mass = cell_means(
+            _payoffs(passes, units, report),
+            cells,
+            fit.settings.propagated,
+            unit_rng if population == "units" else None,
+        )
+    found = population_means(sums, mass, cells, population, weight, site_rng)
+    text = _described(population, weight, len(units), len(data.site_levels), site, left_out)
+    rules = [policy(r, data) for r in chosen]
+    return _result(fit, found, chosen, rules, labels, by, interval, text)
+
+
+def _needs_sites(population: str, weight: str) -> bool:
+    return weight == "site" or population in ("sites", "new site")
+
+
+def _check(fit, population, weight, by, site, interval) -> None:
+    if population not in POPULATIONS:
+        raise ValueError(
+            f"population={population!r}: allowed are {', '.join(map(repr, POPULATIONS))}."
+        )
+    if weight not in WEIGHTS:
+        raise ValueError(f"weight={weight!r}: allowed are {', '.join(map(repr, WEIGHTS))}.")
+    if not 0 < interval < 1:
+        raise ValueError(f"interval={interval!r}: must lie between 0 and 1.")
+    at_sites = [f"population={population!r}"] if population in ("sites", "new site") else []
+    at_sites += ["by='site'"] if isinstance(by, str) and by == "site" else []
+    at_sites += [f"weight={weight!r}"] if weight == "site" else []
+    at_sites += [f"site={site!r}"] if site is not None else []
+    if at_sites and fit.trial.site is None:
+        raise ValueError(f"{at_sites[0]}: the trial names no site column.")
+    if at_sites[1:] and population in ("sites", "new site") and at_sites[1] != "weight='site'":
+        raise ValueError(f"{at_sites[1]} does not go with {at_sites[0]}: it is over all sites.")
 
 
 def _flat(regimes: Sequence[Regime | Sequence[Regime]]) -> list[Regime]:
@@ -127,70 +208,154 @@ def _flat(regimes: Sequence[Regime | Sequence[Regime]]) -> list[Regime]:
     wrong = [r for r in out if not isinstance(r, Regime)]
     if wrong:
         raise ValueError(
-            f"regimes: {wrong[0]!r} is no regime; use bdtr.static(...), bdtr.recommended(fit) or "
-            "bdtr.embedded(fit)."
+            f"regimes: {wrong[0]!r} is no regime; use bdtr.static(...), bdtr.rule(...), "
+            "bdtr.recommended(fit) or bdtr.embedded(fit)."
         )
     return out
 
 
-def _means(done: BackwardPass, units: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
-    """Mean payoff by group and draw (group, sample), units in blocks."""
-    total, at = np.zeros((count, done.samples)), 0
-    for block in done.blocks(units):
-        np.add.at(total, groups[at : at + len(block)], done.continuation(0, block))
-        at += len(block)
-    return total / np.bincount(groups, minlength=count)[:, None]
+def _units(fit: Fit, by: str | Sequence | None, site: object) -> tuple[np.ndarray, str]:
+    """Positions of the units that a value is over, and who was left out beyond incomplete histories."""
+    data = fit.require_data("values")
+    keep, left_out = data.valued.copy(), ""
+    if site is not None:
+        wanted = [site] if isinstance(site, str) or not isinstance(site, Sequence) else list(site)
+        labels = label_series(pd.Series(wanted, dtype=object)).tolist()
+        unknown = [x for x in labels if x not in set(data.site_levels)]
+        if unknown:
+            raise ValueError(
+                f"site={site!r}: the fit has no site {unknown[0]!r}; it has "
+                f"{', '.join(map(repr, data.site_levels[:5]))}, .."
+            )
+        codes = fit.designs[0].site_codes(data.frame)
+        keep &= np.isin(codes, np.flatnonzero(np.isin(data.site_levels, labels)))
+    if by is not None and not (isinstance(by, str) and by == "site"):
+        known = _labels(fit, by).notna().to_numpy()
+        if (keep & ~known).any():
+            left_out = f"; {int((keep & ~known).sum()):,} units without a group left out"
+        keep &= known
+    units = np.flatnonzero(keep)
+    if not units.size:
+        raise ValueError("value: no unit is left to take the mean over.")
+    return units, left_out
 
 
-def _result(fit, found, names, labels, by, interval, units) -> Values:
-    chains = fit.settings.chains
+def _labels(fit: Fit, by: str | Sequence) -> pd.Series:
+    data = fit.require_data("values")
+    if isinstance(by, str):
+        if by not in data.frame.columns:
+            raise ValueError(
+                f"by={by!r}: allowed are 'site', a column that the trial uses "
+                f"({', '.join(map(str, data.frame.columns))}), or labels of all rows of the data."
+            )
+        return label_series(data.frame[by])
+    if len(by) != len(data):
+        raise ValueError(f"by: {len(by):,} labels for {len(data):,} rows of the data.")
+    return label_series(pd.Series(list(by), dtype=object))
+
+
+def _groups(
+    fit: Fit, by: str | Sequence | None, units: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Group of each unit and the labels of the groups."""
+    if by is None:
+        return np.zeros(len(units), dtype=np.int64), np.array(["all"], dtype=object)
+    if isinstance(by, str) and by == "site":
+        data, design = fit.require_data("values"), fit.designs[0]
+        present, code = np.unique(design.site_codes(data.frame.iloc[units]), return_inverse=True)
+        return code, design.site_levels[present]
+    code, labels = pd.factorize(_labels(fit, by).iloc[units], sort=True)
+    if len(labels) > _MOST_GROUPS:
+        raise ValueError(
+            f"by: {len(labels):,} different values, at most {_MOST_GROUPS} are allowed. Cut the column "
+            "into groups first, for example by pandas.cut, and pass these."
+        )
+    return code, np.asarray(labels, dtype=object)
+
+
+def mean_payoffs(passes: Sequence[BackwardPass], units: np.ndarray) -> np.ndarray:
+    """Mean payoff over these units under each policy (policy, sample), units of equal weight."""
+    nobody = np.zeros(len(units), dtype=np.int64)
+    cells = Cells.of(nobody, nobody)
+    sums, mass = cell_means(_payoffs(passes, units, None), cells, passes[0].samples)
+    return (sums / mass)[:, 0]
+
+
+def _payoffs(
+    passes: Sequence[BackwardPass], units: np.ndarray, report
+) -> Iterator[list[np.ndarray]]:
+    """Expected payoffs under each regime, one block of units after another."""
+    done = 0
+    for block in passes[0].blocks(units):
+        yield [one.continuation(0, block) for one in passes]
+        done += len(block)
+        if report:
+            report(done, len(units))
+
+
+def _described(population, weight, units, sites, site, left_out) -> str:
+    who = f"{units:,} units with complete stage-1 history"
+    if site is not None:
+        who += f" at site {site}" if isinstance(site, str) else f" at sites {site}"
+    if population == "sample":
+        law = "equal weights" if weight == "unit" else "sites of equal weight"
+        return f"sample ({who}, {law}{left_out})"
+    means = "units" if weight == "unit" else "sites of equal weight"
+    law = {
+        "units": f"Bayesian bootstrap over units, {means}",
+        "sites": f"Dirichlet weights over {sites:,} sites, {means}"
+        if sites >= FEW_SITES
+        else f"mean over new sites by the model, as {sites:,} sites are few, {means}",
+        "new site": "units like those of one of the trial's sites",
+    }[population]
+    return f"{population} ({who}; {law}{left_out})"
+
+
+def _result(
+    fit: Fit,
+    found: np.ndarray,
+    chosen: Sequence[Regime],
+    rules: Sequence[Policy],
+    labels: np.ndarray,
+    by: str | Sequence | None,
+    interval: float,
+    population: str,
+) -> Values:
+    chains, names = fit.settings.chains, [r.name for r in chosen]
+    dim = "site" if isinstance(by, str) and by == "site" else "group"
     shaped = found.reshape(*found.shape[:2], chains, -1)
     array = xr.DataArray(
         np.moveaxis(shaped, (0, 1), (2, 3)),
-        dims=("chain", "draw", "regime", "site"),
+        dims=("chain", "draw", "regime", dim),
         coords={
             "chain": np.arange(chains),
             "draw": np.arange(shaped.shape[-1]),
             "regime": names,
-            "site": list(labels),
+            dim: list(labels),
         },
         name="value",
     )
     if by is None:
-        array = array.isel(site=0, drop=True)
-    index = pd.MultiIndex.from_product([names, labels], names=["regime", "site"])
-    table = _summaries(found.reshape(-1, found.shape[-1]), index, interval)
-    differences = found[1:] - found[:1]
-    index = pd.MultiIndex.from_product(
-        [[f"{n} minus {names[0]}" for n in names[1:]], labels], names=["contrast", "site"]
-    )
-    contrasts = _summaries(differences.reshape(-1, found.shape[-1]), index, interval)
-    contrasts["p_above_0"] = (differences > 0).mean(axis=2).ravel()
-    if by is None:
-        table, contrasts = table.droplevel("site"), contrasts.droplevel("site")
-    population = f"sample ({units:,} units with complete stage-1 history, equal weights)"
-    policy = "the regime itself"
+        array = array.isel({dim: 0}, drop=True)
+    table = estimates(array, interval)
+    table["p_best"] = ranks(array, fit.trial.higher_is_better)["p_best"]
+    policy_text = "the regime itself"
+    if fit.stages > 1:
+        off = {r.name: (rule.off_path or (0,))[-1] for r, rule in zip(chosen, rules, strict=True)}
+        table["off_path"] = [off[n] for n in table.index.get_level_values("regime")]
+        policy_text += ", in earlier fits the recommended action for units off its path"
     against = (array - array.isel(regime=0)).rename("contrast")
     limit = rhat_limit(chains, shaped.shape[-1])
     own = [gate_decisions(part.to_dataset(), limit) for part in (array, against)]
     state = worst([fit.state, *own])
-    dataset = array.to_dataset().assign_attrs(
-        state=str(state), population=population, policy=policy
-    )
-    return Values(dataset, table, contrasts, population, interval, policy, state)
-
-
-def _summaries(draws: np.ndarray, index: pd.MultiIndex, interval: float) -> pd.DataFrame:
-    tail = (1 - interval) / 2
-    if not len(draws):
-        return pd.DataFrame(columns=["mean", "sd", "lower", "upper"], index=index, dtype=float)
-    lower, upper = np.quantile(draws, [tail, 1 - tail], axis=1)
-    return pd.DataFrame(
-        {
-            "mean": draws.mean(axis=1),
-            "sd": draws.std(axis=1, ddof=1),
-            "lower": lower,
-            "upper": upper,
-        },
-        index=index,
+    about = {"state": str(state), "population": population, "policy": policy_text}
+    return Values(
+        array.to_dataset().assign_attrs(about),
+        table,
+        population,
+        interval,
+        policy_text,
+        state,
+        fit.trial.higher_is_better,
+        tuple(r.name for r in chosen if r.is_recommended),
     )

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 LAYERS = [
     {"labels", "threads"},
     {"condition", "formula", "priors", "families", "chains"},
-    {"trial"},
-    {"coding", "clusters", "settings", "progress", "flow"},
+    {"trial", "rules", "estimates"},
+    {"coding", "clusters", "settings", "progress", "flow", "populations"},
     {"data", "datasets"},
     {"multilevel.linking"},
     {"multilevel.layout", "multilevel.randomness", "multilevel.weights"},
@@ -33,7 +33,7 @@ LAYERS = [
     {"sampling"},
     {"propagation", "groups", "induction", "decisions", "diagnostics"},
     {"refits"},
-    {"regimes"},
+    {"regimes", "comparison"},
     {
         "recommendation",
         "summary",
@@ -45,10 +45,11 @@ LAYERS = [
         "gate",
         "plots",
     },
+    {"crossfitting", "maximum", "effects", "sites"},
     {"reports"},
     {"cli"},
 ]
-ON_DRAWS = ["induction", "regimes", "values", "decisions"]
+ON_DRAWS = ["induction", "regimes", "values", "decisions", "comparison", "populations"]
 
 
 def _modules() -> dict[str, Path]:

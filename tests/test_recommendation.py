@@ -100,3 +100,53 @@ def test_the_first_line_is_the_state(clinic_fit, clinics):
     found = clinic_fit.recommend(clinics.head(3))
     assert repr(found).startswith(str(clinic_fit.state))
     assert str(clinic_fit.state) in found._repr_html_()[:200]
+
+
+def test_where_no_action_stands_out_there_is_no_clear_choice(clinic_fit, clinics):
+    found = clinic_fit.recommend(clinics, clear=0.9)
+    actions = found.actions
+    unclear = actions["p_optimal"] < 0.9
+    assert 0 < unclear.sum() < len(actions)
+    assert (actions["decision"][unclear] == "no clear choice").all()
+    assert (actions["decision"] == actions["action"].astype(object))[~unclear].all()
+    assert (actions.loc[actions["choices"] == 1, "decision"] != "no clear choice").all()
+    assert "No clear choice: P(optimal) below 0.9" in found.caption
+
+
+def test_actions_within_a_margin_of_the_best(clinic_fit, clinics):
+    """Held against the Q-values: at most the margin worse than the best with the stated probability."""
+    found = clinic_fit.recommend(clinics, margin=0.3, sure=0.6)
+    q = clinic_fit.passed().q_values(0, np.arange(480))
+    close = (q.max(axis=0) - q <= 0.3).mean(axis=2)
+    table = found.table[found.table["stage"] == "first"].pivot(
+        index="unit", columns="action", values="p_within"
+    )
+    table = table.loc[clinics["person"]]
+    assert np.allclose(table[["talk", "app"]].to_numpy().T, close)
+    actions = (
+        found.actions[found.actions["stage"] == "first"].set_index("unit").loc[clinics["person"]]
+    )
+    expected = [
+        ", ".join(a for a, p in zip(("talk", "app"), row, strict=True) if p >= 0.6)
+        for row in close.T
+    ]
+    named = actions["within_margin"].astype(str).to_numpy()
+    assert [a or b for a, b in zip(expected, actions["action"], strict=True)] == named.tolist()
+    assert {"talk, app"} < set(named)
+    everything = clinic_fit.recommend(clinics, margin=100.0).actions
+    both = everything["choices"] == 2
+    assert everything["within_margin"][both].astype(str).str.contains(", ").all()
+    assert "p_within" not in clinic_fit.recommend(clinics).table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"margin": -0.1}, "margin=-0.1: must be 0 or more, in units of the outcome"),
+        ({"clear": 80}, "clear=80: must lie between 0 and 1"),
+        ({"sure": 0}, "sure=0: must lie between 0 and 1"),
+    ],
+)
+def test_thresholds_that_cannot_be(clinic_fit, clinics, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        clinic_fit.recommend(clinics, **arguments)

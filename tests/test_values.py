@@ -67,7 +67,7 @@ def test_a_single_stage_value_is_the_mean_of_q(clinics):
     contrast = (app - talk).to_numpy()
     row = values.contrasts.loc["app minus talk"]
     assert row["mean"] == pytest.approx(contrast.mean())
-    assert row["p_above_0"] == pytest.approx((contrast > 0).mean())
+    assert row["p_better"] == pytest.approx((contrast > 0).mean())
     assert row["lower"] == pytest.approx(np.quantile(contrast, 0.025))
 
 
@@ -85,14 +85,20 @@ def test_tables_say_state_population_policy_and_interval(clinic_fit):
     assert values.caption.startswith(str(clinic_fit.state))
     for words in ("sample (480 units", "90 % equal-tailed", "the regime itself"):
         assert words in values.caption
-    assert list(values.table.columns) == ["mean", "sd", "lower", "upper"]
+    assert list(values.table.columns) == ["mean", "sd", "lower", "upper", "p_best", "off_path"]
     assert values.draws["value"].dims == ("chain", "draw", "regime")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"by": "clinic"}, "allowed are None and 'site'"),
+        ({"by": "hospital"}, "by='hospital': allowed are 'site', a column that the trial uses"),
+        ({"by": [1, 2]}, "2 labels for 480 rows"),
+        ({"by": "m"}, "480 different values, at most 50"),
+        ({"population": "everyone"}, "allowed are 'sample', 'units', 'sites', 'new site'"),
+        ({"weight": "pupil"}, "allowed are 'unit', 'site'"),
+        ({"population": "sites", "by": "clinic"}, "by='site' does not go with population='sites'"),
+        ({"site": "Clinic Z"}, "the fit has no site 'Clinic Z'"),
         ({"interval": 95}, "between 0 and 1"),
         ({"regimes": ["recommended"]}, "is no regime"),
         ({"regimes": [bdtr.recommended(), bdtr.recommended()]}, "same name"),

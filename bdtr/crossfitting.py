@@ -1,0 +1,261 @@
+"""What the recommended regime is worth when it is valued on other units than it was learned from.
+
+A rule that was chosen because it looked best looks better than it is on the same data. Cross-fitting
+learns a rule without a fold of the data and values it by a posterior given that fold alone; the estimand
+is the mean value of the fold rules (compare Chernozhukov et al. 2018, Econom. J. 21(1), on cross-fitting).
+The difference from the value in the sample is the optimism.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.clusters import DesignWarning
+from bdtr.coding import DataError
+from bdtr.data import TrialData, check
+from bdtr.design import DesignError
+from bdtr.diagnostics import State, worst
+from bdtr.estimates import estimates
+from bdtr.fitting import fit_checked
+from bdtr.induction import Policy, best_mean
+from bdtr.multilevel.randomness import children
+from bdtr.progress import progress_bar
+from bdtr.regimes import recommended
+from bdtr.settings import Settings
+from bdtr.values import mean_payoffs, value
+
+if TYPE_CHECKING:
+    from bdtr.fitted import Fit
+
+__all__ = ["CrossFitted", "crossfit"]
+
+_OVER = ("sites", "units")
+_STREAM = (1 << 21) + 1  # number of a child of the seed that nothing else uses
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """Cross-fitted values of the recommended regime beside those in the sample.
+
+    ``draws`` has ``value`` and ``in_sample`` with dims ``chain, draw, over``; ``table`` their summaries
+    and the ``optimism``, the difference of the two means. ``actions`` holds what each fold's rule
+    recommends to its units: ``over, fold, unit, stage, action``. Over ``"sites"`` folds are whole sites
+    and rules do not know site effects; over ``"units"`` folds are units within sites, and rules do.
+    """
+
+    draws: xr.Dataset
+    table: pd.DataFrame
+    actions: pd.DataFrame
+    folds: int
+    interval: float
+    state: State
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        return (
+            f"{self.state}. Value of the recommended regime, mean over the rules of {self.folds} folds, each "
+            f"valued where it was not learned; population: sample; {100 * self.interval:g} % equal-tailed "
+            "intervals. Optimism: value in the sample minus cross-fitted value."
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format, na_rep='')}"
+
+    def _repr_html_(self) -> str:
+        table = self.table.to_html(float_format="{:.3f}".format, escape=True, na_rep="")
+        return f"<p>{escape(self.caption)}</p>{table}"
+
+
+def crossfit(
+    fit: Fit,
+    over: str | None = None,
+    folds: int = 2,
+    interval: float = 0.95,
+    random_seed: int | None = None,
+    progress: bool = False,
+) -> CrossFitted:
+    """Cross-fitted values of the recommended regime, and its optimism in the sample.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    over
+        ``"sites"``: folds of whole sites, rules without site effects; ``"units"``: folds of units
+        within sites, rules with them. Left out: both, or units alone where there are no sites.
+    folds
+        Number of folds. Each is valued by a fit to its own units: two folds leave most to each fit.
+    interval
+        Probability of the equal-tailed intervals.
+    random_seed
+        Seed of folds and fits; left out: that of the fit.
+    progress
+        Whether to show progress.
+
+    Returns
+    -------
+    CrossFitted
+
+    Raises
+    ------
+    ValueError
+        If there are fewer sites or units than folds, or no sites.
+
+    Examples
+    --------
+    >>> bdtr.crossfit(fit)  # doctest: +SKIP
+    """
+    data = fit.require_data("cross-fitting")
+    ways = _ways(data, over, folds)
+    entropy = fit.settings.random_seed if random_seed is None else random_seed
+    seed = np.random.SeedSequence(entropy, spawn_key=(_STREAM,))
+    found, inside, tables, states = [], [], [], [fit.state]
+    for way, own in zip(ways, children(seed, len(ways)), strict=True):
+        fold = _folds(data, way, folds, np.random.default_rng(own))
+        draws, actions, state = _crossfitted(fit, way, fold, own, progress)
+        regime = recommended(tailored=way == "units")
+        inside.append(
+            value(fit, regime, progress=progress).draws["value"].isel(regime=0, drop=True)
+        )
+        found.append(xr.zeros_like(inside[-1]) + draws.reshape(inside[-1].shape))
+        tables.append(actions.assign(over=way))
+        states.append(state)
+    index = pd.Index(ways, name="over")
+    both = {"value": xr.concat(found, index), "in_sample": xr.concat(inside, index)}
+    return CrossFitted(
+        xr.Dataset({k: v.transpose("chain", "draw", "over") for k, v in both.items()}),
+        _table(both, interval),
+        pd.concat(tables, ignore_index=True)[["over", "fold", "unit", "stage", "action"]],
+        folds,
+        interval,
+        worst(states),
+    )
+
+
+def _ways(data: TrialData, over: str | None, folds: int) -> list[str]:
+    if over not in (None, *_OVER):
+        raise ValueError(f"over={over!r}: allowed are None, 'sites' and 'units'.")
+    sites = 0 if data.trial.site is None else len(data.site_levels)
+    if over == "sites" and not sites:
+        raise ValueError("over='sites': the trial names no site column.")
+    ways = [over] if over else ["sites", "units"] if sites else ["units"]
+    for way, count in (("sites", sites), ("units", len(data))):
+        if way in ways and not 2 <= folds <= count // 2:
+            raise ValueError(
+                f"folds={folds!r}: must lie between 2 and {count // 2}, half the number of {way}."
+            )
+    return ways
+
+
+def _folds(data: TrialData, over: str, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Fold of each unit: whole sites, or units dealt out within sites."""
+    site = np.zeros(len(data), dtype=np.int64)
+    if data.trial.site is not None:
+        site = pd.Index(data.site_levels).get_indexer(
+            pd.Index(data.frame[data.trial.site].astype(object))
+        )
+    if over == "sites":
+        return (rng.permutation(len(data.site_levels)) % folds)[site]
+    order = np.lexsort((rng.random(len(data)), site))
+    fold = np.empty(len(data), dtype=np.int64)
+    fold[order] = np.arange(len(data)) % folds
+    return fold
+
+
+def _crossfitted(
+    fit: Fit, way: str, fold: np.ndarray, seed: np.random.SeedSequence, progress: bool
+) -> tuple[np.ndarray, pd.DataFrame, State]:
+    """Draws of the mean value of the fold rules, what they recommend, and the state of the fits."""
+    data = fit.require_data("cross-fitting")
+    count = int(fold.max()) + 1
+    seeds = [int(s.generate_state(1)[0]) for s in children(seed, 2 * count)]
+    settings = [replace(_quick(fit), random_seed=s) for s in seeds]
+    fits: dict[bytes, Fit] = {}
+
+    def fitted(rows: np.ndarray, own: Settings) -> Fit:
+        key = rows.tobytes()  # with two folds one learns from what the other is valued on
+        if key not in fits:
+            try:
+                fits[key] = fit_checked(_part(data, rows, fit.settings), own)
+            except (DataError, DesignError) as error:
+                raise type(error)(
+                    f"crossfit over {way}, {count} folds, {int(rows.sum()):,} units of one part: {error} Or "
+                    "use fewer folds, or another seed for them."
+                ) from None
+        return fits[key]
+
+    total, weight, tables = np.zeros(fit.settings.propagated), 0, []
+    with progress_bar(progress, f"cross-fitting over {way}") as report:
+        for f in range(count):
+            valued = fitted(fold == f, settings[f])
+            learned = fitted(fold != f, settings[f if count == 2 and f == 0 else count + f])
+            own = valued.require_data("cross-fitting")
+            codes = _recommended(learned, own, "observed" if way == "units" else "average")
+            rule = Policy("regime", f"rule of fold {f + 1}", codes)
+            units = np.flatnonzero(own.valued)
+            total += len(units) * mean_payoffs(valued.passes([rule]), units)[0]
+            weight += len(units)
+            tables.append(_actions(own, data.units[fold == f], codes).assign(fold=f + 1))
+            if report:
+                report(f + 1, count)
+    state = worst([one.state for one in fits.values()])
+    return total / weight, pd.concat(tables), state
+
+
+def _quick(fit: Fit) -> Settings:
+    """Settings of the folds' fits: the direct sampler where it will do."""
+    last = fit.trial.stages[-1]
+    exact = fit.trial.family == "gaussian" and last.model is None
+    return replace(fit.settings, sampler="direct") if exact else fit.settings
+
+
+def _part(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:
+    """The data of some units, checked on their own."""
+    frame = data.frame[rows].reset_index(drop=True)
+    if data.trial.unit:
+        frame = frame.assign(**{data.trial.unit: data.units[rows]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DesignWarning)  # given with the whole data
+        return check(data.trial, frame, settings.missing, settings.off_protocol)
+
+
+def _recommended(learned: Fit, data: TrialData, sites: str) -> list[np.ndarray]:
+    """Per stage the action code that a fit recommends to each unit of other data, -1 without history."""
+    out = []
+    for k, (design, stage) in enumerate(zip(learned.designs, data.stages, strict=True)):
+        codes = np.full(len(data), -1, dtype=np.int64)
+        columns = [c for c in data.frame.columns if c in (*design.history, data.trial.site)]
+        coded = design.coding.code(data.frame, columns)
+        q_function = learned.q_function(k, sites=sites)
+        for block in learned.passed().blocks(np.flatnonzero(stage.history)):
+            q = q_function(coded.iloc[block])
+            codes[block] = best_mean(q, stage.feasible[block], data.trial.higher_is_better)
+        out.append(codes)
+    return out
+
+
+def _actions(data: TrialData, units: np.ndarray, codes: Sequence[np.ndarray]) -> pd.DataFrame:
+    tables = []
+    for stage, own in zip(data.stages, codes, strict=True):
+        known = own >= 0
+        labels = np.array(stage.stage.actions, dtype=object)[own[known]]
+        columns = {"unit": units[known], "stage": stage.stage.action, "action": labels}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables)
+
+
+def _table(both: Mapping[str, Any], interval: float) -> pd.DataFrame:
+    names = {"in_sample": "in the sample", "value": "cross-fitted"}
+    parts = {names[k]: estimates(both[k], interval) for k in names}
+    optimism = parts["in the sample"][["mean"]] - parts["cross-fitted"][["mean"]]
+    table = pd.concat({**parts, "optimism": optimism}, names=["value"])
+    return table.swaplevel().loc[list(both["value"]["over"].to_numpy())]

@@ -1,0 +1,243 @@
+"""What differs between sites: blips, which action is best where, and how much each site is pooled.
+
+The blip of an action at a site is the mean over its units, with complete history at the stage and free
+to take either action, of Q(h, a) - Q(h, reference), later stages recommended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
+from bdtr.estimates import estimates, stacked
+from bdtr.labels import label_text
+from bdtr.populations import Cells, cell_means
+
+if TYPE_CHECKING:
+    from bdtr.fitted import Fit
+
+__all__ = ["NEW_SITE", "SiteBlips", "pooling", "same_best_action", "site_blips"]
+
+NEW_SITE = "(new site)"
+
+
+@dataclass(frozen=True)
+class SiteBlips:
+    """Blips at each site: draws with dims ``chain, draw, site, action``, and a table by site and action.
+
+    ``table`` has ``mean, sd, lower, upper`` of the blip, ``p_best``, the probability that the action is
+    the site's best, and ``units``. The last site, ``"(new site)"``, stands for one that is not in the
+    trial, its effects drawn from the population of sites, its units like all of the trial's.
+    """
+
+    draws: xr.DataArray
+    table: pd.DataFrame
+    stage: str
+    reference: str
+    interval: float
+    higher_is_better: bool
+    state: State
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        return (
+            f"{self.state}. Blips of stage {self.stage} against {self.reference}, mean over the units of "
+            f"each site, later stages recommended; {100 * self.interval:g} % equal-tailed intervals."
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format)}"
+
+    def _repr_html_(self) -> str:
+        table = self.table.to_html(float_format="{:.3f}".format, escape=True)
+        return f"<p>{escape(self.caption)}</p>{table}"
+
+
+def site_blips(
+    fit: Fit, stage: str | None = None, reference: object = None, interval: float = 0.95
+) -> SiteBlips:
+    """Blips of every action at every site, and at a new one.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    stage
+        Action column of a stage; left out: the first.
+    reference
+        An action of this stage; left out: the first.
+    interval
+        Probability of the equal-tailed intervals.
+
+    Returns
+    -------
+    SiteBlips
+        In units of the outcome. A site where nobody may take an action has no blip of it (NaN).
+
+    Raises
+    ------
+    ValueError
+        If the trial has no sites, or no such stage or action.
+
+    Examples
+    --------
+    >>> bdtr.sites.site_blips(fit, "a1", reference="regular")  # doctest: +SKIP
+    """
+    k, base = _stage(fit, stage), 0
+    data, design = fit.require_data("blips of sites"), fit.designs[k]
+    actions, labels = list(design.actions), [*data.site_levels, NEW_SITE]
+    if reference is not None:
+        if label_text(reference) not in actions:
+            raise ValueError(
+                f"reference={reference!r}: the actions of {design.action} are {actions}."
+            )
+        base = actions.index(label_text(reference))
+    here, new = _mean_blips(fit, k, base, "observed"), _mean_blips(fit, k, base, "one new")
+    chains = fit.settings.chains
+    found = np.concatenate([here[0], new[0]], axis=1)  # (action, site, sample)
+    others = [a for a in range(len(actions)) if a != base]
+    draws = xr.DataArray(
+        found.reshape(*found.shape[:2], chains, -1),
+        dims=("action", "site", "chain", "draw"),
+        coords={"action": actions, "site": labels},
+        name="blip",
+    ).transpose("chain", "draw", "site", "action")
+    table = estimates(draws, interval)
+    table["p_best"] = _p_best(found, fit.trial.higher_is_better).T.ravel()
+    units = np.concatenate([here[1], new[1]], axis=1)
+    table["units"] = units.T.ravel()
+    shown = draws.isel(action=others)
+    shown = shown.where(shown.notnull().all(("chain", "draw")), 0.0)
+    limit = rhat_limit(chains, draws.sizes["draw"])
+    state = worst([fit.state, gate_decisions(shown.to_dataset(), limit)])
+    better = fit.trial.higher_is_better
+    return SiteBlips(draws, table, design.action, actions[base], interval, better, state)
+
+
+def _stage(fit: Fit, stage: str | None) -> int:
+    if fit.trial.site is None:
+        raise ValueError("The trial names no site column.")
+    names = [d.action for d in fit.designs]
+    if stage is None:
+        return 0
+    if stage not in names:
+        raise ValueError(f"stage={stage!r}: the stages are {', '.join(map(repr, names))}.")
+    return names.index(stage)
+
+
+def _mean_blips(fit: Fit, k: int, base: int, sites: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean blips (action, site, sample) and numbers of units (action, site); at a new site one row."""
+    data, design = fit.require_data("blips of sites"), fit.designs[k]
+    stage, (done,) = data.stages[k], fit.passes([None], sites=sites)
+    count = len(data.site_levels) if sites == "observed" else 1
+    out = np.full((len(design.actions), count, done.samples), np.nan)
+    numbers = np.zeros((len(design.actions), count), dtype=np.int64)
+    for a in range(len(design.actions)):
+        units = np.flatnonzero(stage.history & stage.feasible[:, a] & stage.feasible[:, base])
+        if not units.size:
+            continue
+        site = design.site_codes(data.frame.iloc[units]) if sites == "observed" else 0 * units
+        cells = Cells.of(np.zeros_like(site), site)
+        q = (done.q_values(k, block) for block in done.blocks(units))
+        sums, mass = cell_means(([one[a] - one[base]] for one in q), cells, done.samples)
+        out[a, cells.site] = sums[0] / mass
+        numbers[a, cells.site] = mass[:, 0]
+    return out, numbers
+
+
+def _p_best(blips: np.ndarray, higher_is_better: bool) -> np.ndarray:
+    """Probability that an action is the best of a site (action, site), NaN where it has no blip."""
+    found = np.stack(
+        [(_best(blips, higher_is_better) == a).mean(axis=1) for a in range(len(blips))]
+    )
+    return np.where(np.isnan(blips).any(axis=2), np.nan, found)
+
+
+def _best(blips: np.ndarray, higher_is_better: bool) -> np.ndarray:
+    """Code of the best action (site, sample)."""
+    sign = 1.0 if higher_is_better else -1.0
+    return np.where(np.isnan(blips), -np.inf, sign * blips).argmax(axis=0)
+
+
+def same_best_action(blips: SiteBlips) -> pd.DataFrame:
+    """Probability that two sites have the same best action.
+
+    Parameters
+    ----------
+    blips
+        From :func:`site_blips`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Site by site; on the diagonal 1.
+
+    Notes
+    -----
+    Taken within draws: P(best_j = best_l), not the product of each site's probabilities.
+    """
+    flat = stacked(blips.draws).transpose("action", "site", "sample")
+    best = _best(flat.to_numpy(), blips.higher_is_better)
+    same = np.zeros((len(best), len(best)))
+    for a in range(flat.sizes["action"]):
+        hit = (best == a).astype(float)
+        same += hit @ hit.T
+    labels = pd.Index(flat["site"].to_numpy(), name="site")
+    return pd.DataFrame(same / best.shape[1], index=labels, columns=labels.rename("other"))
+
+
+def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> pd.DataFrame:
+    r"""Effects of every site in a stage's model, and how much of each comes from the other sites.
+
+    With tau the SD of an effect between sites, ``pooled`` is
+
+        mean over draws of Var(u_j | phi, y) / tau^2, estimated by Var(u_j | y) / E(tau^2 | y).
+
+    For a site mean of n units with residual variance s^2 this is (s^2 / n) / (s^2 / n + tau^2), the share
+    by which the site's own estimate is drawn to the mean of all sites: 1 for a site without data, near 0
+    for a site that speaks for itself.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial.
+    stage
+        Action column of a stage; left out: the first.
+    interval
+        Probability of the equal-tailed intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``mean, sd, lower, upper`` of the effect in units of the (linear) predictor, ``sd_between`` and
+        ``pooled``, by site and term.
+
+    Raises
+    ------
+    ValueError
+        If the stage's model has no site effects.
+
+    References
+    ----------
+    Gelman, A., Pardoe, I. (2006). Bayesian measures of explained variance and pooling in multilevel
+    (hierarchical) models. Technometrics 48(2), 241-251.
+    """
+    k = _stage(fit, stage)
+    name = next((g.name for g in fit.designs[k].groups if g.role == "site"), None)
+    posterior = fit.posterior(k)
+    if name is None or f"u_{name}" not in posterior:
+        raise ValueError(f"stage {fit.designs[k].action}: the model has no site effects.")
+    effects = posterior[f"u_{name}"].transpose("chain", "draw", ...)
+    level, term = (str(d) for d in effects.dims[2:])
+    table = estimates(effects, interval)
+    between = stacked(posterior[f"sd_{name}"] ** 2).mean("sample").to_numpy()
+    table["sd_between"] = np.tile(np.sqrt(between), effects.sizes[level])
+    table["pooled"] = np.minimum(np.square(table["sd"]) / np.square(table["sd_between"]), 1.0)
+    return table.rename_axis(index={level: "site", term: "term"})

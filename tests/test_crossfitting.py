@@ -1,0 +1,135 @@
+"""Cross-fitted values: nothing learned is valued on the units it was learned from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from simulate import TwoStage
+
+import bdtr
+
+
+def null_trial(units=200, seed=1, effect=0.0):
+    """One decision; the payoff depends on it by ``effect`` and on nothing else."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {"x": rng.integers(0, 5, units).astype(str), "a": rng.integers(0, 2, units)}
+    )
+    frame["y"] = effect * frame["a"] + rng.normal(size=units)
+    trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
+    return trial, frame
+
+
+def fitted(trial, frame, **settings):
+    return bdtr.fit(
+        trial,
+        frame,
+        sampler="direct",
+        draws=100,
+        propagated=200,
+        random_seed=2,
+        progress=False,
+        **settings,
+    )
+
+
+def test_a_fold_has_no_part_in_its_own_rule():
+    """Whatever happens to the payoffs of one fold, its units are recommended the same."""
+    trial, frame = null_trial(seed=3)
+    one = bdtr.crossfit(fitted(trial, frame)).actions
+    first = one[one["fold"] == 1]
+    assert first["action"].nunique() == 2
+    mine = frame.index.isin(first["unit"].astype(int))
+    changed = frame.assign(y=np.where(mine, -5 * frame["y"] + 20 * frame["a"], frame["y"]))
+    other = bdtr.crossfit(fitted(trial, changed)).actions
+    pd.testing.assert_frame_equal(first, other[other["fold"] == 1])
+    assert not one.equals(other)
+
+
+def test_where_nothing_has_an_effect_the_sample_promises_one():
+    """Ten cells of noise, true value 0: over 20 trials the mean in the sample lies far above it."""
+    found = [
+        bdtr.crossfit(fitted(*null_trial(seed=s))).table["mean"].xs("units") for s in range(20)
+    ]
+    table = pd.concat(found, axis=1).T
+    # SDs of the two means over trials are .07 and .11.
+    assert table["in the sample"].mean() > 0.08
+    assert abs(table["cross-fitted"].mean()) < 3 * table["cross-fitted"].std() / np.sqrt(20)
+    assert np.allclose(table["optimism"], table["in the sample"] - table["cross-fitted"])
+
+
+def test_a_clear_rule_keeps_its_value():
+    """With an effect of 2 SDs every fold learns the same rule: the fold means are means of its arm."""
+    trial, frame = null_trial(units=400, effect=2.0)
+    trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="a")], outcome="y")
+    result = bdtr.crossfit(fitted(trial, frame), folds=4)
+    assert set(result.actions["action"]) == {"1"}
+    fold = result.actions.sort_values("unit", key=lambda u: u.astype(int))["fold"].to_numpy()
+    treated = frame["a"] == 1
+    expected = np.mean([frame["y"][treated & (fold == f)].mean() for f in range(1, 5)])
+    row = result.table.loc[("units", "cross-fitted")]
+    assert row["mean"] == pytest.approx(expected, abs=0.03)
+    assert row["sd"] == pytest.approx(1 / np.sqrt(200), rel=0.2)
+
+
+@pytest.fixture(scope="module")
+def two_stage():
+    return fitted(TwoStage.trial(), TwoStage(sites=12, per_site=20).draw(4))
+
+
+def test_folds_are_whole_sites_or_units_within_sites(two_stage):
+    result = bdtr.crossfit(two_stage)
+    site = two_stage.data.frame["site"].to_numpy()
+    for over, own in result.actions[result.actions["stage"] == "a1"].groupby("over"):
+        table = pd.crosstab(site[own["unit"].astype(int)], own["fold"])
+        assert table.to_numpy().sum() == 240
+        if over == "sites":
+            assert ((table > 0).sum(axis=1) == 1).all()
+            assert (table > 0).sum().tolist() == [6, 6]
+        else:
+            assert (table == 10).all(axis=None)
+    assert list(result.table.index) == [
+        (over, what)
+        for over in ("sites", "units")
+        for what in ("in the sample", "cross-fitted", "optimism")
+    ]
+    assert result.draws["value"].dims == ("chain", "draw", "over")
+    for words in ("2 folds", "population: sample", "95 % equal-tailed"):
+        assert words in result.caption
+    assert "optimism" in result._repr_html_()
+
+
+def test_over_sites_the_rule_is_untailored(two_stage):
+    """The same history has the same recommendation at every site of a fold."""
+    result = bdtr.crossfit(two_stage, over="sites")
+    second = result.actions[result.actions["stage"] == "a2"]
+    assert (
+        second.groupby("fold")["action"].nunique() == 1
+    ).all()  # the model has no tailoring variable
+    inside = result.table.loc[("sites", "in the sample"), "mean"]
+    untailored = bdtr.value(two_stage, bdtr.recommended(tailored=False)).table["mean"].iloc[0]
+    assert inside == pytest.approx(untailored)
+
+
+def test_the_same_seed_gives_the_same_result(two_stage):
+    one, other = (bdtr.crossfit(two_stage, over="units", random_seed=5).table for _ in range(2))
+    pd.testing.assert_frame_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"over": "schools"}, "over='schools': allowed are None, 'sites' and 'units'"),
+        ({"folds": 1}, "folds=1: must lie between 2 and 6, half the number of sites"),
+        ({"folds": 7}, "folds=7: must lie between 2 and 6"),
+    ],
+)
+def test_wrong_arguments(two_stage, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        bdtr.crossfit(two_stage, **arguments)
+
+
+def test_without_sites_there_are_no_folds_of_them():
+    with pytest.raises(ValueError, match="the trial names no site column"):
+        bdtr.crossfit(fitted(*null_trial()), over="sites")
