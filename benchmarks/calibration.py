@@ -1,13 +1,16 @@
-"""Coverage of 95 % intervals of the first stage, in simulated trials whose truth is known.
+"""Coverage of 95 % intervals and bias of values, in simulated trials whose truth is known.
 
-    python benchmarks/calibration.py nine --sets 1000        # an hour on two cores
-    python benchmarks/calibration.py clustered --sets 1000 --raw results.jsonl   # three hours
+    python benchmarks/calibration.py nine --sets 1000         # stage 1; an hour on two cores
+    python benchmarks/calibration.py clustered --sets 1000 --raw results.jsonl  # three hours
+    python benchmarks/calibration.py values --sets 1000       # of the recommended regime
+    python benchmarks/calibration.py populations --sets 1000  # of regimes named in advance
 
 With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on.
 
 The nine scenarios are those of Chakraborty, Murphy and Strecher (2010, Stat. Methods Med. Res. 19(3)) and
-Chakraborty, Laber and Zhao (2013, Biometrics 69(3)); the quantity is the coefficient of A1 in -1/1 coding,
-averaged over O1. Each line has the share of intervals that hold the truth and their mean width.
+Chakraborty, Laber and Zhao (2013, Biometrics 69(3)); the quantity of the first table is the coefficient of
+A1 in -1/1 coding, averaged over O1. Cells have the share of intervals that hold the truth and their mean
+width.
 The tables that were measured last are kept beside this file.
 """
 
@@ -28,45 +31,30 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # one data set a process, one t
 
 import numpy as np
 import pandas as pd
+from designs import (
+    BEST,
+    CLUSTERED,
+    POPULATIONS,
+    SCENARIOS,
+    SITE_SDS,
+    UNITS,
+    clustered_data,
+    clustered_trial,
+    nine_best,
+    nine_data,
+    nine_trial,
+    nine_value,
+    population_data,
+    population_trial,
+    population_values,
+)
 from scipy.stats import binomtest, norm
 
 import bdtr
 
 HERE = Path(__file__).parent
-UNITS = 300
 BOOTSTRAPS = 1000
 XI = 0.05  # tuning constant of the m-out-of-n bootstrap
-
-# gamma_1..gamma_7, (delta_1, delta_2), true contrast
-SCENARIOS = {
-    "1": ((0, 0, 0, 0, 0, 0, 0), (0.5, 0.5), 0.0),
-    "2": ((0, 0, 0, 0, 0.01, 0, 0), (0.5, 0.5), 0.0),
-    "3": ((0, 0, -0.5, 0, 0.5, 0, 0.5), (0.5, 0.5), 0.0),
-    "4": ((0, 0, -0.5, 0, 0.5, 0, 0.49), (0.5, 0.5), -0.01),
-    "5": ((0, 0, -0.5, 0, 1.0, 0.5, 0.5), (1.0, 0.0), 0.0),
-    "6": ((0, 0, -0.5, 0, 0.25, 0.5, 0.5), (0.1, 0.1), -0.36877),
-    "A": ((0, 0, -0.25, 0, 0.75, 0.5, 0.5), (0.1, 0.1), 0.14369),
-    "B": ((0, 0, 0, 0, 0.25, 0, 0.25), (0.0, 0.0), 0.25),
-    "C": ((0, 0, 0, 0, 0.25, 0, 0.24), (0.0, 0.0), 0.24),
-}
-
-
-def nine_trial() -> bdtr.Trial:
-    """Both models are those that generate the data."""
-    first = bdtr.Stage("a1", actions=[-1, 1], formula="o1 * a1")
-    second = bdtr.Stage("a2", actions=[-1, 1], formula="o1 * a1 + o2 * a2 + a1:a2")
-    return bdtr.Trial([first, second], outcome="y")
-
-
-def nine_data(name: str, rng: np.random.Generator) -> pd.DataFrame:
-    """One data set of a scenario."""
-    g, d, _ = SCENARIOS[name]
-    o1, a1, a2 = rng.choice([-1, 1], (3, UNITS))
-    p = 1 / (1 + np.exp(-(d[0] * o1 + d[1] * a1)))
-    o2 = np.where(rng.random(UNITS) < p, 1, -1)
-    y = g[0] + g[1] * o1 + g[2] * a1 + g[3] * o1 * a1 + g[4] * a2 + g[5] * o2 * a2 + g[6] * a1 * a2
-    y = y + rng.normal(size=UNITS)
-    return pd.DataFrame({"o1": o1, "a1": a1, "o2": o2, "a2": a2, "y": y})
 
 
 def nine_intervals(name: str, seed: int) -> dict[str, tuple[float, float]]:
@@ -131,45 +119,6 @@ def _solve(counts: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.linalg.solve(cross, right[..., None])[..., 0]
 
 
-# Clustered trials: sites, units a site, whether classes of both stages have effects.
-CLUSTERED = {
-    "30 sites of 10": (30, 10, False),
-    "40 sites of 25": (40, 25, False),
-    "30 sites of 10, classes": (30, 10, True),
-    "40 sites of 25, classes": (40, 25, True),
-}
-SITE_SDS = (0.3, 0.2, 0.2)  # intercept, blip of A1, blip of A2
-CLASS_SD = 0.25
-
-
-def clustered_trial(classes: bool) -> bdtr.Trial:
-    """Both models are those that generate the data; classes are formed with the action."""
-    own = {"delivered_in": "class_1"} if classes else {}
-    later = {"delivered_in": "class_2"} if classes else {}
-    first = bdtr.Stage("a1", actions=[0, 1], formula="o1 + a1 + (1 + a1 | site)", **own)
-    formula = "o1 + a1 + m + a2 + (1 + a1 + a2 | site)"
-    second = bdtr.Stage("a2", actions=[0, 1], formula=formula, **later)
-    return bdtr.Trial([first, second], outcome="y", site="site")
-
-
-def clustered_data(name: str, rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray]:
-    """Data and site effects: Y = 1 + .4 O1 + .5 M + (.2 + u1) A1 + (.3 + u2) A2 + u0 + noise."""
-    sites, per, classes = CLUSTERED[name]
-    n, site = sites * per, np.repeat(np.arange(sites), per)
-    u = rng.normal(size=(sites, 3)) * SITE_SDS
-    o1, a1, a2 = rng.normal(size=n), rng.integers(0, 2, n), rng.integers(0, 2, n)
-    m = 0.5 * o1 + 0.3 * a1 + rng.normal(size=n)
-    y = 1 + 0.4 * o1 + 0.5 * m + (0.2 + u[site, 1]) * a1 + (0.3 + u[site, 2]) * a2 + u[site, 0]
-    y = y + rng.normal(size=n)
-    frame = pd.DataFrame({"site": site.astype(str), "o1": o1, "a1": a1, "m": m, "a2": a2})
-    if classes:  # two classes of each action at each site
-        for stage, action in ((1, a1), (2, a2)):
-            code = site * 4 + action * 2 + rng.integers(0, 2, n)
-            y = y + CLASS_SD * rng.normal(size=4 * sites)[code]
-            frame[f"class_{stage}"] = [f"c{stage}_{c}" for c in code]
-    return frame.assign(y=y), u
-
-
 def clustered_coverage(name: str, seed: int) -> dict[str, list[float]]:
     """For one data set: whether each 95 % interval holds the truth, and its width."""
     rng = np.random.default_rng([seed, len(name), CLUSTERED[name][1]])
@@ -205,12 +154,91 @@ def clustered_coverage(name: str, seed: int) -> dict[str, list[float]]:
     return out
 
 
+def nine_values(name: str, seed: int) -> dict[str, list[float]]:
+    """Estimate, interval and truth of the values of the recommended regime, for one data set."""
+    rng = np.random.default_rng([seed, ord(name)])
+    frame = nine_data(name, rng)
+    fit = bdtr.fit(
+        nine_trial(), frame, sampler="direct", draws=250, propagated=500, random_seed=seed,
+        progress=False,
+    )  # fmt: skip
+    o1 = frame["o1"].to_numpy()
+    learned = _true_value(name, frame, fit.recommend(frame).actions)
+    crossed = bdtr.crossfit(fit, over="units")
+    folds = [
+        _true_value(name, frame.iloc[own["unit"].astype(int).unique()], own)
+        for _, own in crossed.actions.groupby("fold")
+    ]
+    found = bdtr.maximum.draw_wise_maximum(fit, margin=0.1).table.loc["maximum"]
+    inside, outside = (crossed.table.loc[("units", w)] for w in ("in the sample", "cross-fitted"))
+    columns = ["mean", "lower", "upper"]
+    best = nine_best(name, o1)
+    return {
+        "V*": [*found[columns], best],
+        "in the sample": [*inside[columns], learned],
+        "cross-fitted": [*outside[columns], float(np.mean(folds))],
+        "regret": [best - learned, 0.0, 0.0, 0.0],
+    }
+
+
+def _true_value(name: str, frame: pd.DataFrame, actions: pd.DataFrame) -> float:
+    """True value of a rule from what it recommends to units with this history."""
+    wide = actions.assign(unit=actions["unit"].astype(int)).pivot(
+        index="unit", columns="stage", values="action"
+    )
+    known = frame.loc[wide.index, ["o1", "a1", "o2"]].assign(
+        first=wide["a1"].astype(int), second=wide["a2"].astype(int)
+    )
+    first = known.groupby("o1")["first"].first().to_dict()
+    second = known.groupby(["o1", "a1", "o2"])["second"].first().to_dict()
+    return nine_value(name, frame["o1"].to_numpy(), first, second)
+
+
+def population_coverage(name: str, seed: int) -> dict[str, list[float]]:
+    """For one data set: whether 95 % intervals of three values and two contrasts hold the truth."""
+    sites, per = POPULATIONS[name]
+    rng = np.random.default_rng([seed, sites, per])
+    frame, u, share = population_data(name, rng)
+    fit = bdtr.fit(
+        population_trial(), frame, sampler="direct", draws=100, propagated=400, random_seed=seed,
+        progress=False,
+    )  # fmt: skip
+    observed = frame["o"].groupby(frame["site"].astype(int)).mean().to_numpy()
+    new_u, new_share = rng.normal(size=3) * SITE_SDS, rng.beta(4, 4)
+    truths = {
+        "sample": population_values(observed, u).mean(axis=0),
+        "units": population_values(share, u).mean(axis=0),
+        "sites": population_values(np.array(0.5), np.zeros(3)),
+        "new site": population_values(np.array((rng.random(per) < new_share).mean()), new_u),
+    }
+    regimes = [bdtr.static(a1=0, a2=0), bdtr.static(a1=1, a2=1), bdtr.rule("best", **BEST)]
+    out = {}
+    for population, truth in truths.items():
+        values = bdtr.value(fit, regimes, population=population)
+        tables = (values.table, truth), (values.contrasts, truth[1:] - truth[0])
+        for table, t in tables:
+            inside = (table["lower"] <= t) & (t <= table["upper"])
+            for label, hit, low, high in zip(
+                table.index, inside, table["lower"], table["upper"], strict=True
+            ):
+                out[f"{population}: {label}"] = [float(hit), float(high - low)]
+    return out
+
+
 def _nine(task: tuple[str, int]):
     return *task, nine_intervals(*task)
 
 
 def _clustered(task: tuple[str, int]):
     return *task, clustered_coverage(*task)
+
+
+def _values(task: tuple[str, int]):
+    return *task, nine_values(*task)
+
+
+def _populations(task: tuple[str, int]):
+    return *task, population_coverage(*task)
 
 
 def run_all(
@@ -263,34 +291,60 @@ def table_of_nine(found: dict[str, list]) -> list[str]:
     return lines
 
 
-def table_of_clustered(found: dict[str, list]) -> list[str]:
-    """The table of the clustered trials."""
-    keys = list(found[next(iter(CLUSTERED))][0])
-    lines = ["| trial | " + " | ".join(keys) + " |", "|---" * (len(keys) + 1) + "|"]
-    for name, results in found.items():
+def table_of_coverage(found: dict[str, list]) -> list[str]:
+    """Coverage, its Monte-Carlo standard error and mean width: a line for each quantity."""
+    names = list(found)
+    lines = ["| quantity | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for key in found[names[0]][0]:
         cells = []
-        for key in keys:
+        for results in found.values():
             cover, width = np.array([r[key] for r in results]).T
             error = 100 * cover.std(ddof=1) / np.sqrt(len(cover))
             cells.append(f"{100 * cover.mean():.1f} ± {error:.1f} ({width.mean():.3f})")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {key} | " + " | ".join(cells) + " |")
     return lines
+
+
+def table_of_values(found: dict[str, list]) -> list[str]:
+    """Bias with its Monte-Carlo standard error, and coverage; mean regret of the learned rule."""
+    keys = [k for k in found["1"][0] if k != "regret"]
+    lines = [
+        "| scenario | " + " | ".join(f"{k}: bias, coverage" for k in keys) + " | regret |",
+        "|---" * (len(keys) + 2) + "|",
+    ]
+    for name, results in found.items():
+        cells = []
+        for key in keys:
+            mean, lower, upper, truth = np.array([r[key] for r in results]).T
+            bias, cover = mean - truth, ((lower <= truth) & (truth <= upper)).mean()
+            error = bias.std(ddof=1) / np.sqrt(len(bias))
+            cells.append(f"{bias.mean():+.3f} ± {error:.3f}, {100 * cover:.1f}")
+        regret = np.mean([r["regret"][0] for r in results])
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {regret:.3f} |")
+    return lines
+
+
+TABLES = {
+    "nine": (_nine, SCENARIOS, table_of_nine),
+    "clustered": (_clustered, CLUSTERED, table_of_coverage),
+    "values": (_values, SCENARIOS, table_of_values),
+    "populations": (_populations, POPULATIONS, table_of_coverage),
+}
 
 
 def main() -> None:
     """Run one table and keep it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=["nine", "clustered"])
+    parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--sets", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
     parser.add_argument("--raw", type=Path, help="results so far, to go on from")
     parser.add_argument("--keep", action="store_true", help="write the table beside this file")
     chosen = parser.parse_args()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        nine = chosen.table == "nine"
-        work, names = (_nine, SCENARIOS) if nine else (_clustered, CLUSTERED)
+        work, names, table = TABLES[chosen.table]
         found = run_all(work, list(names), chosen.sets, chosen.minutes, pool, chosen.raw)
-    lines = table_of_nine(found) if nine else table_of_clustered(found)
+    lines = table(found)
     sets = len(next(iter(found.values())))
     packages = ", ".join(f"{p} {version(p)}" for p in ("bdtr", "numpy", "numba"))
     head = (

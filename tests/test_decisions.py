@@ -41,3 +41,20 @@ def test_laws(actions, units, samples, seed):
     assert np.nanmin(found.regret) > -1e-12
     assert np.allclose(np.nanmin(found.regret, axis=0), found.regret[found.best, np.arange(units)])
     assert feasible[np.arange(units), found.best].all()
+
+
+@given(st.integers(1, 40), st.floats(0.01, 0.99), st.integers(0, 2**31), st.booleans())
+def test_intervals_are_quantiles_as_numpy_takes_them(samples, interval, seed, ties):
+    q = np.random.default_rng(seed).normal(size=(2, 5, samples))
+    q = q.round() if ties else q
+    found = summarise_actions(q, np.ones((5, 2), dtype=bool), interval)
+    tail = (1 - interval) / 2
+    assert np.allclose([found.lower, found.upper], np.quantile(q, [tail, 1 - tail], axis=2))
+
+
+def test_actions_within_a_margin():
+    """Losses per draw of the first action: 1, 0, 0, 1; of the second: 0, 2, 1, 0."""
+    for margin, expected in ((0.0, [0.5, 0.5]), (1.0, [1.0, 0.75]), (2.0, [1.0, 1.0])):
+        found = summarise_actions(Q, FEASIBLE, margin=margin).p_within
+        assert found[:2, 0].tolist() == expected
+        assert np.isnan(found[2, 0])

@@ -55,7 +55,7 @@ def test_responses_are_reward_plus_the_value_of_the_later_stage(kind):
     fitted = [np.arange(6)] * 3
     (draws,) = backward(
         decisions, [Policy(kind, kind)], tables[2], fitted, draw_stage,
-        lambda k, table, units: table[:, units], samples,
+        lambda k, table, units, sites: table[:, units], samples,
     )  # fmt: skip
     v3, _ = stage_value(tables[2], np.ones((6, 2), bool), kind)
     v2, _ = stage_value(tables[1], np.ones((6, 2), bool), kind)
@@ -80,7 +80,13 @@ def test_draws_stay_paired_between_stages():
         return [q]
 
     backward(
-        decisions, [Policy()], q, [np.arange(3)] * 2, draw_stage, lambda k, t, u: t[:, u], samples
+        decisions,
+        [Policy()],
+        q,
+        [np.arange(3)] * 2,
+        draw_stage,
+        lambda k, t, u, sites: t[:, u],
+        samples,
     )
     assert np.array_equal(np.concatenate(seen), np.tile(np.arange(samples, dtype=float), (3, 1)))
 
@@ -98,7 +104,7 @@ def test_policies_that_are_drawn_together_meet_the_same_units_block_by_block():
 
     draws = backward(
         decisions, policies, tables[2], [np.arange(6)] * 3, draw_stage,
-        lambda k, table, units: table[:, units], samples,
+        lambda k, table, units, sites: table[:, units], samples,
     )  # fmt: skip
     assert [k for k, _, _ in blocks] == [1, 0]
     assert all(at == slice(0, 6) and best >= frozen for _, at, (frozen, best) in blocks)
@@ -116,11 +122,30 @@ def test_mean_of_maxima_is_not_below_the_maximum_of_means():
     assert np.all(best.mean(axis=1) > q.mean(axis=2).max(axis=0) + 0.1)
 
 
+def test_an_untailored_policy_chooses_on_average_over_sites():
+    """It takes the action of the best average Q-value, and has that action's value at its own site."""
+    at_site = np.array(
+        [[[1.0, 3.0], [1.0, 1.0]], [[2.0, 4.0], [0.0, 0.0]]]
+    )  # (action, unit, sample)
+    average = np.array([[[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [2.0, 2.0]]])
+    decisions = Decisions(
+        [np.ones(2, bool)], [np.ones((2, 2), bool)], [np.zeros(2)], np.zeros(2), True
+    )
+    policy = Policy("untailored", "untailored")
+    done = BackwardPass(
+        decisions, policy, lambda k, u: at_site[:, u], lambda k, u: average[:, u], 2
+    )
+    assert done.continuation(0, np.arange(2)).tolist() == [[1.0, 3.0], [0.0, 0.0]]
+
+
 def test_blocks_cover_all_units_once():
+    def q_values(k, units):
+        return np.zeros((2, len(units), 4))
+
     decisions = Decisions(
         [np.ones(10, bool)], [np.ones((10, 2), bool)], [np.zeros(10)], np.zeros(10), True
     )
-    done = BackwardPass(decisions, Policy(), lambda k, u: np.zeros((2, len(u), 4)), 2_000_000)
+    done = BackwardPass(decisions, Policy(), q_values, q_values, 2_000_000)
     blocks = list(done.blocks(np.arange(10)))
     assert len(blocks) > 1
     assert np.concatenate(blocks).tolist() == list(range(10))
