@@ -53,7 +53,7 @@ class SiteBlips:
         )
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format)}"
+        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format, max_rows=40)}"
 
     def _repr_html_(self) -> str:
         table = self.table.to_html(float_format="{:.3f}".format, escape=True)

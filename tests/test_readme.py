@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +19,23 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_the_trial_is_that_of_the_bundled_study():
-    study, _ = BLOCKS
+    study = BLOCKS[0]
     names: dict = {}
     exec(study[: study.index("fit = ")], names)
     assert names["trial"] == bdtr.datasets.star_trial()
     compile(study, "README", "exec")
 
 
+def test_every_name_of_the_examples_exists():
+    for block in BLOCKS:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("bdtr."):
+                attrgetter(ast.unparse(node).removeprefix("bdtr."))(bdtr)
+
+
 def test_the_model_of_your_own_builds_and_predicts():
     names: dict = {}
-    exec(BLOCKS[1], names)
+    exec(BLOCKS[2], names)
     model = names["stage"].model
     assert isinstance(model, StageModel)
     history = pd.DataFrame({"y_k": [0.0, 1.0, 2.0]})
