@@ -157,7 +157,8 @@ def _history(design: StageDesign, frame: pd.DataFrame, delivered: bool) -> pd.Da
             continue
         column = frame[name].reset_index(drop=True)
         if known is not None and not isinstance(column.dtype, pd.CategoricalDtype):
-            column = pd.Series(pd.Categorical(column.astype(object), categories=list(known)))
+            seen = column.astype(object).where(column.isin(list(known)), None)
+            column = pd.Series(pd.Categorical(seen, categories=list(known)))
         columns[name] = column
     return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
 
