@@ -46,7 +46,7 @@ class CrossFitted:
     """Cross-fitted values of the recommended regime beside those in the sample.
 
     ``draws`` has ``value`` and ``in_sample`` with dims ``chain, draw, over``; ``table`` their summaries
-    and the ``optimism``, the difference of the two means. ``actions`` holds what each fold's rule
+    and the ``optimism``, by how much the mean in the sample is better. ``actions`` holds what each fold's rule
     recommends to its units: ``over, fold, unit, stage, action``. Over ``"sites"`` folds are whole sites
     and rules do not know site effects; over ``"units"`` folds are units within sites, and rules do.
     """
@@ -64,7 +64,7 @@ class CrossFitted:
         return (
             f"{self.state}. Value of the recommended regime, mean over the rules of {self.folds} folds, each "
             f"valued where it was not learned; population: sample; {100 * self.interval:g} % equal-tailed "
-            "intervals. Optimism: value in the sample minus cross-fitted value."
+            "intervals. Optimism: by how much the value in the sample looks better."
         )
 
     def __repr__(self) -> str:
@@ -133,7 +133,7 @@ def crossfit(
     both = {"value": xr.concat(found, index), "in_sample": xr.concat(inside, index)}
     return CrossFitted(
         xr.Dataset({k: v.transpose("chain", "draw", "over") for k, v in both.items()}),
-        _table(both, interval),
+        _table(both, interval, data.trial.higher_is_better),
         pd.concat(tables, ignore_index=True)[["over", "fold", "unit", "stage", "action"]],
         folds,
         interval,
@@ -207,8 +207,23 @@ def _crossfitted(
             tables.append(_actions(own, data.units[fold == f], codes).assign(fold=f + 1))
             if report:
                 report(f + 1, count)
-    state = worst([one.state for one in fits.values()])
-    return total / weight, pd.concat(tables), state
+    return (
+        total / weight,
+        pd.concat(tables),
+        _state_of_folds([one.state for one in fits.values()], way),
+    )
+
+
+def _state_of_folds(states: Sequence[State], way: str) -> State:
+    """The worst state among the fits of folds, with one reason for all of them."""
+    bad = [s for s in states if s.level != "ok"]
+    if not bad:
+        return State()
+    level = worst(bad).level
+    first = next(s for s in bad if s.level == level).reasons[0]
+    return State(
+        level, (f"{len(bad)} of {len(states)} fits over {way} are not ok, such as: {first}",)
+    )
 
 
 def _quick(fit: Fit) -> Settings:
@@ -253,9 +268,10 @@ def _actions(data: TrialData, units: np.ndarray, codes: Sequence[np.ndarray]) ->
     return pd.concat(tables)
 
 
-def _table(both: Mapping[str, Any], interval: float) -> pd.DataFrame:
+def _table(both: Mapping[str, Any], interval: float, higher_is_better: bool) -> pd.DataFrame:
     names = {"in_sample": "in the sample", "value": "cross-fitted"}
     parts = {names[k]: estimates(both[k], interval) for k in names}
     optimism = parts["in the sample"][["mean"]] - parts["cross-fitted"][["mean"]]
+    optimism = optimism if higher_is_better else -optimism
     table = pd.concat({**parts, "optimism": optimism}, names=["value"])
     return table.swaplevel().loc[list(both["value"]["over"].to_numpy())]
