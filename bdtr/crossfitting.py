@@ -46,8 +46,8 @@ class CrossFitted:
     """Cross-fitted values of the recommended regime beside those in the sample.
 
     ``draws`` has ``value`` and ``in_sample`` with dims ``chain, draw, over``; ``table`` their summaries
-    and the ``optimism``, by how much the mean in the sample is better. ``actions`` holds what each fold's rule
-    recommends to its units: ``over, fold, unit, stage, action``. Over ``"sites"`` folds are whole sites
+    and the ``optimism``, by how much the mean in the sample is better. ``actions`` holds what each fold's
+    rule recommends to its units: ``over, fold, unit, stage, action``. Over ``"sites"`` folds are whole sites
     and rules do not know site effects; over ``"units"`` folds are units within sites, and rules do.
     """
 
