@@ -19,7 +19,9 @@ from bdtr.design import StageDesign
 from bdtr.multilevel.layout import Factor
 from bdtr.prediction import StageDraws
 
-__all__ = ["Carried", "KnownEffects", "carried_terms"]
+__all__ = ["Carried", "KnownEffects", "carried_terms", "joined_law"]
+
+_SITES_A_TERM = 5  # sites for each term that the correlation of known effects with the rest takes
 
 
 @dataclass(frozen=True)
@@ -112,3 +114,71 @@ def carried_terms(data: TrialData, here: StageDesign, there: StageDesign) -> Car
         if found:
             pairs[group.name] = tuple(found)
     return Carried(pairs)
+
+
+def joined_law(
+    known: np.ndarray,
+    rest: np.ndarray,
+    known_covariance: np.ndarray,
+    rest_root: np.ndarray,
+    known_new: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r"""Population law of known effects plus the rest of them, which may be correlated.
+
+    The model of the rest r knows nothing of the known effects u, but the sites' draws of both show how
+    they go together. With S = mean over sites of r r', G that of u u' and H that of r u', within each draw,
+
+        r = T (P u + W z),    P = S^{-1/2} H G^{-1},    W W' = I - S^{-1/2} H G^{-1} H' S^{-T/2},
+
+    where T T' is the covariance of r between sites and z standard normal: r keeps its covariance.
+
+    Parameters
+    ----------
+    known, rest
+        Effects of the trial's sites (sample, site, term).
+    known_covariance
+        Covariance of the known effects between sites (sample, term, term).
+    rest_root
+        T (sample, term, term).
+    known_new
+        Known effects of a new site (term, sample).
+
+    Returns
+    -------
+    covariance : numpy.ndarray
+        Of the sum (sample, term, term).
+    root : numpy.ndarray
+        Root of the covariance of what is not known at a new site (sample, term, term).
+    new : numpy.ndarray
+        What is known of the sum at the new site (term, sample).
+    """
+    samples, sites, terms = rest.shape
+    wide = np.eye(terms)
+    if sites < _SITES_A_TERM * terms:  # too few sites to see it
+        apart = known_covariance + rest_root @ np.swapaxes(rest_root, 1, 2)
+        return apart, rest_root, known_new
+    used = np.flatnonzero(np.abs(known).max(axis=(0, 1)) > 0)
+    u = known[:, :, used]
+    s, g = _second_moments(rest, rest), _second_moments(u, u)
+    half = np.linalg.inv(np.linalg.cholesky(s + _ridge(s)))
+    cross = half @ _second_moments(rest, u)
+    p = np.zeros((samples, terms, terms))
+    p[:, :, used] = np.swapaxes(np.linalg.solve(g + _ridge(g), np.swapaxes(cross, 1, 2)), 1, 2)
+    explained = p[:, :, used] @ np.swapaxes(cross, 1, 2)
+    values, vectors = np.linalg.eigh(wide - 0.5 * (explained + np.swapaxes(explained, 1, 2)))
+    root = rest_root @ (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
+    total = wide + rest_root @ p
+    covariance = total @ known_covariance @ np.swapaxes(total, 1, 2) + root @ np.swapaxes(
+        root, 1, 2
+    )
+    return covariance, root, np.einsum("sij,js->is", total, known_new)
+
+
+def _second_moments(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.swapaxes(x, 1, 2) @ y / x.shape[1]
+
+
+def _ridge(matrix: np.ndarray) -> np.ndarray:
+    """A little on the diagonal, so that effects that are not there do no harm."""
+    size = np.trace(matrix, axis1=1, axis2=2) / matrix.shape[1]
+    return (1e-8 * size + 1e-300)[:, None, None] * np.eye(matrix.shape[1])

@@ -286,9 +286,9 @@ def set_of_best(
 def _simultaneous(x: np.ndarray, level: float) -> np.ndarray:
     """Upper limits of quantities (quantity, sample) that hold together, all at the same quantile."""
     ordered = np.sort(x, axis=1)
-    # Rank of a draw: how many draws of the same quantity are not above it.
+    # Rank of a draw: the place where draws of the same quantity reach it, ties at the first of them.
     rank = np.stack(
-        [np.searchsorted(o, own, side="right") for o, own in zip(ordered, x, strict=True)]
+        [np.searchsorted(o, own, side="left") + 1 for o, own in zip(ordered, x, strict=True)]
     )
     worst = np.sort(rank.max(axis=0))
     at = worst[int(np.ceil(level * x.shape[1])) - 1]
@@ -317,7 +317,7 @@ def _taken(
         draws, better, about = values, True, ""
     else:
         draws, better = values.draws["value"], values.higher_is_better
-        about = f"{values.state}. Population: {values.population}. "
+        about = f"{values.state}. Population: {values.population}. Later stages: {values.policy}. "
     if "regime" not in draws.dims:
         raise ValueError(
             f"values: they need the dim 'regime'; they have {', '.join(map(str, draws.dims))}."

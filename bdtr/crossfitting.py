@@ -8,6 +8,7 @@ The difference from the value in the sample is the optimism.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -151,7 +152,8 @@ def _ways(data: TrialData, over: str | None, folds: int) -> list[str]:
     for way, count in (("sites", sites), ("units", len(data))):
         if way in ways and not 2 <= folds <= count // 2:
             raise ValueError(
-                f"folds={folds!r}: must lie between 2 and {count // 2}, half the number of {way}."
+                f"folds={folds!r}: must be at least 2 and at most half the number of {way} ({count})."
+                + (" With over='units' folds are of units." if way == "sites" else "")
             )
     return ways
 
@@ -184,22 +186,18 @@ def _crossfitted(
     def fitted(rows: np.ndarray, own: Settings) -> Fit:
         key = rows.tobytes()  # with two folds one learns from what the other is valued on
         if key not in fits:
-            try:
+            with _said(way, count):
                 fits[key] = fit_checked(_part(data, rows, fit.settings), own)
-            except (DataError, DesignError) as error:
-                raise type(error)(
-                    f"crossfit over {way}, {count} folds, {int(rows.sum()):,} units of one part: {error} Or "
-                    "use fewer folds, or another seed for them."
-                ) from None
         return fits[key]
 
     total, weight, tables = np.zeros(fit.settings.propagated), 0, []
     with progress_bar(progress, f"cross-fitting over {way}") as report:
         for f in range(count):
             valued = fitted(fold == f, settings[f])
-            learned = fitted(fold != f, settings[f if count == 2 and f == 0 else count + f])
+            learned = fitted(fold != f, settings[1 - f if count == 2 else count + f])
             own = valued.require_data("cross-fitting")
-            codes = _recommended(learned, own, "observed" if way == "units" else "average")
+            with _said(way, count):
+                codes = _recommended(learned, own, "observed" if way == "units" else "average")
             rule = Policy("regime", f"rule of fold {f + 1}", codes)
             units = np.flatnonzero(own.valued)
             total += len(units) * mean_payoffs(valued.passes([rule]), units)[0]
@@ -212,6 +210,18 @@ def _crossfitted(
         pd.concat(tables),
         _state_of_folds([one.state for one in fits.values()], way),
     )
+
+
+@contextlib.contextmanager
+def _said(way: str, folds: int):
+    """Say of an error in the data of a fold where it arose."""
+    try:
+        yield
+    except (DataError, DesignError) as error:
+        raise type(error)(
+            f"crossfit over {way}: with {folds} folds some are too small for the trial's models. {error} "
+            "(rows are those of the fold). Use fewer folds, another seed, or join rare labels."
+        ) from None
 
 
 def _state_of_folds(states: Sequence[State], way: str) -> State:

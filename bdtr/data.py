@@ -32,6 +32,7 @@ __all__ = [
     "check",
     "delivered_now",
     "feasible_sets",
+    "known_columns",
     "not_yet_known",
     "stage_factors",
 ]
@@ -119,6 +120,16 @@ def not_yet_known(trial: Trial, k: int) -> set[str]:
     later = trial.stages[k:]
     names = [trial.outcome, *(s.action for s in later), *(s.reward for s in later)]
     return {name for name in names if name}
+
+
+def known_columns(data: TrialData, k: int) -> list[str]:
+    """History that a rule of stage k may use: what models and conditions up to this stage name."""
+    unknown = not_yet_known(data.trial, k)
+    unknown |= {c for j in range(k, len(data.stages)) if (c := delivered_now(data.trial, j))}
+    named = {data.trial.site}
+    for stage in data.stages[: k + 1]:
+        named |= {*stage.formula.columns, *(c for x in _conditions(stage.stage) for c in x.columns)}
+    return [c for c in data.frame.columns if c in named and c not in unknown]
 
 
 def delivered_now(trial: Trial, k: int) -> str | None:

@@ -1,7 +1,8 @@
 r"""Standardised differences between regimes, as readers of education trials expect them.
 
 With V(d) - V(d0) the difference of two regimes and s^2, t^2 the variances of the payoff within and between
-sites, among units with the same actions (a model of the payoff without covariates):
+sites, among units with the same actions at stages where all have the same choice (a model of the payoff
+without covariates):
 
     g_within = J (V(d) - V(d0)) / s,     g_total = J (V(d) - V(d0)) / sqrt(s^2 + t^2),
     ICC = t^2 / (s^2 + t^2),             J = 1 - 3 / (4 (n - 2) - 1).
@@ -125,7 +126,7 @@ def effect_sizes(
     table = pd.concat({name: estimates(g, interval) for name, g in both.items()}, names=["size"])
     sign = 1.0 if values.higher_is_better else -1.0
     for t in thresholds:
-        name = f"P(g > {t:g})" if sign > 0 else f"P(g < {-t:g})"
+        name = f"P(g > {t:g})" if sign > 0 else f"P(g < {0.0 - t:g})"
         beyond = [(sign * stacked(g) > t).mean("sample").to_numpy().ravel() for g in both.values()]
         table[name] = np.concatenate(beyond)
     table = table.reorder_levels([*range(1, table.index.nlevels), 0])
@@ -176,9 +177,15 @@ def _variances(fit: Fit, data: TrialData) -> tuple[xr.DataArray, xr.DataArray, i
 
 
 def _paths(data: TrialData) -> list[str]:
-    """The actions that each unit took, joined; empty where one is not known."""
+    """The actions that each unit took, joined; empty where one is not known.
+
+    Without those of stages at which history decides who has which choice: units of one such path are
+    alike in their history, as responders are, and vary less than all who follow a regime.
+    """
     parts = []
     for stage in data.stages:
+        if parts and (stage.stage.among or stage.stage.feasible):
+            continue
         labels = np.array([*(stage.stage.actions or ()), "-"], dtype=object)[stage.action]
         parts.append(np.where((stage.action < 0) & stage.among, "", labels))
     return ["" if "" in path else "; ".join(path) for path in zip(*parts, strict=True)]

@@ -15,7 +15,7 @@ from scipy.special import betaln, expit, gammaln, log_expit
 
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
-from bdtr.posterior import labelled
+from bdtr.posterior import group_covariances, labelled
 from bdtr.prediction import add_effects
 from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Prior
 
@@ -173,7 +173,8 @@ def _prior(model: OutcomeModel, seed: np.random.SeedSequence) -> xr.Dataset:
     sds = np.array([p.sigma for p in priors.coefficients])
     b = means + sds * rng.standard_normal((count, len(means)))
     sizes = [f.levels * f.terms for f in factors]
-    found = labelled(model, phi, b, np.zeros((count, sum(sizes))), 1)
+    effects = np.zeros((count, sum(sizes)))
+    found = labelled(model, phi, b, effects, group_covariances(model, phi), 1)
     for factor in factors:
         root = _roots(found, factor.name, factor.correlated)
         z = rng.standard_normal((count, factor.levels, factor.terms))

@@ -11,7 +11,14 @@ from bdtr.multilevel.marginal import relative_factors
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel, coords, variable_dims
 
-__all__ = ["group_roots", "labelled", "new_site", "new_site_seed", "posterior_roots"]
+__all__ = [
+    "group_covariances",
+    "group_roots",
+    "labelled",
+    "new_site",
+    "new_site_seed",
+    "posterior_roots",
+]
 
 _NEW_SITE = 1 << 20  # number of a child that no stage gets to
 
@@ -21,8 +28,8 @@ def labelled(
     phi: np.ndarray,
     coefficients: np.ndarray,
     effects: np.ndarray,
+    covariances: Sequence[np.ndarray],
     chains: int,
-    known: Mapping[str, np.ndarray] | None = None,
 ) -> xr.Dataset:
     """A posterior dataset from draws of phi, coefficients and group effects.
 
@@ -36,10 +43,10 @@ def labelled(
         (draw x term) of centred columns.
     effects
         (draw x effect), factors in order and level-major.
+    covariances
+        Per factor the covariance between its terms (draw, term, term).
     chains
         Number of chains.
-    known
-        Per factor covariances (draw, term, term) that group effects have beyond those of phi.
 
     Returns
     -------
@@ -53,11 +60,9 @@ def labelled(
     if design.has_intercept:
         b[:, 0] -= b @ design.shift
     found: dict[str, np.ndarray] = {"b": b}
-    covariances = [root @ np.swapaxes(root, 1, 2) for root in group_roots(model, phi)]
     effect_at = 0
-    for factor, own in zip(factors, covariances, strict=True):
+    for factor, total in zip(factors, covariances, strict=True):
         q, name = factor.terms, factor.name
-        total = own + known[name] if known and name in known else own
         sd = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
         found[f"sd_{name}"] = sd
         if factor.correlated:
@@ -82,6 +87,11 @@ def labelled(
         data["sigma"] = (("chain", "draw"), sigma.reshape(chains, -1))
     ids = {"chain": np.arange(chains), "draw": np.arange(count // chains)}
     return xr.Dataset(data, coords={**coords(design, model.propagated), **ids})
+
+
+def group_covariances(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
+    """Covariance between the terms of each factor (draw, term, term)."""
+    return [root @ np.swapaxes(root, 1, 2) for root in group_roots(model, phi)]
 
 
 def group_roots(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:

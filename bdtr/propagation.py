@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from bdtr.carrying import KnownEffects
+from bdtr.carrying import KnownEffects, joined_law
 from bdtr.multilevel.crossproducts import (
     Columns,
     CrossProducts,
@@ -27,7 +27,7 @@ from bdtr.multilevel.perturbed import (
     stream_roots,
 )
 from bdtr.outcome import OutcomeModel
-from bdtr.posterior import group_roots, labelled, new_site, new_site_seed
+from bdtr.posterior import group_covariances, group_roots, labelled, new_site, new_site_seed
 
 __all__ = ["Propagated", "Totals", "accumulate", "propagate"]
 
@@ -184,10 +184,10 @@ def propagate(
                 assert phi is not None
                 drawn = draw_given(products, rest[d], params, phi, seed, streams[d], roots)
             phis[d] = drawn.phi
-            effects, covariances, new, own = drawn.effects, None, None, known[d]
-            if own is not None:
-                effects, covariances, new = effects + own.effects.T, own.covariances, own.new
-            posterior = labelled(model, drawn.phi, drawn.coefficients, effects, chains, covariances)
+            law = _law(model, drawn.phi, drawn.effects, known[d])
+            posterior = labelled(
+                model, drawn.phi, drawn.coefficients, law.effects, law.covariances, chains
+            )
             engine = xr.Dataset(
                 {"phi": (("chain", "draw", "phi_dim"), drawn.phi.reshape(chains, -1, params.size))},
                 attrs={"sampler": "direct", "centre": totals.centre, "spread": totals.spread,
@@ -195,9 +195,45 @@ def propagate(
             )  # fmt: skip
             used = streams[d]
             shares = np.ones((len(drawn.phi), 1)) if used is None else used.effects
-            site = new_site(model, group_roots(model, drawn.phi), shares, new_seed, chains, new)
+            site = new_site(model, law.roots, shares, new_seed, chains, law.new)
             out.append(Propagated(posterior, engine, site))
     return out
+
+
+@dataclass(frozen=True)
+class _Law:
+    """Group effects of a stage with those that are known, and what is known of their population.
+
+    ``effects`` (draw, effect); ``covariances`` and ``roots`` per factor (draw, term, term), the roots of
+    what is not known at a new site; ``new`` what is known there (term, draw).
+    """
+
+    effects: np.ndarray
+    covariances: list[np.ndarray]
+    roots: list[np.ndarray]
+    new: Mapping[str, np.ndarray]
+
+
+def _law(
+    model: OutcomeModel, phi: np.ndarray, rest: np.ndarray, known: KnownEffects | None
+) -> _Law:
+    roots = group_roots(model, phi)
+    covariances = group_covariances(model, phi)
+    if known is None:
+        return _Law(rest, covariances, roots, {})
+    at, new = 0, {}
+    for f, factor in enumerate(model.factors):
+        own = slice(at, at + factor.levels * factor.terms)
+        at = own.stop
+        if factor.name not in known.covariances:
+            continue
+        shape = (len(phi), factor.levels, factor.terms)
+        there = known.new.get(factor.name, np.zeros((factor.terms, len(phi))))
+        covariances[f], roots[f], new[factor.name] = joined_law(
+            known.effects[own].T.reshape(shape), rest[:, own].reshape(shape),
+            known.covariances[factor.name], roots[f], there,
+        )  # fmt: skip
+    return _Law(rest + known.effects.T, covariances, roots, new)
 
 
 def _equal(a: Responses, b: Responses) -> bool:

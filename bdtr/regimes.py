@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bdtr.condition import Condition
-from bdtr.data import StageData, TrialData, delivered_now, not_yet_known
+from bdtr.data import StageData, TrialData, known_columns
 from bdtr.induction import Policy
 from bdtr.labels import label_text
 from bdtr.rules import Rule, RuleError, action_codes, read_rule, rule_columns, rule_text
@@ -118,14 +118,23 @@ def rule(name: str | None = None, **rules: Rule) -> Regime:
     """
     if not rules:
         raise RegimeError("rule(): name a rule for each stage, for example a1='small'.")
-    read = {stage: read_rule(one) if isinstance(one, str) else one for stage, one in rules.items()}
-    for stage, one in read.items():
-        if not isinstance(one, (str, Mapping)) and not callable(one):
-            raise RegimeError(
-                f"rule({stage}=...): {one!r} is no rule. Give an action, a text such as 'aide if y_k < 0 "
-                "else regular', a mapping from conditions to actions, or a function of the history."
-            )
+    read = {stage: _read(stage, one) for stage, one in rules.items()}
     return Regime(name or "; ".join(rule_text(one) for one in read.values()), read)
+
+
+def _read(stage: str, rule: object) -> Rule:
+    if isinstance(rule, str):
+        return read_rule(rule)
+    if isinstance(rule, Mapping):
+        return {str(condition): label_text(action) for condition, action in rule.items()}
+    if callable(rule):
+        return rule
+    if isinstance(rule, (int, float, np.number)):
+        return label_text(rule)
+    raise RegimeError(
+        f"rule({stage}=...): {rule!r} is no rule. Give an action, a text such as 'aide if y_k < 0 else "
+        "regular', a mapping from conditions to actions, or a function of the history."
+    )
 
 
 def embedded(data: TrialData) -> list[Regime]:
@@ -194,24 +203,16 @@ def _choices(feasible: Mapping[str, Sequence[str]], conditions: Sequence[str]) -
 
 def _codes(data: TrialData, k: int, rule: Rule) -> np.ndarray:
     """Action code of a rule of stage k for each unit, -1 where it says nothing."""
-    stage, unknown = data.stages[k], not_yet_known(data.trial, k)
-    clusters = [delivered_now(data.trial, j) for j in range(k, len(data.stages))]
-    unknown |= {c for c in clusters if c}
+    stage, known = data.stages[k], known_columns(data, k)
     where = f"stage {stage.stage.action}"
-    early = [c for c in rule_columns(rule) if c in unknown]
-    absent = [c for c in rule_columns(rule) if c not in data.frame.columns]
-    if early:
+    wrong = [c for c in rule_columns(rule) if c not in known]
+    if wrong:
         raise RegimeError(
-            f"{where}: the rule {rule_text(rule)!r} names {', '.join(map(repr, early))}, not yet known "
-            "when the action is chosen."
+            f"{where}: the rule {rule_text(rule)!r} names {', '.join(map(repr, wrong))}. A rule can use what "
+            "is known when the action is chosen and is named by a formula or condition of its stage or an "
+            f"earlier one: {', '.join(map(repr, known))}. Add the column to the formula."
         )
-    if absent:
-        raise RegimeError(
-            f"{where}: the rule {rule_text(rule)!r} names {', '.join(map(repr, absent))}, which no "
-            "formula or condition of the trial does. Add the column to a formula: a rule can only use "
-            "history that the models know."
-        )
-    history = data.frame.drop(columns=[c for c in unknown if c in data.frame.columns])
+    history = data.frame[known]
     try:
         return action_codes(rule, stage.stage.actions or (), history)
     except RuleError as error:

@@ -23,7 +23,7 @@ from bdtr.multilevel.layout import layout
 from bdtr.multilevel.parameters import Parameters, parameters
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel, marginal_model, pymc_model, variable_dims
-from bdtr.posterior import labelled
+from bdtr.posterior import group_covariances, labelled
 from bdtr.stagemodel import OwnModel
 
 __all__ = [
@@ -96,7 +96,8 @@ class _Marginal:
             phi = _phi(found.posterior, sds, partial)
             which = np.zeros(len(phi), dtype=np.int64)
             drawn = exact_draws(self.products, shifted, self.params, phi, which, normal_seed)
-        return Sampled(labelled(self.model, phi, *drawn, chains), found.stats)
+        covariances = group_covariances(self.model, phi)
+        return Sampled(labelled(self.model, phi, *drawn, covariances, chains), found.stats)
 
 
 def compiled_plain(model: OutcomeModel | OwnModel) -> CompiledStage:
@@ -251,6 +252,7 @@ def fit_direct(
 
 def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:
     """Draws of the direct sampler as a dataset, with how they were made."""
-    posterior = labelled(model, drawn.phi, drawn.coefficients, drawn.effects, chains)
+    covariances = group_covariances(model, drawn.phi)
+    posterior = labelled(model, drawn.phi, drawn.coefficients, drawn.effects, covariances, chains)
     stats = xr.Dataset(attrs={"sampler": "direct", **drawn.report.attributes()})
     return Sampled(_complete(posterior, chains, len(drawn.phi) // chains), stats)

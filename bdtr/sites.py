@@ -33,7 +33,8 @@ class SiteBlips:
 
     ``table`` has ``mean, sd, lower, upper`` of the blip, ``p_best``, the probability that the action is
     the site's best, and ``units``. The last site, ``"(new site)"``, stands for one that is not in the
-    trial, its effects drawn from the population of sites, its units like all of the trial's.
+    trial, its effects drawn from the population of sites, its units like all of the trial's; a stage
+    with a model of your own has none.
     """
 
     draws: xr.DataArray
@@ -49,7 +50,8 @@ class SiteBlips:
         """What the numbers are, in one line."""
         return (
             f"{self.state}. Blips of stage {self.stage} against {self.reference}, mean over the units of "
-            f"each site, later stages recommended; {100 * self.interval:g} % equal-tailed intervals."
+            "each site (population: sample), later stages recommended; "
+            f"{100 * self.interval:g} % equal-tailed intervals."
         )
 
     def __repr__(self) -> str:
@@ -99,9 +101,13 @@ def site_blips(
                 f"reference={reference!r}: the actions of {design.action} are {actions}."
             )
         base = actions.index(label_text(reference))
-    here, new = _mean_blips(fit, k, base, "observed"), _mean_blips(fit, k, base, "one new")
+    parts = [_mean_blips(fit, k, base, "observed")]
+    if fit.trial.stages[k].model is None:
+        parts.append(_mean_blips(fit, k, base, "one new"))
+    else:  # which does not say how sites vary
+        labels = labels[:-1]
     chains = fit.settings.chains
-    found = np.concatenate([here[0], new[0]], axis=1)  # (action, site, sample)
+    found = np.concatenate([blips for blips, _ in parts], axis=1)  # (action, site, sample)
     others = [a for a in range(len(actions)) if a != base]
     draws = xr.DataArray(
         found.reshape(*found.shape[:2], chains, -1),
@@ -111,7 +117,7 @@ def site_blips(
     ).transpose("chain", "draw", "site", "action")
     table = estimates(draws, interval)
     table["p_best"] = _p_best(found, fit.trial.higher_is_better).T.ravel()
-    units = np.concatenate([here[1], new[1]], axis=1)
+    units = np.concatenate([numbers for _, numbers in parts], axis=1)
     table["units"] = units.T.ravel()
     shown = draws.isel(action=others)
     shown = shown.where(shown.notnull().all(("chain", "draw")), 0.0)
@@ -154,10 +160,14 @@ def _mean_blips(fit: Fit, k: int, base: int, sites: str) -> tuple[np.ndarray, np
 
 def _p_best(blips: np.ndarray, higher_is_better: bool) -> np.ndarray:
     """Probability that an action is the best of a site (action, site), NaN where it has no blip."""
-    found = np.stack(
-        [(_best(blips, higher_is_better) == a).mean(axis=1) for a in range(len(blips))]
-    )
-    return np.where(np.isnan(blips).any(axis=2), np.nan, found)
+    best = _best(blips, higher_is_better)
+    found = np.stack([(best == a).mean(axis=1) for a in range(len(blips))])
+    return np.where(np.isnan(blips).any(axis=2) | (_compared(blips) < 2), np.nan, found)
+
+
+def _compared(blips: np.ndarray) -> np.ndarray:
+    """Number of actions that have a blip at each site."""
+    return (~np.isnan(blips).any(axis=2)).sum(axis=0)
 
 
 def _best(blips: np.ndarray, higher_is_better: bool) -> np.ndarray:
@@ -177,7 +187,7 @@ def same_best_action(blips: SiteBlips) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Site by site; on the diagonal 1.
+        Site by site; on the diagonal 1. NaN where a site has no two actions to compare.
 
     Notes
     -----
@@ -185,12 +195,14 @@ def same_best_action(blips: SiteBlips) -> pd.DataFrame:
     """
     flat = stacked(blips.draws).transpose("action", "site", "sample")
     best = _best(flat.to_numpy(), blips.higher_is_better)
+    alone = _compared(flat.to_numpy()) < 2
     same = np.zeros((len(best), len(best)))
     for a in range(flat.sizes["action"]):
         hit = (best == a).astype(float)
         same += hit @ hit.T
+    same = np.where(alone | alone[:, None], np.nan, same / best.shape[1])
     labels = pd.Index(flat["site"].to_numpy(), name="site")
-    return pd.DataFrame(same / best.shape[1], index=labels, columns=labels.rename("other"))
+    return pd.DataFrame(same, index=labels, columns=labels.rename("other"))
 
 
 def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> pd.DataFrame:

@@ -47,8 +47,9 @@ class Values:
     """Values of regimes: draws with dims ``chain, draw, regime`` (and ``site`` or ``group``), a table.
 
     ``table`` has ``mean, sd, lower, upper``, the probability ``p_best`` that a regime is the best of
-    those named, and ``off_path``, the units that had left the regime's path before the last stage.
-    ``learned`` names the regimes that were learned from the same data.
+    those that were named in advance (none for learned ones), and ``off_path``, the units that had left
+    the regime's path before the last stage. ``learned`` names the regimes that were learned from the
+    same data.
     """
 
     draws: xr.Dataset
@@ -78,10 +79,10 @@ class Values:
         )
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format)}"
+        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format, na_rep='')}"
 
     def _repr_html_(self) -> str:
-        table = self.table.to_html(float_format="{:.3f}".format, escape=True)
+        table = self.table.to_html(float_format="{:.3f}".format, escape=True, na_rep="")
         return f"<p>{escape(self.caption)}</p>{table}"
 
 
@@ -152,6 +153,11 @@ def value(
     sites_known = population in ("sample", "units") or (
         population == "sites" and len(data.site_levels) >= FEW_SITES
     )
+    if not sites_known and fit.trial.stages[0].model is not None:
+        raise ValueError(
+            f"population={population!r}: stage {fit.trial.stages[0].action} has a model of your own, which "
+            "does not say how sites vary. Use 'sample' or 'units'."
+        )
     if not sites_known:
         chosen = [replace(r, tailored=False) if r.is_recommended else r for r in chosen]
     names = [r.name for r in chosen]
@@ -197,8 +203,9 @@ def _check(fit, population, weight, by, site, interval) -> None:
     at_sites += [f"site={site!r}"] if site is not None else []
     if at_sites and fit.trial.site is None:
         raise ValueError(f"{at_sites[0]}: the trial names no site column.")
-    if at_sites[1:] and population in ("sites", "new site") and at_sites[1] != "weight='site'":
-        raise ValueError(f"{at_sites[1]} does not go with {at_sites[0]}: it is over all sites.")
+    parts = [word for word in at_sites[1:] if not word.startswith("weight")]
+    if parts and population in ("sites", "new site"):
+        raise ValueError(f"{parts[0]} does not go with {at_sites[0]}: it is over all sites.")
 
 
 def _flat(regimes: Sequence[Regime | Sequence[Regime]]) -> list[Regime]:
@@ -219,7 +226,7 @@ def _units(fit: Fit, by: str | Sequence | None, site: object) -> tuple[np.ndarra
     data = fit.require_data("values")
     keep, left_out = data.valued.copy(), ""
     if site is not None:
-        wanted = [site] if isinstance(site, str) or not isinstance(site, Sequence) else list(site)
+        wanted = [site] if np.isscalar(site) else list(site)  # pyright: ignore[reportArgumentType]
         labels = label_series(pd.Series(wanted, dtype=object)).tolist()
         unknown = [x for x in labels if x not in set(data.site_levels)]
         if unknown:
@@ -264,13 +271,27 @@ def _groups(
         data, design = fit.require_data("values"), fit.designs[0]
         present, code = np.unique(design.site_codes(data.frame.iloc[units]), return_inverse=True)
         return code, design.site_levels[present]
-    code, labels = pd.factorize(_labels(fit, by).iloc[units], sort=True)
+    own = _labels(fit, by).iloc[units]
+    order = _order(fit, by, own.unique())
+    labels, code = np.array(order, dtype=object), pd.Index(order).get_indexer(pd.Index(own))
     if len(labels) > _MOST_GROUPS:
         raise ValueError(
             f"by: {len(labels):,} different values, at most {_MOST_GROUPS} are allowed. Cut the column "
             "into groups first, for example by pandas.cut, and pass these."
         )
-    return code, np.asarray(labels, dtype=object)
+    return code, labels
+
+
+def _order(fit: Fit, by: str | Sequence, labels: Sequence[str]) -> list[str]:
+    """Groups in the order of categories; numbers in theirs; other labels sorted."""
+    column = fit.require_data("values").frame[by] if isinstance(by, str) else by
+    kind = getattr(column, "dtype", None)
+    if isinstance(kind, pd.CategoricalDtype):
+        return [x for x in label_series(pd.Series(kind.categories)) if x in set(labels)]
+    try:
+        return sorted(labels, key=float)
+    except ValueError:
+        return sorted(labels)
 
 
 def mean_payoffs(passes: Sequence[BackwardPass], units: np.ndarray) -> np.ndarray:
@@ -338,7 +359,12 @@ def _result(
     if by is None:
         array = array.isel({dim: 0}, drop=True)
     table = estimates(array, interval)
-    table["p_best"] = ranks(array, fit.trial.higher_is_better)["p_best"]
+    learned = tuple(r.name for r in chosen if r.is_recommended)
+    named = [n for n in names if n not in learned]
+    if named:  # rows of learned regimes stay empty
+        table["p_best"] = ranks(array.sel(regime=named), fit.trial.higher_is_better)["p_best"]
+    else:
+        table["p_best"] = np.nan
     policy_text = "the regime itself"
     if fit.stages > 1:
         off = {r.name: (rule.off_path or (0,))[-1] for r, rule in zip(chosen, rules, strict=True)}
@@ -357,5 +383,5 @@ def _result(
         policy_text,
         state,
         fit.trial.higher_is_better,
-        tuple(r.name for r in chosen if r.is_recommended),
+        learned,
     )

@@ -67,6 +67,12 @@ def test_simultaneous_limits_of_normal_advantages():
     assert np.allclose(found, [-3 + c * np.sqrt(2), -2.5 + c * np.sqrt(2), 0], atol=0.03)
 
 
+def test_a_regime_twice_changes_no_limit(smart):
+    twice = xr.concat([smart, smart.sel(regime=["4"]).assign_coords(regime=["again"])], "regime")
+    one, other = set_of_best(smart).table["upper"], set_of_best(twice).table["upper"]
+    assert np.allclose(one, other.drop("again"))
+
+
 def test_limits_hold_together_at_the_level():
     rng = np.random.default_rng(4)
     x = rng.gamma(2.0, size=(20_000, 5)) * np.arange(1, 6)

@@ -8,6 +8,7 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
+from bdtr.design import DesignError
 
 
 def null_trial(units=200, seed=1, effect=0.0):
@@ -121,8 +122,8 @@ def test_the_same_seed_gives_the_same_result(two_stage):
     ("arguments", "message"),
     [
         ({"over": "schools"}, "over='schools': allowed are None, 'sites' and 'units'"),
-        ({"folds": 1}, "folds=1: must lie between 2 and 6, half the number of sites"),
-        ({"folds": 7}, "folds=7: must lie between 2 and 6"),
+        ({"folds": 1}, r"folds=1: must be at least 2 and at most half the number of sites \(12\)"),
+        ({"folds": 7}, "folds=7: .* With over='units'"),
     ],
 )
 def test_wrong_arguments(two_stage, arguments, message):
@@ -149,3 +150,21 @@ def test_lower_is_better_is_the_mirror_image():
 def test_the_state_of_folds_is_said_once(two_stage):
     """So few draws are refused, in the whole and in the folds."""
     assert bdtr.crossfit(two_stage, over="sites").caption.count("fits over sites are not ok") == 1
+
+
+def test_fits_of_folds_share_no_random_numbers():
+    """Halves with the same clear rule: the SD of their mean is that of two independent halves."""
+    trial, frame = null_trial(units=400, effect=2.0)
+    trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="a")], outcome="y")
+    row = bdtr.crossfit(fitted(trial, frame)).table.loc[("units", "cross-fitted")]
+    assert row["sd"] == pytest.approx(
+        1 / np.sqrt(200), rel=0.2
+    )  # twice the same numbers: 1.41 times
+
+
+def test_a_label_that_a_fold_lacks_is_said_to_be_in_a_fold():
+    trial, frame = null_trial()
+    frame.loc[0, "x"] = "z"
+    trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x + a")], outcome="y")
+    with pytest.raises((bdtr.DataError, DesignError), match="crossfit over units: with 2 folds"):
+        bdtr.crossfit(fitted(trial, frame))

@@ -15,7 +15,7 @@ from bdtr.multilevel.direct import draw_each
 from bdtr.multilevel.layout import layout
 from bdtr.multilevel.parameters import parameters
 from bdtr.outcome import outcome_model, stage_rows
-from bdtr.posterior import labelled
+from bdtr.posterior import group_covariances, labelled
 from bdtr.refits import Refits, refits
 
 RESPONSES = 200
@@ -59,7 +59,10 @@ def test_propagated_draws_rank_uniformly_within_nuts_refits(study):
     responses = response_products(model.rows, where, y)
     params = parameters(model.factors, model.priors)
     drawn = draw_each(products, responses, params, np.random.SeedSequence(3))
-    direct = labelled(model, drawn.phi, drawn.coefficients, drawn.effects, 1).isel(chain=0)
+    covariances = group_covariances(model, drawn.phi)
+    direct = labelled(model, drawn.phi, drawn.coefficients, drawn.effects, covariances, 1).isel(
+        chain=0
+    )
     # 399 draws, every eighth of a chain: nearly independent, so that ranks are uniform on 0..49.
     what = Refits(model, "plain", chains=1, draws=392, tune=400)
     ranks: dict[str, list[np.ndarray]] = {}
