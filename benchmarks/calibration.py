@@ -36,7 +36,6 @@ from designs import (
     CLUSTERED,
     POPULATIONS,
     SCENARIOS,
-    SITE_SDS,
     UNITS,
     clustered_data,
     clustered_trial,
@@ -45,6 +44,7 @@ from designs import (
     nine_trial,
     nine_value,
     population_data,
+    population_effects,
     population_trial,
     population_values,
 )
@@ -196,15 +196,15 @@ def _true_value(name: str, frame: pd.DataFrame, actions: pd.DataFrame) -> float:
 
 def population_coverage(name: str, seed: int) -> dict[str, list[float]]:
     """For one data set: whether 95 % intervals of three values and two contrasts hold the truth."""
-    sites, per = POPULATIONS[name]
-    rng = np.random.default_rng([seed, sites, per])
+    sites, per, correlation = POPULATIONS[name]
+    rng = np.random.default_rng([seed, sites, per, int(100 * correlation)])
     frame, u, share = population_data(name, rng)
     fit = bdtr.fit(
         population_trial(), frame, sampler="direct", draws=100, propagated=400, random_seed=seed,
         progress=False,
     )  # fmt: skip
     observed = frame["o"].groupby(frame["site"].astype(int)).mean().to_numpy()
-    new_u, new_share = rng.normal(size=3) * SITE_SDS, rng.beta(4, 4)
+    new_u, new_share = population_effects(name, 1, rng)[0], rng.beta(4, 4)
     truths = {
         "sample": population_values(observed, u).mean(axis=0),
         "units": population_values(share, u).mean(axis=0),

@@ -103,8 +103,13 @@ def clustered_data(name: str, rng: np.random.Generator) -> tuple[pd.DataFrame, n
     return frame.assign(y=y), u
 
 
-# Populations: share of O = 1 differs between sites; a2 is best where O = 1.
-POPULATIONS = {"40 sites of 25": (40, 25), "20 sites of 40": (20, 40)}
+# Populations: sites, units a site, correlation between site effects. The share of O = 1 differs between
+# sites; a2 is best where O = 1.
+POPULATIONS = {
+    "40 sites of 25": (40, 25, 0.0),
+    "40 sites of 25, correlated": (40, 25, 0.6),
+    "20 sites of 40": (20, 40, 0.0),
+}
 BEST = {"a1": "1", "a2": "1 if o == 1 else 0"}
 
 
@@ -116,6 +121,13 @@ def population_trial() -> bdtr.Trial:
     return bdtr.Trial([first, second], outcome="y", site="site")
 
 
+def population_effects(name: str, sites: int, rng: np.random.Generator) -> np.ndarray:
+    """Effects of sites (site, effect) on the intercept and the two blips."""
+    correlation = np.full((3, 3), POPULATIONS[name][2])
+    np.fill_diagonal(correlation, 1.0)
+    return rng.normal(size=(sites, 3)) @ np.linalg.cholesky(correlation).T * SITE_SDS
+
+
 def population_data(
     name: str, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -123,9 +135,9 @@ def population_data(
 
     Y = 1 + .4 O + .5 M + (.2 + u1) A1 + (-.2 + .5 O + u2) A2 + u0 + noise, M = .5 O + .3 A1 + noise.
     """
-    sites, per = POPULATIONS[name]
+    sites, per, _ = POPULATIONS[name]
     n, site = sites * per, np.repeat(np.arange(sites), per)
-    u, share = rng.normal(size=(sites, 3)) * SITE_SDS, rng.beta(4, 4, sites)
+    u, share = population_effects(name, sites, rng), rng.beta(4, 4, sites)
     o = (rng.random(n) < share[site]).astype(int)
     a1, a2 = rng.integers(0, 2, (2, n))
     m = 0.5 * o + 0.3 * a1 + rng.normal(size=n)
