@@ -153,7 +153,7 @@ def joined_law(
         What is known of the sum at the new site (term, sample).
     """
     samples, sites, terms = rest.shape
-    wide = np.eye(terms)
+    identity = np.eye(terms)
     if sites < _SITES_A_TERM * terms:  # too few sites to see it
         apart = known_covariance + rest_root @ np.swapaxes(rest_root, 1, 2)
         return apart, rest_root, known_new
@@ -165,9 +165,9 @@ def joined_law(
     p = np.zeros((samples, terms, terms))
     p[:, :, used] = np.swapaxes(np.linalg.solve(g + _ridge(g), np.swapaxes(cross, 1, 2)), 1, 2)
     explained = p[:, :, used] @ np.swapaxes(cross, 1, 2)
-    values, vectors = np.linalg.eigh(wide - 0.5 * (explained + np.swapaxes(explained, 1, 2)))
+    values, vectors = np.linalg.eigh(identity - 0.5 * (explained + np.swapaxes(explained, 1, 2)))
     root = rest_root @ (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
-    total = wide + rest_root @ p
+    total = identity + rest_root @ p
     covariance = total @ known_covariance @ np.swapaxes(total, 1, 2) + root @ np.swapaxes(
         root, 1, 2
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.estimates import estimates, stacked
+from bdtr.shown import as_html, as_text
 
 if TYPE_CHECKING:
     from bdtr.values import Values
@@ -27,8 +27,7 @@ class _Scale:
     forward: Callable[[np.ndarray], np.ndarray]
     back: Callable[[np.ndarray], np.ndarray]
     equal: float  # the contrast of two regimes that are worth the same
-    domain: tuple[float, float]
-    whole: bool = True  # whether the ends of the domain belong to it
+    domain: tuple[float, float]  # without its ends
 
 
 def _same(x: np.ndarray) -> np.ndarray:
@@ -42,9 +41,9 @@ def _log_odds(x: np.ndarray) -> np.ndarray:
 _ANY = (-np.inf, np.inf)
 SCALES: Mapping[str, _Scale] = {
     "difference": _Scale("minus", _same, _same, 0.0, _ANY),
-    "ratio": _Scale("/", np.log, np.exp, 1.0, (0.0, np.inf), whole=False),
-    "log risk ratio": _Scale("to", np.log, _same, 0.0, (0.0, 1.0), whole=False),
-    "log odds ratio": _Scale("to", _log_odds, _same, 0.0, (0.0, 1.0), whole=False),
+    "ratio": _Scale("/", np.log, np.exp, 1.0, (0.0, np.inf)),
+    "log risk ratio": _Scale("to", np.log, _same, 0.0, (0.0, 1.0)),
+    "log odds ratio": _Scale("to", _log_odds, _same, 0.0, (0.0, 1.0)),
 }
 
 
@@ -68,11 +67,10 @@ class Comparison:
         return f"{self.scale.capitalize()} against {self.reference}. {self.about}"
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format)}"
+        return as_text(self.caption, self.table)
 
     def _repr_html_(self) -> str:
-        table = self.table.to_html(float_format="{:.3f}".format, escape=True)
-        return f"<p>{escape(self.caption)}</p>{table}"
+        return as_html(self.caption, self.table)
 
 
 def contrasts(
@@ -200,11 +198,10 @@ class SetOfBest:
         )
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format)}"
+        return as_text(self.caption, self.table)
 
     def _repr_html_(self) -> str:
-        table = self.table.to_html(float_format="{:.3f}".format, escape=True)
-        return f"<p>{escape(self.caption)}</p>{table}"
+        return as_html(self.caption, self.table)
 
 
 def set_of_best(
@@ -301,7 +298,7 @@ def _scale(name: str, draws: xr.DataArray) -> _Scale:
     scale = SCALES[name]
     low, high = float(draws.min()), float(draws.max())
     first, last = scale.domain
-    if not scale.whole and (low <= first or high >= last):
+    if low <= first or high >= last:
         raise ValueError(
             f"scale={name!r} needs values between {first:g} and {last:g}; these reach from {low:.3g} to "
             f"{high:.3g}. Use scale='difference'."

@@ -12,7 +12,6 @@ import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from bdtr.multilevel.randomness import children
 from bdtr.progress import progress_bar
 from bdtr.regimes import recommended
 from bdtr.settings import Settings
+from bdtr.shown import as_html, as_text
 from bdtr.values import mean_payoffs, value
 
 if TYPE_CHECKING:
@@ -69,11 +69,10 @@ class CrossFitted:
         )
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format, na_rep='')}"
+        return as_text(self.caption, self.table, na_rep="")
 
     def _repr_html_(self) -> str:
-        table = self.table.to_html(float_format="{:.3f}".format, escape=True, na_rep="")
-        return f"<p>{escape(self.caption)}</p>{table}"
+        return as_html(self.caption, self.table, na_rep="")
 
 
 def crossfit(
@@ -121,7 +120,7 @@ def crossfit(
     seed = np.random.SeedSequence(entropy, spawn_key=(_STREAM,))
     found, inside, tables, states = [], [], [], [fit.state]
     for way, own in zip(ways, children(seed, len(ways)), strict=True):
-        fold = _folds(data, way, folds, np.random.default_rng(own))
+        fold = _folds(fit.designs[0].site_codes(data.frame), way, folds, np.random.default_rng(own))
         draws, actions, state = _crossfitted(fit, way, fold, own, progress)
         regime = recommended(tailored=way == "units")
         inside.append(
@@ -158,18 +157,13 @@ def _ways(data: TrialData, over: str | None, folds: int) -> list[str]:
     return ways
 
 
-def _folds(data: TrialData, over: str, folds: int, rng: np.random.Generator) -> np.ndarray:
+def _folds(site: np.ndarray, over: str, folds: int, rng: np.random.Generator) -> np.ndarray:
     """Fold of each unit: whole sites, or units dealt out within sites."""
-    site = np.zeros(len(data), dtype=np.int64)
-    if data.trial.site is not None:
-        site = pd.Index(data.site_levels).get_indexer(
-            pd.Index(data.frame[data.trial.site].astype(object))
-        )
     if over == "sites":
-        return (rng.permutation(len(data.site_levels)) % folds)[site]
-    order = np.lexsort((rng.random(len(data)), site))
-    fold = np.empty(len(data), dtype=np.int64)
-    fold[order] = np.arange(len(data)) % folds
+        return (rng.permutation(site.max() + 1) % folds)[site]
+    order = np.lexsort((rng.random(len(site)), site))
+    fold = np.empty(len(site), dtype=np.int64)
+    fold[order] = np.arange(len(site)) % folds
     return fold
 
 

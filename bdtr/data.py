@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,22 +22,16 @@ from bdtr.coding import (
 from bdtr.condition import Condition
 from bdtr.families import FAMILIES
 from bdtr.flow import Faults, Steps, raise_faults
-from bdtr.formula import TRANSFORMS, Formula
+from bdtr.formula import Formula
+from bdtr.history import conditions, delivered_now, stage_formula
 from bdtr.trial import Stage, Trial
 
 __all__ = [
     "StageData",
     "TrialData",
     "check",
-    "delivered_now",
     "feasible_sets",
-    "known_columns",
-    "not_yet_known",
-    "stage_factors",
 ]
-
-# Dimensions of the results, which a grouping factor may not be named after.
-_RESERVED = ("chain", "draw", "sample", "term", "row", "unit", "stage", "action", "regime")
 
 
 @dataclass(frozen=True)
@@ -107,37 +100,6 @@ class TrialData:
         return digest.hexdigest()[:16]
 
 
-def stage_factors(trial: Trial, k: int) -> tuple[str, ...]:
-    """Delivery clusters of earlier stages, which are history at stage k (0 = first)."""
-    if not trial.stages[k].earlier_clusters:
-        return ()
-    clusters = [s.delivered_in for s in trial.stages[:k] if s.delivered_in]
-    return tuple(dict.fromkeys(clusters))
-
-
-def not_yet_known(trial: Trial, k: int) -> set[str]:
-    """Columns that are not known when the action of stage k is chosen: from this action on."""
-    later = trial.stages[k:]
-    names = [trial.outcome, *(s.action for s in later), *(s.reward for s in later)]
-    return {name for name in names if name}
-
-
-def known_columns(data: TrialData, k: int) -> list[str]:
-    """History that a rule of stage k may use: what models and conditions up to this stage name."""
-    unknown = not_yet_known(data.trial, k)
-    unknown |= {c for j in range(k, len(data.stages)) if (c := delivered_now(data.trial, j))}
-    named = {data.trial.site}
-    for stage in data.stages[: k + 1]:
-        named |= {*stage.formula.columns, *(c for x in _conditions(stage.stage) for c in x.columns)}
-    return [c for c in data.frame.columns if c in named and c not in unknown]
-
-
-def delivered_now(trial: Trial, k: int) -> str | None:
-    """The delivery cluster that is formed with the action of stage k: not one kept from before."""
-    cluster = trial.stages[k].delivered_in
-    return None if cluster in stage_factors(trial, k) else cluster
-
-
 def check(
     trial: Trial, frame: pd.DataFrame, missing: str = "error", off_protocol: str = "error"
 ) -> TrialData:
@@ -172,7 +134,7 @@ def check(
         raise DataError("data: the frame has no rows.")
     _columns_present(trial, frame)
     trial = _with_actions(trial, frame)
-    formulas = [_stage_formula(trial, k) for k in range(len(trial.stages))]
+    formulas = [stage_formula(trial, k) for k in range(len(trial.stages))]
     for k, stage in enumerate(trial.stages):
         formulas[k].check_columns(frame.columns, f"Stage({stage.action!r})")
     coding = _coding(trial, formulas, frame)
@@ -221,90 +183,20 @@ def _with_actions(trial: Trial, frame: pd.DataFrame) -> Trial:
     return replace(trial, stages=tuple(stages))
 
 
-def _stage_formula(trial: Trial, k: int) -> Formula:
-    """The stage's formula with the delivery clusters that the trial adds to it."""
-    stage = trial.stages[k]
-    formula = Formula.parse(stage.formula)
-    named = {column for g in formula.groups for column in g.factor}
-    if stage.delivered_in in named:
-        raise DataError(
-            f"Stage({stage.action!r}): {stage.delivered_in!r} is named in the formula and in "
-            "delivered_in. A factor in the formula is part of the Q-function, delivered_in is not: "
-            "name it in one of them."
-        )
-    reserved = [
-        c for c in named if c in _RESERVED or (c == "site" and trial.site not in (None, "site"))
-    ]
-    if stage.delivered_in in _RESERVED:
-        reserved.append(stage.delivered_in)
-    if reserved:
-        raise DataError(
-            f"Stage({stage.action!r}): the grouping factor {reserved[0]!r} has the name of a dimension "
-            "of the results. Rename the column."
-        )
-    if stage.model is not None:
-        _names_alone(stage, formula)
-    if stage.action not in formula.columns:
-        raise DataError(
-            f"Stage({stage.action!r}): the formula {stage.formula!r} does not name the action, so "
-            "it cannot say which action is better."
-        )
-    _only_what_is_known(trial, k, formula)
-    added = [c for c in stage_factors(trial, k) if c not in named]
-    if stage.delivered_in:
-        added.append(stage.delivered_in)
-    text = " + ".join([stage.formula, *(f"(1 | {column})" for column in dict.fromkeys(added))])
-    return Formula.parse(text)
-
-
-def _names_alone(stage: Stage, formula: Formula) -> None:
-    """With a model of the user's the formula names columns and nothing more."""
-    combined = [g.name for g in formula.groups if len(g.factor) > 1]
-    expressions = " ".join([formula.common, *(g.expression for g in formula.groups)])
-    transformed = [f"{name}(...)" for name in TRANSFORMS if re.search(rf"\b{name}\(", expressions)]
-    for found in (combined + transformed)[:1]:
-        raise DataError(
-            f"Stage({stage.action!r}): with a model of your own the formula only names columns, and "
-            f"{stage.formula!r} has {found!r}. Name the columns one by one and do the rest in the model."
-        )
-
-
-def _only_what_is_known(trial: Trial, k: int, formula: Formula) -> None:
-    """Raise if the formula or a condition names what is not yet known when the action is chosen."""
-    stage, unknown = trial.stages[k], not_yet_known(trial, k)
-    parts = [("the formula", formula.columns, unknown - {stage.action})]
-    for text in (stage.among, *(stage.feasible or {})):
-        if text:
-            parts.append((f"the condition {text!r}", Condition(text).columns, unknown))
-    for what, columns, unknown in parts:
-        named = [name for name in columns if name in unknown]
-        if named:
-            raise DataError(
-                f"Stage({stage.action!r}): {what} names {', '.join(map(repr, named))}, which is not "
-                "yet known at this stage."
-            )
-
-
 def _used_columns(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
     names = [trial.site] if trial.site else []
     for stage, formula in zip(trial.stages, formulas, strict=True):
         names += [stage.action, *formula.columns]
         names += [name for name in (stage.reward, stage.weights) if name]
-        for condition in _conditions(stage):
+        for condition in conditions(stage):
             names += condition.columns
     if trial.outcome:
         names.append(trial.outcome)
     return list(dict.fromkeys(names))
 
 
-def _conditions(stage: Stage) -> list[Condition]:
-    texts = [stage.among, stage.eligible, *(stage.feasible or {})]
-    return [Condition(text) for text in texts if text]
-
-
 def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> Coding:
-    conditions = [c for s in trial.stages for c in _conditions(s)]
-    for condition in conditions:
+    for condition in (c for s in trial.stages for c in conditions(s)):
         condition.check_columns(frame.columns)
     factors = {c for f in formulas for g in f.groups for c in g.factor}
     factors |= {trial.site} if trial.site else set()

@@ -13,8 +13,9 @@ from formulaic import ModelSpec
 from formulaic.errors import FactorEvaluationError
 
 from bdtr.coding import Coding, label_series
-from bdtr.data import StageData, TrialData, delivered_now
+from bdtr.data import StageData, TrialData
 from bdtr.formula import TRANSFORMS, Formula
+from bdtr.history import delivered_now
 from bdtr.multilevel.layout import Factor
 
 __all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design"]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +27,7 @@ from bdtr.data import TrialData, check
 from bdtr.diagnostics import State, worst
 from bdtr.estimates import estimates, stacked
 from bdtr.fitting import fit_checked
+from bdtr.shown import as_html, as_text
 from bdtr.trial import Stage, Trial
 from bdtr.values import Values
 
@@ -65,12 +65,10 @@ class EffectSizes:
         )
 
     def __repr__(self) -> str:
-        tables = (t.to_string(float_format="{:.3f}".format) for t in (self.table, self.variances))
-        return "\n".join([self.caption, *tables])
+        return as_text(self.caption, self.table, self.variances)
 
     def _repr_html_(self) -> str:
-        tables = (t.to_html(float_format="{:.3f}".format) for t in (self.table, self.variances))
-        return f"<p>{escape(self.caption)}</p>{''.join(tables)}"
+        return as_html(self.caption, self.table, self.variances)
 
 
 def effect_sizes(

@@ -16,7 +16,8 @@ from bdtr.fitted import Fit
 from bdtr.gate import gate
 from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.passes import run_passes, stage_seed
-from bdtr.posterior import new_site, new_site_seed, posterior_roots
+from bdtr.posterior import new_site, new_site_seed
+from bdtr.prediction import stage_draws
 from bdtr.progress import progress_bar
 from bdtr.settings import Settings, make_settings
 from bdtr.stagemodel import OwnModel, own_model
@@ -160,7 +161,8 @@ def _new_site(
         return xr.Dataset()
     count = posterior.sizes["chain"] * posterior.sizes["draw"]
     seed = new_site_seed(stage_seed(settings, model.design.index))
-    roots = posterior_roots(model, posterior)
+    draws = stage_draws(posterior, model.design)
+    roots = [draws.root[g.name] for g in model.design.groups]
     return new_site(model, roots, np.ones((count, 1)), seed, posterior.sizes["chain"])
 
 

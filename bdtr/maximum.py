@@ -9,7 +9,6 @@ information. As an estimate of what the recommended regime is worth it is far to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ import xarray as xr
 
 from bdtr.diagnostics import State
 from bdtr.estimates import estimates
+from bdtr.shown import as_html, as_text
 from bdtr.values import mean_payoffs
 
 if TYPE_CHECKING:
@@ -58,14 +58,10 @@ class Maximum:
         )
 
     def __repr__(self) -> str:
-        tables = (t.to_string(float_format="{:.3f}".format) for t in (self.table, self.unsure))
-        return "\n".join([self.caption, *tables])
+        return as_text(self.caption, self.table, self.unsure)
 
     def _repr_html_(self) -> str:
-        tables = (
-            t.to_html(float_format="{:.3f}".format, escape=True) for t in (self.table, self.unsure)
-        )
-        return f"<p>{escape(self.caption)}</p>{''.join(tables)}"
+        return as_html(self.caption, self.table, self.unsure)
 
 
 def draw_wise_maximum(

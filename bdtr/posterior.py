@@ -17,7 +17,6 @@ __all__ = [
     "labelled",
     "new_site",
     "new_site_seed",
-    "posterior_roots",
 ]
 
 _NEW_SITE = 1 << 20  # number of a child that no stage gets to
@@ -103,20 +102,6 @@ def group_roots(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
     roots = np.stack([relative_factors(one, terms, correlated) for one in phi])
     roots *= np.exp(phi[:, 0])[:, None, None, None]
     return [roots[:, f, :q, :q] for f, q in enumerate(terms)]
-
-
-def posterior_roots(model: OutcomeModel, posterior: xr.Dataset) -> list[np.ndarray]:
-    """Triangular root of the covariance of each factor (draw, term, term), from a stored posterior."""
-    out = []
-    for g in model.design.groups:
-        sd = posterior[f"sd_{g.name}"].to_numpy()
-        sd = sd.reshape(-1, sd.shape[-1])
-        root = np.broadcast_to(np.eye(sd.shape[1]), (*sd.shape, sd.shape[1]))
-        if g.correlated:
-            cor = posterior[f"cor_{g.name}"].to_numpy().reshape(root.shape)
-            root = np.linalg.cholesky(cor + 1e-10 * np.eye(sd.shape[1]))
-        out.append(sd[:, :, None] * root)
-    return out
 
 
 def new_site_seed(seed: np.random.SeedSequence) -> np.random.SeedSequence:

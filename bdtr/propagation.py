@@ -27,7 +27,7 @@ from bdtr.multilevel.perturbed import (
     stream_roots,
 )
 from bdtr.outcome import OutcomeModel
-from bdtr.posterior import group_covariances, group_roots, labelled, new_site, new_site_seed
+from bdtr.posterior import group_roots, labelled, new_site, new_site_seed
 
 __all__ = ["Propagated", "Totals", "accumulate", "propagate"]
 
@@ -218,7 +218,7 @@ def _law(
     model: OutcomeModel, phi: np.ndarray, rest: np.ndarray, known: KnownEffects | None
 ) -> _Law:
     roots = group_roots(model, phi)
-    covariances = group_covariances(model, phi)
+    covariances = [root @ np.swapaxes(root, 1, 2) for root in roots]
     if known is None:
         return _Law(rest, covariances, roots, {})
     at, new = 0, {}

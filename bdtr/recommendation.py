@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from bdtr.diagnostics import State
 from bdtr.prediction import SITES
 from bdtr.progress import progress_bar
 from bdtr.settings import FitError
+from bdtr.shown import as_html
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -72,10 +72,7 @@ class Recommendation:
         return f"{self.caption}\n{self.actions}"
 
     def _repr_html_(self) -> str:
-        table = self.actions.to_html(
-            float_format="{:.3f}".format, max_rows=20, index=False, escape=True
-        )
-        return f"<p>{escape(self.caption)}</p>{table}"
+        return as_html(self.caption, self.actions, max_rows=20, index=False)
 
 
 def recommend(

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bdtr.condition import Condition
-from bdtr.data import StageData, TrialData, known_columns
+from bdtr.data import StageData, TrialData
+from bdtr.history import known_columns
 from bdtr.induction import Policy
 from bdtr.labels import label_text
 from bdtr.rules import Rule, RuleError, action_codes, read_rule, rule_columns, rule_text

@@ -7,7 +7,6 @@ to take either action, of Q(h, a) - Q(h, reference), later stages recommended.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates, stacked
 from bdtr.labels import label_text
 from bdtr.populations import Cells, cell_means
+from bdtr.shown import as_html, as_text
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -55,11 +55,10 @@ class SiteBlips:
         )
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format, max_rows=40)}"
+        return as_text(self.caption, self.table, max_rows=40)
 
     def _repr_html_(self) -> str:
-        table = self.table.to_html(float_format="{:.3f}".format, escape=True)
-        return f"<p>{escape(self.caption)}</p>{table}"
+        return as_html(self.caption, self.table)
 
 
 def site_blips(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +18,10 @@ import xarray as xr
 
 from bdtr.coding import label_series
 from bdtr.comparison import Comparison, contrasts, ranks
+from bdtr.data import TrialData
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates
-from bdtr.induction import BackwardPass, Policy
+from bdtr.induction import BackwardPass
 from bdtr.populations import (
     FEW_SITES,
     POPULATIONS,
@@ -31,7 +31,8 @@ from bdtr.populations import (
     population_means,
 )
 from bdtr.progress import progress_bar
-from bdtr.regimes import Regime, embedded, policy, recommended
+from bdtr.regimes import Regime, embedded, recommended
+from bdtr.shown import as_html, as_text
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -79,11 +80,10 @@ class Values:
         )
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.table.to_string(float_format='{:.3f}'.format, na_rep='')}"
+        return as_text(self.caption, self.table, na_rep="")
 
     def _repr_html_(self) -> str:
-        table = self.table.to_html(float_format="{:.3f}".format, escape=True, na_rep="")
-        return f"<p>{escape(self.caption)}</p>{table}"
+        return as_html(self.caption, self.table, na_rep="")
 
 
 def value(
@@ -163,8 +163,9 @@ def value(
     names = [r.name for r in chosen]
     if len(set(names)) != len(names):
         raise ValueError(f"regimes: two have the same name: {names}. Give them names.")
-    units, left_out = _units(fit, by, site)
-    group, labels = _groups(fit, by, units)
+    grouping = _grouping(fit, by)
+    units, left_out = _units(fit, grouping.code >= 0, site)
+    group, labels = grouping.of(units)
     where = fit.designs[0].site_codes(data.frame.iloc[units])
     cells = Cells.of(group, where if _needs_sites(population, weight) else np.zeros_like(group))
     at = "observed" if sites_known else ("one new" if population == "new site" else "average")
@@ -180,8 +181,9 @@ def value(
         )
     found = population_means(sums, mass, cells, population, weight, site_rng)
     text = _described(population, weight, len(units), len(data.site_levels), site, left_out)
-    rules = [policy(r, data) for r in chosen]
-    return _result(fit, found, chosen, rules, labels, by, interval, text)
+    array = _labelled(found, fit.settings.chains, [r.name for r in chosen], grouping.dim, labels)
+    off_path = [(one.policy.off_path or (0,))[-1] for one in passes]
+    return _result(fit, array, chosen, off_path, interval, text)
 
 
 def _needs_sites(population: str, weight: str) -> bool:
@@ -221,13 +223,71 @@ def _flat(regimes: Sequence[Regime | Sequence[Regime]]) -> list[Regime]:
     return out
 
 
-def _units(fit: Fit, by: str | Sequence | None, site: object) -> tuple[np.ndarray, str]:
+@dataclass(frozen=True)
+class _Grouping:
+    """Groups of all rows of the data: ``code`` of each, -1 for none, their labels, the name of their dim
+    (none: all units are one group)."""
+
+    code: np.ndarray
+    labels: np.ndarray
+    dim: str | None
+
+    def of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Group of each of these units, and the labels of the groups that have any."""
+        present, code = np.unique(self.code[units], return_inverse=True)
+        if self.dim == "group" and len(present) > _MOST_GROUPS:
+            raise ValueError(
+                f"by: {len(present):,} different values, at most {_MOST_GROUPS} are allowed. Cut the "
+                "column into groups first, for example by pandas.cut, and pass these."
+            )
+        return code, self.labels[present]
+
+
+def _grouping(fit: Fit, by: str | Sequence | None) -> _Grouping:
+    data = fit.require_data("values")
+    if by is None:
+        return _Grouping(np.zeros(len(data), dtype=np.int64), np.array(["all"], dtype=object), None)
+    if isinstance(by, str) and by == "site":
+        design = fit.designs[0]
+        return _Grouping(design.site_codes(data.frame), design.site_levels, "site")
+    column = _column(data, by)
+    own = label_series(column)
+    order = pd.Index(_order(column, own.dropna().unique()))
+    return _Grouping(order.get_indexer(pd.Index(own)), order.to_numpy(dtype=object), "group")
+
+
+def _column(data: TrialData, by: str | Sequence) -> pd.Series:
+    """What to group by, a value for each row of the data."""
+    if isinstance(by, str):
+        if by not in data.frame.columns:
+            raise ValueError(
+                f"by={by!r}: allowed are 'site', a column that the trial uses "
+                f"({', '.join(map(str, data.frame.columns))}), or labels of all rows of the data."
+            )
+        return data.frame[by]
+    if len(by) != len(data):
+        raise ValueError(f"by: {len(by):,} labels for {len(data):,} rows of the data.")
+    kind = getattr(by, "dtype", None)
+    return pd.Series(list(by), dtype=kind if isinstance(kind, pd.CategoricalDtype) else object)
+
+
+def _order(column: pd.Series, labels: Sequence[str]) -> list[str]:
+    """Groups in the order of categories; numbers in theirs; other labels sorted."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return [x for x in label_series(pd.Series(column.cat.categories)) if x in set(labels)]
+    try:
+        return sorted(labels, key=float)
+    except ValueError:
+        return sorted(labels)
+
+
+def _units(fit: Fit, grouped: np.ndarray, site: object) -> tuple[np.ndarray, str]:
     """Positions of the units that a value is over, and who was left out beyond incomplete histories."""
     data = fit.require_data("values")
     keep, left_out = data.valued.copy(), ""
     if site is not None:
-        wanted = [site] if np.isscalar(site) else list(site)  # pyright: ignore[reportArgumentType]
-        labels = label_series(pd.Series(wanted, dtype=object)).tolist()
+        wanted = pd.Series(np.atleast_1d(np.asarray(site, dtype=object)))
+        labels = label_series(wanted).tolist()
         unknown = [x for x in labels if x not in set(data.site_levels)]
         if unknown:
             raise ValueError(
@@ -236,62 +296,12 @@ def _units(fit: Fit, by: str | Sequence | None, site: object) -> tuple[np.ndarra
             )
         codes = fit.designs[0].site_codes(data.frame)
         keep &= np.isin(codes, np.flatnonzero(np.isin(data.site_levels, labels)))
-    if by is not None and not (isinstance(by, str) and by == "site"):
-        known = _labels(fit, by).notna().to_numpy()
-        if (keep & ~known).any():
-            left_out = f"; {int((keep & ~known).sum()):,} units without a group left out"
-        keep &= known
-    units = np.flatnonzero(keep)
+    if (keep & ~grouped).any():
+        left_out = f"; {int((keep & ~grouped).sum()):,} units without a group left out"
+    units = np.flatnonzero(keep & grouped)
     if not units.size:
         raise ValueError("value: no unit is left to take the mean over.")
     return units, left_out
-
-
-def _labels(fit: Fit, by: str | Sequence) -> pd.Series:
-    data = fit.require_data("values")
-    if isinstance(by, str):
-        if by not in data.frame.columns:
-            raise ValueError(
-                f"by={by!r}: allowed are 'site', a column that the trial uses "
-                f"({', '.join(map(str, data.frame.columns))}), or labels of all rows of the data."
-            )
-        return label_series(data.frame[by])
-    if len(by) != len(data):
-        raise ValueError(f"by: {len(by):,} labels for {len(data):,} rows of the data.")
-    return label_series(pd.Series(list(by), dtype=object))
-
-
-def _groups(
-    fit: Fit, by: str | Sequence | None, units: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Group of each unit and the labels of the groups."""
-    if by is None:
-        return np.zeros(len(units), dtype=np.int64), np.array(["all"], dtype=object)
-    if isinstance(by, str) and by == "site":
-        data, design = fit.require_data("values"), fit.designs[0]
-        present, code = np.unique(design.site_codes(data.frame.iloc[units]), return_inverse=True)
-        return code, design.site_levels[present]
-    own = _labels(fit, by).iloc[units]
-    order = _order(fit, by, own.unique())
-    labels, code = np.array(order, dtype=object), pd.Index(order).get_indexer(pd.Index(own))
-    if len(labels) > _MOST_GROUPS:
-        raise ValueError(
-            f"by: {len(labels):,} different values, at most {_MOST_GROUPS} are allowed. Cut the column "
-            "into groups first, for example by pandas.cut, and pass these."
-        )
-    return code, labels
-
-
-def _order(fit: Fit, by: str | Sequence, labels: Sequence[str]) -> list[str]:
-    """Groups in the order of categories; numbers in theirs; other labels sorted."""
-    column = fit.require_data("values").frame[by] if isinstance(by, str) else by
-    kind = getattr(column, "dtype", None)
-    if isinstance(kind, pd.CategoricalDtype):
-        return [x for x in label_series(pd.Series(kind.categories)) if x in set(labels)]
-    try:
-        return sorted(labels, key=float)
-    except ValueError:
-        return sorted(labels)
 
 
 def mean_payoffs(passes: Sequence[BackwardPass], units: np.ndarray) -> np.ndarray:
@@ -332,46 +342,40 @@ def _described(population, weight, units, sites, site, left_out) -> str:
     return f"{population} ({who}; {law}{left_out})"
 
 
+def _labelled(
+    found: np.ndarray, chains: int, names: list[str], dim: str | None, labels: np.ndarray
+) -> xr.DataArray:
+    """Draws (regime, group, sample) with labels; without a name of the groups there is one, not shown."""
+    shaped = np.moveaxis(found.reshape(*found.shape[:2], chains, -1), (0, 1), (2, 3))
+    coords = {"chain": np.arange(chains), "draw": np.arange(shaped.shape[1]), "regime": names}
+    if dim is None:
+        shaped = shaped[..., 0]
+        return xr.DataArray(shaped, coords, ("chain", "draw", "regime"), name="value")
+    coords[dim] = list(labels)
+    return xr.DataArray(shaped, coords, ("chain", "draw", "regime", dim), name="value")
+
+
 def _result(
     fit: Fit,
-    found: np.ndarray,
+    array: xr.DataArray,
     chosen: Sequence[Regime],
-    rules: Sequence[Policy],
-    labels: np.ndarray,
-    by: str | Sequence | None,
+    off_path: Sequence[int],
     interval: float,
     population: str,
 ) -> Values:
-    chains, names = fit.settings.chains, [r.name for r in chosen]
-    dim = "site" if isinstance(by, str) and by == "site" else "group"
-    shaped = found.reshape(*found.shape[:2], chains, -1)
-    array = xr.DataArray(
-        np.moveaxis(shaped, (0, 1), (2, 3)),
-        dims=("chain", "draw", "regime", dim),
-        coords={
-            "chain": np.arange(chains),
-            "draw": np.arange(shaped.shape[-1]),
-            "regime": names,
-            dim: list(labels),
-        },
-        name="value",
-    )
-    if by is None:
-        array = array.isel({dim: 0}, drop=True)
     table = estimates(array, interval)
     learned = tuple(r.name for r in chosen if r.is_recommended)
-    named = [n for n in names if n not in learned]
-    if named:  # rows of learned regimes stay empty
+    named = [r.name for r in chosen if not r.is_recommended]
+    table["p_best"] = np.nan  # of learned regimes
+    if named:
         table["p_best"] = ranks(array.sel(regime=named), fit.trial.higher_is_better)["p_best"]
-    else:
-        table["p_best"] = np.nan
     policy_text = "the regime itself"
     if fit.stages > 1:
-        off = {r.name: (rule.off_path or (0,))[-1] for r, rule in zip(chosen, rules, strict=True)}
+        off = dict(zip((r.name for r in chosen), off_path, strict=True))
         table["off_path"] = [off[n] for n in table.index.get_level_values("regime")]
         policy_text += ", in earlier fits the recommended action for units off its path"
     against = (array - array.isel(regime=0)).rename("contrast")
-    limit = rhat_limit(chains, shaped.shape[-1])
+    limit = rhat_limit(array.sizes["chain"], array.sizes["draw"])
     own = [gate_decisions(part.to_dataset(), limit) for part in (array, against)]
     state = worst([fit.state, *own])
     about = {"state": str(state), "population": population, "policy": policy_text}

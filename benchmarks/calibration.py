@@ -24,6 +24,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -225,20 +226,8 @@ def population_coverage(name: str, seed: int) -> dict[str, list[float]]:
     return out
 
 
-def _nine(task: tuple[str, int]):
-    return *task, nine_intervals(*task)
-
-
-def _clustered(task: tuple[str, int]):
-    return *task, clustered_coverage(*task)
-
-
-def _values(task: tuple[str, int]):
-    return *task, nine_values(*task)
-
-
-def _populations(task: tuple[str, int]):
-    return *task, population_coverage(*task)
+def _one(work, task: tuple[str, int]):
+    return *task, work(*task)
 
 
 def run_all(
@@ -253,7 +242,7 @@ def run_all(
     tasks = [(n, seed) for seed in range(sets) for n in names if (n, seed) not in found]
     end = time.time() + 60 * minutes
     with raw.open("a", encoding="utf-8") if raw is not None else nullcontext() as file:
-        for name, seed, one in pool.map(work, tasks):
+        for name, seed, one in pool.map(partial(_one, work), tasks):
             found[name, seed] = one
             if file is not None:
                 print(json.dumps([name, seed, one]), file=file, flush=True)
@@ -325,10 +314,10 @@ def table_of_values(found: dict[str, list]) -> list[str]:
 
 
 TABLES = {
-    "nine": (_nine, SCENARIOS, table_of_nine),
-    "clustered": (_clustered, CLUSTERED, table_of_coverage),
-    "values": (_values, SCENARIOS, table_of_values),
-    "populations": (_populations, POPULATIONS, table_of_coverage),
+    "nine": (nine_intervals, SCENARIOS, table_of_nine),
+    "clustered": (clustered_coverage, CLUSTERED, table_of_coverage),
+    "values": (nine_values, SCENARIOS, table_of_values),
+    "populations": (population_coverage, POPULATIONS, table_of_coverage),
 }
 
 

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 LAYERS = [
     {"labels", "threads"},
     {"condition", "formula", "priors", "families", "chains"},
-    {"trial", "rules", "estimates"},
-    {"coding", "clusters", "settings", "progress", "flow", "populations"},
+    {"trial", "rules", "estimates", "shown"},
+    {"coding", "clusters", "settings", "progress", "flow", "populations", "history"},
     {"data", "datasets"},
     {"multilevel.linking"},
     {"multilevel.layout", "multilevel.randomness", "multilevel.weights"},

@@ -1,0 +1,127 @@
+"""What is known when an action is chosen: the history that formulas, conditions and rules may name."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bdtr.coding import DataError
+from bdtr.condition import Condition
+from bdtr.formula import TRANSFORMS, Formula
+from bdtr.trial import Stage, Trial
+
+if TYPE_CHECKING:
+    from bdtr.data import TrialData
+
+__all__ = [
+    "conditions",
+    "delivered_now",
+    "known_columns",
+    "not_yet_known",
+    "stage_factors",
+    "stage_formula",
+]
+
+# Dimensions of the results, which a grouping factor may not be named after.
+_RESERVED = ("chain", "draw", "sample", "term", "row", "unit", "stage", "action", "regime")
+
+
+def stage_factors(trial: Trial, k: int) -> tuple[str, ...]:
+    """Delivery clusters of earlier stages, which are history at stage k (0 = first)."""
+    if not trial.stages[k].earlier_clusters:
+        return ()
+    clusters = [s.delivered_in for s in trial.stages[:k] if s.delivered_in]
+    return tuple(dict.fromkeys(clusters))
+
+
+def not_yet_known(trial: Trial, k: int) -> set[str]:
+    """Columns that are not known when the action of stage k is chosen: from this action on."""
+    later = trial.stages[k:]
+    names = [trial.outcome, *(s.action for s in later), *(s.reward for s in later)]
+    return {name for name in names if name}
+
+
+def known_columns(data: TrialData, k: int) -> list[str]:
+    """History that a rule of stage k may use: what models and conditions up to this stage name."""
+    unknown = not_yet_known(data.trial, k)
+    unknown |= {c for j in range(k, len(data.stages)) if (c := delivered_now(data.trial, j))}
+    named = {data.trial.site}
+    for stage in data.stages[: k + 1]:
+        named |= {*stage.formula.columns, *(c for x in conditions(stage.stage) for c in x.columns)}
+    return [c for c in data.frame.columns if c in named and c not in unknown]
+
+
+def delivered_now(trial: Trial, k: int) -> str | None:
+    """The delivery cluster that is formed with the action of stage k: not one kept from before."""
+    cluster = trial.stages[k].delivered_in
+    return None if cluster in stage_factors(trial, k) else cluster
+
+
+def stage_formula(trial: Trial, k: int) -> Formula:
+    """The stage's formula with the delivery clusters that the trial adds to it."""
+    stage = trial.stages[k]
+    formula = Formula.parse(stage.formula)
+    named = {column for g in formula.groups for column in g.factor}
+    if stage.delivered_in in named:
+        raise DataError(
+            f"Stage({stage.action!r}): {stage.delivered_in!r} is named in the formula and in "
+            "delivered_in. A factor in the formula is part of the Q-function, delivered_in is not: "
+            "name it in one of them."
+        )
+    reserved = [
+        c for c in named if c in _RESERVED or (c == "site" and trial.site not in (None, "site"))
+    ]
+    if stage.delivered_in in _RESERVED:
+        reserved.append(stage.delivered_in)
+    if reserved:
+        raise DataError(
+            f"Stage({stage.action!r}): the grouping factor {reserved[0]!r} has the name of a dimension "
+            "of the results. Rename the column."
+        )
+    if stage.model is not None:
+        _names_alone(stage, formula)
+    if stage.action not in formula.columns:
+        raise DataError(
+            f"Stage({stage.action!r}): the formula {stage.formula!r} does not name the action, so "
+            "it cannot say which action is better."
+        )
+    _only_what_is_known(trial, k, formula)
+    added = [c for c in stage_factors(trial, k) if c not in named]
+    if stage.delivered_in:
+        added.append(stage.delivered_in)
+    text = " + ".join([stage.formula, *(f"(1 | {column})" for column in dict.fromkeys(added))])
+    return Formula.parse(text)
+
+
+def _names_alone(stage: Stage, formula: Formula) -> None:
+    """With a model of the user's the formula names columns and nothing more."""
+    combined = [g.name for g in formula.groups if len(g.factor) > 1]
+    expressions = " ".join([formula.common, *(g.expression for g in formula.groups)])
+    transformed = [f"{name}(...)" for name in TRANSFORMS if re.search(rf"\b{name}\(", expressions)]
+    for found in (combined + transformed)[:1]:
+        raise DataError(
+            f"Stage({stage.action!r}): with a model of your own the formula only names columns, and "
+            f"{stage.formula!r} has {found!r}. Name the columns one by one and do the rest in the model."
+        )
+
+
+def _only_what_is_known(trial: Trial, k: int, formula: Formula) -> None:
+    """Raise if the formula or a condition names what is not yet known when the action is chosen."""
+    stage, unknown = trial.stages[k], not_yet_known(trial, k)
+    parts = [("the formula", formula.columns, unknown - {stage.action})]
+    for text in (stage.among, *(stage.feasible or {})):
+        if text:
+            parts.append((f"the condition {text!r}", Condition(text).columns, unknown))
+    for what, columns, unknown in parts:
+        named = [name for name in columns if name in unknown]
+        if named:
+            raise DataError(
+                f"Stage({stage.action!r}): {what} names {', '.join(map(repr, named))}, which is not "
+                "yet known at this stage."
+            )
+
+
+def conditions(stage: Stage) -> list[Condition]:
+    """Conditions of a stage: who has a decision, who is eligible, what is feasible."""
+    texts = [stage.among, stage.eligible, *(stage.feasible or {})]
+    return [Condition(text) for text in texts if text]
