@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.estimates import estimates, stacked
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Captioned, as_html, as_text
 
 if TYPE_CHECKING:
     from bdtr.values import Values
@@ -134,7 +134,7 @@ def contrasts(
     )
 
 
-def ranks(values: Values | xr.DataArray, higher_is_better: bool | None = None) -> pd.DataFrame:
+def ranks(values: Values | xr.DataArray, higher_is_better: bool | None = None) -> Captioned:
     """How regimes rank in each draw, 1 being the best.
 
     Parameters
@@ -144,11 +144,12 @@ def ranks(values: Values | xr.DataArray, higher_is_better: bool | None = None) -
 
     Returns
     -------
-    pandas.DataFrame
-        Per regime (and other dims) ``p_best``, the probability that it is best, ``mean_rank``, and
-        ``p_rank_1``, ``p_rank_2``, .. Regimes that are worth the same in a draw share their ranks.
+    Captioned
+        Its ``table`` has per regime (and other dims) ``p_best``, the probability that it is best,
+        ``mean_rank``, and ``p_rank_1``, ``p_rank_2``, .. Regimes that are worth the same in a draw share
+        their ranks.
     """
-    draws, better, _ = _taken(values, higher_is_better)
+    draws, better, about = _taken(values, higher_is_better)
     flat = stacked(draws).transpose(..., "regime", "sample")
     x = flat.to_numpy() * (1.0 if better else -1.0)
     count = x.shape[-2]
@@ -167,7 +168,7 @@ def ranks(values: Values | xr.DataArray, higher_is_better: bool | None = None) -
     }
     order = ["regime", *(d for d in dims if d != "regime")]
     table = xr.Dataset(arrays).transpose(*order).to_dataframe(dim_order=order)
-    return table[list(out)]
+    return Captioned(table[list(out)], f"{about}Ranks of values, 1 is the best.")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ The difference from the value in the sample is the optimism.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.clusters import DesignWarning
 from bdtr.coding import DataError
-from bdtr.data import TrialData, check
+from bdtr.data import TrialData, check_again
 from bdtr.design import DesignError
 from bdtr.diagnostics import State, worst
 from bdtr.estimates import estimates
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["CrossFitted", "crossfit"]
 
 _OVER = ("sites", "units")
-_STREAM = (1 << 21) + 1  # number of a child of the seed that nothing else uses
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,7 @@ class CrossFitted:
     folds: int
     interval: float
     state: State
+    left_out: str = ""
 
     @property
     def caption(self) -> str:
@@ -65,7 +63,7 @@ class CrossFitted:
         return (
             f"{self.state}. Value of the recommended regime, mean over the rules of {self.folds} folds, each "
             f"valued where it was not learned; population: sample; {100 * self.interval:g} % equal-tailed "
-            "intervals. Optimism: by how much the value in the sample looks better."
+            f"intervals. Optimism: by how much the value in the sample looks better.{self.left_out}"
         )
 
     def __repr__(self) -> str:
@@ -91,7 +89,8 @@ def crossfit(
         A fitted trial with its data.
     over
         ``"sites"``: folds of whole sites, rules without site effects; ``"units"``: folds of units
-        within sites, rules with them. Left out: both, or units alone where there are no sites.
+        within sites, rules with them. Left out: both, or units alone where there are no sites or fewer
+        than two for each fold.
     folds
         Number of folds. Each is valued by a fit to its own units: two folds leave most to each fit.
     interval
@@ -108,7 +107,7 @@ def crossfit(
     Raises
     ------
     ValueError
-        If there are fewer sites or units than folds, or no sites.
+        If there are fewer than two units, or sites where they are asked for, for each fold.
 
     Examples
     --------
@@ -117,7 +116,7 @@ def crossfit(
     data = fit.require_data("cross-fitting")
     ways = _ways(data, over, folds)
     entropy = fit.settings.random_seed if random_seed is None else random_seed
-    seed = np.random.SeedSequence(entropy, spawn_key=(_STREAM,))
+    seed = replace(fit.settings, random_seed=entropy).stream("cross-fitting")
     found, inside, tables, states = [], [], [], [fit.state]
     for way, own in zip(ways, children(seed, len(ways)), strict=True):
         fold = _folds(fit.designs[0].site_codes(data.frame), way, folds, np.random.default_rng(own))
@@ -138,7 +137,14 @@ def crossfit(
         folds,
         interval,
         worst(states),
+        _left_out(data, over, ways, folds),
     )
+
+
+def _left_out(data: TrialData, over: str | None, ways: Sequence[str], folds: int) -> str:
+    if over or data.trial.site is None or "sites" in ways:
+        return ""
+    return f" Not over sites: {len(data.site_levels)} are too few for {folds} folds."
 
 
 def _ways(data: TrialData, over: str | None, folds: int) -> list[str]:
@@ -147,14 +153,15 @@ def _ways(data: TrialData, over: str | None, folds: int) -> list[str]:
     sites = 0 if data.trial.site is None else len(data.site_levels)
     if over == "sites" and not sites:
         raise ValueError("over='sites': the trial names no site column.")
-    ways = [over] if over else ["sites", "units"] if sites else ["units"]
+    enough = {"sites": folds <= sites // 2, "units": folds <= len(data) // 2}
+    wanted = [over] if over else [way for way in _OVER if way == "units" or enough[way]]
     for way, count in (("sites", sites), ("units", len(data))):
-        if way in ways and not 2 <= folds <= count // 2:
+        if way in wanted and not (folds >= 2 and enough[way]):
             raise ValueError(
                 f"folds={folds!r}: must be at least 2 and at most half the number of {way} ({count})."
                 + (" With over='units' folds are of units." if way == "sites" else "")
             )
-    return ways
+    return wanted
 
 
 def _folds(site: np.ndarray, over: str, folds: int, rng: np.random.Generator) -> np.ndarray:
@@ -242,9 +249,7 @@ def _part(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:
     frame = data.frame[rows].reset_index(drop=True)
     if data.trial.unit:
         frame = frame.assign(**{data.trial.unit: data.units[rows]})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DesignWarning)  # given with the whole data
-        return check(data.trial, frame, settings.missing, settings.off_protocol)
+    return check_again(data.trial, frame, settings.missing, settings.off_protocol)
 
 
 def _recommended(learned: Fit, data: TrialData, sites: str) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from bdtr.clusters import shared_clusters, unknown_clusters
+from bdtr.clusters import DesignWarning, shared_clusters, unknown_clusters
 from bdtr.coding import (
     Coding,
     DataError,
@@ -30,6 +31,7 @@ __all__ = [
     "StageData",
     "TrialData",
     "check",
+    "check_again",
     "feasible_sets",
 ]
 
@@ -148,6 +150,15 @@ def check(
         _check_support(stage)
     notes = unknown_clusters(trial, stages, frame) + shared_clusters(trial, stages, coded)
     return TrialData(trial, coded, coding, units, outcome, stages, flow, notes, valued)
+
+
+def check_again(
+    trial: Trial, frame: pd.DataFrame, missing: str = "error", off_protocol: str = "error"
+) -> TrialData:
+    """As :func:`check`, for part of data that were checked: warnings were given then."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DesignWarning)
+        return check(trial, frame, missing, off_protocol)
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -12,7 +12,6 @@ J is the correction of Hedges (1981, J. Educ. Stat. 6(2)). All are posterior dra
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,9 +20,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.clusters import DesignWarning
 from bdtr.comparison import contrasts
-from bdtr.data import TrialData, check
+from bdtr.data import TrialData, check_again
 from bdtr.diagnostics import State, worst
 from bdtr.estimates import estimates, stacked
 from bdtr.fitting import fit_checked
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
 __all__ = ["EffectSizes", "effect_sizes"]
-
-_STREAM = (1 << 21) + 2  # number of a child of the seed that nothing else uses
 
 
 @dataclass(frozen=True)
@@ -156,14 +152,12 @@ def _variances(fit: Fit, data: TrialData) -> tuple[xr.DataArray, xr.DataArray, i
     site = "site" if data.trial.site else None
     stage = Stage("path", actions=sorted(frame["path"].unique()), formula=formula, site_means=False)
     chains = fit.settings.chains
-    seed = np.random.SeedSequence(fit.settings.random_seed, spawn_key=(_STREAM,))
     settings = replace(
         fit.settings, sampler="direct", draws=fit.settings.propagated // chains,
-        random_seed=int(seed.generate_state(1)[0]),
+        random_seed=int(fit.settings.stream("effect sizes").generate_state(1)[0]),
     )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DesignWarning)  # sites may hold one action path
-        done = fit_checked(check(Trial([stage], outcome="payoff", site=site), frame), settings)
+    payoffs = check_again(Trial([stage], outcome="payoff", site=site), frame)
+    done = fit_checked(payoffs, settings)
     posterior = done.posterior(0)
     within = posterior["sigma"].drop_vars("term", errors="ignore")
     between = (

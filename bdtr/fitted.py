@@ -23,7 +23,6 @@ from bdtr.passes import (
     named_policy,
     pass_key,
     run_passes,
-    stage_seed,
 )
 from bdtr.prediction import QFunction, StageDraws, UnitColumns, stage_draws
 from bdtr.regimes import Regime
@@ -353,7 +352,7 @@ class Fit:
             [str(u) for u in data.units[data.stages[last].fitted]],
             node["posterior"].to_dataset(),
             names or GROUPS,
-            stage_seed(self.settings, self.stages),
+            self.settings.stream(self.stages),
         )
         for name, dataset in found.items():
             node[name] = xr.DataTree(dataset)

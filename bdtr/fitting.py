@@ -15,7 +15,7 @@ from bdtr.families import FAMILIES
 from bdtr.fitted import Fit
 from bdtr.gate import gate
 from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
-from bdtr.passes import run_passes, stage_seed
+from bdtr.passes import run_passes
 from bdtr.posterior import new_site, new_site_seed
 from bdtr.prediction import stage_draws
 from bdtr.progress import progress_bar
@@ -141,7 +141,7 @@ def _fit_last(
 ):
     from bdtr.sampling import compiled_marginal, compiled_plain, fit_direct
 
-    seed = stage_seed(settings, model.design.index)
+    seed = settings.stream(model.design.index)
     if isinstance(model, OwnModel):
         compiled = compiled_plain(model)
     elif settings.sampler == "direct":
@@ -160,7 +160,7 @@ def _new_site(
     if isinstance(model, OwnModel):
         return xr.Dataset()
     count = posterior.sizes["chain"] * posterior.sizes["draw"]
-    seed = new_site_seed(stage_seed(settings, model.design.index))
+    seed = new_site_seed(settings.stream(model.design.index))
     draws = stage_draws(posterior, model.design)
     roots = [draws.root[g.name] for g in model.design.groups]
     return new_site(model, roots, np.ones((count, 1)), seed, posterior.sizes["chain"])

@@ -24,7 +24,7 @@ from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.prediction import StageDraws, unit_columns
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, policy
-from bdtr.settings import FitError, Settings
+from bdtr.settings import FitError
 from bdtr.stagemodel import OwnDraws, OwnModel, own_columns, own_model
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ __all__ = [
     "named_policy",
     "pass_key",
     "run_passes",
-    "stage_seed",
 ]
 
 _CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
@@ -123,7 +122,7 @@ def _propagated(
         carried.effects(d, design.factors) if isinstance(d, StageDraws) else None for d in later
     ]
     anchor = _phi(fit, k) if further else None
-    seed, chains = stage_seed(fit.settings, k), fit.settings.chains
+    seed, chains = fit.settings.stream(k), fit.settings.chains
     return propagate(known_model, totals, known, seed, chains, anchor, report)
 
 
@@ -141,7 +140,7 @@ def _refitted(
         fit.keep_model(k, model)
     assert isinstance(model, OwnModel)
     wanted = responses[1:] if further else responses
-    seed, chains = stage_seed(fit.settings, k), fit.settings.chains
+    seed, chains = fit.settings.stream(k), fit.settings.chains
     return propagate_by_refits(
         Refits(model), together(wanted), len(model.history), seed, chains, report
     )
@@ -215,8 +214,3 @@ def _regime_key(regime: Regime, rule: Policy) -> str:
 def pass_key(name: str) -> str:
     """A pass name as a group name of a tree."""
     return name.replace("/", "|")
-
-
-def stage_seed(settings: Settings, k: int) -> np.random.SeedSequence:
-    """One stream per stage; passes under different policies share it, so contrasts gain no noise."""
-    return np.random.SeedSequence(settings.random_seed, spawn_key=(k,))

@@ -11,6 +11,8 @@ from bdtr.trial import Trial
 __all__ = ["FitError", "Settings", "make_settings"]
 
 _SAMPLERS = ("pymc", "plain", "direct")
+# Numbers of children of the seed; those of the stages count from 0.
+_STREAMS = {"values": 1 << 21, "cross-fitting": (1 << 21) + 1, "effect sizes": (1 << 21) + 2}
 
 
 class FitError(RuntimeError):
@@ -29,6 +31,14 @@ class Settings:
     sampler: str = "pymc"
     missing: str = "error"
     off_protocol: str = "error"
+
+    def stream(self, purpose: int | str) -> np.random.SeedSequence:
+        """Source of randomness of a stage (from 0) or of another purpose: none shares its numbers.
+
+        Passes of a stage under different policies share it, so that contrasts gain no noise.
+        """
+        key = _STREAMS[purpose] if isinstance(purpose, str) else purpose
+        return np.random.SeedSequence(self.random_seed, spawn_key=(key,))
 
 
 def make_settings(

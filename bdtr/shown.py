@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import pandas as pd
 
-__all__ = ["as_html", "as_text"]
+__all__ = ["Captioned", "as_html", "as_text"]
 
 _FORMAT = "{:.3f}".format
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A table, and in one line what its numbers are."""
+
+    table: pd.DataFrame
+    caption: str
+
+    def __repr__(self) -> str:
+        return as_text(self.caption, self.table, max_rows=40)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.caption, self.table)
 
 
 def as_text(caption: str, *tables: pd.DataFrame, **options: Any) -> str:

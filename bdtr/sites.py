@@ -17,7 +17,7 @@ from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates, stacked
 from bdtr.labels import label_text
 from bdtr.populations import Cells, cell_means
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Captioned, as_html, as_text
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -141,20 +141,27 @@ def _mean_blips(fit: Fit, k: int, base: int, sites: str) -> tuple[np.ndarray, np
     """Mean blips (action, site, sample) and numbers of units (action, site); at a new site one row."""
     data, design = fit.require_data("blips of sites"), fit.designs[k]
     stage, (done,) = data.stages[k], fit.passes([None], sites=sites)
+    units = np.flatnonzero(stage.history & stage.feasible[:, base])
     count = len(data.site_levels) if sites == "observed" else 1
-    out = np.full((len(design.actions), count, done.samples), np.nan)
-    numbers = np.zeros((len(design.actions), count), dtype=np.int64)
-    for a in range(len(design.actions)):
-        units = np.flatnonzero(stage.history & stage.feasible[:, a] & stage.feasible[:, base])
-        if not units.size:
-            continue
-        site = design.site_codes(data.frame.iloc[units]) if sites == "observed" else 0 * units
-        cells = Cells.of(np.zeros_like(site), site)
-        q = (done.q_values(k, block) for block in done.blocks(units))
-        sums, mass = cell_means(([one[a] - one[base]] for one in q), cells, done.samples)
-        out[a, cells.site] = sums[0] / mass
-        numbers[a, cells.site] = mass[:, 0]
-    return out, numbers
+    site = design.site_codes(data.frame.iloc[units]) if sites == "observed" else 0 * units
+    free = stage.feasible.T  # (action, unit): who may take an action as well
+    numbers = np.stack([np.bincount(site, own[units], count) for own in free])
+
+    def blips():
+        for block in done.blocks(units):
+            q = done.q_values(k, block)
+            yield [
+                np.where(own[block, None], one - q[base], 0.0)
+                for own, one in zip(free, q, strict=True)
+            ]
+
+    out = np.full((len(free), count, done.samples), np.nan)
+    if units.size:
+        cells = Cells.of(0 * site, site)
+        out[:, cells.site], _ = cell_means(blips(), cells, done.samples)
+    out[numbers == 0] = np.nan
+    with np.errstate(invalid="ignore"):
+        return out / numbers[..., None], numbers.astype(np.int64)
 
 
 def _p_best(blips: np.ndarray, higher_is_better: bool) -> np.ndarray:
@@ -175,7 +182,7 @@ def _best(blips: np.ndarray, higher_is_better: bool) -> np.ndarray:
     return np.where(np.isnan(blips), -np.inf, sign * blips).argmax(axis=0)
 
 
-def same_best_action(blips: SiteBlips) -> pd.DataFrame:
+def same_best_action(blips: SiteBlips) -> Captioned:
     """Probability that two sites have the same best action.
 
     Parameters
@@ -185,8 +192,8 @@ def same_best_action(blips: SiteBlips) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
-        Site by site; on the diagonal 1. NaN where a site has no two actions to compare.
+    Captioned
+        Its ``table`` is site by site; on the diagonal 1. NaN where a site has no two actions to compare.
 
     Notes
     -----
@@ -201,10 +208,14 @@ def same_best_action(blips: SiteBlips) -> pd.DataFrame:
         same += hit @ hit.T
     same = np.where(alone | alone[:, None], np.nan, same / best.shape[1])
     labels = pd.Index(flat["site"].to_numpy(), name="site")
-    return pd.DataFrame(same, index=labels, columns=labels.rename("other"))
+    table = pd.DataFrame(same, index=labels, columns=labels.rename("other"))
+    about = f"Probability that two sites have the same best action at stage {blips.stage}"
+    return Captioned(
+        table, f"{blips.state}. {about}; population: sample; later stages recommended."
+    )
 
 
-def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> pd.DataFrame:
+def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> Captioned:
     r"""Effects of every site in a stage's model, and how much of each comes from the other sites.
 
     With tau the SD of an effect between sites, ``pooled`` is
@@ -226,9 +237,9 @@ def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> pd.Da
 
     Returns
     -------
-    pandas.DataFrame
-        ``mean, sd, lower, upper`` of the effect in units of the (linear) predictor, ``sd_between`` and
-        ``pooled``, by site and term.
+    Captioned
+        Its ``table`` has ``mean, sd, lower, upper`` of the effect in units of the (linear) predictor,
+        ``sd_between`` and ``pooled``, by site and term.
 
     Raises
     ------
@@ -251,4 +262,9 @@ def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> pd.Da
     between = stacked(posterior[f"sd_{name}"] ** 2).mean("sample").to_numpy()
     table["sd_between"] = np.tile(np.sqrt(between), effects.sizes[level])
     table["pooled"] = np.minimum(np.square(table["sd"]) / np.square(table["sd_between"]), 1.0)
-    return table.rename_axis(index={level: "site", term: "term"})
+    caption = (
+        f"{fit.state}. Effects of sites in the model of stage {fit.designs[k].action}, later stages "
+        f"recommended; {100 * interval:g} % equal-tailed intervals; pooled: share of each that comes from "
+        "the other sites."
+    )
+    return Captioned(table.rename_axis(index={level: "site", term: "term"}), caption)

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Values", "mean_payoffs", "value"]
 
 _MOST_GROUPS = 50
-_STREAM = 1 << 21  # number of a child of the seed that no stage gets to
 
 
 @dataclass(frozen=True)
@@ -170,8 +169,7 @@ def value(
     cells = Cells.of(group, where if _needs_sites(population, weight) else np.zeros_like(group))
     at = "observed" if sites_known else ("one new" if population == "new site" else "average")
     passes = fit.passes(chosen, progress, at)
-    seed = np.random.SeedSequence(fit.settings.random_seed, spawn_key=(_STREAM,))
-    unit_rng, site_rng = map(np.random.default_rng, seed.spawn(2))
+    unit_rng, site_rng = map(np.random.default_rng, fit.settings.stream("values").spawn(2))
     with progress_bar(progress, f"values ({population})") as report:
         sums, mass = cell_means(
             _payoffs(passes, units, report),
@@ -368,7 +366,8 @@ def _result(
     named = [r.name for r in chosen if not r.is_recommended]
     table["p_best"] = np.nan  # of learned regimes
     if named:
-        table["p_best"] = ranks(array.sel(regime=named), fit.trial.higher_is_better)["p_best"]
+        of_named = ranks(array.sel(regime=named), fit.trial.higher_is_better)
+        table["p_best"] = of_named.table["p_best"]
     policy_text = "the regime itself"
     if fit.stages > 1:
         off = dict(zip((r.name for r in chosen), off_path, strict=True))

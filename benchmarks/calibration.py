@@ -125,7 +125,9 @@ def clustered_coverage(name: str, seed: int) -> dict[str, list[float]]:
     rng = np.random.default_rng([seed, len(name), CLUSTERED[name][1]])
     frame, u = clustered_data(name, rng)
     trial = clustered_trial(CLUSTERED[name][2])
-    fit = bdtr.fit(trial, frame, sampler="direct", draws=500, random_seed=seed, progress=False)
+    fit = bdtr.fit(
+        trial, frame, sampler="direct", draws=250, propagated=500, random_seed=seed, progress=False
+    )
     posterior = fit.posterior(0)
     sites = np.array([int(s) for s in posterior["site"].to_numpy()])
     blips = posterior["b"].sel(term="a1[1]") + posterior["u_site"].sel(site_term="a1[1]")

@@ -49,7 +49,7 @@ def test_the_smartbayesr_example(smart):
     assert found.reference == "4"
     risk = set_of_best(smart, "log risk ratio").table["upper"]
     assert np.allclose(risk, list(theirs["mcb_upper"]["log-RR"].values()), atol=0.03)
-    assert np.allclose(ranks(smart)["p_best"], theirs["prob_best"], atol=0.02)
+    assert np.allclose(ranks(smart).table["p_best"], theirs["prob_best"], atol=0.02)
     row = contrasts(smart, "3").table.loc["4 minus 3"]
     expected = theirs["diff_4_minus"]["vs3"]
     assert np.allclose(row[["mean", "lower", "upper", "p_better"]], expected, atol=0.02)
@@ -84,7 +84,7 @@ def test_limits_hold_together_at_the_level():
 
 def test_lower_is_better_mirrors_everything(smart):
     flipped = 1 - smart
-    assert ranks(flipped, higher_is_better=False).equals(ranks(smart))
+    assert ranks(flipped, higher_is_better=False).table.equals(ranks(smart).table)
     for scale in ("difference", "log odds ratio"):
         one, other = set_of_best(smart, scale), set_of_best(flipped, scale, higher_is_better=False)
         assert np.allclose(one.table["upper"], other.table["upper"])
@@ -112,7 +112,7 @@ def test_contrasts_are_taken_within_draws():
 def test_regimes_that_are_the_same_share_their_ranks():
     x = np.random.default_rng(8).normal(size=(4000, 3))
     x[:, 1] = x[:, 0]
-    table = ranks(regimes(x))
+    table = ranks(regimes(x)).table
     assert table["p_best"].sum() == pytest.approx(1)
     assert table.loc["r1"].equals(table.loc["r2"])
     assert np.allclose(table.filter(like="p_rank").sum(axis=0), 1)
@@ -132,7 +132,7 @@ def test_other_dims_are_kept():
     assert list(table.index[:3]) == [("a minus b", "s"), ("a minus b", "t"), ("c minus b", "s")]
     by_hand = values[:, :, 2, 0] - values[:, :, 1, 0]
     assert table.loc[("c minus b", "s"), "sd"] == pytest.approx(by_hand.std(ddof=1))
-    best = ranks(draws)["p_best"]
+    best = ranks(draws).table["p_best"]
     assert best.index.names == ["regime", "site"]
     assert best.loc[("c", "t")] == pytest.approx((values[..., 1].argmax(axis=2) == 2).mean())
 

@@ -123,7 +123,7 @@ def test_the_same_seed_gives_the_same_result(two_stage):
     [
         ({"over": "schools"}, "over='schools': allowed are None, 'sites' and 'units'"),
         ({"folds": 1}, r"folds=1: must be at least 2 and at most half the number of sites \(12\)"),
-        ({"folds": 7}, "folds=7: .* With over='units'"),
+        ({"folds": 7, "over": "sites"}, "folds=7: .* With over='units'"),
     ],
 )
 def test_wrong_arguments(two_stage, arguments, message):
@@ -134,6 +134,12 @@ def test_wrong_arguments(two_stage, arguments, message):
 def test_without_sites_there_are_no_folds_of_them():
     with pytest.raises(ValueError, match="the trial names no site column"):
         bdtr.crossfit(fitted(*null_trial()), over="sites")
+
+
+def test_with_few_sites_folds_are_of_units_and_the_caption_says_so():
+    result = bdtr.crossfit(fitted(TwoStage.trial(), TwoStage(sites=3, per_site=40).draw(4)))
+    assert set(result.table.index.get_level_values("over")) == {"units"}
+    assert "Not over sites: 3 are too few for 2 folds." in result.caption
 
 
 def test_lower_is_better_is_the_mirror_image():
