@@ -10,7 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bdtr import comparison, datasets, effects, maximum, plots, priors, sites
+    from bdtr import (
+        comparison,
+        datasets,
+        effects,
+        equity,
+        maximum,
+        planning,
+        plots,
+        priors,
+        risk,
+        sites,
+    )
     from bdtr.clusters import DesignWarning
     from bdtr.coding import DataError
     from bdtr.crossfitting import crossfit
@@ -42,7 +53,18 @@ _HOME = {
     "static": "bdtr.regimes",
     "value": "bdtr.values",
 }
-_ROOMS = ("comparison", "datasets", "effects", "maximum", "plots", "priors", "sites")
+_ROOMS = (
+    "comparison",
+    "datasets",
+    "effects",
+    "equity",
+    "maximum",
+    "planning",
+    "plots",
+    "priors",
+    "risk",
+    "sites",
+)
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -59,13 +81,16 @@ __all__ = [
     "datasets",
     "effects",
     "embedded",
+    "equity",
     "fit",
     "load",
     "maximum",
+    "planning",
     "plots",
     "priors",
     "recommended",
     "report",
+    "risk",
     "rule",
     "sites",
     "static",

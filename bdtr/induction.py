@@ -59,13 +59,15 @@ class Policy:
     ``kind`` is ``"recommended"``, ``"untailored"`` (recommended on average over sites, as at a site that
     is not known), ``"optimal"`` or ``"regime"``; for a regime ``actions`` holds per
     stage the action code of each unit, -1 where the unit is off its path and the recommended feasible
-    action is taken, and ``off_path`` the number of such units.
+    action is taken, and ``off_path`` the number of such units. ``prices`` holds per stage what each action
+    costs, in units of the payoff: the policy weighs payoffs net of them, and so are its values.
     """
 
     kind: str = "recommended"
     name: str = "recommended"
     actions: Sequence[np.ndarray] = field(default_factory=tuple)
     off_path: Sequence[int] = field(default_factory=tuple)
+    prices: Sequence[np.ndarray] = field(default_factory=tuple)
 
 
 def stage_value(
@@ -163,7 +165,11 @@ class BackwardPass:
         fixed = self.policy.actions[k][units] if kind == "regime" else None
         if kind == "untailored":
             kind, fixed = "regime", best_mean(self.average(k, units), feasible, d.higher_is_better)
-        return stage_value(self.q_values(k, units), feasible, kind, fixed, d.higher_is_better)
+        q = self.q_values(k, units)
+        if self.policy.prices:
+            price = self.policy.prices[k][:, None, None]
+            q = q - price if d.higher_is_better else q + price
+        return stage_value(q, feasible, kind, fixed, d.higher_is_better)
 
     def blocks(self, units: np.ndarray) -> Iterator[np.ndarray]:
         """Blocks of units whose Q-values fit in memory."""

@@ -11,8 +11,9 @@ from bdtr.trial import Trial
 __all__ = ["FitError", "Settings", "make_settings"]
 
 _SAMPLERS = ("pymc", "plain", "direct")
-# Numbers of children of the seed; those of the stages count from 0.
-_STREAMS = {"values": 1 << 21, "cross-fitting": (1 << 21) + 1, "effect sizes": (1 << 21) + 2}
+# Streams of random numbers beside those of the stages.
+_PURPOSES = ("values", "cross-fitting", "effect sizes", "risk")
+_FIRST = 1 << 21  # number of a child of the seed that no stage gets to
 
 
 class FitError(RuntimeError):
@@ -37,7 +38,7 @@ class Settings:
 
         Passes of a stage under different policies share it, so that contrasts gain no noise.
         """
-        key = _STREAMS[purpose] if isinstance(purpose, str) else purpose
+        key = _FIRST + _PURPOSES.index(purpose) if isinstance(purpose, str) else purpose
         return np.random.SeedSequence(self.random_seed, spawn_key=(key,))
 
 

@@ -18,9 +18,9 @@ import xarray as xr
 
 from bdtr.coding import label_series
 from bdtr.comparison import Comparison, contrasts, ranks
-from bdtr.data import TrialData
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates
+from bdtr.grouping import By, grouping
 from bdtr.induction import BackwardPass
 from bdtr.populations import (
     FEW_SITES,
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
 __all__ = ["Values", "mean_payoffs", "value"]
-
-_MOST_GROUPS = 50
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def value(
     *regimes: Regime | Sequence[Regime],
     population: str = "sample",
     weight: str = "unit",
-    by: str | Sequence | None = None,
+    by: By = None,
     site: object = None,
     interval: float = 0.95,
     progress: bool = False,
@@ -112,8 +110,8 @@ def value(
     weight
         ``"unit"``: every unit counts the same; ``"site"``: every site.
     by
-        ``"site"`` for a value at each site; the name of a column of the trial, or labels of all rows
-        of the data, for a value in each of its groups.
+        ``"site"`` for a value at each site; the name of a column of the trial, a tuple of several, or
+        labels of all rows of the data, for a value in each group; see :func:`bdtr.grouping.grouping`.
     site
         A site, or several, to which the population is restricted.
     interval
@@ -162,9 +160,9 @@ def value(
     names = [r.name for r in chosen]
     if len(set(names)) != len(names):
         raise ValueError(f"regimes: two have the same name: {names}. Give them names.")
-    grouping = _grouping(fit, by)
-    units, left_out = _units(fit, grouping.code >= 0, site)
-    group, labels = grouping.of(units)
+    groups = grouping(fit, by)
+    units, left_out = _units(fit, groups.code >= 0, site)
+    group, labels = groups.of(units)
     where = fit.designs[0].site_codes(data.frame.iloc[units])
     cells = Cells.of(group, where if _needs_sites(population, weight) else np.zeros_like(group))
     at = "observed" if sites_known else ("one new" if population == "new site" else "average")
@@ -179,7 +177,7 @@ def value(
         )
     found = population_means(sums, mass, cells, population, weight, site_rng)
     text = _described(population, weight, len(units), len(data.site_levels), site, left_out)
-    array = _labelled(found, fit.settings.chains, [r.name for r in chosen], grouping.dim, labels)
+    array = _labelled(found, fit.settings.chains, [r.name for r in chosen], groups.dim, labels)
     off_path = [(one.policy.off_path or (0,))[-1] for one in passes]
     return _result(fit, array, chosen, off_path, interval, text)
 
@@ -219,64 +217,6 @@ def _flat(regimes: Sequence[Regime | Sequence[Regime]]) -> list[Regime]:
             "bdtr.recommended(fit) or bdtr.embedded(fit)."
         )
     return out
-
-
-@dataclass(frozen=True)
-class _Grouping:
-    """Groups of all rows of the data: ``code`` of each, -1 for none, their labels, the name of their dim
-    (none: all units are one group)."""
-
-    code: np.ndarray
-    labels: np.ndarray
-    dim: str | None
-
-    def of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Group of each of these units, and the labels of the groups that have any."""
-        present, code = np.unique(self.code[units], return_inverse=True)
-        if self.dim == "group" and len(present) > _MOST_GROUPS:
-            raise ValueError(
-                f"by: {len(present):,} different values, at most {_MOST_GROUPS} are allowed. Cut the "
-                "column into groups first, for example by pandas.cut, and pass these."
-            )
-        return code, self.labels[present]
-
-
-def _grouping(fit: Fit, by: str | Sequence | None) -> _Grouping:
-    data = fit.require_data("values")
-    if by is None:
-        return _Grouping(np.zeros(len(data), dtype=np.int64), np.array(["all"], dtype=object), None)
-    if isinstance(by, str) and by == "site":
-        design = fit.designs[0]
-        return _Grouping(design.site_codes(data.frame), design.site_levels, "site")
-    column = _column(data, by)
-    own = label_series(column)
-    order = pd.Index(_order(column, own.dropna().unique()))
-    return _Grouping(order.get_indexer(pd.Index(own)), order.to_numpy(dtype=object), "group")
-
-
-def _column(data: TrialData, by: str | Sequence) -> pd.Series:
-    """What to group by, a value for each row of the data."""
-    if isinstance(by, str):
-        if by not in data.frame.columns:
-            raise ValueError(
-                f"by={by!r}: allowed are 'site', a column that the trial uses "
-                f"({', '.join(map(str, data.frame.columns))}), or labels of all rows of the data."
-            )
-        return data.frame[by]
-    if len(by) != len(data):
-        raise ValueError(f"by: {len(by):,} labels for {len(data):,} rows of the data.")
-    kind = getattr(by, "dtype", None)
-    return pd.Series(list(by), dtype=kind if isinstance(kind, pd.CategoricalDtype) else object)
-
-
-def _order(column: pd.Series, labels: Sequence[str]) -> list[str]:
-    """Groups in the order of categories; numbers in theirs; other labels sorted."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return [x for x in label_series(pd.Series(column.cat.categories)) if x in set(labels)]
-    try:
-        return sorted(labels, key=float)
-    except ValueError:
-        return sorted(labels)
 
 
 def _units(fit: Fit, grouped: np.ndarray, site: object) -> tuple[np.ndarray, str]:

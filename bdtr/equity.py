@@ -1,0 +1,257 @@
+"""Who gains: values, treatment rates and benefits by group, and how far groups are apart.
+
+For a plan or a regime at one stage, with V_g the mean payoff of group g and B_g = V_g minus the mean it
+would have if all of it had the reference action: both are means over units within each draw, later stages
+recommended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.diagnostics import State, worst
+from bdtr.estimates import estimates, stacked
+from bdtr.grouping import By, grouping
+from bdtr.limits import action_code
+from bdtr.planning import Plan, mean_of_codes, stage_index
+from bdtr.shown import as_html, as_text
+
+if TYPE_CHECKING:
+    from bdtr.fitted import Fit
+
+__all__ = ["Frontier", "Groups", "frontier", "groups"]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How groups fare under a plan.
+
+    ``draws`` has ``value`` and ``benefit`` with dims ``chain, draw, group``. ``table`` has per group the
+    number of units, the share of each action, mean and interval of value and benefit, and the probability
+    that the group's benefit is the smallest. ``gaps`` has the differences of values and benefits between
+    each group and the first one.
+    """
+
+    draws: xr.Dataset
+    table: pd.DataFrame
+    gaps: pd.DataFrame
+    stage: str
+    reference: str
+    left_out: int
+    interval: float
+    state: State
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        left_out = f"; {self.left_out:,} units without a group left out" if self.left_out else ""
+        return (
+            f"{self.state}. Groups under the plan for stage {self.stage}; benefit: against "
+            f"{self.reference} for all; population: sample{left_out}; later stages recommended; "
+            f"{100 * self.interval:g} % equal-tailed intervals."
+        )
+
+    def __repr__(self) -> str:
+        return as_text(self.caption, self.table, self.gaps)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.caption, self.table, self.gaps)
+
+
+def groups(
+    fit: Fit, plan: Plan, by: By, reference: object = None, interval: float = 0.95
+) -> Groups:
+    """Values, treatment rates and benefits by group under a plan.
+
+    Parameters
+    ----------
+    fit
+        The fitted trial that the plan is from, with its data.
+    plan
+        From :func:`bdtr.planning.plan`.
+    by
+        Groups of units, of sites, or several columns crossed; see :func:`bdtr.grouping.grouping`.
+    reference
+        Action that benefits are against; left out: the first of the stage.
+    interval
+        Probability of the equal-tailed intervals.
+
+    Returns
+    -------
+    Groups
+        In units of the outcome.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column or action, or the reference is not feasible for all.
+
+    Examples
+    --------
+    >>> bdtr.equity.groups(fit, bdtr.planning.plan(fit, "a1"), by=("female", "lunch"))  # doctest: +SKIP
+    """
+    k = stage_index(fit, plan.stage)
+    design, data = fit.designs[k], fit.require_data("groups")
+    units, group, labels, kept = _grouped(fit, plan, by)
+    base = 0
+    if reference is not None:
+        base = action_code(reference, tuple(design.actions), "groups(reference")
+    can = data.stages[k].feasible[units, base]
+    if not can.all():
+        raise ValueError(
+            f"groups(reference={design.actions[base]!r}): the action is not feasible for {(~can).sum():,} "
+            f"of {can.size:,} units. Name one that is."
+        )
+    codes = np.stack([plan.codes[kept], np.full(len(units), base)])
+    value, alone = _labelled(fit, mean_of_codes(fit.passed(), k, units, codes, group), labels)
+    both = {"value": value, "benefit": value - alone}
+    sign = 1.0 if data.trial.higher_is_better else -1.0
+    table = pd.DataFrame({"units": np.bincount(group)}, index=pd.Index(labels, name="group"))
+    for a, action in enumerate(design.actions):
+        hit = np.bincount(group, weights=codes[0] == a)
+        table[f"share {action}"] = hit / table["units"]
+    for name, one in both.items():
+        table[[name, f"{name}_lower", f"{name}_upper"]] = estimates(one, interval)[
+            ["mean", "lower", "upper"]
+        ]
+    least = stacked(sign * both["benefit"]).argmin("group").to_numpy()
+    table["p_least_benefit"] = np.bincount(least, minlength=len(labels)) / least.size
+    return Groups(
+        xr.Dataset(both),
+        table,
+        _gaps(both, labels, sign, interval),
+        plan.stage,
+        str(design.actions[base]),
+        int((~kept).sum()),
+        interval,
+        worst([fit.state, plan.state]),
+    )
+
+
+def _grouped(fit: Fit, plan: Plan, by: By) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+    """Units of a plan that have a group, their groups, the labels, and which units of the plan they are."""
+    found = grouping(fit, by)
+    kept = found.code[plan.units] >= 0
+    if not kept.any():
+        raise ValueError("by: no unit has a group.")
+    units = plan.units[kept]
+    group, labels = found.of(units)
+    return units, group, [str(x) for x in labels], kept
+
+
+def _labelled(fit: Fit, found: np.ndarray, labels: Sequence[str]) -> list[xr.DataArray]:
+    """Draws (assignment, group, sample) with labels, an array for each assignment."""
+    chains = fit.settings.chains
+    coords = {"chain": np.arange(chains), "draw": np.arange(found.shape[2] // chains)}
+    return [
+        xr.DataArray(
+            one.reshape(len(labels), chains, -1),
+            {"group": list(labels), **coords},
+            ("group", "chain", "draw"),
+        ).transpose("chain", "draw", "group")
+        for one in found
+    ]
+
+
+def _gaps(both: dict, labels: Sequence[str], sign: float, interval: float) -> pd.DataFrame:
+    """Differences from the first group, and the probability that a group is better off."""
+    parts = {}
+    for name, one in both.items():
+        apart = one.isel(group=slice(1, None)) - one.isel(group=0, drop=True)
+        apart = apart.assign_coords(group=[f"{x} minus {labels[0]}" for x in labels[1:]])
+        if len(labels) > 1:
+            own = estimates(apart, interval)
+            own["p_better"] = (stacked(sign * apart) > 0).mean("sample").to_numpy()
+            parts[name] = own
+    return pd.concat(parts, names=["of"]) if parts else pd.DataFrame()
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Value against disparity of several plans.
+
+    ``draws`` has ``value`` and ``disparity`` with dims ``chain, draw, plan``: the disparity is the largest
+    difference between groups of what ``of`` names. ``table`` has their means and intervals.
+    """
+
+    draws: xr.Dataset
+    table: pd.DataFrame
+    of: str
+    interval: float
+    state: State
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        return (
+            f"{self.state}. Mean payoff and largest difference between groups in {self.of}; population: "
+            f"sample; later stages recommended; {100 * self.interval:g} % equal-tailed intervals."
+        )
+
+    def __repr__(self) -> str:
+        return as_text(self.caption, self.table)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.caption, self.table)
+
+
+def frontier(
+    fit: Fit,
+    plans: dict[str, Plan],
+    by: By,
+    of: str = "benefit",
+    reference: object = None,
+    interval: float = 0.95,
+) -> Frontier:
+    """Value against disparity for plans under different bounds, with uncertainty.
+
+    Parameters
+    ----------
+    fit
+        The fitted trial that the plans are from, with its data.
+    plans
+        Plans for one stage by name, for example for several bounds of a :class:`bdtr.planning.Gap`.
+    by
+        Groups, as in :func:`groups`.
+    of
+        ``"value"`` or ``"benefit"``.
+    reference, interval
+        As in :func:`groups`.
+
+    Returns
+    -------
+    Frontier
+
+    Raises
+    ------
+    ValueError
+        If ``of`` is something else, or no plan is given.
+
+    Notes
+    -----
+    The disparity of a plan is the difference between the groups that have most and least at posterior
+    means, taken within each draw: not the largest difference of each draw, which grows with doubt alone.
+    """
+    if of not in ("value", "benefit"):
+        raise ValueError(f"of={of!r}: allowed are 'value' and 'benefit'.")
+    if not plans:
+        raise ValueError("plans: name one plan or more, by name.")
+    values, apart, states = [], [], []
+    for one in plans.values():
+        found = groups(fit, one, by, reference, interval)
+        draws = found.draws[of]
+        order = draws.mean(("chain", "draw")).to_numpy().argsort()
+        apart.append(draws.isel(group=order[-1], drop=True) - draws.isel(group=order[0], drop=True))
+        values.append(one.draws["value"])
+        states += [found.state]
+    index = pd.Index(list(plans), name="plan")
+    draws = xr.Dataset({"value": xr.concat(values, index), "disparity": xr.concat(apart, index)})
+    draws = draws.transpose("chain", "draw", "plan")
+    table = pd.concat({n: estimates(draws[n], interval) for n in ("value", "disparity")}, axis=1)
+    return Frontier(draws, table, of, interval, worst(states))

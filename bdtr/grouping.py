@@ -1,0 +1,129 @@
+"""Groups of units: by site, by a column, by several columns crossed, or by labels of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bdtr.coding import label_series
+from bdtr.data import TrialData
+
+if TYPE_CHECKING:
+    from bdtr.fitted import Fit
+
+__all__ = ["By", "Grouping", "grouping"]
+
+_MOST_GROUPS = 50
+
+# A column, "site", a tuple of columns, labels of all rows, or None for all units together.
+type By = str | tuple[str, ...] | Sequence | None
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Groups of all rows of the data: ``code`` of each, -1 for none, their labels, the name of their dim
+    (none: all units are one group)."""
+
+    code: np.ndarray
+    labels: np.ndarray
+    dim: str | None
+
+    def of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Group of each of these units, and the labels of the groups that have any."""
+        present, code = np.unique(self.code[units], return_inverse=True)
+        if self.dim == "group" and len(present) > _MOST_GROUPS:
+            raise ValueError(
+                f"by: {len(present):,} different values, at most {_MOST_GROUPS} are allowed. Cut the "
+                "column into groups first, for example by pandas.cut, and pass these."
+            )
+        return code, self.labels[present]
+
+
+def grouping(fit: Fit, by: By) -> Grouping:
+    """Groups of the rows of a fit's data.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    by
+        ``"site"`` or the site column; the name of a column of the trial, or a tuple of several, crossed;
+        labels of all rows of the data; or None for one group of all.
+
+    Returns
+    -------
+    Grouping
+        Groups in the order of categories or numbers; other labels sorted. Rows with a missing label are
+        in no group.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, or not a label for each row.
+    """
+    data = fit.require_data("groups of units")
+    if by is None:
+        return Grouping(np.zeros(len(data), dtype=np.int64), np.array(["all"], dtype=object), None)
+    if isinstance(by, str) and by in ("site", fit.trial.site):
+        if fit.trial.site is None:
+            raise ValueError("by='site': the trial names no site column.")
+        design = fit.designs[0]
+        return Grouping(design.site_codes(data.frame), design.site_levels, "site")
+    if isinstance(by, tuple):
+        return _crossed(data, by)
+    code, labels = _coded(_column(data, by))
+    return Grouping(code, labels, "group")
+
+
+def _crossed(data: TrialData, names: tuple[str, ...]) -> Grouping:
+    """Every combination of the labels of several columns."""
+    if len(set(names)) != len(names) or not names:
+        raise ValueError(f"by={names!r}: name different columns, for example ('female', 'lunch').")
+    parts = [_coded(_column(data, name)) for name in names]
+    shape = tuple(len(labels) for _, labels in parts)
+    codes = np.stack([code for code, _ in parts])
+    joined = np.ravel_multi_index(tuple(np.maximum(codes, 0)), shape)
+    texts = [
+        ", ".join(f"{name} {label}" for name, label in zip(names, combination, strict=True))
+        for combination in product(*(labels for _, labels in parts))
+    ]
+    code = np.where((codes >= 0).all(axis=0), joined, -1)
+    return Grouping(code, np.array(texts, dtype=object), "group")
+
+
+def _coded(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Code of each row, -1 where it is missing, and the labels in order."""
+    own = label_series(column)
+    order = pd.Index(_order(column, own.dropna().unique()))
+    return order.get_indexer(pd.Index(own)), order.to_numpy(dtype=object)
+
+
+def _column(data: TrialData, by: str | Sequence) -> pd.Series:
+    """What to group by, a value for each row of the data."""
+    if isinstance(by, str):
+        if by not in data.frame.columns:
+            raise ValueError(
+                f"by={by!r}: allowed are 'site', a column that the trial uses "
+                f"({', '.join(map(str, data.frame.columns))}), a tuple of columns, or labels of all rows "
+                "of the data."
+            )
+        return data.frame[by]
+    if len(by) != len(data):
+        raise ValueError(f"by: {len(by):,} labels for {len(data):,} rows of the data.")
+    kind = getattr(by, "dtype", None)
+    return pd.Series(list(by), dtype=kind if isinstance(kind, pd.CategoricalDtype) else object)
+
+
+def _order(column: pd.Series, labels: Sequence[str]) -> list[str]:
+    """Groups in the order of categories; numbers in theirs; other labels sorted."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return [x for x in label_series(pd.Series(column.cat.categories)) if x in set(labels)]
+    try:
+        return sorted(labels, key=float)
+    except ValueError:
+        return sorted(labels)
