@@ -117,7 +117,7 @@ def outcome_noise(fit: Fit, k: int) -> np.ndarray:
     return (sd * z)[:, None, :]
 
 
-def outcome_sd(fit: Fit, k: int) -> np.ndarray:
+def outcome_sd(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
     """SD of a unit's outcome given its history and action at stage k, later stages recommended.
 
     Parameters
@@ -126,6 +126,8 @@ def outcome_sd(fit: Fit, k: int) -> np.ndarray:
         A fitted trial with its data.
     k
         Stage, from 0.
+    classes
+        Whether classes that deliver the action of this stage add to the spread.
 
     Returns
     -------
@@ -148,17 +150,17 @@ def outcome_sd(fit: Fit, k: int) -> np.ndarray:
             f"of='outcomes': stage {own[0]} has a model of your own, which does not say how outcomes "
             "spread. Use of='parameters'."
         )
-    return np.sqrt(_variance(fit, k))
+    return np.sqrt(_variance(fit, k, classes))
 
 
-def _variance(fit: Fit, k: int) -> np.ndarray:
+def _variance(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
     design, draws = fit.designs[k], fit.q_function(k).draws
     assert isinstance(draws, StageDraws)
     sigma = fit.posterior(k)["sigma"].stack(sample=("chain", "draw"), create_index=False)
     own = np.square(sigma.transpose(..., "sample").to_numpy().reshape(-1, sigma.sizes["sample"]))
     out = np.tile(own, (len(design.actions) // len(own), 1))
     for group in design.groups:
-        if group.role == "delivery":
+        if classes and group.role == "delivery":
             out = out + np.square(draws.root[group.name][:, 0, 0])
     return out if k == fit.stages - 1 else out + _later(fit, k)
 

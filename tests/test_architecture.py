@@ -48,7 +48,7 @@ LAYERS = [
         "plots",
     },
     {"crossfitting", "maximum", "effects", "sites", "risk", "limits"},
-    {"planning"},
+    {"planning", "information"},
     {"equity"},
     {"reports"},
     {"cli"},
