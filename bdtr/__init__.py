@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         priors,
         risk,
         sites,
+        trees,
     )
     from bdtr.clusters import DesignWarning
     from bdtr.coding import DataError
@@ -66,6 +67,7 @@ _ROOMS = (
     "priors",
     "risk",
     "sites",
+    "trees",
 )
 
 __version__ = "0.1.0.dev0"
@@ -97,6 +99,7 @@ __all__ = [
     "rule",
     "sites",
     "static",
+    "trees",
     "value",
 ]
 

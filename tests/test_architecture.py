@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 # A room may import rooms of lower layers when it is loaded. Names used inside functions (lazy
 # imports) may point down as well, never up.
 LAYERS = [
-    {"labels", "threads", "allocation"},
+    {"labels", "threads", "allocation", "treesearch"},
     {"condition", "formula", "priors", "families", "chains"},
     {"trial", "rules", "estimates", "shown"},
     {"coding", "clusters", "settings", "progress", "flow", "populations", "history"},
@@ -49,7 +49,7 @@ LAYERS = [
     },
     {"crossfitting", "maximum", "effects", "sites", "risk", "limits"},
     {"planning", "information"},
-    {"equity"},
+    {"equity", "trees"},
     {"reports"},
     {"cli"},
 ]
