@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         plots,
         priors,
         risk,
+        sensitivity,
         sites,
         trees,
     )
@@ -66,6 +67,7 @@ _ROOMS = (
     "plots",
     "priors",
     "risk",
+    "sensitivity",
     "sites",
     "trees",
 )
@@ -97,6 +99,7 @@ __all__ = [
     "report",
     "risk",
     "rule",
+    "sensitivity",
     "sites",
     "static",
     "trees",

@@ -59,15 +59,16 @@ class Policy:
     ``kind`` is ``"recommended"``, ``"untailored"`` (recommended on average over sites, as at a site that
     is not known), ``"optimal"`` or ``"regime"``; for a regime ``actions`` holds per
     stage the action code of each unit, -1 where the unit is off its path and the recommended feasible
-    action is taken, and ``off_path`` the number of such units. ``prices`` holds per stage what each action
-    costs, in units of the payoff: the policy weighs payoffs net of them, and so are its values.
+    action is taken, and ``off_path`` the number of such units. ``shifts`` holds per stage what is added to
+    the Q-values, (action, unit) in units of the payoff, times a number for each draw: the policy weighs
+    actions by the sum, and it is what they are worth (net of prices, or of confounding).
     """
 
     kind: str = "recommended"
     name: str = "recommended"
     actions: Sequence[np.ndarray] = field(default_factory=tuple)
     off_path: Sequence[int] = field(default_factory=tuple)
-    prices: Sequence[np.ndarray] = field(default_factory=tuple)
+    shifts: Sequence[tuple[np.ndarray, np.ndarray]] = field(default_factory=tuple)
 
 
 def stage_value(
@@ -166,9 +167,9 @@ class BackwardPass:
         if kind == "untailored":
             kind, fixed = "regime", best_mean(self.average(k, units), feasible, d.higher_is_better)
         q = self.q_values(k, units)
-        if self.policy.prices:
-            price = self.policy.prices[k][:, None, None]
-            q = q - price if d.higher_is_better else q + price
+        if self.policy.shifts:
+            amount, size = self.policy.shifts[k]
+            q = q + amount[:, units, None] * size
         return stage_value(q, feasible, kind, fixed, d.higher_is_better)
 
     def blocks(self, units: np.ndarray) -> Iterator[np.ndarray]:

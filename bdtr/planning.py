@@ -276,10 +276,14 @@ def _prices(
         for d, own in zip(fit.designs, by_stage, strict=True)
         if own.any()
     )
-    later = [0.0 * own if j <= k else own for j, own in enumerate(by_stage)]
     policy = None
-    if any(own.any() for own in later):
-        policy = Policy("recommended", f"recommended net of prices ({words})", prices=tuple(later))
+    if any(own.any() for own in by_stage[k + 1 :]):
+        data = fit.require_data("a plan")
+        sign = 1.0 if data.trial.higher_is_better else -1.0
+        paid = [0.0 * own if j <= k else -sign * own for j, own in enumerate(by_stage)]
+        shifts = [(np.repeat(own[:, None], len(data), axis=1), np.ones(1)) for own in paid]
+        name = f"recommended net of prices ({words})"
+        policy = Policy("recommended", name, shifts=tuple(shifts))
     return policy, by_stage[k], f", net of prices ({words})" if words else ""
 
 

@@ -1,0 +1,105 @@
+r"""How actions were assigned: the probability of each feasible action given history.
+
+Known ones are the trial's. Left out, they are the shares of actions among units with the same feasible
+actions, at each site where there are sites, drawn to the shares over all sites:
+
+    P(a | site j) = (n_ja + m p_a) / (n_j + m),
+
+n_ja the units of site j with action a, n_j with any, p_a the share over all sites, m the number of feasible
+actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bdtr.labels import label_text
+
+if TYPE_CHECKING:
+    from bdtr.fitted import Fit
+
+__all__ = ["Known", "treatment_probabilities"]
+
+# Probabilities by action, renormalised over the feasible ones of each unit, or an array (unit, action).
+type Known = Mapping | np.ndarray | None
+
+
+def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray:
+    """Probability of each action for each unit of the data.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    k
+        Stage, from 0.
+    known
+        Probabilities by action, renormalised over the feasible actions of each unit; or an array
+        (unit, action), actions in the order of the stage. Left out: shares by site.
+
+    Returns
+    -------
+    numpy.ndarray
+        (unit, action); zero for actions that are not feasible, NaN for units without a complete history.
+
+    Raises
+    ------
+    ValueError
+        If the probabilities do not fit the stage, or leave no feasible action.
+
+    Examples
+    --------
+    >>> treatment_probabilities(fit, 0, {"small": 0.3, "regular": 0.35, "aide": 0.35})  # doctest: +SKIP
+    """
+    data, design = fit.require_data("treatment probabilities"), fit.designs[k]
+    stage, actions = data.stages[k], list(design.actions)
+    due = stage.history & stage.among
+    out = np.full(stage.feasible.shape, np.nan)
+    where = f"probabilities[{design.action!r}]"
+    if isinstance(known, Mapping):
+        labels = {label_text(a): float(p) for a, p in known.items()}
+        if set(labels) != set(actions):
+            raise ValueError(f"{where}: name all actions {actions}, got {list(labels)}.")
+        wanted = np.array([labels[a] for a in actions])
+        out[due] = wanted * stage.feasible[due]
+    elif known is not None:
+        given = np.asarray(known, dtype=float)
+        if given.shape != out.shape:
+            raise ValueError(
+                f"{where}: must have the shape {out.shape} (unit, action), got {given.shape}."
+            )
+        out[due] = given[due] * stage.feasible[due]
+    else:
+        out[due] = _shares(fit, k)[due]
+    total = out[due].sum(axis=1, keepdims=True)
+    if not (np.isfinite(out[due]).all() and (out[due] >= 0).all() and (total > 0).all()):
+        raise ValueError(
+            f"{where}: must be 0 or more, and above 0 for one feasible action of each unit."
+        )
+    out[due] /= total
+    return out
+
+
+def _shares(fit: Fit, k: int) -> np.ndarray:
+    data, design = fit.require_data("treatment probabilities"), fit.designs[k]
+    stage = data.stages[k]
+    rows, choice = stage.feasible, stage.feasible.sum(axis=1)
+    pattern = np.unique(rows, axis=0, return_inverse=True)[1].ravel()
+    site = np.zeros(len(rows), dtype=np.int64)
+    if data.trial.site:
+        site = design.site_codes(data.frame)
+    cell = pattern * (site.max() + 1) + site
+    seen, hit = stage.fitted & (stage.action >= 0), np.zeros(rows.shape)
+    hit[seen, stage.action[seen]] = 1.0
+    overall, own = (np.zeros((c.max() + 1, rows.shape[1])) for c in (pattern, cell))
+    np.add.at(overall, pattern, hit)
+    np.add.at(own, cell, hit)
+    # A feasible set that nobody of the fit has: all its actions alike.
+    nobody = overall.sum(axis=1) == 0
+    overall[pattern[nobody[pattern]]] = rows[nobody[pattern]]
+    overall /= np.maximum(overall.sum(axis=1, keepdims=True), 1e-300)
+    total = own[cell].sum(axis=1, keepdims=True)
+    return (own[cell] + choice[:, None] * overall[pattern]) / np.maximum(total + choice[:, None], 1)

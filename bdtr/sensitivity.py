@@ -1,0 +1,421 @@
+r"""What an unmeasured confounder would change.
+
+With c_k(h, a) = E[Y(a) | h, A_k = a] - E[Y(a) | h, A_k != a], by how much those who took an action would have
+fared better under it than those who did not (Robins, Rotnitzky and Scharfstein 2000, IMA Vol. 116; Brumback,
+Hernan, Haneuse and Robins 2004, Stat. Med. 23(5)),
+
+    E[Y(a) | h] = E[Y | h, A_k = a] - c_k(h, a) P(A_k != a | h),
+
+and the right-hand side takes the place of Q_k(h, a) in the backward pass. c is fixed or has a prior; its
+draws are paired with those of the posterior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.assignment import Known, treatment_probabilities
+from bdtr.comparison import ranks
+from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
+from bdtr.estimates import estimates
+from bdtr.history import known_columns
+from bdtr.limits import action_code
+from bdtr.passes import named_policy
+from bdtr.planning import stage_index
+from bdtr.priors import Normal
+from bdtr.progress import progress_bar
+from bdtr.regimes import Regime, recommended
+from bdtr.shown import as_html, as_text
+from bdtr.values import mean_payoffs
+
+if TYPE_CHECKING:
+    from bdtr.fitted import Fit
+    from bdtr.induction import Policy
+
+__all__ = ["Confounded", "TippingPoints", "confounded", "tipping_points", "tipping_regime"]
+
+# c of an action: a number, a normal prior, or a function of the history that returns a number for each row.
+type Size = float | Normal | Callable[[pd.DataFrame], object]
+type Confounding = Mapping[str, Mapping[object, Size]]
+
+_IN = ("outcome", "sd")
+
+
+@dataclass(frozen=True)
+class Confounded:
+    """Values of regimes under an assumed confounder, beside those without.
+
+    ``draws`` has ``value`` and ``unconfounded`` with dims ``chain, draw, regime``; ``table`` mean, SD and
+    interval of the value, the mean without, and the probability that the regime is the best of those
+    named in advance.
+    """
+
+    draws: xr.Dataset
+    table: pd.DataFrame
+    assumed: str
+    interval: float
+    state: State
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        return (
+            f"{self.state}. Mean payoff with confounding {self.assumed}; population: sample; later stages: "
+            f"the regime itself; {100 * self.interval:g} % equal-tailed intervals."
+        )
+
+    def __repr__(self) -> str:
+        return as_text(self.caption, self.table, na_rep="")
+
+    def _repr_html_(self) -> str:
+        return as_html(self.caption, self.table, na_rep="")
+
+
+def confounded(
+    fit: Fit,
+    confounding: Confounding,
+    *regimes: Regime,
+    scale: str = "outcome",
+    probabilities: Mapping[str, Known] | None = None,
+    interval: float = 0.95,
+    progress: bool = False,
+) -> Confounded:
+    """Values of regimes if there were an unmeasured confounder of this strength.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    confounding
+        c by stage and action, those left out are 0: ``{"a1": {"small": 0.1, "regular": -0.1}}``. A number, a
+        normal prior (:class:`bdtr.priors.Normal`), or a function that takes a data frame of the history of
+        all units and returns a number for each.
+    *regimes
+        Regimes; left out: the recommended one, which is learned anew under the confounder.
+    scale
+        ``"outcome"``: c in units of the outcome; ``"sd"``: in SDs of the observed payoff.
+    probabilities
+        Of actions, by stage; left out: shares by site (:mod:`bdtr.assignment`).
+    interval
+        Probability of the equal-tailed intervals.
+    progress
+        Whether to show progress of the backward passes.
+
+    Returns
+    -------
+    Confounded
+        In units of the outcome.
+
+    Raises
+    ------
+    ValueError
+        If there is no such stage or action, or a size is no number.
+
+    Examples
+    --------
+    >>> bdtr.sensitivity.confounded(fit, {"a1": {"small": 0.1}}, bdtr.recommended())  # doctest: +SKIP
+    """
+    data = fit.require_data("values under confounding")
+    chosen = list(regimes) or [recommended()]
+    shifts, words = _shifts(fit, confounding, scale, probabilities or {})
+    plain = [named_policy(r, data) for r in chosen]
+    policies = [replace(p, name=f"{p.name} [{words}]", shifts=shifts) for p in plain]
+    units, chains = np.flatnonzero(data.valued), fit.settings.chains
+    found = {}
+    for name, rules in (("value", policies), ("unconfounded", plain)):
+        own = mean_payoffs(fit.passes(rules, progress), units)
+        found[name] = xr.DataArray(
+            own.reshape(len(own), chains, -1),
+            {"regime": [r.name for r in chosen], "chain": np.arange(chains),
+             "draw": np.arange(own.shape[1] // chains)},
+            ("regime", "chain", "draw"),
+        ).transpose("chain", "draw", "regime")  # fmt: skip
+    draws = xr.Dataset(found)
+    table = estimates(draws["value"], interval)
+    table["unconfounded"] = estimates(draws["unconfounded"], interval)["mean"]
+    named = [r.name for r in chosen if not r.is_recommended]
+    if named:
+        own = ranks(draws["value"].sel(regime=named), data.trial.higher_is_better)
+        table["p_best"] = own.table["p_best"]
+    gated = gate_decisions(draws[["value"]], rhat_limit(chains, draws.sizes["draw"]))
+    return Confounded(draws, table, words, interval, worst([fit.state, gated]))
+
+
+def payoff_sd(fit: Fit) -> float:
+    """SD of the observed payoff, the unit of sizes on the scale ``"sd"``."""
+    payoff = fit.require_data("the SD of the payoff").payoff
+    return float(np.nanstd(payoff, ddof=1))
+
+
+def _shifts(
+    fit: Fit, confounding: Confounding, scale: str, probabilities: Mapping[str, Known]
+) -> tuple[tuple[tuple[np.ndarray, np.ndarray], ...], str]:
+    """What is added to Q-values at each stage, and the assumption in words."""
+    if scale not in _IN:
+        raise ValueError(f"scale={scale!r}: allowed are {', '.join(map(repr, _IN))}.")
+    for name in (*confounding, *probabilities):
+        stage_index(fit, name)
+    unit = payoff_sd(fit) if scale == "sd" else 1.0
+    out, words = [], []
+    rng = np.random.default_rng(fit.settings.stream("confounding"))
+    for k, design in enumerate(fit.designs):
+        own = confounding.get(design.action, {})
+        amount, size, text = _stage_shift(fit, k, own, unit, probabilities.get(design.action), rng)
+        out.append((amount, size))
+        words += [f"{design.action}: {text}"] if text else []
+    kind = " (in SDs)" if scale == "sd" else ""
+    return tuple(out), ("; ".join(words) or "none") + kind
+
+
+def _stage_shift(
+    fit: Fit, k: int, sizes: Mapping, unit: float, known: Known, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """-P(A != a) c by action and unit, times a number for each draw; and in words."""
+    data, design = fit.require_data("confounding"), fit.designs[k]
+    actions, samples = tuple(design.actions), fit.settings.propagated
+    amount, size, words = (
+        np.zeros((len(actions), len(data))),
+        np.ones((len(actions), 1, samples)),
+        [],
+    )
+    if not sizes:
+        return amount, np.ones(1), ""
+    others = 1.0 - np.nan_to_num(treatment_probabilities(fit, k, known), nan=1.0)
+    for action, c in sizes.items():
+        a = action_code(action, actions, f"confounding[{design.action!r}](")
+        amount[a] = -unit * others[:, a]
+        if isinstance(c, Normal):
+            size[a, 0] = rng.normal(c.mu, c.sigma, samples)
+            text = f"Normal({c.mu:g}, {c.sigma:g})"
+        elif callable(c):
+            values = np.asarray(c(data.frame[known_columns(data, k)].copy()), dtype=float)
+            if values.shape != (len(data),):
+                raise ValueError(
+                    f"confounding[{design.action!r}]: the function of {action!r} must return a number for "
+                    f"each of the {len(data):,} rows, got the shape {values.shape}."
+                )
+            amount[a] *= np.nan_to_num(values)
+            text = getattr(c, "__name__", "a function")
+        elif isinstance(c, (int, float, np.number)) and np.isfinite(c):
+            amount[a] *= float(c)
+            text = f"{float(c):g}"
+        else:
+            raise ValueError(
+                f"confounding[{design.action!r}]: {c!r} is no size. Give a number, bdtr.priors.Normal(mu, "
+                "sigma) or a function of the history."
+            )
+        words.append(f"{actions[a]} {text}")
+    return amount, size, ", ".join(words)
+
+
+@dataclass(frozen=True)
+class TippingPoints:
+    """How strong a confounder of one stage would have to be to change what is recommended.
+
+    The confounder makes those who took action a fare better by delta than those who took another,
+    whichever of the pair they had taken: c(a) = delta, c(b) = -delta. ``table`` has per pair of actions
+    the mean blip of the first against the second, the ``delta`` at which it is zero at posterior means, its
+    interval over draws, and the same in SDs of the payoff; ``changed`` the share of units whose recommended
+    action would change at given deltas, by whichever pair.
+    """
+
+    draws: xr.DataArray
+    table: pd.DataFrame
+    changed: pd.DataFrame
+    stage: str
+    interval: float
+    state: State
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        return (
+            f"{self.state}. Confounding delta of stage {self.stage} (c = delta for the first action, -delta "
+            "for the second) at which their mean blip is zero; population: sample; later stages recommended; "
+            f"{100 * self.interval:g} % equal-tailed intervals."
+        )
+
+    def __repr__(self) -> str:
+        return as_text(self.caption, self.table, self.changed)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.caption, self.table, self.changed)
+
+
+def tipping_points(
+    fit: Fit,
+    stage: str,
+    sizes: Sequence[float] = (0.05, 0.1, 0.2, 0.3),
+    probabilities: Known = None,
+    interval: float = 0.95,
+) -> TippingPoints:
+    r"""Confounding at which the recommendation of a stage tips, for all pairs of actions.
+
+    For units that may take both actions
+
+        delta = mean [Q(a) - Q(b)] / mean [P(A != a) + P(A != b)].
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    stage
+        Action column of a stage.
+    sizes
+        Deltas in SDs of the payoff for which changed recommendations are counted.
+    probabilities
+        Of the actions of this stage; left out: shares by site (:mod:`bdtr.assignment`).
+    interval
+        Probability of the equal-tailed intervals.
+
+    Returns
+    -------
+    TippingPoints
+        ``delta`` in units of the outcome, ``delta_sd`` in SDs of the payoff.
+
+    Raises
+    ------
+    ValueError
+        If there is no such stage.
+
+    Examples
+    --------
+    >>> bdtr.sensitivity.tipping_points(fit, "a1")  # doctest: +SKIP
+    """
+    k = stage_index(fit, stage)
+    data, design, done = fit.require_data("tipping points"), fit.designs[k], fit.passed()
+    actions, own = list(design.actions), data.stages[k]
+    sign = 1.0 if data.trial.higher_is_better else -1.0
+    others = 1.0 - treatment_probabilities(fit, k, probabilities)
+    units = np.flatnonzero(own.history & own.among & (own.feasible.sum(axis=1) > 1))
+    pairs = list(combinations(range(len(actions)), 2))
+    blips, weights, counts = np.zeros((len(pairs), done.samples)), *np.zeros((2, len(pairs)))
+    least = np.full(len(units), np.inf)  # delta at which the recommendation of a unit changes
+    at = 0
+    for block in done.blocks(units):
+        q, free = done.q_values(k, block), own.feasible[block]
+        mean = np.where(free.T, sign * q.mean(axis=2), -np.inf)
+        best = mean.argmax(axis=0)
+        for i, (a, b) in enumerate(pairs):
+            both = free[:, a] & free[:, b]
+            blips[i] += (q[a, both] - q[b, both]).sum(axis=0)
+            weight = others[block, a] + others[block, b]
+            weights[i] += weight[both].sum()
+            counts[i] += both.sum()
+            mine = both & ((best == a) | (best == b))
+            apart = np.abs(mean[a, mine] - mean[b, mine]) / weight[mine]
+            place = at + np.flatnonzero(mine)
+            least[place] = np.minimum(least[place], apart)
+        at += len(block)
+    names = [f"{actions[a]} - {actions[b]}" for a, b in pairs]
+    chains = fit.settings.chains
+    with np.errstate(invalid="ignore"):
+        delta = xr.DataArray(
+            (blips / weights[:, None]).reshape(len(pairs), chains, -1),
+            {"pair": names, "chain": np.arange(chains), "draw": np.arange(done.samples // chains)},
+            ("pair", "chain", "draw"),
+        ).transpose("chain", "draw", "pair")
+        mean_blip = blips.mean(axis=1) / counts
+    found = estimates(delta, interval)
+    unit = payoff_sd(fit)
+    table = pd.DataFrame(
+        {
+            "units": counts.astype(int),
+            "blip": mean_blip,
+            "delta": found["mean"],
+            "lower": found["lower"],
+            "upper": found["upper"],
+            "delta_sd": found["mean"] / unit,
+        }
+    )
+    share = [(least < size * unit).mean() if len(units) else np.nan for size in sizes]
+    changed = pd.DataFrame({"changed": share}, index=pd.Index(sizes, name="delta_sd"))
+    return TippingPoints(delta, table, changed, stage, interval, fit.state)
+
+
+def tipping_regime(
+    fit: Fit,
+    stage: str,
+    pair: tuple[object, object],
+    regimes: Sequence[Regime],
+    most: float = 1.0,
+    steps: int = 6,
+    scale: str = "outcome",
+    probabilities: Mapping[str, Known] | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Confounding of one stage at which another of several regimes becomes the best.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    stage
+        Action column of a stage.
+    pair
+        Two actions: c is delta for the first, -delta for the second.
+    regimes
+        Two regimes or more; the best has the best posterior mean value.
+    most
+        Largest delta that is looked at, either way.
+    steps
+        Halvings of the interval: delta is found to within ``most / 2**steps``. Each is a backward pass.
+    scale, probabilities, progress
+        As in :func:`confounded`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        For either direction the ``delta`` (NaN where none up to ``most`` changes the best regime), to
+        within ``error``, the best regime without a confounder, and the one beyond delta.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two regimes are given, or ``most`` or ``steps`` is not above 0.
+    """
+    if len(regimes) < 2:
+        raise ValueError("regimes: name two or more.")
+    if not most > 0 or not (isinstance(steps, int) and steps > 0):
+        raise ValueError(f"most={most!r}, steps={steps!r}: must be above 0.")
+    sign = 1.0 if fit.trial.higher_is_better else -1.0
+    data = fit.require_data("tipping points")
+    units = np.flatnonzero(data.valued)
+    plain = [named_policy(r, data) for r in regimes]
+
+    def best(delta: float) -> int:
+        sizes = {stage: {pair[0]: delta, pair[1]: -delta}}
+        shifts, words = _shifts(fit, sizes, scale, probabilities or {})
+        policies: list[Policy] = [
+            replace(p, name=f"{p.name} [{words}]", shifts=shifts) for p in plain
+        ]
+        return int((sign * mean_payoffs(_passes(fit, policies), units).mean(axis=1)).argmax())
+
+    now, rows = best(0.0), []
+    with progress_bar(progress, f"tipping point of stage {stage}") as report:
+        for i, way in enumerate((1.0, -1.0)):
+            low, high, then = 0.0, way * most, best(way * most)
+            if then == now:
+                rows.append((np.nan, most / 2**steps, regimes[now].name, ""))
+                continue
+            for step in range(steps):
+                middle = (low + high) / 2
+                found = best(middle)
+                low, high, then = (middle, high, then) if found == now else (low, middle, found)
+                if report:
+                    report(i * steps + step + 1, 2 * steps)
+            rows.append(((low + high) / 2, most / 2**steps, regimes[now].name, regimes[then].name))
+    index = pd.Index(["upwards", "downwards"], name="delta")
+    return pd.DataFrame(rows, columns=["delta", "error", "best", "beyond"], index=index)
+
+
+def _passes(fit: Fit, policies: Sequence[Policy]):
+    """Passes that are not kept with the fit: there are many of them."""
+    return replace(fit, tree=fit.tree.copy(), _stage_draws=dict(fit._stage_draws)).passes(policies)
