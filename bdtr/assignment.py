@@ -1,6 +1,7 @@
 r"""How actions were assigned: the probability of each feasible action given history.
 
-Known ones are the trial's. Left out, they are the shares of actions among units with the same feasible
+Known ones are the trial's. ``"model"`` fits a multilevel regression (:mod:`bdtr.propensity`). Left out, they
+are the shares of actions among units with the same feasible
 actions, at each site where there are sites, drawn to the shares over all sites:
 
     P(a | site j) = (n_ja + m p_a) / (n_j + m),
@@ -17,17 +18,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bdtr.labels import label_text
+from bdtr.multilevel.randomness import children
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
 __all__ = ["Known", "treatment_probabilities"]
 
-# Probabilities by action, renormalised over the feasible ones of each unit, or an array (unit, action).
-type Known = Mapping | np.ndarray | None
+# Probabilities by action, renormalised over the feasible ones of each unit; an array (unit, action); "model".
+type Known = Mapping | np.ndarray | str | None
 
 
-def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray:
+def treatment_probabilities(
+    fit: Fit, k: int, known: Known = None, progress: bool = False
+) -> np.ndarray:
     """Probability of each action for each unit of the data.
 
     Parameters
@@ -38,7 +42,10 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
         Stage, from 0.
     known
         Probabilities by action, renormalised over the feasible actions of each unit; or an array
-        (unit, action), actions in the order of the stage. Left out: shares by site.
+        (unit, action), actions in the order of the stage; or ``"model"``: a multilevel categorical
+        regression on the stage's history, in PyMC. Left out: shares by site.
+    progress
+        Whether to show the sampler's progress.
 
     Returns
     -------
@@ -59,7 +66,11 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
     due = stage.history & stage.among
     out = np.full(stage.feasible.shape, np.nan)
     where = f"probabilities[{design.action!r}]"
-    if isinstance(known, Mapping):
+    if isinstance(known, str):
+        if known != "model":
+            raise ValueError(f"{where}: {known!r} is not allowed; the one word is 'model'.")
+        out[due] = _modelled(fit, k, due, progress)
+    elif isinstance(known, Mapping):
         labels = {label_text(a): float(p) for a, p in known.items()}
         if set(labels) != set(actions):
             raise ValueError(f"{where}: name all actions {actions}, got {list(labels)}.")
@@ -81,6 +92,21 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
         )
     out[due] /= total
     return out
+
+
+def _modelled(fit: Fit, k: int, due: np.ndarray, progress: bool) -> np.ndarray:
+    """Probabilities by the multilevel regression for the units that are due (unit, action)."""
+    from bdtr.propensity import category_probabilities
+
+    data, design = fit.require_data("treatment probabilities"), fit.designs[k]
+    stage, frame = data.stages[k], data.frame[due].reset_index(drop=True)
+    site = design.site_codes(frame)
+    taken = np.where(stage.fitted & (stage.feasible.sum(axis=1) > 1), stage.action, -1)[due]
+    seed = children(fit.settings.stream("assignment"), k + 1)[k]
+    return category_probabilities(
+        design.common(design.acting(frame, 0), site), site if data.trial.site else None,
+        stage.feasible[due], taken, seed, progress,
+    )  # fmt: skip
 
 
 def _shares(fit: Fit, k: int) -> np.ndarray:

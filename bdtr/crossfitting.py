@@ -34,7 +34,7 @@ from bdtr.values import mean_payoffs, value
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["CrossFitted", "crossfit"]
+__all__ = ["CrossFitted", "crossfit", "part_of", "quick_settings"]
 
 _OVER = ("sites", "units")
 
@@ -181,14 +181,14 @@ def _crossfitted(
     data = fit.require_data("cross-fitting")
     count = int(fold.max()) + 1
     seeds = [int(s.generate_state(1)[0]) for s in children(seed, 2 * count)]
-    settings = [replace(_quick(fit), random_seed=s) for s in seeds]
+    settings = [replace(quick_settings(fit), random_seed=s) for s in seeds]
     fits: dict[bytes, Fit] = {}
 
     def fitted(rows: np.ndarray, own: Settings) -> Fit:
         key = rows.tobytes()  # with two folds one learns from what the other is valued on
         if key not in fits:
             with _said(way, count):
-                fits[key] = fit_checked(_part(data, rows, fit.settings), own)
+                fits[key] = fit_checked(part_of(data, rows, fit.settings), own)
         return fits[key]
 
     total, weight, tables = np.zeros(fit.settings.propagated), 0, []
@@ -237,14 +237,14 @@ def _state_of_folds(states: Sequence[State], way: str) -> State:
     )
 
 
-def _quick(fit: Fit) -> Settings:
-    """Settings of the folds' fits: the direct sampler where it will do."""
+def quick_settings(fit: Fit) -> Settings:
+    """Settings of fits to parts of the data: the direct sampler where it will do."""
     last = fit.trial.stages[-1]
     exact = fit.trial.family == "gaussian" and last.model is None
     return replace(fit.settings, sampler="direct") if exact else fit.settings
 
 
-def _part(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:
+def part_of(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:
     """The data of some units, checked on their own."""
     frame = data.frame[rows].reset_index(drop=True)
     if data.trial.unit:

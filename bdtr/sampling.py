@@ -33,6 +33,7 @@ __all__ = [
     "compiled_marginal",
     "compiled_plain",
     "fit_direct",
+    "sample_model",
 ]
 
 type Progress = Callable[[int, int], None]
@@ -196,6 +197,19 @@ def _nuts(compiled, wanted, seed, chains, draws, tune, progressbar) -> Sampled:
     posterior = tree["posterior"].to_dataset()[wanted]
     stats = tree["sample_stats"].to_dataset()[["diverging", "energy", "n_steps", "step_size"]]
     return Sampled(_complete(posterior, chains, draws), stats)
+
+
+def sample_model(
+    built: Any,
+    wanted: list[str],
+    seed: np.random.SeedSequence,
+    chains: int,
+    draws: int,
+    tune: int,
+    progressbar: bool = False,
+) -> Sampled:
+    """Draws of the variables that are wanted from a PyMC model that is sampled once."""
+    return _nuts(_compile(built, wanted), wanted, seed, chains, draws, tune, progressbar)
 
 
 def _complete(posterior: xr.Dataset, chains: int, draws: int) -> xr.Dataset:

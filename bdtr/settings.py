@@ -12,7 +12,16 @@ __all__ = ["FitError", "Settings", "make_settings"]
 
 _SAMPLERS = ("pymc", "plain", "direct")
 # Streams of random numbers beside those of the stages.
-_PURPOSES = ("values", "cross-fitting", "effect sizes", "risk", "new trial", "confounding")
+_PURPOSES = (
+    "values",
+    "cross-fitting",
+    "effect sizes",
+    "risk",
+    "new trial",
+    "confounding",
+    "assignment",
+    "opinion",
+)
 _FIRST = 1 << 21  # number of a child of the seed that no stage gets to
 
 

@@ -4,6 +4,7 @@
     python benchmarks/calibration.py clustered --sets 1000 --raw results.jsonl  # three hours
     python benchmarks/calibration.py values --sets 1000       # of the recommended regime
     python benchmarks/calibration.py populations --sets 1000  # of regimes named in advance
+    python benchmarks/calibration.py opinion --sets 200       # outcome model right and wrong
 
 With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on.
 
@@ -35,6 +36,7 @@ import pandas as pd
 from designs import (
     BEST,
     CLUSTERED,
+    OPINION,
     POPULATIONS,
     SCENARIOS,
     UNITS,
@@ -44,6 +46,7 @@ from designs import (
     nine_data,
     nine_trial,
     nine_value,
+    opinion_data,
     population_data,
     population_effects,
     population_trial,
@@ -228,6 +231,24 @@ def population_coverage(name: str, seed: int) -> dict[str, list[float]]:
     return out
 
 
+def opinion_coverage(name: str, seed: int) -> dict[str, list[float]]:
+    """For one data set: whether each interval holds the truth, its width; whether opinions disagree."""
+    frame, chance, truth = opinion_data(name, np.random.default_rng([seed, len(name)]))
+    trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
+    fit = bdtr.fit(
+        trial, frame, sampler="direct", draws=125, propagated=500, random_seed=seed, progress=False
+    )
+    found = bdtr.opinion.second_opinion(fit, bdtr.static(a=1), probabilities={"a": chance})
+    rows = found.table.loc["1"]
+    out = {}
+    for by in ("model", "weighted", "augmented"):
+        low, high = rows.loc[by, "lower"], rows.loc[by, "upper"]
+        out[by] = [float(low <= truth <= high), float(high - low)]
+    low, high = rows.loc["difference", ["lower", "upper"]]
+    out["they disagree"] = [float(found.followers["disagree"].iloc[0]), float(high - low)]
+    return out
+
+
 def _one(work, task: tuple[str, int]):
     return *task, work(*task)
 
@@ -320,6 +341,7 @@ TABLES = {
     "clustered": (clustered_coverage, CLUSTERED, table_of_coverage),
     "values": (nine_values, SCENARIOS, table_of_values),
     "populations": (population_coverage, POPULATIONS, table_of_coverage),
+    "opinion": (opinion_coverage, OPINION, table_of_coverage),
 }
 
 

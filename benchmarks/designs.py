@@ -153,3 +153,21 @@ def population_values(share: np.ndarray, u: np.ndarray) -> np.ndarray:
     treated = nothing + 0.35 + u[..., 1]
     both = treated - 0.2 + 0.5 * share + u[..., 2]
     return np.stack([nothing, both, treated + share * (0.3 + u[..., 2])], axis=-1)
+
+
+# A second opinion: treatment probabilities are known and depend on X; the outcome model is linear in X.
+OPINION = ("right", "wrong")
+
+
+def opinion_data(name: str, rng: np.random.Generator) -> tuple[pd.DataFrame, np.ndarray, float]:
+    """Data, known probabilities (unit, action), and the mean payoff if all had action 1.
+
+    Y = .3 A + .5 (X [+ X^2 where the model is wrong]) (1 + A) + noise, P(A = 1) = .8 or .2 by the sign of X.
+    """
+    x = rng.normal(size=400)
+    chance = np.where(x > 0, 0.8, 0.2)
+    a = (rng.random(400) < chance).astype(int)
+    curve = x**2 if name == "wrong" else 0.0
+    y = 0.3 * a + 0.5 * (x + curve) * (1 + a) + rng.normal(size=400)
+    frame = pd.DataFrame({"x": x, "a": a, "y": y})
+    return frame, np.column_stack([1 - chance, chance]), 1.3 if name == "wrong" else 0.3

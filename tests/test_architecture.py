@@ -34,7 +34,7 @@ LAYERS = [
     {"posterior"},
     {"sampling"},
     {"propagation", "groups", "induction", "decisions", "diagnostics"},
-    {"refits"},
+    {"refits", "propensity"},
     {"regimes", "comparison"},
     {
         "recommendation",
@@ -50,7 +50,7 @@ LAYERS = [
     {"crossfitting", "maximum", "effects", "sites", "risk", "limits"},
     {"planning", "information"},
     {"equity", "trees", "assignment"},
-    {"sensitivity"},
+    {"sensitivity", "opinion"},
     {"reports"},
     {"cli"},
 ]
