@@ -73,9 +73,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Allocation:
-    """An assignment: ``action`` (unit), its total ``gain``, a ``bound`` that no assignment exceeds, and
-    the shadow ``price`` of each row: what a unit more of its limit would add. ``share`` (unit, action) is
-    the solution in shares, which the bound and the prices are those of."""
+    """An assignment: ``action`` (unit), its total ``gain``, a ``bound`` that no assignment exceeds but by
+    what the slack of limits allows, and the shadow ``price`` of each row: what one more of its limit would
+    add. ``share`` (unit, action) is the solution in shares, which the bound and the prices are those of."""
 
     share: np.ndarray
     action: np.ndarray

@@ -101,7 +101,7 @@ def _modelled(fit: Fit, k: int, due: np.ndarray, progress: bool) -> np.ndarray:
     data, design = fit.require_data("treatment probabilities"), fit.designs[k]
     stage, frame = data.stages[k], data.frame[due].reset_index(drop=True)
     site = design.site_codes(frame)
-    taken = np.where(stage.fitted & (stage.feasible.sum(axis=1) > 1), stage.action, -1)[due]
+    taken = np.where(stage.took & (stage.feasible.sum(axis=1) > 1), stage.action, -1)[due]
     seed = children(fit.settings.stream("assignment"), k + 1)[k]
     return category_probabilities(
         design.common(design.acting(frame, 0), site), site if data.trial.site else None,
@@ -118,12 +118,13 @@ def _shares(fit: Fit, k: int) -> np.ndarray:
     if data.trial.site:
         site = design.site_codes(data.frame)
     cell = pattern * (site.max() + 1) + site
-    seen, hit = stage.fitted & (stage.action >= 0), np.zeros(rows.shape)
+    # All who took a feasible action: those who stayed would also say who stays under which action.
+    seen, hit = stage.took, np.zeros(rows.shape)
     hit[seen, stage.action[seen]] = 1.0
     overall, own = (np.zeros((c.max() + 1, rows.shape[1])) for c in (pattern, cell))
     np.add.at(overall, pattern, hit)
     np.add.at(own, cell, hit)
-    # A feasible set that nobody of the fit has: all its actions alike.
+    # A feasible set that nobody has acted under: all its actions alike.
     nobody = overall.sum(axis=1) == 0
     overall[pattern[nobody[pattern]]] = rows[nobody[pattern]]
     overall /= np.maximum(overall.sum(axis=1, keepdims=True), 1e-300)

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.estimates import estimates, stacked
-from bdtr.shown import Captioned, as_html, as_text
+from bdtr.shown import Captioned, Shown
 
 if TYPE_CHECKING:
     from bdtr.values import Values
@@ -47,8 +47,8 @@ SCALES: Mapping[str, _Scale] = {
 }
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """Contrasts with a reference regime: draws (dims ``chain, draw, contrast``, ..), a table, how made.
 
     ``table`` has ``mean, sd, lower, upper`` and ``p_better``, the probability that the regime is better
@@ -65,12 +65,6 @@ class Comparison:
     def caption(self) -> str:
         """What the numbers are, in one line."""
         return f"{self.scale.capitalize()} against {self.reference}. {self.about}"
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table)
 
 
 def contrasts(
@@ -171,8 +165,8 @@ def ranks(values: Values | xr.DataArray, higher_is_better: bool | None = None) -
     return Captioned(table[list(out)], f"{about}Ranks of values, 1 is the best.")
 
 
-@dataclass(frozen=True)
-class SetOfBest:
+@dataclass(frozen=True, repr=False)
+class SetOfBest(Shown):
     """Regimes that cannot be told from the best, with simultaneous limits.
 
     ``table`` has per regime its ``mean`` value, the mean and upper limit of its advantage over
@@ -197,12 +191,6 @@ class SetOfBest:
             f"Set of best regimes: {', '.join(self.names)}. Advantage over {self.reference} "
             f"({self.scale}), simultaneous upper limits of {100 * self.level:g} %. {self.about}"
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table)
 
 
 def set_of_best(

@@ -28,7 +28,7 @@ from bdtr.multilevel.randomness import children
 from bdtr.progress import progress_bar
 from bdtr.regimes import recommended
 from bdtr.settings import Settings
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Shown
 from bdtr.values import mean_payoffs, value
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ __all__ = ["CrossFitted", "crossfit", "part_of", "quick_settings"]
 _OVER = ("sites", "units")
 
 
-@dataclass(frozen=True)
-class CrossFitted:
+@dataclass(frozen=True, repr=False)
+class CrossFitted(Shown):
     """Cross-fitted values of the recommended regime beside those in the sample.
 
     ``draws`` has ``value`` and ``in_sample`` with dims ``chain, draw, over``; ``table`` their summaries
@@ -65,12 +65,6 @@ class CrossFitted:
             f"valued where it was not learned; population: sample; {100 * self.interval:g} % equal-tailed "
             f"intervals. Optimism: by how much the value in the sample looks better.{self.left_out}"
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table, na_rep="")
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table, na_rep="")
 
 
 def crossfit(

@@ -55,6 +55,13 @@ class StageData:
     weight: np.ndarray | None = None  # known precision weights, None for 1
 
     @property
+    def took(self) -> np.ndarray:
+        """Units with a complete history that took a feasible action, whether they are in the fit or not."""
+        rows = np.arange(len(self.action))
+        allowed = self.feasible[rows, np.maximum(self.action, 0)]
+        return self.history & self.among & (self.action >= 0) & allowed
+
+    @property
     def factors(self) -> tuple[str, ...]:
         """Columns that name grouping factors at this stage, delivery cluster included."""
         return tuple(dict.fromkeys(c for g in self.formula.groups for c in g.factor))

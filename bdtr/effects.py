@@ -25,7 +25,7 @@ from bdtr.data import TrialData, check_again
 from bdtr.diagnostics import State, worst
 from bdtr.estimates import estimates, stacked
 from bdtr.fitting import fit_checked
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Shown
 from bdtr.trial import Stage, Trial
 from bdtr.values import Values
 
@@ -35,14 +35,16 @@ if TYPE_CHECKING:
 __all__ = ["EffectSizes", "effect_sizes"]
 
 
-@dataclass(frozen=True)
-class EffectSizes:
+@dataclass(frozen=True, repr=False)
+class EffectSizes(Shown):
     """Hedges' g of regimes against a reference, and the intraclass correlation.
 
     ``draws`` has ``g_within`` and ``g_total`` (dims ``chain, draw, contrast``) and ``icc``; ``table`` their
     summaries and for each threshold the probability that g lies beyond it; ``variances`` those of the SDs
     within and between sites and of the intraclass correlation.
     """
+
+    _tables = ("table", "variances")
 
     draws: xr.Dataset
     table: pd.DataFrame
@@ -59,12 +61,6 @@ class EffectSizes:
             f"{self.state}. Hedges' g; population: {self.population}; SDs of the payoff of {self.units:,} "
             f"units given their actions; {100 * self.interval:g} % equal-tailed intervals."
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table, self.variances)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table, self.variances)
 
 
 def effect_sizes(

@@ -1,8 +1,8 @@
 """Who gains: values, treatment rates and benefits by group, and how far groups are apart.
 
-For a plan or a regime at one stage, with V_g the mean payoff of group g and B_g = V_g minus the mean it
+For a plan at one stage, with V_g the mean payoff of group g and B_g = V_g minus the mean it
 would have if all of it had the reference action: both are means over units within each draw, later stages
-recommended.
+recommended, net of the plan's prices.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bdtr.estimates import estimates, stacked
 from bdtr.grouping import By, grouping
 from bdtr.limits import action_code
 from bdtr.planning import Plan, mean_of_codes, stage_index
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Shown
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Frontier", "Groups", "frontier", "groups"]
 
 
-@dataclass(frozen=True)
-class Groups:
+@dataclass(frozen=True, repr=False)
+class Groups(Shown):
     """How groups fare under a plan.
 
     ``draws`` has ``value`` and ``benefit`` with dims ``chain, draw, group``. ``table`` has per group the
@@ -37,6 +37,8 @@ class Groups:
     that the group's benefit is the smallest. ``gaps`` has the differences of values and benefits between
     each group and the first one.
     """
+
+    _tables = ("table", "gaps")
 
     draws: xr.Dataset
     table: pd.DataFrame
@@ -51,17 +53,14 @@ class Groups:
     def caption(self) -> str:
         """What the numbers are, in one line."""
         left_out = f"; {self.left_out:,} units without a group left out" if self.left_out else ""
+        against = (
+            f"against {self.reference} for all" if self.reference else "no action is open to all"
+        )
         return (
-            f"{self.state}. Groups under the plan for stage {self.stage}; benefit: against "
-            f"{self.reference} for all; population: sample{left_out}; later stages recommended; "
+            f"{self.state}. Groups under the plan for stage {self.stage}; benefit: {against}; "
+            f"population: sample{left_out}; later stages recommended; "
             f"{100 * self.interval:g} % equal-tailed intervals."
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table, self.gaps)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table, self.gaps)
 
 
 def groups(
@@ -78,7 +77,8 @@ def groups(
     by
         Groups of units, of sites, or several columns crossed; see :func:`bdtr.grouping.grouping`.
     reference
-        Action that benefits are against; left out: the first of the stage.
+        Action that benefits are against; left out: the first of the stage, or none where it is not
+        feasible for all.
     interval
         Probability of the equal-tailed intervals.
 
@@ -103,15 +103,18 @@ def groups(
     if reference is not None:
         base = action_code(reference, tuple(design.actions), "groups(reference")
     can = data.stages[k].feasible[units, base]
-    if not can.all():
+    if reference is not None and not can.all():
         raise ValueError(
             f"groups(reference={design.actions[base]!r}): the action is not feasible for {(~can).sum():,} "
             f"of {can.size:,} units. Name one that is."
         )
-    codes = np.stack([plan.codes[kept], np.full(len(units), base)])
-    value, alone = _labelled(fit, mean_of_codes(fit.passed(), k, units, codes, group), labels)
-    both = {"value": value, "benefit": value - alone}
     sign = 1.0 if data.trial.higher_is_better else -1.0
+    codes = np.stack([plan.codes[kept], np.full(len(units), base)])[: 2 if can.all() else 1]
+    (done,) = fit.passes([plan.policy])
+    found = mean_of_codes(done, k, units, codes, group)
+    paid = np.stack([np.bincount(group, plan.price[one]) for one in codes]) / np.bincount(group)
+    value, *alone = _labelled(fit, found - sign * paid[:, :, None], labels)
+    both = {"value": value} | ({"benefit": value - alone[0]} if alone else {})
     table = pd.DataFrame({"units": np.bincount(group)}, index=pd.Index(labels, name="group"))
     for a, action in enumerate(design.actions):
         hit = np.bincount(group, weights=codes[0] == a)
@@ -120,14 +123,15 @@ def groups(
         table[[name, f"{name}_lower", f"{name}_upper"]] = estimates(one, interval)[
             ["mean", "lower", "upper"]
         ]
-    least = stacked(sign * both["benefit"]).argmin("group").to_numpy()
-    table["p_least_benefit"] = np.bincount(least, minlength=len(labels)) / least.size
+    if "benefit" in both:
+        least = stacked(sign * both["benefit"]).argmin("group").to_numpy()
+        table["p_least_benefit"] = np.bincount(least, minlength=len(labels)) / least.size
     return Groups(
         xr.Dataset(both),
         table,
         _gaps(both, labels, sign, interval),
         plan.stage,
-        str(design.actions[base]),
+        str(design.actions[base]) if can.all() else "",
         int((~kept).sum()),
         interval,
         worst([fit.state, plan.state]),
@@ -172,8 +176,8 @@ def _gaps(both: dict, labels: Sequence[str], sign: float, interval: float) -> pd
     return pd.concat(parts, names=["of"]) if parts else pd.DataFrame()
 
 
-@dataclass(frozen=True)
-class Frontier:
+@dataclass(frozen=True, repr=False)
+class Frontier(Shown):
     """Value against disparity of several plans.
 
     ``draws`` has ``value`` and ``disparity`` with dims ``chain, draw, plan``: the disparity is the largest
@@ -193,12 +197,6 @@ class Frontier:
             f"{self.state}. Mean payoff and largest difference between groups in {self.of}; population: "
             f"sample; later stages recommended; {100 * self.interval:g} % equal-tailed intervals."
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table)
 
 
 def frontier(
@@ -245,6 +243,8 @@ def frontier(
     values, apart, states = [], [], []
     for one in plans.values():
         found = groups(fit, one, by, reference, interval)
+        if of not in found.draws:
+            raise ValueError(f"of={of!r}: no action is feasible for all. Use of='value'.")
         draws = found.draws[of]
         order = draws.mean(("chain", "draw")).to_numpy().argsort()
         apart.append(draws.isel(group=order[-1], drop=True) - draws.isel(group=order[0], drop=True))

@@ -106,6 +106,7 @@ def _coded(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 def _column(data: TrialData, by: str | Sequence) -> pd.Series:
     """What to group by, a value for each row of the data."""
     if isinstance(by, str):
+        by = data.trial.site if by == "site" and data.trial.site else by
         if by not in data.frame.columns:
             raise ValueError(
                 f"by={by!r}: allowed are 'site', a column that the trial uses "

@@ -165,12 +165,16 @@ class BackwardPass:
         d, kind, feasible = self.decisions, self.policy.kind, self.decisions.feasible[k][units]
         fixed = self.policy.actions[k][units] if kind == "regime" else None
         if kind == "untailored":
-            kind, fixed = "regime", best_mean(self.average(k, units), feasible, d.higher_is_better)
-        q = self.q_values(k, units)
-        if self.policy.shifts:
-            amount, size = self.policy.shifts[k]
-            q = q + amount[:, units, None] * size
+            average = self._shifted(self.average(k, units), k, units)
+            kind, fixed = "regime", best_mean(average, feasible, d.higher_is_better)
+        q = self._shifted(self.q_values(k, units), k, units)
         return stage_value(q, feasible, kind, fixed, d.higher_is_better)
+
+    def _shifted(self, q: np.ndarray, k: int, units: np.ndarray) -> np.ndarray:
+        if not self.policy.shifts:
+            return q
+        amount, size = self.policy.shifts[k]
+        return q + amount[:, units, None] * size
 
     def blocks(self, units: np.ndarray) -> Iterator[np.ndarray]:
         """Blocks of units whose Q-values fit in memory."""

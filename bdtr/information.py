@@ -31,7 +31,7 @@ from bdtr.planning import stage_index
 from bdtr.prediction import StageDraws
 from bdtr.progress import progress_bar
 from bdtr.risk import outcome_sd
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Shown
 from bdtr.sites import site_blips
 from bdtr.values import mean_payoffs
 
@@ -43,8 +43,8 @@ __all__ = ["Information", "new_trial", "perfect", "sites"]
 _CELLS = 4_000_000  # simulated outcomes in memory at once
 
 
-@dataclass(frozen=True)
-class Information:
+@dataclass(frozen=True, repr=False)
+class Information(Shown):
     """What knowing more is worth: ``table`` with its mean per unit, ``by_unit`` where it is of units."""
 
     table: pd.DataFrame
@@ -57,17 +57,10 @@ class Information:
         """What the numbers are, in one line."""
         return f"{self.state}. {self.about}; in units of the outcome, mean per unit."
 
-    def __repr__(self) -> str:
-        return as_text(self.caption, self._shown, max_rows=40)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self._shown)
-
-    @property
-    def _shown(self) -> pd.DataFrame:
+    def _shown(self) -> list[pd.DataFrame]:
         """The table with small numbers readable."""
         small = self.table.columns.intersection(["value", "mc_error"])
-        return self.table.assign(**{c: self.table[c].map("{:.2g}".format) for c in small})
+        return [self.table.assign(**{c: self.table[c].map("{:.2g}".format) for c in small})]
 
 
 def perfect(fit: Fit, progress: bool = False) -> Information:
@@ -107,7 +100,10 @@ def perfect(fit: Fit, progress: bool = False) -> Information:
     best, followed = (mean_payoffs([one], units)[0].mean() for one in passes)
     rows.append(("all stages", len(units), sign * (best - followed)))
     table = pd.DataFrame(rows, columns=["stage", "units", "value"]).set_index("stage")
-    about = "Expected value of perfect information; population: sample; later stages recommended"
+    about = (
+        "Expected value of perfect information; population: sample; of one stage: later stages recommended; "
+        "of all stages: the best actions of every draw against the recommended regime"
+    )
     return Information(table, about, fit.state, pd.concat(parts, ignore_index=True))
 
 
@@ -167,10 +163,13 @@ def sites(fit: Fit, stage: str | None = None) -> Information:
             {"units": counts.astype(int), "value": gains / counts, "share": gains / most},
             index=pd.Index(labels, name="site"),
         )
+    unlike = int((~data.stages[k].feasible[units, 0]).sum())
     about = (
         f"Expected value of learning a site's blips of stage {blips.stage}, for decisions there; "
         "later stages recommended"
     )
+    if unlike:
+        about += f"; {unlike:,} units who may not take {blips.reference} learn from those of others at best"
     return Information(table, about, fit.state)
 
 
@@ -201,7 +200,7 @@ def new_trial(
     stage: str,
     sizes: Sequence[int] = (10, 20, 50, 100),
     at: str = "new sites",
-    simulations: int = 250,
+    simulations: int | None = None,
     random_seed: int | None = None,
     progress: bool = False,
 ) -> Information:
@@ -214,8 +213,8 @@ def new_trial(
         y = X b^(s) + Z u + e,    u ~ N(0, Sigma^(s)),    e ~ N(0, spread of outcomes given history),
 
     and analysed by the direct sampler, with the current posterior of the common coefficients b, taken as
-    normal, as their prior. What it says of b is E(b | y); what that says of a unit's payoffs is their
-    linear regression on b over draws.
+    normal, as their prior; SDs have the priors of this trial's model. What it says of b is E(b | y); what
+    that says of a unit's payoffs is their linear regression on b over draws.
 
     Parameters
     ----------
@@ -229,7 +228,8 @@ def new_trial(
         Who is decided about: units like the trial's at ``"new sites"``, by a rule free of site effects, or
         the trial's units at ``"its sites"``.
     simulations
-        Number of trials simulated for each size, from as many draws of the posterior.
+        Number of trials simulated for each size, from as many draws of the posterior; left out: 250, or
+        as many draws as there are.
     random_seed
         Seed; left out: that of the fit.
     progress
@@ -257,6 +257,7 @@ def new_trial(
     if not len(sizes) or any(not isinstance(n, (int, np.integer)) or n < 1 for n in sizes):
         raise ValueError(f"sizes={sizes!r}: name whole numbers above 0.")
     most = fit.settings.propagated
+    simulations = min(250, most) if simulations is None else simulations
     if not isinstance(simulations, (int, np.integer)) or not 2 <= simulations <= most:
         raise ValueError(f"simulations={simulations!r}: must lie between 2 and {most}.")
     simulated = _Simulator.of(fit, k, np.linspace(0, most - 1, simulations).astype(int))
@@ -330,6 +331,11 @@ class _Simulator:
     def of(cls, fit: Fit, k: int, some: np.ndarray) -> _Simulator:
         data, model, draws = fit.require_data("a new trial"), fit.model(k), fit.q_function(k).draws
         sd = outcome_sd(fit, k, classes=False)
+        if data.trial.site is None and fit.designs[k].groups:
+            raise ValueError(
+                f"new_trial: stage {fit.designs[k].action} has groups such as classes, and the trial names "
+                "no site to draw them with. Name a site column."
+            )
         assert isinstance(model, OutcomeModel)
         assert isinstance(draws, StageDraws)
         b = draws.coefficients

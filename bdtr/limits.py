@@ -34,6 +34,11 @@ class Options:
     actions: tuple[str, ...]
     sign: float
 
+    def step(self, part: np.ndarray) -> np.ndarray:
+        """How much each unit can change a sum over units of this part of each action (unit)."""
+        most = np.where(self.feasible, part, -np.inf).max(axis=1)
+        return most - np.where(self.feasible, part, np.inf).min(axis=1)
+
     def everyone_may(self, action: int, where: str, who: np.ndarray | None = None) -> None:
         """An error unless the action is feasible for all, or for all of these."""
         can = self.feasible[:, action] if who is None else self.feasible[who, action]
@@ -113,8 +118,9 @@ class Gap:
         """A row for every ordered pair of groups: the mean of one minus that of the other."""
         group, count = _groups(fit, self.by, options)
         part = self._part(options) / np.bincount(group[group >= 0], minlength=count)[group][:, None]
+        part = np.where(options.feasible, part, 0.0)
         means, step = Rows.of(part, group, np.zeros(count)).matrix, np.zeros(count)
-        np.maximum.at(step, group[group >= 0], np.ptp(part, axis=1)[group >= 0])
+        np.maximum.at(step, group[group >= 0], options.step(part)[group >= 0])
         pairs = [(g, h) for g in range(count) for h in range(count) if g != h]
         if self.against is not None:
             at = _group_code(fit, self.by, options, self.against, "Gap(against")
@@ -150,8 +156,8 @@ class Gap:
 class Floor:
     """The mean payoff of a group is no worse than ``than``, to within what one unit can change.
 
-    ``than`` is a number in units of the outcome, the label of an action that all of the group would have,
-    or ``"recommended"``: what the group has without limits.
+    ``than`` is a number in units of the outcome; the label of an action, as text, that all of the group would
+    have; or ``"recommended"``: the group's mean payoff at the best action of each unit.
     """
 
     by: By
@@ -159,7 +165,8 @@ class Floor:
     than: object
 
     def __str__(self) -> str:
-        return f"value of {self.group}{_of_each(self.by)} no worse than {self.than}"
+        under = "under " if isinstance(self.than, str) else ""
+        return f"value of {self.group}{_of_each(self.by)} no worse than {under}{self.than}"
 
     def rows(self, fit: Fit, options: Options) -> Rows:
         """Minus the mean payoff of the group."""
@@ -169,8 +176,9 @@ class Floor:
         worth = options.sign * options.mean
         row = np.where(mine, 0, -1)
         limit = self._least(options, mine)
-        step = np.ptp(worth[mine], axis=1).max() / mine.sum()
-        return Rows.of(-worth / mine.sum(), row, np.array([-limit]), np.array([step]))
+        step = options.step(worth)[mine].max() / mine.sum()
+        part = np.where(options.feasible, -worth, 0.0) / mine.sum()
+        return Rows.of(part, row, np.array([-limit]), np.array([step]))
 
     def _least(self, options: Options, mine: np.ndarray) -> float:
         worth = options.sign * options.mean[mine]

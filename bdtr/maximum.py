@@ -17,7 +17,7 @@ import xarray as xr
 
 from bdtr.diagnostics import State
 from bdtr.estimates import estimates
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Shown
 from bdtr.values import mean_payoffs
 
 if TYPE_CHECKING:
@@ -33,14 +33,16 @@ WARNING = (
 )
 
 
-@dataclass(frozen=True)
-class Maximum:
+@dataclass(frozen=True, repr=False)
+class Maximum(Shown):
     """Draws of the draw-wise maximum and of the recommended regime's value, and how much is unsure.
 
     ``table`` summarises ``maximum``, ``recommended`` and their difference ``perfect_information``.
     ``unsure`` has per stage the units with a choice and the share of them whose best two actions are
     within the margin of each other, on average over draws.
     """
+
+    _tables = ("table", "unsure")
 
     draws: xr.Dataset
     table: pd.DataFrame
@@ -56,12 +58,6 @@ class Maximum:
             f"{self.state}. {WARNING} Population: sample; indifference margin {self.margin:g}; "
             f"{100 * self.interval:g} % equal-tailed intervals."
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table, self.unsure)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table, self.unsure)
 
 
 def draw_wise_maximum(

@@ -12,10 +12,12 @@ the augmented value adds to the outcome models' value the weighted residuals of 
 and is right if the probabilities are, whatever the models (Robins, Rotnitzky and Zhao 1994, JASA 89(427);
 Zhang, Tsiatis, Laber and Davidian 2013, Biometrika 100(3)). The weighted value is that of the payoffs of
 those who followed d to the end, divided by the sum of their weights. Each draw s has its own Q and its own
-v: Bayesian bootstrap over sites (Dirichlet weights over sites), or over units where there are no sites.
+v: Bayesian bootstrap over sites (Dirichlet weights over sites), or over units where there are fewer than 10
+sites.
 
 The difference of the augmented value from the model's, the mean of the weighted residuals, is judged by
-a jackknife: groups of sites (or units) are left out in turn, the trial is fitted anew each time,
+a jackknife: groups of sites (or units) are left out in turn, the outcome models are fitted anew each time
+(probabilities and rules are kept),
 
     SE^2 = (G - 1)/G sum_g (D_(g) - mean D)^2,    interval D +- t_{G-1} SE.
 
@@ -34,8 +36,10 @@ import xarray as xr
 from scipy.stats import t as student_t
 
 from bdtr.assignment import Known, treatment_probabilities
+from bdtr.coding import DataError
 from bdtr.crossfitting import crossfit, part_of, quick_settings
 from bdtr.data import TrialData
+from bdtr.design import DesignError
 from bdtr.diagnostics import State, worst
 from bdtr.estimates import estimates
 from bdtr.fitting import fit_checked
@@ -47,7 +51,7 @@ from bdtr.populations import Cells, cell_means
 from bdtr.progress import progress_bar
 from bdtr.propensity import category_probabilities
 from bdtr.regimes import Regime, embedded
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Shown
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -60,8 +64,8 @@ _FEW_SITES = 10
 _JACKKNIFE_DRAWS = 100  # a chain: posterior means are all that is wanted
 
 
-@dataclass(frozen=True)
-class Opinion:
+@dataclass(frozen=True, repr=False)
+class Opinion(Shown):
     """Values by the outcome models, by weights alone, and augmented.
 
     ``draws`` has ``model``, ``weighted`` and ``augmented`` with dims ``chain, draw, regime``; ``table`` their
@@ -70,6 +74,8 @@ class Opinion:
     sum(w)^2 / sum(w^2), the largest share of one unit, and whether the opinions ``disagree``: the interval
     of the difference leaves 0 out.
     """
+
+    _tables = ("table", "followers")
 
     draws: xr.Dataset
     table: pd.DataFrame
@@ -85,12 +91,6 @@ class Opinion:
             f"{self.state}. Mean payoff by the outcome models, by weights alone, and augmented; population: "
             f"{self.about}; {100 * self.interval:g} % equal-tailed intervals."
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table, self.followers)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table, self.followers)
 
 
 def second_opinion(
@@ -117,7 +117,7 @@ def second_opinion(
         :mod:`bdtr.assignment`.
     staying
         Probability of staying and being in the protocol, where some are not: ``"model"``, a multilevel
-        logistic regression on history and action in PyMC, or ``"shares"``, shares by site.
+        logistic regression on history and action in PyMC, or ``"shares"``, shares by action and site.
     interval
         Probability of the equal-tailed intervals.
     groups
@@ -155,7 +155,7 @@ def second_opinion(
     units = np.flatnonzero(data.valued)
     entropy = fit.settings.random_seed if random_seed is None else random_seed
     seed = replace(fit.settings, random_seed=entropy).stream("opinion")
-    boot_seed, group_seed = children(seed, 2)
+    boot_seed, group_seed = children(seed, 2 * fit.stages + 2)[-2:]
     cluster, boot, about = _bootstrap(fit, units, np.random.default_rng(boot_seed))
     group = _groups(fit, groups, np.random.default_rng(group_seed))
     weights = [_weights(data, rule, chance) for rule in rules]
@@ -202,9 +202,8 @@ def _chances(
         known = probabilities.get(stage.stage.action)
         action = treatment_probabilities(fit, k, known, progress)
         due = stage.history & stage.among
-        rows, code = np.arange(len(data)), np.maximum(stage.action, 0)
-        took = due & (stage.action >= 0) & stage.feasible[rows, code]
-        chance[took] = action[took, code[took]]
+        took = stage.took
+        chance[took] = action[took, stage.action[took]]
         for some, happened, acted, seed in (
             (due, took, False, seeds[2 * k]),
             (took, stage.fitted, True, seeds[2 * k + 1]),
@@ -232,9 +231,11 @@ def _staying(
     frame = data.frame[some].reset_index(drop=True)
     site = design.site_codes(frame)
     if staying == "shares":
-        overall = happened.mean()
-        hit, count = np.bincount(site, happened), np.bincount(site)
-        return ((hit + 2 * overall) / (count + 2))[site]
+        arm = data.stages[k].action[some] if acted else np.zeros_like(site)
+        overall = np.bincount(arm, happened) / np.maximum(np.bincount(arm), 1)
+        cell = np.unique(arm * (site.max() + 1) + site, return_inverse=True)[1]
+        hit, count = np.bincount(cell, happened), np.bincount(cell)
+        return (hit[cell] + 2 * overall[arm]) / (count[cell] + 2)
     x = design.common(frame if acted else design.acting(frame, 0), site)
     possible = np.ones((len(frame), 2), dtype=bool)
     where = site if data.trial.site else None
@@ -336,7 +337,13 @@ def _left_out(
     with progress_bar(progress, "second opinion: jackknife") as report:
         for g in range(count):
             rows = group != g
-            own = fit_checked(part_of(data, rows, fit.settings), settings)
+            try:
+                own = fit_checked(part_of(data, rows, fit.settings), settings)
+            except (DataError, DesignError) as error:
+                raise type(error)(
+                    f"second_opinion: the jackknife leaves out one of {count} groups, and the rest cannot be "
+                    f"fitted. {error} Use another seed or another number of groups, or join rare labels."
+                ) from None
             policies = [replace(r, actions=tuple(a[rows] for a in r.actions)) for r in rules]
             units = np.flatnonzero(own.require_data("a second opinion").valued)
             for i, done in enumerate(own.passes(policies)):

@@ -38,6 +38,7 @@ __all__ = [
     "named_policy",
     "pass_key",
     "run_passes",
+    "shifted",
 ]
 
 _CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
@@ -209,6 +210,12 @@ def _regime_key(regime: Regime, rule: Policy) -> str:
         return str(regime)
     digest = sha256(b"".join(codes.tobytes() for codes in rule.actions)).hexdigest()
     return f"{regime} ({digest[:12]})"
+
+
+def shifted(rule: Policy, shifts: Sequence[tuple[np.ndarray, np.ndarray]], words: str) -> Policy:
+    """A policy with shifts, named by what is assumed and, as passes are kept by name, by the numbers."""
+    digest = sha256(b"".join(x.tobytes() for pair in shifts for x in pair)).hexdigest()
+    return replace(rule, name=f"{rule.name} [{words}; {digest[:12]}]", shifts=tuple(shifts))
 
 
 def pass_key(name: str) -> str:

@@ -29,10 +29,11 @@ from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates
 from bdtr.induction import BackwardPass, Policy
 from bdtr.limits import Budget, Floor, Gap, Limit, Options, costs_of
+from bdtr.passes import shifted
 from bdtr.populations import Cells, cell_means
 from bdtr.progress import progress_bar
 from bdtr.risk import Utility, outcome_noise, utilities
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Shown
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -40,15 +41,18 @@ if TYPE_CHECKING:
 __all__ = ["Budget", "Floor", "Gap", "Plan", "mean_of_codes", "plan", "stage_index"]
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """Actions of units at one stage within limits.
 
     ``draws`` has ``value``, ``without_limits`` and ``cost_of_limits`` with dims ``chain, draw``, and
     ``shadow_price`` with ``limit`` as well; ``table`` their summaries. ``limits`` has per limit what was
     used of it and its shadow price; ``shares`` the share of units with each action; ``actions`` per unit
-    the action, the one without limits, and the mean payoff that the limits cost the unit.
+    the action, the one without limits, and the mean payoff that the limits cost the unit. Payoffs are net of
+    prices; ``multiplier`` is in units of the utility, the shadow price in units of the payoff.
     """
+
+    _tables = ("table", "limits", "shares")
 
     draws: xr.Dataset
     table: pd.DataFrame
@@ -63,6 +67,8 @@ class Plan:
     state: State
     codes: np.ndarray
     units: np.ndarray
+    policy: Policy | None
+    price: np.ndarray
 
     @property
     def caption(self) -> str:
@@ -76,16 +82,6 @@ class Plan:
             f"recommended; learned and valued on the same units; {100 * self.interval:g} % equal-tailed "
             f"intervals.{within}"
         )
-
-    @property
-    def _tables(self) -> list[pd.DataFrame]:
-        return [t for t in (self.table, self.limits, self.shares) if len(t)]
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, *self._tables)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, *self._tables)
 
 
 def plan(
@@ -148,6 +144,7 @@ def plan(
         for at, q in _payoffs(done, k, units, report):
             mean[at] = q.mean(axis=2).T
             worth[at] = mean[at] * sign if utility is None else utilities(sign * q, utility, noise)
+    mean -= sign * own_price  # worth is that of payoffs; prices are taken from its gain below
     options = Options(units, mean, data.stages[k].feasible[units], tuple(design.actions), sign)
     gain = (worth - own_price) / len(units)
     problem = _Problem(options, gain, limits, [limit.rows(fit, options) for limit in limits])
@@ -181,6 +178,8 @@ def plan(
         worst([fit.state, gate_decisions(draws[["value", "cost_of_limits"]], limit)]),
         codes[0],
         units,
+        policy,
+        own_price,
     )
 
 
@@ -282,8 +281,7 @@ def _prices(
         sign = 1.0 if data.trial.higher_is_better else -1.0
         paid = [0.0 * own if j <= k else -sign * own for j, own in enumerate(by_stage)]
         shifts = [(np.repeat(own[:, None], len(data), axis=1), np.ones(1)) for own in paid]
-        name = f"recommended net of prices ({words})"
-        policy = Policy("recommended", name, shifts=tuple(shifts))
+        policy = shifted(Policy(), shifts, f"net of prices ({words})")
     return policy, by_stage[k], f", net of prices ({words})" if words else ""
 
 

@@ -51,7 +51,7 @@ def category_probabilities(
     seen = category >= 0
     centre, spread = x[seen].mean(axis=0), x[seen].std(axis=0)
     z = (x[:, spread > 1e-8] - centre[spread > 1e-8]) / spread[spread > 1e-8]
-    wanted = ["intercept", "b", *(["u"] if site is not None else [])]
+    wanted = ["intercept", *(["b"] if z.shape[1] else []), *(["u"] if site is not None else [])]
     built = _model(z[seen], None if site is None else site[seen], possible[seen], category[seen],
                    0 if site is None else int(site.max()) + 1)  # fmt: skip
     posterior = sample_model(built, wanted, seed, _CHAINS, _DRAWS, _TUNE, progress).posterior
@@ -60,7 +60,9 @@ def category_probabilities(
     out = np.zeros(possible.shape)
     for s in range(0, _AVERAGED * step, step):
         one = flat.isel(sample=s)
-        eta = one["intercept"].to_numpy() + z @ one["b"].to_numpy()
+        eta = np.broadcast_to(one["intercept"].to_numpy(), (len(z), possible.shape[1] - 1))
+        if z.shape[1]:
+            eta = eta + z @ one["b"].to_numpy()
         if site is not None:
             eta = eta + one["u"].to_numpy()[site]
         eta = np.where(possible, np.column_stack([np.zeros(len(eta)), eta]), -np.inf)
@@ -76,7 +78,9 @@ def _model(z: np.ndarray, site, possible: np.ndarray, category: np.ndarray, site
     others = possible.shape[1] - 1
     with pm.Model() as model:
         eta = pm.Normal("intercept", 0.0, 2.5, shape=others)
-        eta = eta + z @ pm.Normal("b", 0.0, 1.0, shape=(z.shape[1], others))
+        eta = eta + pt.zeros((len(z), others))
+        if z.shape[1]:
+            eta = eta + z @ pm.Normal("b", 0.0, 1.0, shape=(z.shape[1], others))
         if site is not None:
             tau = pm.HalfNormal("tau", 1.0, shape=others)
             raw = pm.Normal("raw", 0.0, 1.0, shape=(sites, others))

@@ -72,7 +72,7 @@ class Recommendation:
         return f"{self.caption}\n{self.actions}"
 
     def _repr_html_(self) -> str:
-        return as_html(self.caption, self.actions, max_rows=20, index=False)
+        return as_html(self.caption, self.actions, index=False)
 
 
 def recommend(

@@ -166,22 +166,27 @@ def _variance(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
 
 
 def _later(fit: Fit, k: int) -> np.ndarray:
-    """Variance that is left at the next stage (action, sample), over the units that took each action."""
-    data, there = fit.require_data("the spread of outcomes"), _variance(fit, k + 1)
-    stage, following, done = data.stages[k], data.stages[k + 1], fit.passed()
-    units = np.flatnonzero(stage.fitted)
-    left = np.zeros((len(units), len(there)))  # of each next action
-    due = np.flatnonzero(following.among[units] & following.history[units])
-    for block in done.blocks(due):
-        rows = units[block]
-        code = best_mean(
-            done.q_values(k + 1, rows), following.feasible[rows], fit.trial.higher_is_better
-        )
-        left[block, code] = 1.0
-    # Where it is not known what they would do next, they count as the others do.
-    known = left.any(axis=1) | ~following.among[units]
-    out = np.empty((len(fit.designs[k].actions), there.shape[1]))
+    """Variance that is left at later stages (action, sample), over the units that took each action."""
+    data, done = fit.require_data("the spread of outcomes"), fit.passed()
+    stage, units = data.stages[k], np.flatnonzero(data.stages[k].fitted)
+    # Each unit has the variance of the next stage at which a decision is due; none after the last.
+    waiting, known, parts = np.ones(len(units), dtype=bool), np.zeros(len(units), dtype=bool), []
+    for m in range(k + 1, fit.stages):
+        own = data.stages[m]
+        ready = np.flatnonzero(waiting & own.among[units] & own.history[units])
+        chosen = np.zeros((len(units), own.feasible.shape[1]))
+        for block in done.blocks(ready):
+            rows = units[block]
+            q = done.q_values(m, rows)
+            chosen[block, best_mean(q, own.feasible[rows], fit.trial.higher_is_better)] = 1.0
+        known[ready] = True
+        waiting &= ~own.among[units]
+        parts.append((chosen, _variance(fit, m)))
+    known |= waiting  # where it is not known what they would do next, they count as the others do
+    out = np.zeros((len(fit.designs[k].actions), done.samples))
     for a in range(len(out)):
         mine = known & (stage.action[units] == a)
-        out[a] = (left[mine] if mine.any() else left[known]).mean(axis=0) @ there
+        mine = mine if mine.any() else known
+        for chosen, variance in parts:
+            out[a] += chosen[mine].mean(axis=0) @ variance
     return out

@@ -27,12 +27,12 @@ from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates
 from bdtr.history import known_columns
 from bdtr.limits import action_code
-from bdtr.passes import named_policy
+from bdtr.passes import named_policy, shifted
 from bdtr.planning import stage_index
 from bdtr.priors import Normal
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, recommended
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Shown
 from bdtr.values import mean_payoffs
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ type Confounding = Mapping[str, Mapping[object, Size]]
 _IN = ("outcome", "sd")
 
 
-@dataclass(frozen=True)
-class Confounded:
+@dataclass(frozen=True, repr=False)
+class Confounded(Shown):
     """Values of regimes under an assumed confounder, beside those without.
 
     ``draws`` has ``value`` and ``unconfounded`` with dims ``chain, draw, regime``; ``table`` mean, SD and
@@ -70,12 +70,6 @@ class Confounded:
             f"{self.state}. Mean payoff with confounding {self.assumed}; population: sample; later stages: "
             f"the regime itself; {100 * self.interval:g} % equal-tailed intervals."
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table, na_rep="")
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table, na_rep="")
 
 
 def confounded(
@@ -126,7 +120,7 @@ def confounded(
     chosen = list(regimes) or [recommended()]
     shifts, words = _shifts(fit, confounding, scale, probabilities or {})
     plain = [named_policy(r, data) for r in chosen]
-    policies = [replace(p, name=f"{p.name} [{words}]", shifts=shifts) for p in plain]
+    policies = [shifted(p, shifts, words) for p in plain]
     units, chains = np.flatnonzero(data.valued), fit.settings.chains
     found = {}
     for name, rules in (("value", policies), ("unconfounded", plain)):
@@ -149,8 +143,9 @@ def confounded(
 
 
 def payoff_sd(fit: Fit) -> float:
-    """SD of the observed payoff, the unit of sizes on the scale ``"sd"``."""
-    payoff = fit.require_data("the SD of the payoff").payoff
+    """SD of the observed payoff, rewards of all stages included: the unit of the scale ``"sd"``."""
+    data = fit.require_data("the SD of the payoff")
+    payoff = data.outcome + np.sum([stage.reward for stage in data.stages], axis=0)
     return float(np.nanstd(payoff, ddof=1))
 
 
@@ -215,16 +210,18 @@ def _stage_shift(
     return amount, size, ", ".join(words)
 
 
-@dataclass(frozen=True)
-class TippingPoints:
+@dataclass(frozen=True, repr=False)
+class TippingPoints(Shown):
     """How strong a confounder of one stage would have to be to change what is recommended.
 
-    The confounder makes those who took action a fare better by delta than those who took another,
-    whichever of the pair they had taken: c(a) = delta, c(b) = -delta. ``table`` has per pair of actions
+    For a pair c(a) = delta and c(b) = -delta, all others 0: those who took a would have fared better under it
+    by delta than those who did not, those who took b worse. ``table`` has per pair of actions
     the mean blip of the first against the second, the ``delta`` at which it is zero at posterior means, its
     interval over draws, and the same in SDs of the payoff; ``changed`` the share of units whose recommended
     action would change at given deltas, by whichever pair.
     """
+
+    _tables = ("table", "changed")
 
     draws: xr.DataArray
     table: pd.DataFrame
@@ -241,12 +238,6 @@ class TippingPoints:
             "for the second) at which their mean blip is zero; population: sample; later stages recommended; "
             f"{100 * self.interval:g} % equal-tailed intervals."
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table, self.changed)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table, self.changed)
 
 
 def tipping_points(
@@ -393,9 +384,7 @@ def tipping_regime(
     def best(delta: float) -> int:
         sizes = {stage: {pair[0]: delta, pair[1]: -delta}}
         shifts, words = _shifts(fit, sizes, scale, probabilities or {})
-        policies: list[Policy] = [
-            replace(p, name=f"{p.name} [{words}]", shifts=shifts) for p in plain
-        ]
+        policies = [shifted(p, shifts, words) for p in plain]
         return int((sign * mean_payoffs(_passes(fit, policies), units).mean(axis=1)).argmax())
 
     now, rows = best(0.0), []

@@ -17,7 +17,7 @@ from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates, stacked
 from bdtr.labels import label_text
 from bdtr.populations import Cells, cell_means
-from bdtr.shown import Captioned, as_html, as_text
+from bdtr.shown import Captioned, Shown
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -27,8 +27,8 @@ __all__ = ["NEW_SITE", "SiteBlips", "pooling", "same_best_action", "site_blips"]
 NEW_SITE = "(new site)"
 
 
-@dataclass(frozen=True)
-class SiteBlips:
+@dataclass(frozen=True, repr=False)
+class SiteBlips(Shown):
     """Blips at each site: draws with dims ``chain, draw, site, action``, and a table by site and action.
 
     ``table`` has ``mean, sd, lower, upper`` of the blip, ``p_best``, the probability that the action is
@@ -53,12 +53,6 @@ class SiteBlips:
             "each site (population: sample), later stages recommended; "
             f"{100 * self.interval:g} % equal-tailed intervals."
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table, max_rows=40)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table)
 
 
 def site_blips(

@@ -21,7 +21,7 @@ from bdtr.estimates import estimates
 from bdtr.history import known_columns
 from bdtr.planning import mean_of_codes, stage_index
 from bdtr.rules import ELSE, rule_text
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Shown
 from bdtr.treesearch import Nodes, best_tree, leaf_of
 
 if TYPE_CHECKING:
@@ -32,15 +32,18 @@ __all__ = ["ShallowTree", "shallow_tree"]
 _MOST_CUTS = 63
 
 
-@dataclass(frozen=True)
-class ShallowTree:
+@dataclass(frozen=True, repr=False)
+class ShallowTree(Shown):
     """A shallow tree of one stage.
 
-    ``rule`` is the tree as :func:`bdtr.rule` reads it: ``bdtr.rule(a1=tree.rule, a2=..)``. ``leaves`` has
-    per leaf its condition, action and units. ``draws`` has ``tree``, ``full_rule``, ``one_action`` (the best
-    action for all) and what the tree ``loses`` against the full rule and ``gains`` on one action for all;
-    ``table`` their summaries. ``actions`` says what each unit gets.
+    ``rule`` is the tree as :func:`bdtr.rule` reads it, ``bdtr.rule(a1=tree.rule, a2=..)``, for stages at
+    which all may have each action; ``overruled`` counts the units that may not have that of their leaf.
+    ``leaves`` has per leaf its condition, action and units. ``draws`` has ``tree``, ``full_rule``,
+    ``one_action`` (the best action for all) and what the tree ``loses`` against the full rule and ``gains``
+    on one action for all; ``table`` their summaries. ``actions`` says what each unit gets.
     """
+
+    _tables = ("leaves", "table")
 
     rule: dict[str, str]
     leaves: pd.DataFrame
@@ -51,6 +54,7 @@ class ShallowTree:
     stage: str
     one_action: str
     units: int
+    overruled: int
     cut_short: tuple[str, ...]
     interval: float
     state: State
@@ -61,18 +65,14 @@ class ShallowTree:
         short = ""
         if self.cut_short:
             short = f" {_MOST_CUTS} cuts at quantiles of {', '.join(self.cut_short)}."
+        if self.overruled:
+            short += f" {self.overruled:,} units may not have the action of their leaf: the recommended one."
         return (
             f"{self.state}. Tree for stage {self.stage}: {rule_text(self.rule)}. Against the full rule and "
             f"{self.one_action} for all; population: sample ({self.units:,} units with complete history at "
             "the stage); later stages recommended; learned and valued on the same units; "
             f"{100 * self.interval:g} % equal-tailed intervals.{short}"
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.leaves, self.table)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.leaves, self.table)
 
 
 def shallow_tree(
@@ -141,9 +141,9 @@ def shallow_tree(
     leaf, one = leaf_of(nodes, questions.codes), int(taken.sum(axis=0).argmax())
     wanted = np.stack([nodes.action[leaf], best, np.full(len(units), one)])
     codes = np.where(feasible[everyone, wanted], wanted, best)
-    found = sign * mean_of_codes(done, k, units, codes)[:, 0]
+    found = mean_of_codes(done, k, units, codes)[:, 0]
     chains = fit.settings.chains
-    tree, full, same = (sign * x.reshape(chains, -1) for x in found)
+    tree, full, same = (x.reshape(chains, -1) for x in found)
     parts = {"tree": tree, "full_rule": full, "one_action": same,
              "loses": sign * (full - tree), "gains": sign * (tree - same)}  # fmt: skip
     draws = xr.Dataset(
@@ -165,6 +165,7 @@ def shallow_tree(
         stage,
         str(labels[one]),
         len(units),
+        int((codes[0] != wanted[0]).sum()),
         questions.cut_short,
         interval,
         worst([fit.state, gated]),
@@ -219,7 +220,7 @@ class _Questions:
             for label in sorted(labels.unique()):
                 codes.append((labels != label).to_numpy().astype(np.int64))
                 names.append((name, "==", "!="))
-                values.append((repr(label),))
+                values.append((_quoted(name, label),))
         bins = np.array([len(own) + 1 for own in values])
         return cls(np.stack(codes, axis=1), bins, tuple(names), tuple(values), tuple(short))
 
@@ -263,6 +264,17 @@ def _of_numbers(x: np.ndarray) -> tuple[np.ndarray, tuple[str, ...], bool]:
     upper = values[np.searchsorted(values, lower, side="right")]
     cuts = np.array([_between(a, b) for a, b in zip(lower, upper, strict=True)])
     return np.searchsorted(cuts, x, side="right"), tuple(f"{c:.15g}" for c in cuts), many
+
+
+def _quoted(name: str, label: str) -> str:
+    """A label as conditions read it."""
+    if "'" not in label:
+        return f"'{label}'"
+    if '"' in label:
+        raise ValueError(
+            f"over: {name!r} has the label {label!r} with both kinds of quotes. Rename it."
+        )
+    return f'"{label}"'
 
 
 def _between(lower: float, upper: float) -> float:

@@ -32,7 +32,7 @@ from bdtr.populations import (
 )
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, embedded, recommended
-from bdtr.shown import as_html, as_text
+from bdtr.shown import Shown
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Values", "mean_payoffs", "value"]
 
 
-@dataclass(frozen=True)
-class Values:
+@dataclass(frozen=True, repr=False)
+class Values(Shown):
     """Values of regimes: draws with dims ``chain, draw, regime`` (and ``site`` or ``group``), a table.
 
     ``table`` has ``mean, sd, lower, upper``, the probability ``p_best`` that a regime is the best of
@@ -75,12 +75,6 @@ class Values:
             f"{self.state}. Mean payoff; population: {self.population}; later stages: {self.policy}; "
             f"{100 * self.interval:g} % equal-tailed intervals."
         )
-
-    def __repr__(self) -> str:
-        return as_text(self.caption, self.table, na_rep="")
-
-    def _repr_html_(self) -> str:
-        return as_html(self.caption, self.table, na_rep="")
 
 
 def value(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from simulate import TwoStage, clinic_study, clinic_trial
 
@@ -57,6 +58,20 @@ def test_known_probabilities(fit):
     assert np.allclose(found, [0.3, 0.7])
     given = np.tile([1.0, 3.0], (200, 1))
     assert np.allclose(treatment_probabilities(fit, 0, given), [0.25, 0.75])
+
+
+def test_those_who_leave_after_an_action_took_it():
+    """Half took each action; most of those with the second left afterwards."""
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"a": np.tile([0, 1], 500), "y": rng.normal(size=1000)})
+    frame.loc[(frame["a"] == 1) & (rng.random(1000) < 0.7), "y"] = np.nan
+    trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="a")], outcome="y")
+    fit = bdtr.fit(
+        trial, frame, sampler="direct", draws=100, propagated=200, random_seed=1, progress=False,
+        missing="exclude",
+    )  # fmt: skip
+    for known in (None, "model"):
+        assert np.allclose(treatment_probabilities(fit, 0, known), 0.5, atol=0.01)
 
 
 @pytest.mark.parametrize(

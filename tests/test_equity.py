@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from simulate import TwoStage
 
@@ -51,6 +52,42 @@ def test_groups_are_crossed(fit):
     assert len(table) == 24
     assert table.index[0] == "sex f, site s0"
     assert table["units"].sum() == 360
+
+
+def test_prices_are_those_of_the_plan(fit):
+    """Values of groups, weighted by their units, are the plan's value, net of own and later prices."""
+    prices = {"a1": {1: 0.1}, "a2": {1: 0.2}}
+    found = plan(fit, "a1", prices=prices)
+    table = groups(fit, found, "sex").table
+    mean = np.average(table["value"], weights=table["units"])
+    assert mean == pytest.approx(found.table.loc["value", "mean"])
+
+
+def test_without_an_action_for_all_there_is_no_benefit():
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 2, 300)
+    a = np.where(x == 1, rng.choice(["keep", "stop"], 300), rng.choice(["wait", "more"], 300))
+    frame = pd.DataFrame({"x": x, "a": a, "y": rng.normal(size=300)})
+    stage = bdtr.Stage(
+        "a", actions=["wait", "more", "keep", "stop"], formula="a",
+        feasible={"x == 0": ["wait", "more"], "x == 1": ["keep", "stop"]},
+    )  # fmt: skip
+    own = bdtr.fit(
+        bdtr.Trial([stage], outcome="y"),
+        frame,
+        sampler="direct",
+        draws=250,
+        random_seed=1,
+        progress=False,
+    )
+    found = groups(own, plan(own, "a", Budget({"more": 1}, 0.1)), "x")
+    assert "benefit" not in found.draws
+    assert "no action is open to all" in found.caption
+    with pytest.raises(ValueError, match="not feasible for"):
+        groups(own, plan(own, "a"), "x", reference="keep")
+    # One unit can change a gap by what it can choose: half the arms of a group, not the other group's.
+    near = plan(own, "a", Gap("x", 0.3, of="value"))
+    assert near.limits["used"].iloc[0] <= 0.3 + 0.02
 
 
 def test_units_without_a_group_are_counted(fit):

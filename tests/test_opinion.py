@@ -162,6 +162,28 @@ def test_leaving_is_weighed_by_history():
     assert row["mean"] == pytest.approx(truth, abs=3 * row["sd"])
 
 
+def test_leaving_that_depends_on_the_action_is_weighed_with_it():
+    """Arms of 4:1, 60 % of the second leave, a model without x: weights must be those of both together."""
+    rng = np.random.default_rng(7)
+    n = 4000
+    x, a = rng.normal(size=n), (rng.random(n) < 0.2).astype(int)
+    y = x + 0.5 * a + rng.normal(size=n)
+    y[(a == 1) & (rng.random(n) < np.where(x > 0, 0.8, 0.4))] = np.nan
+    frame = pd.DataFrame(
+        {"site": (np.arange(n) % 20).astype(str), "high": (x > 0) * 1, "a": a, "y": y}
+    )
+    stage = bdtr.Stage("a", actions=[0, 1], formula="high * a + (1 | site)", site_means=False)
+    fit = fitted(bdtr.Trial([stage], outcome="y", site="site"), frame, missing="exclude")
+    regime, truth = bdtr.static(a=1), 0.5
+    found = second_opinion(fit, regime, groups=5).table.loc["1"]
+    for by in ("weighted", "augmented"):
+        assert found.loc[by, "mean"] == pytest.approx(truth, abs=3 * found.loc[by, "sd"])
+    shares = second_opinion(fit, regime, staying="shares", groups=5)
+    # By action: of all who took it, not of all together; the sum of weights is the number of units.
+    weights = shares.followers.loc["1"]
+    assert weights["effective"] > 0.8 * weights["followed"]
+
+
 def test_probabilities_of_a_categorical_regression():
     """Three categories, one impossible for some, logits linear in x and different between sites."""
     rng = np.random.default_rng(1)

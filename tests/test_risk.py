@@ -65,6 +65,32 @@ def test_classes_that_deliver_the_action_spread_outcomes():
     assert outcome_sd(own, 0).mean() == pytest.approx(np.sqrt(1.64), rel=0.06)
 
 
+def test_units_that_skip_a_stage_have_the_spread_of_the_one_after():
+    """Nine of ten have no decision at the middle stage; the noise of SD 3 comes at the last."""
+    rng = np.random.default_rng(9)
+    n = 1500
+    a1, a2, a3 = rng.integers(0, 2, (3, n))
+    due = rng.random(n) < 0.1
+    y = 0.2 * a1 + 0.2 * a3 + 3.0 * rng.normal(size=n)
+    frame = pd.DataFrame(
+        {"due": due * 1, "a1": a1, "a2": np.where(due, a2, np.nan), "a3": a3, "y": y}
+    )
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="a1"),
+        bdtr.Stage("a2", actions=[0, 1], formula="a1 + a2", among="due == 1"),
+        bdtr.Stage("a3", actions=[0, 1], formula="a1 + a3"),
+    ]
+    own = bdtr.fit(
+        bdtr.Trial(stages, outcome="y"),
+        frame,
+        sampler="direct",
+        draws=250,
+        random_seed=1,
+        progress=False,
+    )
+    assert outcome_sd(own, 0).mean() == pytest.approx(3.0, rel=0.06)
+
+
 def test_doubt_about_the_mean_and_spread_of_outcomes_are_told_apart():
     """Action 1 is a little better and known badly (few have it); action 2 is as good and spreads wide."""
     rng = np.random.default_rng(4)

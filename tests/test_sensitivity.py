@@ -144,6 +144,26 @@ def test_the_best_regime_tips_where_the_blip_does(one):
     assert found["best"].eq("1").all()
 
 
+def test_other_numbers_under_the_same_words_are_other_passes(two):
+    """Functions without a name, and other treatment probabilities, at a stage that is propagated."""
+    regime = bdtr.static(a1=1, a2=1)
+
+    def mean(confounding, **options):
+        return confounded(two, confounding, regime, **options).table["mean"].iloc[0]
+
+    strong, none = (mean({"a2": {1: lambda h, c=c: c + 0.0 * h["x"]}}) for c in (2.0, 0.0))
+    assert strong < none - 0.5
+    even, odd = (mean({"a2": {1: 1.0}}, probabilities={"a2": {0: 1 - p, 1: p}}) for p in (0.5, 0.9))
+    assert odd == pytest.approx(even + 0.4, abs=0.02)
+
+
+def test_an_untailored_rule_is_learned_under_the_confounder_as_well(two):
+    table = confounded(
+        two, both(2, 1.0), bdtr.recommended(), bdtr.recommended(tailored=False)
+    ).table
+    assert table["mean"].iloc[0] == pytest.approx(table["mean"].iloc[1], abs=1e-2)
+
+
 def test_regimes_of_two_stages_tip(two):
     """Stage 2 alone: the regime with a2 = 0 is the best beyond the tipping point of its blip."""
     regimes = [bdtr.static(a1=1, a2=a) for a in (0, 1)]
