@@ -119,6 +119,7 @@ def allocate(gain: np.ndarray, feasible: np.ndarray, rows: Rows | None = None) -
         total = float(gain[units, action].sum())
         share = (action[:, None] == np.arange(gain.shape[1])).astype(float)
         return Allocation(share, action, total, total, np.zeros(0))
+    rows, size = rows.scaled()
     share, price, bound = _shares(gain, feasible, rows)
     ahead = np.where(feasible, gain - (rows.matrix.T @ price).reshape(gain.shape), -np.inf)
     # How clear the choice of a unit is at these prices; one that is shared out is not.
@@ -127,11 +128,10 @@ def allocate(gain: np.ndarray, feasible: np.ndarray, rows: Rows | None = None) -
     order = np.argsort(clear, kind="stable")
     count = max(_NEAR, _NEAR_ROW * rows.limits.size)
     action = share.argmax(axis=1)
-    rows, _ = rows.scaled()
     while True:
         found = _whole(gain, feasible, rows, action, order[:count])
         if found is not None:
-            return Allocation(share, found, float(gain[units, found].sum()), bound, price)
+            return Allocation(share, found, float(gain[units, found].sum()), bound, price / size)
         if count >= len(gain):
             raise AllocationError("No assignment of whole units keeps to the limits.")
         count *= 4
@@ -143,7 +143,6 @@ def _shares(
     """Shares (unit, action) that maximise the gain, the prices of the rows, and the gain."""
     at = np.flatnonzero(feasible)
     size = max(float(np.abs(gain[feasible]).max()), 1e-300)
-    rows, scale = rows.scaled()
     felt = np.isfinite(rows.limits)
     found = linprog(
         -gain.ravel()[at] / size,
@@ -160,8 +159,8 @@ def _shares(
         raise AllocationError(f"The linear program was not solved: {found.message}")
     share = np.zeros(gain.size)
     share[at] = found.x
-    price = np.zeros(scale.size)
-    price[felt] = -size * np.asarray(found["ineqlin"]["marginals"]) / scale[felt]
+    price = np.zeros(felt.size)
+    price[felt] = -size * np.asarray(found["ineqlin"]["marginals"])
     return share.reshape(gain.shape), price, -size * float(found.fun)
 
 

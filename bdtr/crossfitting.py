@@ -109,8 +109,7 @@ def crossfit(
     """
     data = fit.require_data("cross-fitting")
     ways = _ways(data, over, folds)
-    entropy = fit.settings.random_seed if random_seed is None else random_seed
-    seed = replace(fit.settings, random_seed=entropy).stream("cross-fitting")
+    seed = fit.settings.stream("cross-fitting", random_seed)
     found, inside, tables, states = [], [], [], [fit.state]
     for way, own in zip(ways, children(seed, len(ways)), strict=True):
         fold = _folds(fit.designs[0].site_codes(data.frame), way, folds, np.random.default_rng(own))

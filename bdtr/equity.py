@@ -16,10 +16,10 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.diagnostics import State, worst
-from bdtr.estimates import estimates, stacked
+from bdtr.estimates import estimates, stacked, with_labels
 from bdtr.grouping import By, grouping
-from bdtr.limits import action_code
-from bdtr.planning import Plan, mean_of_codes, stage_index
+from bdtr.limits import action_code, everyone_may
+from bdtr.planning import Plan, mean_of_codes
 from bdtr.shown import Shown
 
 if TYPE_CHECKING:
@@ -96,24 +96,22 @@ def groups(
     --------
     >>> bdtr.equity.groups(fit, bdtr.planning.plan(fit, "a1"), by=("female", "lunch"))  # doctest: +SKIP
     """
-    k = stage_index(fit, plan.stage)
+    k = fit.stage_index(plan.stage)
     design, data = fit.designs[k], fit.require_data("groups")
     units, group, labels, kept = _grouped(fit, plan, by)
-    base = 0
+    actions, feasible, base = tuple(design.actions), data.stages[k].feasible[units], 0
     if reference is not None:
-        base = action_code(reference, tuple(design.actions), "groups(reference")
-    can = data.stages[k].feasible[units, base]
-    if reference is not None and not can.all():
-        raise ValueError(
-            f"groups(reference={design.actions[base]!r}): the action is not feasible for {(~can).sum():,} "
-            f"of {can.size:,} units. Name one that is."
-        )
+        base = action_code(reference, actions, "groups(reference")
+    can = feasible[:, base]
+    if reference is not None:
+        everyone_may(feasible, actions, base, "groups(reference")
     sign = 1.0 if data.trial.higher_is_better else -1.0
     codes = np.stack([plan.codes[kept], np.full(len(units), base)])[: 2 if can.all() else 1]
     (done,) = fit.passes([plan.policy])
     found = mean_of_codes(done, k, units, codes, group)
     paid = np.stack([np.bincount(group, plan.price[one]) for one in codes]) / np.bincount(group)
-    value, *alone = _labelled(fit, found - sign * paid[:, :, None], labels)
+    net = found - sign * paid[:, :, None]
+    value, *alone = (with_labels(one, fit.settings.chains, "group", labels) for one in net)
     both = {"value": value} | ({"benefit": value - alone[0]} if alone else {})
     table = pd.DataFrame({"units": np.bincount(group)}, index=pd.Index(labels, name="group"))
     for a, action in enumerate(design.actions):
@@ -147,20 +145,6 @@ def _grouped(fit: Fit, plan: Plan, by: By) -> tuple[np.ndarray, np.ndarray, list
     units = plan.units[kept]
     group, labels = found.of(units)
     return units, group, [str(x) for x in labels], kept
-
-
-def _labelled(fit: Fit, found: np.ndarray, labels: Sequence[str]) -> list[xr.DataArray]:
-    """Draws (assignment, group, sample) with labels, an array for each assignment."""
-    chains = fit.settings.chains
-    coords = {"chain": np.arange(chains), "draw": np.arange(found.shape[2] // chains)}
-    return [
-        xr.DataArray(
-            one.reshape(len(labels), chains, -1),
-            {"group": list(labels), **coords},
-            ("group", "chain", "draw"),
-        ).transpose("chain", "draw", "group")
-        for one in found
-    ]
 
 
 def _gaps(both: dict, labels: Sequence[str], sign: float, interval: float) -> pd.DataFrame:

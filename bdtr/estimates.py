@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-__all__ = ["estimates", "stacked"]
+__all__ = ["estimates", "stacked", "with_labels"]
 
 
 def stacked(draws: xr.DataArray) -> xr.DataArray:
@@ -14,6 +16,13 @@ def stacked(draws: xr.DataArray) -> xr.DataArray:
     if "sample" not in draws.dims:
         draws = draws.stack(sample=("chain", "draw"), create_index=False)
     return draws.transpose(..., "sample")
+
+
+def with_labels(found: np.ndarray, chains: int, dim: str, labels: Sequence[str]) -> xr.DataArray:
+    """Draws of labelled quantities (quantity, sample), chains stacked, with dims ``chain, draw, dim``."""
+    shaped = found.reshape(len(found), chains, -1)
+    coords = {"chain": np.arange(chains), "draw": np.arange(shaped.shape[2]), dim: list(labels)}
+    return xr.DataArray(shaped, coords, (dim, "chain", "draw")).transpose("chain", "draw", dim)
 
 
 def estimates(draws: xr.DataArray, interval: float = 0.95) -> pd.DataFrame:

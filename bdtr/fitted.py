@@ -87,6 +87,13 @@ class Fit:
         """Number of stages."""
         return len(self.trial.stages)
 
+    def stage_index(self, stage: str) -> int:
+        """Number of the stage with this action column, from 0."""
+        names = [d.action for d in self.designs]
+        if stage not in names:
+            raise ValueError(f"stage={stage!r}: the stages are {', '.join(map(repr, names))}.")
+        return names.index(stage)
+
     @property
     def priors(self) -> pd.DataFrame:
         """Priors of all stages: stage, parameter, prior, whether default or yours."""

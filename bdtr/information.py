@@ -27,7 +27,6 @@ from bdtr.multilevel.layout import Factor, layout
 from bdtr.multilevel.parameters import Parameters, parameters
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
-from bdtr.planning import stage_index
 from bdtr.prediction import StageDraws
 from bdtr.progress import progress_bar
 from bdtr.risk import outcome_sd
@@ -136,7 +135,7 @@ def sites(fit: Fit, stage: str | None = None) -> Information:
     >>> bdtr.information.sites(fit, "a1")  # doctest: +SKIP
     """
     blips = site_blips(fit, stage)
-    k = stage_index(fit, blips.stage)
+    k = fit.stage_index(blips.stage)
     data, design, done = fit.require_data("the value of information"), fit.designs[k], fit.passed()
     labels = list(data.site_levels)
     learned = (
@@ -251,7 +250,7 @@ def new_trial(
     --------
     >>> bdtr.information.new_trial(fit, "a1", sizes=(20, 80))  # doctest: +SKIP
     """
-    k = stage_index(fit, stage)
+    k = fit.stage_index(stage)
     if at not in _AT:
         raise ValueError(f"at={at!r}: allowed are {', '.join(map(repr, _AT))}.")
     if not len(sizes) or any(not isinstance(n, (int, np.integer)) or n < 1 for n in sizes):
@@ -261,8 +260,7 @@ def new_trial(
     if not isinstance(simulations, (int, np.integer)) or not 2 <= simulations <= most:
         raise ValueError(f"simulations={simulations!r}: must lie between 2 and {most}.")
     simulated = _Simulator.of(fit, k, np.linspace(0, most - 1, simulations).astype(int))
-    entropy = fit.settings.random_seed if random_seed is None else random_seed
-    seeds = children(replace(fit.settings, random_seed=entropy).stream("new trial"), len(sizes))
+    seeds = children(fit.settings.stream("new trial", random_seed), len(sizes))
     learned = []
     with progress_bar(progress, f"new trials of stage {stage}") as report:
         for i, (size, seed) in enumerate(zip(sizes, seeds, strict=True)):

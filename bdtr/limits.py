@@ -18,7 +18,7 @@ from bdtr.labels import label_text
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["Budget", "Floor", "Gap", "Limit", "Options", "action_code", "costs_of"]
+__all__ = ["Budget", "Floor", "Gap", "Limit", "Options", "action_code", "costs_of", "everyone_may"]
 
 _OF = ("value", "benefit", "rate")
 
@@ -38,15 +38,6 @@ class Options:
         """How much each unit can change a sum over units of this part of each action (unit)."""
         most = np.where(self.feasible, part, -np.inf).max(axis=1)
         return most - np.where(self.feasible, part, np.inf).min(axis=1)
-
-    def everyone_may(self, action: int, where: str, who: np.ndarray | None = None) -> None:
-        """An error unless the action is feasible for all, or for all of these."""
-        can = self.feasible[:, action] if who is None else self.feasible[who, action]
-        if not can.all():
-            raise ValueError(
-                f"{where}={self.actions[action]!r}): the action is not feasible for {(~can).sum():,} of "
-                f"{can.size:,} units. Name one that is."
-            )
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,8 @@ class Budget:
 
     def rows(self, fit: Fit, options: Options) -> Rows:
         """Mean cost of each group."""
-        group, count = _groups(fit, self.by, options)
+        group, labels = _groups(fit, self.by, options)
+        count = len(labels)
         cost = np.broadcast_to(costs_of(self.costs, options.actions, "Budget"), options.mean.shape)
         share = cost / np.bincount(group[group >= 0], minlength=count)[group][:, None]
         return Rows.of(share, group, np.full(count, float(self.limit)))
@@ -116,14 +108,15 @@ class Gap:
 
     def rows(self, fit: Fit, options: Options) -> Rows:
         """A row for every ordered pair of groups: the mean of one minus that of the other."""
-        group, count = _groups(fit, self.by, options)
+        group, labels = _groups(fit, self.by, options)
+        count = len(labels)
         part = self._part(options) / np.bincount(group[group >= 0], minlength=count)[group][:, None]
         part = np.where(options.feasible, part, 0.0)
         means, step = Rows.of(part, group, np.zeros(count)).matrix, np.zeros(count)
         np.maximum.at(step, group[group >= 0], options.step(part)[group >= 0])
         pairs = [(g, h) for g in range(count) for h in range(count) if g != h]
         if self.against is not None:
-            at = _group_code(fit, self.by, options, self.against, "Gap(against")
+            at = _group_code(labels, self.against, "Gap(against")
             ahead = 1 if self.of == "rate" or options.sign > 0 else 0
             pairs = [(g, h) for g, h in pairs if (g, h)[ahead] == at]
         ups, downs = (list(one) for one in zip(*pairs, strict=True)) if pairs else ([], [])
@@ -140,7 +133,7 @@ class Gap:
         base = 0
         if self.reference is not None:
             base = action_code(self.reference, options.actions, "Gap(reference")
-        options.everyone_may(base, "Gap(reference")
+        everyone_may(options.feasible, options.actions, base, "Gap(reference")
         return options.mean - options.mean[:, [base]]
 
     def shown(self, number: float, options: Options) -> float:
@@ -170,8 +163,8 @@ class Floor:
 
     def rows(self, fit: Fit, options: Options) -> Rows:
         """Minus the mean payoff of the group."""
-        group, _ = _groups(fit, self.by, options)
-        at = _group_code(fit, self.by, options, self.group, "Floor(group")
+        group, labels = _groups(fit, self.by, options)
+        at = _group_code(labels, self.group, "Floor(group")
         mine = group == at
         worth = options.sign * options.mean
         row = np.where(mine, 0, -1)
@@ -187,7 +180,7 @@ class Floor:
         if self.than == "recommended":
             return float(np.where(options.feasible[mine], worth, -np.inf).max(axis=1).mean())
         action = action_code(self.than, options.actions, "Floor(than")
-        options.everyone_may(action, "Floor(than", mine)
+        everyone_may(options.feasible[mine], options.actions, action, "Floor(than")
         return float(worth[:, action].mean())
 
     def shown(self, number: float, options: Options) -> float:
@@ -219,6 +212,16 @@ def action_code(action: object, actions: tuple[str, ...], where: str) -> int:
     return actions.index(label_text(action))
 
 
+def everyone_may(feasible: np.ndarray, actions: tuple[str, ...], action: int, where: str) -> None:
+    """An error unless the action is feasible for all of these units (unit, action)."""
+    can = feasible[:, action]
+    if not can.all():
+        raise ValueError(
+            f"{where}={actions[action]!r}): the action is not feasible for {(~can).sum():,} of "
+            f"{can.size:,} units. Name one that is."
+        )
+
+
 def _spread(options: Options) -> float:
     """SD of the payoffs that units can have."""
     return float(options.mean[options.feasible].std())
@@ -232,21 +235,19 @@ def _of_each(by: By) -> str:
     return f" by {' and '.join(by)}" if isinstance(by, tuple) else " by group"
 
 
-def _groups(fit: Fit, by: By, options: Options) -> tuple[np.ndarray, int]:
-    """Group of each unit, -1 for none, and the number of groups."""
-    code = grouping(fit, by).code[options.units]
+def _groups(fit: Fit, by: By, options: Options) -> tuple[np.ndarray, list[str]]:
+    """Group of each unit, -1 for none, and the labels of the groups."""
+    found = grouping(fit, by)
+    code = found.code[options.units]
     present = np.unique(code[code >= 0])
     if not present.size:
         raise ValueError("by: no unit has a group.")
     place = np.full(code.max(initial=0) + 2, -1)
     place[present] = np.arange(len(present))
-    return np.where(code >= 0, place[code], -1), len(present)
+    return np.where(code >= 0, place[code], -1), [str(x) for x in found.labels[present]]
 
 
-def _group_code(fit: Fit, by: By, options: Options, label: object, where: str) -> int:
-    found = grouping(fit, by)
-    code = found.code[options.units]
-    labels = [str(x) for x in found.labels[np.unique(code[code >= 0])]]
+def _group_code(labels: list[str], label: object, where: str) -> int:
     if label_text(label) not in labels:
         raise ValueError(f"{where}={label!r}): the groups are {', '.join(map(repr, labels[:20]))}.")
     return labels.index(label_text(label))

@@ -41,12 +41,11 @@ from bdtr.crossfitting import crossfit, part_of, quick_settings
 from bdtr.data import TrialData
 from bdtr.design import DesignError
 from bdtr.diagnostics import State, worst
-from bdtr.estimates import estimates
+from bdtr.estimates import estimates, with_labels
 from bdtr.fitting import fit_checked
 from bdtr.induction import BackwardPass, Policy
 from bdtr.multilevel.randomness import children
 from bdtr.passes import named_policy
-from bdtr.planning import stage_index
 from bdtr.populations import Cells, cell_means
 from bdtr.progress import progress_bar
 from bdtr.propensity import category_probabilities
@@ -145,7 +144,7 @@ def second_opinion(
     if staying not in STAYING:
         raise ValueError(f"staying={staying!r}: allowed are {', '.join(map(repr, STAYING))}.")
     for name in probabilities or {}:
-        stage_index(fit, name)
+        fit.stage_index(name)
     chosen = list(regimes) or embedded(data)
     rules, names = [], []
     for regime in chosen:
@@ -153,8 +152,7 @@ def second_opinion(
         names.append(f"{regime.name}, cross-fitted" if regime.is_recommended else regime.name)
     chance = _chances(fit, probabilities or {}, staying, progress)
     units = np.flatnonzero(data.valued)
-    entropy = fit.settings.random_seed if random_seed is None else random_seed
-    seed = replace(fit.settings, random_seed=entropy).stream("opinion")
+    seed = fit.settings.stream("opinion", random_seed)
     boot_seed, group_seed = children(seed, 2 * fit.stages + 2)[-2:]
     cluster, boot, about = _bootstrap(fit, units, np.random.default_rng(boot_seed))
     group = _groups(fit, groups, np.random.default_rng(group_seed))
@@ -165,9 +163,10 @@ def second_opinion(
             raise ValueError(
                 f"regime {name!r}: nobody followed it to the end; it has no second opinion."
             )
-        found.append(_values(done, units, cluster, boot, own))
+        draws, residual = _values(done, units, cluster, boot, own)
+        found.append(draws)
+        apart.append(residual)
         followers.append(_followers(own[-1][units]))
-        apart.append(_mean_residual(done, units, own))
     left_out = _left_out(fit, rules, weights, group, progress)
     return _result(fit, names, np.stack(found), apart, left_out, followers, about, interval)
 
@@ -274,8 +273,9 @@ def _values(
     cluster: np.ndarray,
     boot: np.ndarray,
     weights: Sequence[np.ndarray],
-) -> np.ndarray:
-    """Draws of the model's, the weighted and the augmented value (3, sample)."""
+) -> tuple[np.ndarray, float]:
+    """Draws of the model's, the weighted and the augmented value (3, sample), and the mean weighted
+    residual, units of the same weight."""
     d, cells = done.decisions, Cells.of(np.zeros(len(units), dtype=np.int64), cluster)
     blocks = (
         [done.continuation(0, block), _residuals(done, block, weights)]
@@ -289,7 +289,8 @@ def _values(
     payoff = np.where(end > 0, earned[units], 0.0)
     over = np.bincount(cluster, end, len(boot)) @ boot
     weighted = np.bincount(cluster, end * payoff, len(boot)) @ boot / np.maximum(over, 1e-300)
-    return np.stack([model, weighted, model + added])
+    residual = float(sums[1].sum() / (len(units) * done.samples))
+    return np.stack([model, weighted, model + added]), residual
 
 
 def _residuals(done: BackwardPass, units: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
@@ -361,15 +362,9 @@ def _followers(weight: np.ndarray) -> tuple[int, float, float]:
 
 def _result(fit, names, found, difference, left_out, followers, about, interval) -> Opinion:
     """Tables of draws (regime, kind, sample)."""
-    chains = fit.settings.chains
-    shaped = np.moveaxis(found.reshape(*found.shape[:2], chains, -1), 0, -1)
-    dims = ("chain", "draw", "regime")
+    kinds = zip(("model", "weighted", "augmented"), np.moveaxis(found, 1, 0), strict=True)
     draws = xr.Dataset(
-        {
-            kind: (dims, one)
-            for kind, one in zip(("model", "weighted", "augmented"), shaped, strict=True)
-        },
-        coords={"chain": np.arange(chains), "draw": np.arange(shaped.shape[2]), "regime": names},
+        {kind: with_labels(one, fit.settings.chains, "regime", names) for kind, one in kinds}
     )
     parts = {str(kind): estimates(draws[kind], interval) for kind in draws.data_vars}
     apart = _difference(pd.Series(difference, names), left_out, interval)

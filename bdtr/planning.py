@@ -38,7 +38,7 @@ from bdtr.shown import Shown
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["Budget", "Floor", "Gap", "Plan", "mean_of_codes", "plan", "stage_index"]
+__all__ = ["Budget", "Floor", "Gap", "Plan", "mean_of_codes", "payoffs", "plan"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,7 +131,7 @@ def plan(
     >>> few = bdtr.planning.Budget({"small": 1}, 0.4)  # doctest: +SKIP
     >>> bdtr.planning.plan(fit, "a1", few).limits  # doctest: +SKIP
     """
-    data, k = fit.require_data("a plan"), stage_index(fit, stage)
+    data, k = fit.require_data("a plan"), fit.stage_index(stage)
     design, sign = fit.designs[k], (1.0 if data.trial.higher_is_better else -1.0)
     policy, own_price, text = _prices(fit, k, prices or {})
     (done,) = fit.passes([policy], progress)
@@ -141,7 +141,7 @@ def plan(
     noise = outcome_noise(fit, k) if utility is not None and utility.of == "outcomes" else None
     mean, worth = np.empty((2, len(units), len(design.actions)))
     with progress_bar(progress, f"plan of stage {stage}: payoffs") as report:
-        for at, q in _payoffs(done, k, units, report):
+        for at, q in payoffs(done, k, units, report):
             mean[at] = q.mean(axis=2).T
             worth[at] = mean[at] * sign if utility is None else utilities(sign * q, utility, noise)
     mean -= sign * own_price  # worth is that of payoffs; prices are taken from its gain below
@@ -251,20 +251,12 @@ class _Problem:
         return pd.DataFrame(out, columns=columns, index=names)
 
 
-def stage_index(fit: Fit, stage: str) -> int:
-    """Number of the stage with this action column, from 0."""
-    names = [d.action for d in fit.designs]
-    if stage not in names:
-        raise ValueError(f"stage={stage!r}: the stages are {', '.join(map(repr, names))}.")
-    return names.index(stage)
-
-
 def _prices(
     fit: Fit, k: int, prices: Mapping[str, Mapping[str, float]]
 ) -> tuple[Policy | None, np.ndarray, str]:
     """The policy of later stages net of their prices (None: there are none), own prices, in words."""
     for stage in prices:
-        if stage_index(fit, stage) < k:
+        if fit.stage_index(stage) < k:
             raise ValueError(f"prices: stage {stage!r} comes before {fit.designs[k].action!r}.")
     by_stage = [
         costs_of(prices.get(d.action, {}), tuple(d.actions), f"prices[{d.action!r}]")
@@ -285,8 +277,8 @@ def _prices(
     return policy, by_stage[k], f", net of prices ({words})" if words else ""
 
 
-def _payoffs(
-    done: BackwardPass, k: int, units: np.ndarray, report
+def payoffs(
+    done: BackwardPass, k: int, units: np.ndarray, report=None
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Q-values (action, unit, sample) of one block of units after another, and their places."""
     at = 0
@@ -331,7 +323,7 @@ def mean_of_codes(
     cells = Cells.of(group, np.zeros_like(group))
     blocks = (
         [q[own[at], np.arange(q.shape[1])] for own in codes]
-        for at, q in _payoffs(done, k, units, report)
+        for at, q in payoffs(done, k, units, report)
     )
     sums, mass = cell_means(blocks, cells, done.samples)
     return sums / mass
@@ -340,7 +332,7 @@ def mean_of_codes(
 def _change(done: BackwardPass, k: int, units: np.ndarray, change: np.ndarray) -> np.ndarray:
     """By how much the mean payoff changes with shares of actions (unit, action), in each draw."""
     out, moved = np.zeros(done.samples), np.flatnonzero(np.abs(change).max(axis=1) > 0)
-    for at, q in _payoffs(done, k, units[moved], None):
+    for at, q in payoffs(done, k, units[moved]):
         out += np.einsum("aus,ua->s", q, change[moved[at]])
     return out / len(units)
 

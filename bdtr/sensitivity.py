@@ -24,11 +24,10 @@ import xarray as xr
 from bdtr.assignment import Known, treatment_probabilities
 from bdtr.comparison import ranks
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
-from bdtr.estimates import estimates
+from bdtr.estimates import estimates, with_labels
 from bdtr.history import known_columns
 from bdtr.limits import action_code
 from bdtr.passes import named_policy, shifted
-from bdtr.planning import stage_index
 from bdtr.priors import Normal
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, recommended
@@ -125,12 +124,7 @@ def confounded(
     found = {}
     for name, rules in (("value", policies), ("unconfounded", plain)):
         own = mean_payoffs(fit.passes(rules, progress), units)
-        found[name] = xr.DataArray(
-            own.reshape(len(own), chains, -1),
-            {"regime": [r.name for r in chosen], "chain": np.arange(chains),
-             "draw": np.arange(own.shape[1] // chains)},
-            ("regime", "chain", "draw"),
-        ).transpose("chain", "draw", "regime")  # fmt: skip
+        found[name] = with_labels(own, chains, "regime", [r.name for r in chosen])
     draws = xr.Dataset(found)
     table = estimates(draws["value"], interval)
     table["unconfounded"] = estimates(draws["unconfounded"], interval)["mean"]
@@ -156,7 +150,7 @@ def _shifts(
     if scale not in _IN:
         raise ValueError(f"scale={scale!r}: allowed are {', '.join(map(repr, _IN))}.")
     for name in (*confounding, *probabilities):
-        stage_index(fit, name)
+        fit.stage_index(name)
     unit = payoff_sd(fit) if scale == "sd" else 1.0
     out, words = [], []
     rng = np.random.default_rng(fit.settings.stream("confounding"))
@@ -280,7 +274,7 @@ def tipping_points(
     --------
     >>> bdtr.sensitivity.tipping_points(fit, "a1")  # doctest: +SKIP
     """
-    k = stage_index(fit, stage)
+    k = fit.stage_index(stage)
     data, design, done = fit.require_data("tipping points"), fit.designs[k], fit.passed()
     actions, own = list(design.actions), data.stages[k]
     sign = 1.0 if data.trial.higher_is_better else -1.0
@@ -306,13 +300,8 @@ def tipping_points(
             least[place] = np.minimum(least[place], apart)
         at += len(block)
     names = [f"{actions[a]} - {actions[b]}" for a, b in pairs]
-    chains = fit.settings.chains
     with np.errstate(invalid="ignore"):
-        delta = xr.DataArray(
-            (blips / weights[:, None]).reshape(len(pairs), chains, -1),
-            {"pair": names, "chain": np.arange(chains), "draw": np.arange(done.samples // chains)},
-            ("pair", "chain", "draw"),
-        ).transpose("chain", "draw", "pair")
+        delta = with_labels(blips / weights[:, None], fit.settings.chains, "pair", names)
         mean_blip = blips.mean(axis=1) / counts
     found = estimates(delta, interval)
     unit = payoff_sd(fit)
@@ -380,10 +369,12 @@ def tipping_regime(
     data = fit.require_data("tipping points")
     units = np.flatnonzero(data.valued)
     plain = [named_policy(r, data) for r in regimes]
+    sizes = {stage: {pair[0]: 1.0, pair[1]: -1.0}}
+    # They are proportional to delta; the treatment probabilities in them may have taken a model.
+    once, words = _shifts(fit, sizes, scale, probabilities or {})
 
     def best(delta: float) -> int:
-        sizes = {stage: {pair[0]: delta, pair[1]: -delta}}
-        shifts, words = _shifts(fit, sizes, scale, probabilities or {})
+        shifts = [(delta * amount, size) for amount, size in once]
         policies = [shifted(p, shifts, words) for p in plain]
         return int((sign * mean_payoffs(_passes(fit, policies), units).mean(axis=1)).argmax())
 

@@ -42,13 +42,15 @@ class Settings:
     missing: str = "error"
     off_protocol: str = "error"
 
-    def stream(self, purpose: int | str) -> np.random.SeedSequence:
+    def stream(self, purpose: int | str, random_seed: int | None = None) -> np.random.SeedSequence:
         """Source of randomness of a stage (from 0) or of another purpose: none shares its numbers.
 
-        Passes of a stage under different policies share it, so that contrasts gain no noise.
+        Passes of a stage under different policies share it, so that contrasts gain no noise. The seed is that
+        of the fit, or another one.
         """
         key = _FIRST + _PURPOSES.index(purpose) if isinstance(purpose, str) else purpose
-        return np.random.SeedSequence(self.random_seed, spawn_key=(key,))
+        entropy = self.random_seed if random_seed is None else random_seed
+        return np.random.SeedSequence(entropy, spawn_key=(key,))
 
 
 def make_settings(

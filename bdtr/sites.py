@@ -123,12 +123,7 @@ def site_blips(
 def _stage(fit: Fit, stage: str | None) -> int:
     if fit.trial.site is None:
         raise ValueError("The trial names no site column.")
-    names = [d.action for d in fit.designs]
-    if stage is None:
-        return 0
-    if stage not in names:
-        raise ValueError(f"stage={stage!r}: the stages are {', '.join(map(repr, names))}.")
-    return names.index(stage)
+    return 0 if stage is None else fit.stage_index(stage)
 
 
 def _mean_blips(fit: Fit, k: int, base: int, sites: str) -> tuple[np.ndarray, np.ndarray]:

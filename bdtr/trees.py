@@ -19,7 +19,7 @@ from bdtr.coding import label_series
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates
 from bdtr.history import known_columns
-from bdtr.planning import mean_of_codes, stage_index
+from bdtr.planning import mean_of_codes, payoffs
 from bdtr.rules import ELSE, rule_text
 from bdtr.shown import Shown
 from bdtr.treesearch import Nodes, best_tree, leaf_of
@@ -119,7 +119,7 @@ def shallow_tree(
     --------
     >>> bdtr.trees.shallow_tree(fit, "a1", over=["lunch", "age"])  # doctest: +SKIP
     """
-    k = stage_index(fit, stage)
+    k = fit.stage_index(stage)
     if depth not in (1, 2, 3):
         raise ValueError(f"depth={depth!r}: allowed are 1, 2 and 3.")
     if not isinstance(least, (int, np.integer)) or least < 1:
@@ -130,10 +130,8 @@ def shallow_tree(
     questions = _Questions.of(fit, k, over, units)
     feasible = data.stages[k].feasible[units]
     gain = np.empty((len(units), len(design.actions)))
-    at = 0
-    for block in done.blocks(units):
-        gain[at : at + len(block)] = sign * done.q_values(k, block).mean(axis=2).T
-        at += len(block)
+    for at, q in payoffs(done, k, units):
+        gain[at] = sign * q.mean(axis=2).T
     best = np.where(feasible, gain, -np.inf).argmax(axis=1)
     everyone = np.arange(len(units))
     taken = np.where(feasible, gain, gain[everyone, best][:, None])

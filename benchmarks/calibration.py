@@ -6,7 +6,8 @@
     python benchmarks/calibration.py populations --sets 1000  # of regimes named in advance
     python benchmarks/calibration.py opinion --sets 200       # outcome model right and wrong
 
-With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on.
+With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on. With
+``--only`` a run works on some designs; the table has all those that the file knows.
 
 The nine scenarios are those of Chakraborty, Murphy and Strecher (2010, Stat. Methods Med. Res. 19(3)) and
 Chakraborty, Laber and Zhao (2013, Biometrics 69(3)); the quantity of the first table is the coefficient of
@@ -256,7 +257,7 @@ def _one(work, task: tuple[str, int]):
 def run_all(
     work, names: list[str], sets: int, minutes: float, pool: ProcessPoolExecutor, raw: Path | None
 ) -> dict[str, list]:
-    """Results by name; all names have the same data sets, fewer where time is up."""
+    """Results by name, of this run and of the file; fewer than ``sets`` where time is up."""
     found: dict[tuple[str, int], dict] = {}
     if raw is not None and raw.exists():
         for line in raw.read_text(encoding="utf-8").splitlines():
@@ -272,13 +273,15 @@ def run_all(
             if time.time() > end:
                 pool.shutdown(cancel_futures=True)
                 break
-    done = [seed for seed in range(sets) if all((name, seed) in found for name in names)]
-    return {name: [found[name, seed] for seed in done] for name in names}
+    known = {name for name, _ in found}
+    return {
+        name: [found[name, seed] for seed in range(sets) if (name, seed) in found] for name in known
+    }
 
 
 def table_of_nine(found: dict[str, list]) -> list[str]:
     """The table of the nine scenarios."""
-    methods = list(found["1"][0])
+    methods = list(next(iter(found.values()))[0])
     lines = [
         "| scenario | truth | " + " | ".join(methods) + " |",
         "|---" * (len(methods) + 2) + "|",
@@ -307,7 +310,7 @@ def table_of_coverage(found: dict[str, list]) -> list[str]:
     """Coverage, its Monte-Carlo standard error and mean width: a line for each quantity."""
     names = list(found)
     lines = ["| quantity | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for key in found[names[0]][0]:
+    for key in next(iter(found.values()))[0]:
         cells = []
         for results in found.values():
             cover, width = np.array([r[key] for r in results]).T
@@ -319,7 +322,7 @@ def table_of_coverage(found: dict[str, list]) -> list[str]:
 
 def table_of_values(found: dict[str, list]) -> list[str]:
     """Bias with its Monte-Carlo standard error, and coverage; mean regret of the learned rule."""
-    keys = [k for k in found["1"][0] if k != "regret"]
+    keys = [k for k in next(iter(found.values()))[0] if k != "regret"]
     lines = [
         "| scenario | " + " | ".join(f"{k}: bias, coverage" for k in keys) + " | regret |",
         "|---" * (len(keys) + 2) + "|",
@@ -351,17 +354,25 @@ def main() -> None:
     parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--sets", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
+    parser.add_argument("--only", nargs="+", help="designs to work on (all)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--raw", type=Path, help="results so far, to go on from")
     parser.add_argument("--keep", action="store_true", help="write the table beside this file")
     chosen = parser.parse_args()
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        work, names, table = TABLES[chosen.table]
-        found = run_all(work, list(names), chosen.sets, chosen.minutes, pool, chosen.raw)
+    work, names, table = TABLES[chosen.table]
+    only = chosen.only or list(names)
+    with ProcessPoolExecutor(chosen.workers) as pool:
+        done = run_all(work, only, chosen.sets, chosen.minutes, pool, chosen.raw)
+    found = {name: done[name] for name in names if name in done}
     lines = table(found)
-    sets = len(next(iter(found.values())))
+    counts = {name: len(results) for name, results in found.items()}
+    same = len(set(counts.values())) == 1
+    sets = (
+        next(iter(counts.values())) if same else ", ".join(f"{c} ({n})" for n, c in counts.items())
+    )
     packages = ", ".join(f"{p} {version(p)}" for p in ("bdtr", "numpy", "numba"))
     head = (
-        f"{date.today()}, Python {platform.python_version()}, {packages}; {sets} data sets each; "
+        f"{date.today()}, Python {platform.python_version()}, {packages}; {sets} data sets{' each' * same}; "
         "coverage in per cent of 95 % intervals (mean width)"
     )
     text = "\n".join([f"# Calibration: {chosen.table}", "", head, "", *lines, ""])
