@@ -17,7 +17,8 @@ sites.
 
 The difference of the augmented value from the model's, the mean of the weighted residuals, is judged by
 a jackknife: groups of sites (or units) are left out in turn, the outcome models are fitted anew each time
-(probabilities and rules are kept),
+(probabilities and rules are kept; where all stages are Gaussian, SDs and correlations too:
+:mod:`bdtr.leaveout`),
 
     SE^2 = (G - 1)/G sum_g (D_(g) - mean D)^2,    interval D +- t_{G-1} SE.
 
@@ -44,6 +45,7 @@ from bdtr.diagnostics import State, worst
 from bdtr.estimates import estimates, with_labels
 from bdtr.fitting import fit_checked
 from bdtr.induction import BackwardPass, Policy
+from bdtr.leaveout import in_closed_form, passes_without
 from bdtr.multilevel.randomness import children
 from bdtr.passes import named_policy
 from bdtr.populations import Cells, cell_means
@@ -331,28 +333,38 @@ def _left_out(
 ) -> np.ndarray:
     """Mean weighted residuals of fits that leave each group out (regime, group)."""
     data, count = fit.require_data("a second opinion"), int(group.max()) + 1
-    settings = quick_settings(fit)
-    most = min(settings.propagated, _JACKKNIFE_DRAWS * settings.chains)
-    settings = replace(settings, propagated=most, draws=most // settings.chains)
     out = np.empty((len(rules), count))
     with progress_bar(progress, "second opinion: jackknife") as report:
         for g in range(count):
             rows = group != g
-            try:
-                own = fit_checked(part_of(data, rows, fit.settings), settings)
-            except (DataError, DesignError) as error:
-                raise type(error)(
-                    f"second_opinion: the jackknife leaves out one of {count} groups, and the rest cannot be "
-                    f"fitted. {error} Use another seed or another number of groups, or join rare labels."
-                ) from None
-            policies = [replace(r, actions=tuple(a[rows] for a in r.actions)) for r in rules]
-            units = np.flatnonzero(own.require_data("a second opinion").valued)
-            for i, done in enumerate(own.passes(policies)):
-                mine = [w[rows] for w in weights[i]]
-                out[i, g] = _mean_residual(done, units, mine)
+            if in_closed_form(fit):
+                passes, mine = passes_without(fit, rows, rules), weights
+                units = np.flatnonzero(data.valued & rows)
+            else:
+                own = _refit(fit, rows, count)
+                part = own.require_data("a second opinion")
+                policies = [replace(r, actions=tuple(a[rows] for a in r.actions)) for r in rules]
+                passes, units = own.passes(policies), np.flatnonzero(part.valued)
+                mine = [[w[rows] for w in one] for one in weights]
+            for i, done in enumerate(passes):
+                out[i, g] = _mean_residual(done, units, mine[i])
             if report:
                 report(g + 1, count)
     return out
+
+
+def _refit(fit: Fit, rows: np.ndarray, count: int) -> Fit:
+    """A fit to part of the units, for models whose posterior has no closed form given their SDs."""
+    data, settings = fit.require_data("a second opinion"), quick_settings(fit)
+    most = min(settings.propagated, _JACKKNIFE_DRAWS * settings.chains)
+    settings = replace(settings, propagated=most, draws=most // settings.chains)
+    try:
+        return fit_checked(part_of(data, rows, fit.settings), settings)
+    except (DataError, DesignError) as error:
+        raise type(error)(
+            f"second_opinion: the jackknife leaves out one of {count} groups, and the rest cannot be "
+            f"fitted. {error} Use another seed or another number of groups, or join rare labels."
+        ) from None
 
 
 def _followers(weight: np.ndarray) -> tuple[int, float, float]:

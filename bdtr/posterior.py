@@ -17,6 +17,7 @@ __all__ = [
     "labelled",
     "new_site",
     "new_site_seed",
+    "phi_of",
 ]
 
 _NEW_SITE = 1 << 20  # number of a child that no stage gets to
@@ -102,6 +103,35 @@ def group_roots(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
     roots = np.stack([relative_factors(one, terms, correlated) for one in phi])
     roots *= np.exp(phi[:, 0])[:, None, None, None]
     return [roots[:, f, :q, :q] for f, q in enumerate(terms)]
+
+
+def phi_of(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:
+    """phi (draw x phi) of a stage whose response was observed, from its labelled posterior.
+
+    Partial correlations from the Cholesky factor L of a correlation matrix (Lewandowski, Kurowicka and Joe
+    2009, J. Multivar. Anal. 100(9)): L[i, k] / sqrt(1 - sum_{l < k} L[i, l]^2).
+    """
+
+    def flat(name: str) -> np.ndarray:
+        values = posterior[name].to_numpy()
+        return values.reshape(-1, *values.shape[2:])
+
+    sigma = flat("sigma").reshape(-1, 1)
+    sds = [flat(f"sd_{f.name}") / sigma for f in model.factors]
+    partial = []
+    for factor in model.factors:
+        if not factor.correlated:
+            continue
+        cor = flat(f"cor_{factor.name}")
+        # Correlations at the edge of their range make the matrix singular to rounding.
+        root = np.linalg.cholesky(cor + 1e-10 * np.eye(factor.terms))
+        for i in range(1, factor.terms):
+            left = np.ones(len(root))
+            for k in range(i):
+                c = root[:, i, k] / np.sqrt(left)
+                partial.append(np.arctanh(np.clip(c, -1 + 1e-12, 1 - 1e-12))[:, None])
+                left = np.maximum(left - root[:, i, k] ** 2, 1e-12)
+    return np.hstack([np.log(sigma), *sds, *partial])
 
 
 def new_site_seed(seed: np.random.SeedSequence) -> np.random.SeedSequence:

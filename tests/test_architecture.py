@@ -47,7 +47,7 @@ LAYERS = [
         "gate",
         "plots",
     },
-    {"crossfitting", "maximum", "effects", "sites", "risk", "limits"},
+    {"crossfitting", "maximum", "effects", "sites", "risk", "limits", "leaveout"},
     {"planning", "information"},
     {"equity", "trees", "assignment"},
     {"sensitivity", "opinion"},
