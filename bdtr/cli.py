@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,12 @@ app = typer.Typer(
 )
 
 _STUDIES = ("star",)
+_STAR_TITLE = "Project STAR: class type in kindergarten and grade 1"
+
+Seed = Annotated[int | None, typer.Option(help="Random seed (2026, or that of the file).")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Data of a trial's file: .csv, .tsv or .dta.")
+]
 
 
 @app.callback()
@@ -23,36 +29,99 @@ def main() -> None:
 
 @app.command()
 def report(
-    study: Annotated[str, typer.Argument(help="A bundled study: star.")],
+    study: Annotated[
+        str, typer.Argument(help="A bundled study (star), a trial's file (.toml), or a notebook.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 2026,
-    draws: Annotated[int, typer.Option(help="Draws of each of 4 chains.")] = 1000,
+    data: Data = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", help="name=value for a notebook; may be repeated."),
+    ] = None,
+    seed: Seed = None,
+    draws: Annotated[int | None, typer.Option(help="Draws of each of 4 chains (1000).")] = None,
     sampler: Annotated[
-        str, typer.Option(help="Sampler of the last stage: pymc, plain or direct.")
-    ] = "pymc",
+        str | None, typer.Option(help="Sampler of the last stage: pymc (default), plain or direct.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Fit a study and write its posterior report as one HTML file."""
-    if study not in _STUDIES:
-        raise typer.BadParameter(f"{study!r}: allowed are {', '.join(_STUDIES)}.")
+    """Fit a study and write its posterior report as one HTML file, or run a notebook and write it."""
     if not output.parent.is_dir():
         raise typer.BadParameter(f"-o {output}: the folder {output.parent} does not exist.")
+    from bdtr.notebooks import is_notebook
+
+    chosen = {"random_seed": seed, "draws": draws, "sampler": sampler}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if is_notebook(study):
+        _refuse("a notebook takes its parameters by -p", data=data, **chosen)
+        _notebook(study, output, parameters or [], quiet)
+        return
+    _refuse("-p is for notebooks", parameter=parameters)
+    trial, frame, words = _study(study, data)
+    _report(study, trial, frame, words, chosen, output, data, quiet)
+
+
+def _refuse(why: str, **given: object) -> None:
+    named = [name.removeprefix("random_") for name, value in given.items() if value]
+    if named:
+        raise typer.BadParameter(f"--{named[0]}: {why}.")
+
+
+def _notebook(source: str, output: Path, parameters: list[str], quiet: bool) -> None:
+    from bdtr.notebooks import NotebookError, parameter, run_notebook
+
+    try:
+        values = dict(parameter(text) for text in parameters)
+        page, executed = run_notebook(source, output, parameters=values, progress=not quiet)
+    except NotebookError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"wrote {page} and {executed}")
+
+
+def _study(study: str, data: Path | None):
+    """The trial, its data and what its file says beside it."""
+    from bdtr.protocol import Protocol, ProtocolError, read_data, read_protocol
+
+    if study.endswith(".toml"):
+        if data is None:
+            raise typer.BadParameter(f"{study}: give the data as well, --data FILE.")
+        try:
+            protocol = read_protocol(study)
+            return protocol.trial, read_data(data, protocol.trial), protocol
+        except ProtocolError as error:
+            raise typer.BadParameter(str(error)) from None
+    if study not in _STUDIES:
+        raise typer.BadParameter(
+            f"{study!r}: allowed are {', '.join(_STUDIES)}, a trial's file (.toml) or a notebook."
+        )
+    _refuse("bundled studies have their data", data=data)
     import bdtr
 
-    fitted = bdtr.fit(
+    words = Protocol(
         bdtr.datasets.star_trial(),
-        bdtr.datasets.star(),
-        missing="exclude",
-        off_protocol="exclude",
-        sampler=sampler,
-        draws=draws,
-        propagated=min(1000, 4 * draws),
-        random_seed=seed,
-        progress=not quiet,
+        fit={"missing": "exclude", "off_protocol": "exclude"},
+        report={"title": _STAR_TITLE},
     )
-    title = "Project STAR: class type in kindergarten and grade 1"
-    command = f"bdtr report {study} -o {output.name} --seed {seed}"
-    if draws != 1000 or sampler != "pymc":
-        command += f" --draws {draws} --sampler {sampler}"
+    return words.trial, bdtr.datasets.star(), words
+
+
+def _report(study, trial, frame, words, chosen, output: Path, data, quiet: bool) -> None:
+    import bdtr
+
+    settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}
+    total = settings.get("chains", 4) * settings.get("draws", 1000)
+    settings.setdefault("propagated", min(1000, total))
+    try:
+        fitted = bdtr.fit(trial, frame, progress=not quiet, **settings)
+    except (bdtr.DataError, bdtr.TrialError, bdtr.FitError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    command = f"bdtr report {study} -o {output.name}"
+    command += f" --data {data}" if data else ""
+    command += f" --seed {settings['random_seed']}"
+    for name in ("draws", "sampler"):
+        command += f" --{name} {chosen[name]}" if name in chosen else ""
+    title = words.report.get("title")
     bdtr.report(fitted, output, title=title, command=command, progress=not quiet)
     typer.echo(f"{fitted.state}\nwrote {output}")

@@ -84,12 +84,28 @@ _SD_KINDS = (HalfNormal, HalfStudentT, Exponential)
 
 
 def prior_from_text(text: str) -> Prior:
-    """The prior that ``str(prior)`` wrote."""
-    match = re.fullmatch(r"(\w+)\((.*)\)", text)
+    """A prior from its text, ``"HalfNormal(0.2)"`` or as ``str(prior)`` writes it."""
+    match = re.fullmatch(r"\s*(\w+)\((.*)\)\s*", text) if isinstance(text, str) else None
     if match is None or match[1] not in _KINDS:
-        raise PriorError(f"{text!r} is no prior; allowed are {', '.join(_KINDS)}.")
-    pairs = [part.split("=") for part in match[2].split(",")]
-    return _KINDS[match[1]](**{name.strip(): float(value) for name, value in pairs})
+        raise PriorError(
+            f"{text!r} is no prior; write for example HalfNormal(0.2). Allowed are {', '.join(_KINDS)}."
+        )
+    kind = _KINDS[match[1]]
+    names = [f.name for f in fields(kind)]
+    given: dict[str, float] = {}
+    for i, part in enumerate(match[2].split(",")):
+        name, equals, value = part.rpartition("=")
+        name = name.strip() if equals else names[min(i, len(names) - 1)]
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if name in given or name not in names or not np.isfinite(number):
+            break
+        given[name] = number
+    if sorted(given) != sorted(names) or len(match[2].split(",")) != len(names):
+        raise PriorError(f"{text!r}: {kind.__name__} takes the numbers {', '.join(names)}.")
+    return kind(**given)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 # A room may import rooms of lower layers when it is loaded. Names used inside functions (lazy
 # imports) may point down as well, never up.
 LAYERS = [
-    {"labels", "threads", "allocation", "treesearch"},
+    {"labels", "threads", "allocation", "treesearch", "notebooks"},
     {"condition", "formula", "priors", "families", "chains"},
-    {"trial", "rules", "estimates", "shown"},
+    {"rules", "estimates", "shown"},
+    {"trial", "protocol"},
     {"coding", "clusters", "settings", "progress", "flow", "populations", "history"},
     {"data", "datasets"},
     {"grouping"},

@@ -1,0 +1,223 @@
+"""Notebooks run from the command line: parameters set, cells executed, a page that needs no network.
+
+Notebooks are .ipynb files or text that jupytext reads (.py, .md). Parameters are set as papermill does:
+values go into a new cell after the one tagged ``parameters``, which holds the defaults.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+__all__ = ["NotebookError", "is_notebook", "parameter", "run_notebook"]
+
+_KINDS = (".ipynb", ".py", ".md")
+_LIBRARIES = ("papermill", "jupytext", "nbconvert", "ipykernel")
+_TAG = "parameters"
+
+
+class NotebookError(RuntimeError):
+    """A notebook that cannot be read, given its parameters, or run to its end."""
+
+
+def is_notebook(name: str) -> bool:
+    """Whether this names a notebook file."""
+    return Path(name).suffix in _KINDS
+
+
+def parameter(text: str) -> tuple[str, Any]:
+    """Name and value of ``name=value``; the value is a Python literal, or else text.
+
+    Examples
+    --------
+    >>> parameter("seed=3"), parameter("site=East")
+    (('seed', 3), ('site', 'East'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise NotebookError(f"-p {text}: write name=value, for example -p seed=3.")
+    try:
+        return name.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return name.strip(), value
+
+
+def run_notebook(
+    source: str | os.PathLike,
+    page: str | os.PathLike,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> tuple[Path, Path]:
+    """Run a notebook and write it, executed, as ``.html`` and as ``.ipynb`` beside it.
+
+    Parameters
+    ----------
+    source
+        Notebook file: ``.ipynb``, or text with cells that jupytext reads (``.py``, ``.md``). It is not
+        changed. Where ``x.ipynb`` is absent and ``x.py`` is there, that is taken.
+    page
+        HTML file to write. Both files are complete or absent.
+    parameters
+        Values by name for the cell tagged ``parameters``.
+    progress
+        Whether to show progress.
+
+    Returns
+    -------
+    page, executed : pathlib.Path
+        The HTML file and the executed notebook.
+
+    Raises
+    ------
+    NotebookError
+        If a library is missing, the notebook has no such parameter, or a cell fails: the cell and its error.
+
+    Examples
+    --------
+    >>> run_notebook("notebooks/star.py", "star.html", parameters={"seed": 3})  # doctest: +SKIP
+    """
+    absent = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    if absent:
+        raise NotebookError(
+            f"Running a notebook needs {', '.join(absent)}: python -m pip install 'bdtr[notebook]'."
+        )
+    source, page = _found(Path(source)), Path(page)
+    executed = page.with_suffix(".ipynb")
+    if executed.resolve() == source.resolve():
+        raise NotebookError(
+            f"-o {page}: the executed notebook would replace {source}. Give the page another name."
+        )
+    done = _executed(source, dict(parameters or {}), progress)
+    import nbformat
+
+    texts = {executed: nbformat.writes(done), page: _page(done, source.stem)}
+    asides = {}
+    for path, text in texts.items():
+        asides[path] = path.with_name(path.name + ".part")
+        asides[path].write_text(text, encoding="utf-8")
+    for path, aside in asides.items():
+        os.replace(aside, path)
+    return page, executed
+
+
+def _found(source: Path) -> Path:
+    if source.suffix not in _KINDS:
+        raise NotebookError(f"{source}: a notebook ends in {', '.join(_KINDS)}.")
+    if source.is_file():
+        return source
+    texts = [source.with_suffix(kind) for kind in _KINDS if source.with_suffix(kind).is_file()]
+    if source.suffix != ".ipynb" or not texts:
+        raise NotebookError(f"{source}: there is no such file.")
+    return texts[0]
+
+
+def _executed(source: Path, parameters: dict[str, Any], progress: bool):
+    import jupytext
+    import papermill
+
+    try:
+        notebook = jupytext.read(source)
+    except Exception as error:  # whatever a parser makes of a broken file
+        raise NotebookError(f"{source}: cannot be read as a notebook. {error}") from None
+    for cell in notebook.cells:
+        cell.metadata.setdefault("tags", [])
+    _check_parameters(source, notebook, parameters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Jupyter's own libraries, about themselves
+        try:
+            return papermill.execute_notebook(
+                notebook,
+                None,
+                parameters=parameters,
+                kernel_name="python3",
+                language="python",
+                progress_bar=progress,
+                cwd=str(source.parent.resolve()),
+                log_output=False,
+                kernel_manager_class=_kernel_manager(),
+            )
+        except papermill.exceptions.PapermillExecutionError as error:
+            lines = [line for line in error.source.strip().splitlines() if line.strip()]
+            raise NotebookError(
+                f"{source}: cell {error.exec_count} failed, nothing was written.\n"
+                + "\n".join(f"    {line}" for line in lines)
+                + f"\n{error.ename}: {_plain(error.evalue)}"
+            ) from None
+
+
+def _kernel_manager() -> type:
+    """A kernel that talks through files of this user, not through ports, where the system has such files."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Local(AsyncKernelManager):
+        transport = "ipc" if os.name == "posix" else "tcp"
+
+    return Local
+
+
+def _check_parameters(source: Path, notebook, parameters: Mapping[str, Any]) -> None:
+    if not parameters:
+        return
+    tagged = [c for c in notebook.cells if _TAG in c.metadata.tags]
+    if not tagged:
+        raise NotebookError(
+            f"{source}: has no cell tagged {_TAG!r}, so it takes none. Tag the cell with the defaults."
+        )
+    known = {
+        target.id
+        for node in ast.walk(ast.parse(tagged[0].source))
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
+    unknown = sorted(set(parameters) - known)
+    if unknown:
+        raise NotebookError(
+            f"{source}: no parameter {', '.join(unknown)}; it has {', '.join(sorted(known)) or 'none'}."
+        )
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 1rem/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto;
+  max-width: 60rem; padding: 1rem; overflow-wrap: break-word; }
+pre { overflow-x: auto; font-size: .85rem; line-height: 1.4; }
+.input_area { background: #f6f6f4; border-left: 3px solid #0072b2; padding: .1rem .7rem; }
+.prompt, .anchor-link { display: none; }
+.output_subarea { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .85rem; }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; }
+img, svg { max-width: 100%; height: auto; }
+"""
+
+
+def _page(notebook, title: str) -> str:
+    """The notebook as one HTML file: nbconvert's cells in a frame that links to nothing."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="basic")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        body, _ = exporter.from_notebook_node(notebook)
+    from pygments.formatters import HtmlFormatter
+
+    heading = next((m[1] for c in notebook.cells if (m := re.match(r"# (.+)", c.source))), title)
+    colours = HtmlFormatter(style="friendly").get_style_defs(".highlight")
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(heading)}</title>\n<style>{_STYLE}{colours}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )

@@ -1,0 +1,338 @@
+"""A trial as a file: what was decided before the data were seen, in TOML, with the words of Python.
+
+    outcome = "y_1"
+    site = "school"
+
+    [[stages]]
+    action = "a1"
+    actions = ["regular", "small"]
+    formula = "lunch * a1 + (1 + a1 | school)"
+
+    [fit]                 # arguments of bdtr.fit
+    missing = "exclude"
+
+    [regimes.listen]      # regimes to compare, as in bdtr.rule
+    a1 = "regular"
+
+    [report]              # arguments of bdtr.report: title, interval, thresholds
+    margin = 0.05
+
+    [texts]               # what only the authors can say, for the report's checklist
+    goal = "..."
+
+Opening such a file runs nothing: conditions and rules are parsed from their small grammars, formulas are held
+against theirs when they meet the data.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bdtr.condition import ConditionError
+from bdtr.labels import label_text
+from bdtr.priors import PriorError, prior_from_text
+from bdtr.rules import RuleError, read_rule
+from bdtr.trial import Stage, Trial, TrialError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["TEXTS", "Protocol", "ProtocolError", "read_data", "read_protocol", "write_protocol"]
+
+# Texts for the report that only the authors can write, and what each should say.
+TEXTS = {
+    "goal": "the question, and why the analysis is Bayesian",
+    "population": "whom the trial is about, and how they were recruited",
+    "outcome": "what the payoff measures, its scale, and who measured it",
+    "events": "what happened after randomisation (leaving, switching) and how it is dealt with",
+    "criteria": "what would count as success, decided before the data were seen",
+    "priors": "why these priors",
+    "missing": "why values are missing, and why they can be ignored given history",
+    "limitations": "limitations, and departures from the plan",
+}
+_FIT = {
+    "missing": str, "off_protocol": str, "sampler": str, "chains": int, "draws": int, "tune": int,
+    "propagated": int, "random_seed": int,
+}  # fmt: skip
+_REPORT = {
+    "title": str, "interval": float, "margin": float, "sure": float, "clear": float, "min_cell": int,
+    "reference": str, "thresholds": list, "population": str, "over": list,
+}  # fmt: skip
+_TRIAL = {"outcome": str, "unit": str, "site": str, "family": str, "higher_is_better": bool}
+_STAGE = {
+    "action": str, "actions": list, "formula": str, "feasible": dict, "among": str, "eligible": str,
+    "delivered_in": str, "reward": str, "priors": dict, "site_means": bool, "earlier_clusters": bool,
+    "weights": str,
+}  # fmt: skip
+_TABLES = ("stages", "fit", "regimes", "report", "texts")
+_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false",
+          list: "a list", dict: "a table"}  # fmt: skip
+# Entries of a data file that stand for a missing value; in columns of labels only the empty one does.
+_MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", ".")
+
+
+class ProtocolError(TrialError):
+    """A file that does not describe a trial."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A trial with how it is fitted, the regimes to compare and what its report says.
+
+    Parameters
+    ----------
+    trial
+        The trial.
+    fit
+        Arguments of :func:`bdtr.fit`.
+    regimes
+        Regimes named in advance: by name, per stage an action or a rule in words.
+    report
+        Arguments of :func:`bdtr.report`.
+    texts
+        What only the authors can say, by the names in ``TEXTS``.
+
+    Examples
+    --------
+    >>> trial = Trial([Stage("a", actions=[0, 1], formula="a")], outcome="y")
+    >>> Protocol(trial, regimes={"all": {"a": "1"}}).regimes["all"]["a"]
+    '1'
+    """
+
+    trial: Trial
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    regimes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_protocol(path: str | os.PathLike) -> Protocol:
+    """Read a trial's file.
+
+    Parameters
+    ----------
+    path
+        A TOML file.
+
+    Returns
+    -------
+    Protocol
+
+    Raises
+    ------
+    ProtocolError
+        If the file is no TOML, or a key, a value, a condition or a rule is not allowed: which, and what is.
+
+    Examples
+    --------
+    >>> read_protocol("trial.toml").trial  # doctest: +SKIP
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"{path}: cannot be read. {error}") from None
+    return protocol_from_text(text, str(path))
+
+
+def protocol_from_text(text: str, name: str = "protocol") -> Protocol:
+    """The protocol that a TOML text describes; ``name`` is what errors call it."""
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProtocolError(f"{name}: is no TOML file. {error}") from None
+    _known(content, {**_TRIAL, **dict.fromkeys(_TABLES)}, name)
+    stages = content.get("stages")
+    if not isinstance(stages, list) or not all(isinstance(s, dict) for s in stages or [0]):
+        raise ProtocolError(f"{name}: give each stage a table of its own, under [[stages]].")
+    tables = {}
+    for table, words in (("fit", _FIT), ("report", _REPORT), ("texts", dict.fromkeys(TEXTS, str))):
+        tables[table] = _typed(content.get(table, {}), words, f"{name}: [{table}]")
+    try:
+        built = [_stage(one, f"{name}: [[stages]] {i + 1}") for i, one in enumerate(stages)]
+        own = {key: content[key] for key in _TRIAL if key in content}
+        trial = Trial(built, **_typed(own, _TRIAL, name))
+    except ProtocolError:
+        raise
+    except TrialError as error:
+        raise ProtocolError(f"{name}: {error}") from None
+    return Protocol(trial, regimes=_regimes(content.get("regimes", {}), trial, name), **tables)
+
+
+def _known(given: Mapping[str, Any], allowed: Mapping[str, Any], where: str) -> None:
+    for key in given:
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ProtocolError(
+                f"{where}: there is no {key!r}; allowed are {', '.join(allowed)}.{hint}"
+            )
+
+
+def _typed(given: Any, words: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise ProtocolError(f"{where}: must be a table, got {given!r}.")
+    _known(given, words, where)
+    for key, value in given.items():
+        kind = words[key]
+        right = isinstance(value, kind) or (kind is float and isinstance(value, int))
+        if not right or (isinstance(value, bool) and kind is not bool):
+            raise ProtocolError(f"{where}: {key} must be {_WORDS[kind]}, got {value!r}.")
+    return dict(given)
+
+
+def _stage(given: Mapping[str, Any], where: str) -> Stage:
+    values = _typed(given, _STAGE, where)
+    if "action" not in values:
+        raise ProtocolError(f"{where}: action is missing; name the column with the action.")
+    priors = {}
+    for name, text in values.get("priors", {}).items():
+        try:
+            priors[name] = prior_from_text(text)
+        except (PriorError, TypeError, ValueError) as error:
+            raise ProtocolError(f"{where}: priors.{name}: {error}") from None
+    return Stage(**{**values, "priors": priors or None})
+
+
+def _regimes(given: Any, trial: Trial, name: str) -> dict[str, dict[str, str]]:
+    where, actions = f"{name}: [regimes]", [s.action for s in trial.stages]
+    if not isinstance(given, dict) or not all(isinstance(r, dict) for r in given.values()):
+        raise ProtocolError(
+            f"{where}: give each regime a table of its own, as in [regimes.listen]."
+        )
+    out = {}
+    for regime, rules in given.items():
+        own = f"{name}: [regimes.{regime}]"
+        _known(rules, dict.fromkeys(actions), own)
+        absent = [a for a in actions if a not in rules]
+        if absent:
+            raise ProtocolError(f"{own}: says nothing about stage {', '.join(absent)}.")
+        out[regime] = {stage: label_text(rule) for stage, rule in rules.items()}
+        for stage, rule in out[regime].items():
+            try:
+                read_rule(rule)
+            except (RuleError, ConditionError) as error:
+                raise ProtocolError(f"{own}: {stage}: {error}") from None
+    return out
+
+
+def write_protocol(protocol: Protocol | Trial) -> str:
+    """The TOML text of a protocol, or of a trial alone.
+
+    Parameters
+    ----------
+    protocol
+        What to write. Defaults are left out; stage models of your own are code and cannot be written.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ProtocolError
+        If a stage has a model of your own.
+
+    Examples
+    --------
+    >>> trial = Trial([Stage("a", actions=[0, 1], formula="a")], outcome="y")
+    >>> print(write_protocol(trial).splitlines()[0])
+    outcome = "y"
+    """
+    import tomli_w
+
+    if isinstance(protocol, Trial):
+        protocol = Protocol(protocol)
+    trial = protocol.trial
+    content: dict[str, Any] = _changed(trial, _TRIAL)
+    content["stages"] = [_stage_table(stage) for stage in trial.stages]
+    for table in _TABLES[1:]:
+        values = getattr(protocol, table)
+        if values:
+            content[table] = {
+                k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()
+            }
+    return tomli_w.dumps(content)
+
+
+def _changed(thing: Trial | Stage, words: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from its default, by name."""
+    defaults = {f.name: f.default for f in fields(thing)}
+    found = {name: getattr(thing, name) for name in words}
+    return {
+        name: value
+        for name, value in found.items()
+        if defaults[name] is MISSING or value != defaults[name]
+    }
+
+
+def _stage_table(stage: Stage) -> dict[str, Any]:
+    if stage.model is not None:
+        raise ProtocolError(
+            f"Stage({stage.action!r}) has a model of your own, {type(stage.model).__name__}: code cannot be "
+            "written to a file that is safe to open. Write the trial without it."
+        )
+    out = _changed(stage, _STAGE)
+    if "actions" in out:
+        out["actions"] = list(out["actions"])
+    if "feasible" in out:
+        out["feasible"] = {c: list(a) for c, a in out["feasible"].items()}
+    if "priors" in out:
+        out["priors"] = {name: str(prior) for name, prior in out["priors"].items()}
+    return out
+
+
+def read_data(path: str | os.PathLike, trial: Trial) -> pd.DataFrame:
+    """Read a data file for a trial, labels as text.
+
+    Units, sites, delivery clusters and actions are read as text, so that 007 stays 007 and a school may
+    be called "NA"; among them only an empty entry is missing.
+
+    Parameters
+    ----------
+    path
+        ``.csv``, ``.tsv`` (either may end in ``.gz``) or Stata's ``.dta``, one row per unit.
+    trial
+        The trial, for the names of its columns.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    ProtocolError
+        If the file is of another kind or cannot be read.
+
+    Examples
+    --------
+    >>> read_data("pupils.csv", trial)  # doctest: +SKIP
+    """
+    import pandas as pd
+
+    path = Path(path)
+    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    separators = {".csv": ",", ".tsv": "\t"}
+    try:
+        if kind == ".dta":
+            return pd.read_stata(path)
+        if kind not in separators:
+            raise ProtocolError(f"{path}: a data file ends in .csv, .tsv or .dta (or .csv.gz).")
+        columns = pd.read_csv(path, sep=separators[kind], nrows=0).columns
+        labels = [trial.unit, trial.site]
+        for stage in trial.stages:
+            labels += [stage.action, stage.delivered_in]
+        text = [c for c in columns if c in labels]
+        missing = {str(c): [""] if c in text else list(_MISSING) for c in columns}
+        return pd.read_csv(
+            path, sep=separators[kind], dtype=dict.fromkeys(text, "str"), keep_default_na=False,
+            na_values=missing,
+        )  # fmt: skip
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ProtocolError(f"{path}: cannot be read. {error}") from None

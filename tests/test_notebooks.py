@@ -1,0 +1,108 @@
+"""Notebooks run with parameters and written as pages; what goes wrong is said, and nothing half-written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+from bdtr.cli import app
+from bdtr.notebooks import NotebookError, parameter, run_notebook
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+# Small draws: the tests look at whether a story runs to its end, the figures are its own.
+SMALL = {
+    "deciding": {"draws": 50, "propagated": 200},
+}
+SMALL_NOTEBOOK = """# %% [markdown]
+# # A title & <b>
+# %% tags=["parameters"]
+seed = 1
+site = "West"
+# %%
+print(site, seed + 1)
+# %%
+if seed == 9:
+    raise ValueError("no nine")
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.py"
+    path.write_text(SMALL_NOTEBOOK, encoding="utf-8")
+    return path
+
+
+def test_a_notebook_is_run_with_its_parameters_and_written_twice(small, tmp_path):
+    arguments = ["report", str(small), "-p", "seed=3", "-p", "site=East", "-q"]
+    result = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "out.html")])
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "East 4" in page
+    assert "<title>A title &amp; &lt;b&gt;</title>" in page
+    assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", page)
+    assert "<script" not in page
+    done = nbformat.read(tmp_path / "out.ipynb", 4)
+    assert done.cells[-2].outputs[0].text == "East 4\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.html", "out.ipynb", "small.py"]
+
+
+def test_a_cell_that_fails_is_said_and_nothing_is_written(small, tmp_path):
+    page = tmp_path / "out.html"
+    result = CliRunner().invoke(app, ["report", str(small), "-p", "seed=9", "-o", str(page), "-q"])
+    assert result.exit_code == 1
+    for text in ("cell 4 failed", 'raise ValueError("no nine")', "ValueError: no nine"):
+        assert text in result.output
+    assert [p.name for p in tmp_path.iterdir()] == ["small.py"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"sed": 1}, "no parameter sed; it has seed, site"), ({"seed": 1, "x": 2}, "no parameter x")],
+)
+def test_unknown_parameters_are_refused_before_a_cell_runs(small, tmp_path, values, message):
+    with pytest.raises(NotebookError, match=message):
+        run_notebook(small, tmp_path / "out.html", parameters=values)
+
+
+def test_files_that_are_no_notebooks(tmp_path):
+    for name, message in (("x.txt", "ends in .ipynb"), ("x.ipynb", "no such file")):
+        with pytest.raises(NotebookError, match=message):
+            run_notebook(tmp_path / name, tmp_path / "out.html")
+    plain = tmp_path / "plain.py"
+    plain.write_text("# %%\nx = 1\n", encoding="utf-8")
+    with pytest.raises(NotebookError, match="no cell tagged 'parameters'"):
+        run_notebook(plain, tmp_path / "out.html", parameters={"x": 2})
+    same = plain.rename(tmp_path / "plain.ipynb")
+    with pytest.raises(NotebookError, match="would replace"):
+        run_notebook(same, tmp_path / "plain.html")
+
+
+def test_parameters_are_literals_or_text():
+    assert parameter("a=[1, 2]") == ("a", [1, 2])
+    assert parameter("a= 0.5") == ("a", 0.5)
+    assert parameter("a=b=c") == ("a", "b=c")
+    with pytest.raises(NotebookError, match="write name=value"):
+        parameter("seed")
+
+
+def test_every_notebook_is_run():
+    assert set(SMALL) == {path.stem for path in NOTEBOOKS.glob("*.py")}
+    assert not list(NOTEBOOKS.glob("*.ipynb"))  # text in git, outputs nowhere
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_the_story_runs_to_its_end(name, tmp_path):
+    # The name of the .ipynb finds the text that is kept.
+    page, executed = run_notebook(
+        NOTEBOOKS / f"{name}.ipynb", tmp_path / f"{name}.html", parameters=SMALL[name]
+    )
+    cells = [c for c in nbformat.read(executed, 4).cells if c.cell_type == "code"]
+    assert not [o for c in cells for o in c.outputs if o.output_type == "error"]
+    assert not [o.text for c in cells for o in c.outputs if o.get("name") == "stderr"]
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", text)

@@ -1,0 +1,182 @@
+"""A trial as a file: what it says and may not say; writing and reading are inverse."""
+
+from __future__ import annotations
+
+import gzip
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from simulate import clinic_trial
+from typer.testing import CliRunner
+
+import bdtr
+from bdtr.cli import app
+from bdtr.protocol import (
+    Protocol,
+    ProtocolError,
+    protocol_from_text,
+    read_data,
+    read_protocol,
+    write_protocol,
+)
+
+FILE = """
+outcome = "y"
+unit = "id"
+site = "clinic"
+higher_is_better = false
+
+[[stages]]
+action = "a1"
+actions = [0, 1]
+formula = "x * a1 + (1 | clinic)"
+priors = {"sd(clinic)" = "HalfNormal(0.2)", "x" = "Normal(mu=0, sigma=1)"}
+
+[[stages]]
+action = "a2"
+actions = ["stop", "go on"]
+feasible = {"a1 == 1" = ["stop", "go on"], "a1 != 1" = ["go on"]}
+formula = "x + a1 + m * a2"
+
+[fit]
+missing = "exclude"
+random_seed = 3
+
+[regimes."treat the ill"]
+a1 = 1
+a2 = "stop if m > 0 else 'go on'"
+
+[report]
+title = "A trial"
+margin = 0.1
+
+[texts]
+goal = "To know."
+"""
+
+
+def test_a_file_says_what_python_says():
+    found = protocol_from_text(FILE)
+    stages = [
+        bdtr.Stage(
+            "a1",
+            actions=[0, 1],
+            formula="x * a1 + (1 | clinic)",
+            priors={"sd(clinic)": bdtr.priors.HalfNormal(0.2), "x": bdtr.priors.Normal(0, 1)},
+        ),
+        bdtr.Stage(
+            "a2",
+            actions=["stop", "go on"],
+            feasible={"a1 == 1": ["stop", "go on"], "a1 != 1": ["go on"]},
+            formula="x + a1 + m * a2",
+        ),
+    ]
+    trial = bdtr.Trial(stages, outcome="y", unit="id", site="clinic", higher_is_better=False)
+    assert found.trial == trial
+    assert found.fit == {"missing": "exclude", "random_seed": 3}
+    assert found.regimes == {"treat the ill": {"a1": "1", "a2": "stop if m > 0 else 'go on'"}}
+    assert found.report == {"title": "A trial", "margin": 0.1}
+    assert found.texts == {"goal": "To know."}
+    assert protocol_from_text(write_protocol(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('outcome = "y"', 'outcom = "y"', "no 'outcom'.*Did you mean 'outcome'"),
+        ('outcome = "y"', "outcome = 3", "outcome must be a text, got 3"),
+        ("higher_is_better = false", "higher_is_better = 0", "must be true or false"),
+        ("[[stages]]", "[stages]", "is no TOML|table of its own"),
+        ("formula", "formulae", r"\[\[stages\]\] 1: there is no 'formulae'.*'formula'"),
+        ("HalfNormal(0.2)", "HalfNormal(0.2, 1)", "priors.*HalfNormal takes the numbers sigma"),
+        ("HalfNormal(0.2)", "Gamma(1)", "'Gamma\\(1\\)' is no prior"),
+        ("HalfNormal(0.2)", "HalfNormal(-1)", "must be finite and above 0"),
+        ("a1 == 1\"", "__import__('os')\"", "feasible"),
+        ('missing = "exclude"', 'missing = 1', "missing must be a text"),
+        ("random_seed = 3", "random_seed = true", "random_seed must be a whole number"),
+        ("stop if m > 0", "stop if m >", r"\[regimes.treat the ill\]: a2"),
+        ("a1 = 1\na2", "a3 = 1\na2", "no 'a3'; allowed are a1, a2"),
+        ('a2 = "stop if', 'a1 = "stop if', "TOML"),
+        ('a1 = 1\n', '', "says nothing about stage a1"),
+        ("margin = 0.1", "margin = 'wide'", "margin must be a number"),
+        ("goal", "gaol", "Did you mean 'goal'"),
+    ],
+)  # fmt: skip
+def test_errors_say_where_and_what_is_allowed(old, new, message):
+    with pytest.raises(ProtocolError, match=re.compile(message, re.DOTALL)):
+        protocol_from_text(FILE.replace(old, new), "trial.toml")
+
+
+def test_a_trial_writes_itself():
+    trial = bdtr.datasets.star_trial()
+    assert bdtr.Trial.from_toml(trial.to_toml()) == trial
+    assert "higher_is_better" not in trial.to_toml()  # defaults go without saying
+
+
+names = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=8)
+
+
+@given(names, st.lists(names, min_size=2, max_size=3, unique=True), st.booleans(), names)
+def test_any_labels_survive(action, actions, flag, text):
+    stage = bdtr.Stage(action, actions=actions, formula="1", site_means=flag)
+    protocol = Protocol(
+        bdtr.Trial([stage], outcome=text, higher_is_better=flag), texts={"goal": text}
+    )
+    assert protocol_from_text(write_protocol(protocol)) == protocol
+
+
+def test_models_of_your_own_are_not_written():
+    class Own:
+        def build(self, history, payoff): ...
+
+        def q(self, posterior, history): ...
+
+    stage = bdtr.Stage("a", actions=[0, 1], formula="a", model=Own())
+    with pytest.raises(ProtocolError, match="code cannot be written"):
+        bdtr.Trial([stage], outcome="y").to_toml()
+
+
+def test_labels_are_read_as_text(tmp_path):
+    trial = protocol_from_text(FILE).trial
+    text = "id,clinic,x,a1,m,a2,y\n007,NA,NA,1,.5,go on,1\n07,None,2,0,,go on,2\n"
+    (tmp_path / "x.csv").write_text(text)
+    with gzip.open(tmp_path / "x.tsv.gz", "wt") as file:
+        file.write(text.replace(",", "\t"))
+    for name in ("x.csv", "x.tsv.gz"):
+        frame = read_data(tmp_path / name, trial)
+        assert list(frame["id"]) == ["007", "07"]
+        assert list(frame["clinic"]) == ["NA", "None"]
+        assert list(frame["a1"]) == ["1", "0"]
+        assert frame["x"].isna().tolist() == [True, False]
+        assert frame["m"].dtype == float
+    read_data(tmp_path / "x.csv", trial).drop(columns="m").to_stata(tmp_path / "x.dta")
+    assert list(read_data(tmp_path / "x.dta", trial)["clinic"]) == ["NA", "None"]
+    for name in ("x.xlsx", "absent.csv"):
+        with pytest.raises(ProtocolError, match=name):
+            read_data(tmp_path / name, trial)
+    with pytest.raises(ProtocolError, match="cannot be read"):
+        read_protocol(tmp_path / "absent.toml")
+
+
+def test_a_report_from_two_files(clinics, tmp_path):
+    """The same fit as in Python: the file's words are the arguments."""
+    (tmp_path / "trial.toml").write_text(
+        write_protocol(Protocol(clinic_trial(), fit={"missing": "exclude"}))
+    )
+    clinics.to_csv(tmp_path / "units.csv", index=False)
+    page = tmp_path / "x.html"
+    arguments = ["report", str(tmp_path / "trial.toml"), "--data", str(tmp_path / "units.csv")]
+    options = ["-o", str(page), "--sampler", "direct", "--draws", "50", "--seed", "5", "-q"]
+    result = CliRunner().invoke(app, [*arguments, *options])
+    assert result.exit_code == 0, result.output
+    fit = bdtr.fit(
+        clinic_trial(), clinics, missing="exclude", sampler="direct",
+        draws=50, propagated=200, random_seed=5, progress=False,
+    )  # fmt: skip
+    mean = bdtr.value(fit).table["mean"].iloc[0]
+    assert f"<td>{mean:.3f}</td>".replace("-", "−") in page.read_text(encoding="utf-8")
+    result = CliRunner().invoke(app, [*arguments[:2], "-o", str(page)])
+    assert result.exit_code == 2
+    assert "--data FILE" in re.sub(r"[\s│]+", " ", result.output)
