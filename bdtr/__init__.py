@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bdtr import (
+        balance,
         comparison,
         datasets,
         effects,
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
         opinion,
         planning,
         plots,
+        predictive,
         priors,
         risk,
         sensitivity,
         sites,
+        tailoring,
         trees,
     )
     from bdtr.clusters import DesignWarning
@@ -58,6 +61,7 @@ _HOME = {
     "value": "bdtr.values",
 }
 _ROOMS = (
+    "balance",
     "comparison",
     "datasets",
     "effects",
@@ -67,10 +71,12 @@ _ROOMS = (
     "opinion",
     "planning",
     "plots",
+    "predictive",
     "priors",
     "risk",
     "sensitivity",
     "sites",
+    "tailoring",
     "trees",
 )
 
@@ -84,6 +90,7 @@ __all__ = [
     "Stage",
     "Trial",
     "TrialError",
+    "balance",
     "comparison",
     "crossfit",
     "datasets",
@@ -97,6 +104,7 @@ __all__ = [
     "opinion",
     "planning",
     "plots",
+    "predictive",
     "priors",
     "recommended",
     "report",
@@ -105,6 +113,7 @@ __all__ = [
     "sensitivity",
     "sites",
     "static",
+    "tailoring",
     "trees",
     "value",
 ]

@@ -19,7 +19,7 @@ from bdtr.posterior import group_covariances, labelled
 from bdtr.prediction import add_effects
 from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Prior
 
-__all__ = ["GROUPS", "GroupError", "groups"]
+__all__ = ["GROUPS", "GroupError", "groups", "replicates"]
 
 _CELLS = 8_000_000  # linear predictors in memory at once
 _PRIOR_DRAWS = 1000
@@ -110,7 +110,9 @@ def _pointwise(
         for g in design.groups
     ]
     samples, n = b.shape[1], len(rows.x)
-    sigma = flat["sigma"].to_numpy() if model.family.has_sigma else np.ones(samples)
+    sigma = np.ones(samples)
+    if model.family.has_sigma:
+        sigma = flat["sigma"].transpose(..., "sample").to_numpy()
     out = np.empty((samples, n))
     size = max(1, _CELLS // samples)
     for at in range(0, n, size):
@@ -134,9 +136,30 @@ def _predictive(model: OutcomeModel, rng: np.random.Generator) -> Pointwise:
         return lambda block, eta, sigma: (rng.random(eta.shape) < expit(eta)).astype(float)
 
     def gaussian(block: slice, eta: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        return eta + sigma / _root_weight(model, block) * rng.standard_normal(eta.shape)
+        own = sigma
+        if sigma.ndim == 2:  # of each action, at stages with propagated responses
+            assert model.rows.stratum is not None
+            own = sigma[model.rows.stratum[block]]
+        return eta + own / _root_weight(model, block) * rng.standard_normal(eta.shape)
 
     return gaussian
+
+
+def replicates(model: OutcomeModel, draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
+    """Replicated responses of the rows of a stage, given its group effects (sample, row).
+
+    Parameters
+    ----------
+    model
+        Model of any stage.
+    draws
+        Its posterior, dims ``chain, draw``.
+    rng
+        Source of randomness.
+    """
+    rows = [str(i) for i in range(len(model.rows.x))]
+    found = _pointwise(model, draws, rows, _predictive(model, rng))["y"].to_numpy()
+    return found.reshape(-1, len(rows))
 
 
 def _log_likelihood(model: OutcomeModel, response: np.ndarray) -> Pointwise:

@@ -21,6 +21,7 @@ _PURPOSES = (
     "confounding",
     "assignment",
     "opinion",
+    "predictive checks",
 )
 _FIRST = 1 << 21  # number of a child of the seed that no stage gets to
 

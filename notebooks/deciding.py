@@ -100,8 +100,8 @@ cautious
 # ## A rule that fits on a card
 #
 # The full rule knows every pupil and every school. The best tree of depth 2 over free lunch, sex and age
-# can be printed on a card; no leaf may hold fewer than 300 pupils. The table says what is lost against the full
-# rule.
+# can be printed on a card; no leaf may hold fewer than 300 pupils. The table says what is lost against
+# the full rule.
 
 # %%
 bdtr.trees.shallow_tree(fit, "a1", over=["lunch", "female", "age"], depth=2, least=300)

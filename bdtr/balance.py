@@ -1,0 +1,247 @@
+r"""Who took which action: counts against plans, balance of the history, overlap, and the flow of units.
+
+Standardised difference of a covariate between an action and the reference, among units that could have taken
+either,
+
+    d = mean difference / sqrt((s_a^2 + s_0^2) / 2)   (Austin 2009, Stat. Med. 28(25)),
+
+where the mean difference is that within sites, sum_j w_j (xbar_aj - xbar_0j) / sum_j w_j with
+w_j = n_aj n_0j / (n_aj + n_0j), as actions are given within sites; without sites, the plain one. Up to .05 is
+fine, to .25 calls for adjustment, beyond is a warning (What Works Clearinghouse, version 4.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bdtr.assignment import treatment_probabilities
+from bdtr.coding import label_series
+from bdtr.history import known_columns
+from bdtr.labels import label_text
+from bdtr.shown import Captioned
+
+if TYPE_CHECKING:
+    from bdtr.data import StageData
+    from bdtr.fitted import Fit
+
+__all__ = ["balance", "overlap", "stage_flow"]
+
+FINE, ADJUST = 0.05, 0.25
+_MOST_LEVELS = 8
+
+
+def balance(fit: Fit) -> Captioned:
+    """Standardised differences of the history between actions, at each stage.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+
+    Returns
+    -------
+    Captioned
+        Table by ``stage, action, covariate`` (levels of text columns one by one): the number of units with
+        the reference and with the action, their means, ``difference`` in SDs, and ``verdict`` (``fine``,
+        ``adjust``, ``warning``). Covariates that do not vary among these units are left out.
+
+    References
+    ----------
+    P. C. Austin (2009), Stat. Med. 28(25); What Works Clearinghouse (2020), Standards Handbook 4.1.
+
+    Examples
+    --------
+    >>> bdtr.balance.balance(fit)  # doctest: +SKIP
+    """
+    data, rows = fit.require_data("balance"), []
+    for k, design in enumerate(fit.designs):
+        stage = data.stages[k]
+        site = design.site_codes(data.frame)
+        covariates = _covariates(fit, k)
+        for a in range(1, len(design.actions)):
+            both = stage.took & stage.feasible[:, 0] & stage.feasible[:, a]
+            one = both & (stage.action == a)
+            none = both & (stage.action == 0)
+            if not (one.any() and none.any()):
+                continue
+            rows += [
+                (design.action, design.actions[a], name, *_difference(x, one, none, site))
+                for name, x in covariates.items()
+            ]
+    columns = ["stage", "action", "covariate", "units_reference", "units", "mean_reference", "mean",
+               "difference"]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns).set_index(columns[:3])
+    table = table.dropna(subset=["difference"])
+    size = table["difference"].abs()
+    table["verdict"] = np.select([size <= FINE, size <= ADJUST], ["fine", "adjust"], "warning")
+    within = " within sites" if fit.trial.site else ""
+    return Captioned(
+        table,
+        f"Standardised differences{within} from the reference action, among units that could have taken "
+        f"either; up to {FINE:g} fine, to {ADJUST:g} adjust, beyond a warning (WWC 4.1).",
+    )
+
+
+def _covariates(fit: Fit, k: int) -> dict[str, np.ndarray]:
+    """Numeric history of a stage; text columns as one column for each of a few levels."""
+    data, out = fit.require_data("balance"), {}
+    skip = {data.trial.site, *(s.stage.delivered_in for s in data.stages)}
+    for name in known_columns(data, k):
+        column = data.frame[name]
+        if name in skip:
+            continue
+        if pd.api.types.is_numeric_dtype(column) and not isinstance(
+            column.dtype, pd.CategoricalDtype
+        ):
+            out[str(name)] = column.to_numpy(dtype=float)
+            continue
+        labels = label_series(column)
+        levels = list(dict.fromkeys(labels.dropna()))
+        if len(levels) > _MOST_LEVELS:
+            continue
+        for level in sorted(levels):
+            value = np.where(labels.isna(), np.nan, labels == level).astype(float)
+            out[f"{name}: {level}"] = value
+    return out
+
+
+def _difference(
+    x: np.ndarray, one: np.ndarray, none: np.ndarray, site: np.ndarray
+) -> tuple[int, int, float, float, float]:
+    """Counts, means and the standardised difference of one covariate."""
+    known = np.isfinite(x)
+    one, none = one & known, none & known
+    if not (one.any() and none.any()):
+        return int(none.sum()), int(one.sum()), np.nan, np.nan, np.nan
+    spread = np.sqrt((x[one].var() + x[none].var()) / 2)
+    sites = int(site.max()) + 1
+    counts = [np.bincount(site[rows], minlength=sites) for rows in (one, none)]
+    means = [
+        np.bincount(site[rows], x[rows], minlength=sites) / np.maximum(n, 1)
+        for rows, n in zip((one, none), counts, strict=True)
+    ]
+    weight = counts[0] * counts[1] / np.maximum(counts[0] + counts[1], 1)
+    total = weight.sum()
+    apart = (weight * (means[0] - means[1])).sum() / total if total > 0 else np.nan
+    size = apart / spread if spread > 0 else np.nan
+    return int(none.sum()), int(one.sum()), float(x[none].mean()), float(x[one].mean()), float(size)
+
+
+def overlap(fit: Fit, planned: Mapping[str, Mapping[object, float]] | None = None) -> Captioned:
+    """How often each action was taken against its plan, and the probabilities at the sites.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    planned
+        By stage, planned weights of all its actions; for each unit the feasible ones are made to add up to 1.
+
+    Returns
+    -------
+    Captioned
+        Table by ``stage, action`` over units with two or more feasible actions: units who could have taken
+        it, units who took it, ``share``, ``planned`` (where given) and ``p_value`` of the share under the
+        plan (binomial, normal approximation), and the lowest, median and highest
+        estimated probability at a site (shares of sites, drawn towards the overall share).
+
+    Raises
+    ------
+    ValueError
+        If planned probabilities name other actions or stages.
+
+    Examples
+    --------
+    >>> bdtr.balance.overlap(fit, {"a2": {"regular": 1, "aide": 1, "small": 1}})  # doctest: +SKIP
+    """
+    from scipy.stats import norm
+
+    data, rows = fit.require_data("overlap"), []
+    for name in planned or {}:
+        fit.stage_index(name)
+    for k, design in enumerate(fit.designs):
+        stage = data.stages[k]
+        choice = stage.took & (stage.feasible.sum(axis=1) > 1)
+        found = treatment_probabilities(fit, k)
+        own = (planned or {}).get(design.action)
+        plan = None if own is None else treatment_probabilities(fit, k, dict(own))
+        for a, action in enumerate(design.actions):
+            able = choice & stage.feasible[:, a]
+            if not able.any():
+                continue
+            took = stage.action[able] == a
+            expected, p_value = np.nan, np.nan
+            if plan is not None:
+                p = plan[able, a]
+                expected = p.mean()
+                error = np.sqrt((p * (1 - p)).sum())
+                if error > 0:
+                    p_value = 2 * norm.sf(abs(took.sum() - p.sum()) / error)
+            at = found[able, a]
+            rows.append((design.action, action, int(able.sum()), int(took.sum()), took.mean(), expected,
+                         p_value, at.min(), np.median(at), at.max()))  # fmt: skip
+    columns = ["stage", "action", "could", "took", "share", "planned", "p_value", "lowest", "median",
+               "highest"]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns).set_index(["stage", "action"])
+    if planned is None:
+        table = table.drop(columns=["planned", "p_value"])
+    return Captioned(
+        table,
+        "Actions taken by units with a choice, and estimated probabilities (shares of sites, drawn towards "
+        "the overall share); a probability near 0 says that nobody there could be compared.",
+    )
+
+
+def stage_flow(fit: Fit) -> Captioned:
+    """How units go from action to action, and where they leave the analysis.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+
+    Returns
+    -------
+    Captioned
+        Table with one row for each ``stage, before, now``: ``before`` is the action at the stage before
+        (``start`` at the first one), ``now`` the action, ``no decision`` (payoff carried through) or
+        ``not in the fit``, and the number of ``units``.
+
+    Examples
+    --------
+    >>> bdtr.balance.stage_flow(fit)  # doctest: +SKIP
+    """
+    data = fit.require_data("the flow of units")
+    before = np.full(len(data), "start", dtype=object)
+    parts = []
+    for design, stage in zip(fit.designs, data.stages, strict=True):
+        now = _now(stage, design.actions)
+        table = pd.DataFrame({"before": before, "now": now})
+        counts = table.groupby(["before", "now"], sort=False).size().rename("units").reset_index()
+        order = ["start", *_order(before), *design.actions, *_ASIDE]
+        counts["order"] = [
+            order.index(b) * 1000 + ([*design.actions, *_ASIDE].index(n))
+            for b, n in zip(counts["before"], counts["now"], strict=True)
+        ]
+        counts = counts.sort_values("order").drop(columns="order")
+        parts.append(counts.assign(stage=design.action))
+        before = now
+    table = pd.concat(parts).set_index(["stage", "before", "now"])
+    return Captioned(table, f"Units of the trial ({len(data):,}) from stage to stage.")
+
+
+_ASIDE = ("no decision", "not in the fit")
+
+
+def _order(labels: np.ndarray) -> list[str]:
+    return list(dict.fromkeys(labels))
+
+
+def _now(stage: StageData, actions: tuple[str, ...]) -> np.ndarray:
+    names = np.array([*map(label_text, actions), *_ASIDE], dtype=object)
+    code = np.where(stage.fitted, stage.action, len(actions) + 1)
+    return names[np.where(~stage.among & ~stage.fitted, len(actions), code)]
