@@ -16,13 +16,15 @@ import xarray as xr
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates, stacked
 from bdtr.labels import label_text
+from bdtr.outcome import OutcomeModel
+from bdtr.passes import mean_payoff
 from bdtr.populations import Cells, cell_means
 from bdtr.shown import Captioned, Shown
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["NEW_SITE", "SiteBlips", "pooling", "same_best_action", "site_blips"]
+__all__ = ["NEW_SITE", "SiteBlips", "pooling", "same_best_action", "shrinkage", "site_blips"]
 
 NEW_SITE = "(new site)"
 
@@ -257,3 +259,97 @@ def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> Capti
         "the other sites."
     )
     return Captioned(table.rename_axis(index={level: "site", term: "term"}), caption)
+
+
+def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Captioned:
+    r"""Blips of one action at every site: raw, pooled by the model, and rescaled.
+
+    *Raw* is the difference of the site's mean responses, action minus reference, after the common terms
+    that do not involve the action have been taken out at their posterior means. *Pooled* is the posterior
+    mean of the site's blip. As a picture of the spread between sites raw ones are too wide and pooled ones
+    too narrow; *rescaled* are
+
+        m + (pooled_j - m) sqrt(E[Var_j(blip_j) | y] / Var_j(pooled_j)),   m = mean_j pooled_j,
+
+    whose variance between sites is the one expected a posteriori (constrained Bayes, Ghosh 1992).
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    stage
+        Action column of a stage; left out: the first.
+    action
+        An action other than the reference; left out: the second.
+
+    Returns
+    -------
+    Captioned
+        Table by site with ``raw`` (NaN where nobody took one of the two), ``pooled``, ``sd`` (posterior),
+        ``rescaled``, in units of the outcome, and ``units``, those who took either.
+
+    Raises
+    ------
+    ValueError
+        If the trial has no sites, the stage a model of its own, or no such stage or action.
+
+    References
+    ----------
+    Ghosh, M. (1992). Constrained Bayes estimation with applications. JASA 87(418), 533-540.
+
+    Examples
+    --------
+    >>> bdtr.sites.shrinkage(fit, "a1", "small")  # doctest: +SKIP
+    """
+    k = _stage(fit, stage)
+    data, design = fit.require_data("shrinkage of sites"), fit.designs[k]
+    model = fit.model(k)
+    if not isinstance(model, OutcomeModel) or model.family.name != "gaussian":
+        raise ValueError(
+            f"stage {design.action}: raw blips need a Gaussian stage that a formula makes."
+        )
+    actions = list(design.actions)
+    label = actions[1] if action is None else label_text(action)
+    if label not in actions[1:]:
+        raise ValueError(f"action={action!r}: allowed are {', '.join(map(repr, actions[1:]))}.")
+    blips = site_blips(fit, design.action)
+    own = blips.table.xs(label, level="action").drop(NEW_SITE)
+    rows = np.flatnonzero(data.stages[k].fitted)
+    response = data.payoff if k == fit.stages - 1 else mean_payoff(fit.passed().responses(k, rows))
+    b = stacked(fit.posterior(k)["b"]).mean("sample").to_numpy()
+    free = np.array([design.action not in _parts(t) for t in design.terms])
+    rest = response - model.rows.x[:, free] @ b[free]
+    site, took = design.site_codes(data.frame)[rows], data.stages[k].action[rows]
+    arms = [took == 0, took == actions.index(label)]
+    count = [np.bincount(site[arm], minlength=len(own)) for arm in arms]
+    with np.errstate(invalid="ignore"):
+        means = [
+            np.bincount(site[arm], rest[arm], len(own)) / n
+            for arm, n in zip(arms, count, strict=True)
+        ]
+    pooled, sd = own["mean"].to_numpy(), own["sd"].to_numpy()
+    draws = blips.draws.sel(action=label).drop_sel(site=NEW_SITE)
+    expected = float(draws.var("site", skipna=True).mean())
+    centre, variance = np.nanmean(pooled), np.nanvar(pooled)
+    scale = np.sqrt(expected / variance) if variance > 0 else 1.0
+    table = pd.DataFrame(
+        {
+            "raw": means[1] - means[0],
+            "pooled": pooled,
+            "sd": sd,
+            "rescaled": centre + (pooled - centre) * scale,
+            "units": count[0] + count[1],
+        },
+        index=own.index,
+    )
+    caption = (
+        f"{fit.state}. Blips of {label} against {actions[0]} at stage {design.action}, later stages "
+        "recommended: raw differences, posterior means, and these rescaled to the spread between sites "
+        "that is expected a posteriori."
+    )
+    return Captioned(table, caption)
+
+
+def _parts(term: str) -> list[str]:
+    """Columns of a term: "a1[small]:lunch" is of a1 and lunch."""
+    return [part.split("[")[0] for part in term.split(":")]

@@ -1,0 +1,210 @@
+"""Figures of the trial itself: who goes where, balance, overlap, predictive checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bdtr.plots.style import colour, figure_of, finish, kind_of, of_stage, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["balance_plot", "overlap_plot", "predictive_plot", "stage_flow_plot"]
+
+
+_ASIDE = ("no decision", "not in the fit")
+
+
+def stage_flow_plot(table: pd.DataFrame) -> Figure:
+    """The stages from left to right: boxes of actions with their units, bands between them.
+
+    Parameters
+    ----------
+    table
+        Table of :func:`bdtr.balance.stage_flow`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    stages = list(dict.fromkeys(str(s) for s in table.index.get_level_values("stage")))
+    sizes: list[dict[str, int]] = [{"start": int(of_stage(table, stages[0])["units"].sum())}]
+    for stage in stages:
+        own = of_stage(table, stage)["units"].groupby(level="now", sort=False).sum().to_dict()
+        aside = {name: own.pop(name) for name in _ASIDE if name in own}
+        sizes.append({str(k): int(v) for k, v in (own | aside).items()})
+    total, gap = sizes[0]["start"], 0.04 * sizes[0]["start"]
+    labels = list(dict.fromkeys(name for column in sizes[1:] for name in column))
+    shade = {name: colour(i) for i, name in enumerate(labels)}
+    shade |= dict.fromkeys(("start", *_ASIDE), colour(6))
+    figure = figure_of(3.0 + 2.2 * len(stages), 4.2)
+    axes = figure.subplots()
+    tops = [_boxes(axes, i, column, gap, shade) for i, column in enumerate(sizes)]
+    for i, stage in enumerate(stages):
+        left, right = dict(tops[i]), dict(tops[i + 1])
+        for before, now, units in of_stage(table, stage).reset_index().itertuples(index=False):
+            _band(axes, i, left[before], right[now], units, shade[now])
+            left[before] -= units
+            right[now] -= units
+        axes.text(i + 1, 0.03 * total, f"stage {plain(stage)}", fontsize=9, weight="bold")
+    axes.text(0, 0.03 * total, "units", fontsize=9, weight="bold")
+    axes.set_xlim(-0.05, len(stages) + 0.9)
+    axes.set_ylim(-total - gap * (max(map(len, sizes)) - 1), 0.1 * total)
+    axes.axis("off")
+    parts = [
+        f"stage {stage}: " + ", ".join(f"{name} {units:,}" for name, units in column.items())
+        for stage, column in zip(stages, sizes[1:], strict=True)
+    ]
+    figure.set_label(f"Flow of {total:,} units; " + "; ".join(parts) + ".")
+    return figure
+
+
+def _boxes(
+    axes: Axes, x: int, sizes: Mapping[str, int], gap: float, shade: Mapping[str, str]
+) -> dict[str, float]:
+    """One column of boxes from the top down; where each begins."""
+    from matplotlib.patches import Rectangle
+
+    y, tops = 0.0, {}
+    for name, size in sizes.items():
+        tops[name] = y
+        axes.add_patch(Rectangle((x, y - size), 0.16, size, color=shade[name], linewidth=0))
+        text = f"{plain(name)}\n{size:,}"
+        axes.text(x + 0.19, y - size / 2, text, va="center", fontsize=8)
+        y -= size + gap
+    return tops
+
+
+def _band(axes: Axes, x: int, a: float, b: float, units: int, shade: str) -> None:
+    """A curved band of units from one column to the next."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    x0, x1 = x + 0.16, x + 1.0
+    middle = (x0 + x1) / 2
+    corners = [(x0, a), (middle, a), (middle, b), (x1, b), (x1, b - units), (middle, b - units),
+               (middle, a - units), (x0, a - units), (x0, a)]  # fmt: skip
+    curve = [Path.CURVE4] * 3
+    path = Path(corners, [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY])
+    axes.add_patch(PathPatch(path, color=shade, alpha=0.25, linewidth=0))
+
+
+def balance_plot(table: pd.DataFrame) -> Figure:
+    """Standardised differences of covariates by stage and action, with the limits .05 and .25.
+
+    Parameters
+    ----------
+    table
+        Table of :func:`bdtr.balance.balance`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    stages = list(dict.fromkeys(table.index.get_level_values("stage")))
+    counts = [of_stage(table, s).index.get_level_values("covariate").nunique() for s in stages]
+    figure = figure_of(7.0, 1.0 + 0.3 * sum(counts) + 0.4 * len(stages))
+    panels = figure.subplots(len(stages), 1, squeeze=False, height_ratios=counts, sharex=True)[:, 0]
+    for axes, stage in zip(panels, stages, strict=True):
+        own = of_stage(table, stage)["difference"]
+        names = list(dict.fromkeys(own.index.get_level_values("covariate")))
+        for limit, line in ((0.05, ":"), (0.25, "--")):
+            axes.axvline(limit, color=colour(6), linewidth=1, linestyle=line)
+            axes.axvline(-limit, color=colour(6), linewidth=1, linestyle=line)
+        for i, action in enumerate(dict.fromkeys(own.index.get_level_values("action"))):
+            part = own[own.index.get_level_values("action") == action]
+            at = [len(names) - 1 - names.index(n) for n in part.index.get_level_values("covariate")]
+            axes.plot(part.to_numpy(), at, "os^Dvp"[i % 6], color=colour(i), label=plain(action))
+        axes.set_yticks(range(len(names)), [plain(n) for n in names[::-1]], fontsize=8)
+        axes.set_ylim(-0.6, len(names) - 0.4)
+        axes.set_title(f"stage {plain(stage)}", fontsize=9, loc="left")
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        finish(axes, "y")
+    panels[-1].set_xlabel("difference from the reference action (SDs); dotted .05, dashed .25")
+    size = table["difference"].abs()
+    figure.set_label(
+        f"Standardised differences of {len(table)} comparisons; the largest is {size.max():.3f} "
+        f"({_name_of(table, int(size.to_numpy().argmax()))})."
+    )
+    return figure
+
+
+def overlap_plot(table: pd.DataFrame) -> Figure:
+    """Shares of actions, and the range of their probabilities over sites.
+
+    Parameters
+    ----------
+    table
+        Table of :func:`bdtr.balance.overlap`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    labels = [f"{stage}: {action}" for stage, action in table.index]
+    figure = figure_of(7.0, 0.9 + 0.4 * len(labels))
+    axes = figure.subplots()
+    at = np.arange(len(labels))[::-1]
+    axes.hlines(at, table["lowest"], table["highest"], color=colour(5), linewidth=5, alpha=0.6,
+                label="range over sites")  # fmt: skip
+    axes.plot(table["share"], at, "o", color=colour(0), label="share of units")
+    if "planned" in table:
+        axes.plot(table["planned"], at, "|", color=colour(1), markersize=14, label="planned")
+    axes.set_yticks(at, [plain(x) for x in labels])
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("probability of the action among units who could take it")
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
+    finish(axes)
+    low = table["lowest"].to_numpy()
+    figure.set_label(
+        f"Shares of actions and their range over sites; the lowest probability is {low.min():.3f} "
+        f"({_name_of(table, int(low.argmin()))})."
+    )
+    return figure
+
+
+def _name_of(table: pd.DataFrame, row: int) -> str:
+    return ", ".join(str(level[row]) for level in zip(*table.index.tolist(), strict=True))
+
+
+def predictive_plot(
+    histograms: pd.DataFrame, unit: str = "payoff", interval: float = 0.95
+) -> Figure:
+    """Observed responses of each stage over bands of replicated ones.
+
+    Parameters
+    ----------
+    histograms
+        ``PredictiveChecks.histograms`` of :func:`bdtr.predictive.predictive_checks`.
+    unit, interval
+        As in :func:`bdtr.plots.value_forest`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    stages = list(dict.fromkeys(histograms.index.get_level_values("stage")))
+    figure = figure_of(7.0, 2.4 * len(stages))
+    panels = figure.subplots(len(stages), 1, squeeze=False)[:, 0]
+    outside = []
+    for axes, stage in zip(panels, stages, strict=True):
+        own = of_stage(histograms, stage)
+        edges = np.append(own["left"], own["right"].iloc[-1])
+        band = [np.append(own[c], own[c].iloc[-1]) for c in ("lower", "upper", "observed")]
+        axes.fill_between(edges, band[0], band[1], step="post", color=colour(5), alpha=0.4, linewidth=0,
+                          label="replicated")  # fmt: skip
+        axes.step(edges, band[2], where="post", color=colour(1), linewidth=1.5, label="observed")
+        axes.set_title(f"stage {plain(stage)}", fontsize=9, loc="left")
+        axes.set_ylabel("share of units")
+        axes.legend(frameon=False, fontsize=8)
+        finish(axes, "")
+        away = (own["observed"] < own["lower"]) | (own["observed"] > own["upper"])
+        outside.append(f"stage {stage}: {int(away.sum())} of {len(own)} bins outside")
+    panels[-1].set_xlabel(f"response ({plain(unit)}); bands: {kind_of(interval)}s")
+    figure.set_label("Responses and replicated responses; " + "; ".join(outside) + ".")
+    return figure
