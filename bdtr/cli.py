@@ -57,8 +57,8 @@ def report(
         _notebook(study, output, parameters or [], quiet)
         return
     _refuse("-p is for notebooks", parameter=parameters)
-    trial, frame, words = _study(study, data)
-    _report(study, trial, frame, words, chosen, output, data, quiet)
+    frame, words = _study(study, data)
+    _report(study, frame, words, chosen, output, data, quiet)
 
 
 def _refuse(why: str, **given: object) -> None:
@@ -80,7 +80,7 @@ def _notebook(source: str, output: Path, parameters: list[str], quiet: bool) -> 
 
 
 def _study(study: str, data: Path | None):
-    """The trial, its data and what its file says beside it."""
+    """The data of a study and what its file says."""
     from bdtr.protocol import Protocol, ProtocolError, read_data, read_protocol
 
     if study.endswith(".toml"):
@@ -88,7 +88,7 @@ def _study(study: str, data: Path | None):
             raise typer.BadParameter(f"{study}: give the data as well, --data FILE.")
         try:
             protocol = read_protocol(study)
-            return protocol.trial, read_data(data, protocol.trial), protocol
+            return read_data(data, protocol.trial), protocol
         except ProtocolError as error:
             raise typer.BadParameter(str(error)) from None
     if study not in _STUDIES:
@@ -103,17 +103,17 @@ def _study(study: str, data: Path | None):
         fit={"missing": "exclude", "off_protocol": "exclude"},
         report={"title": _STAR_TITLE},
     )
-    return words.trial, bdtr.datasets.star(), words
+    return bdtr.datasets.star(), words
 
 
-def _report(study, trial, frame, words, chosen, output: Path, data, quiet: bool) -> None:
+def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> None:
     import bdtr
 
     settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}
     total = settings.get("chains", 4) * settings.get("draws", 1000)
     settings.setdefault("propagated", min(1000, total))
     try:
-        fitted = bdtr.fit(trial, frame, progress=not quiet, **settings)
+        fitted = bdtr.fit(words.trial, frame, progress=not quiet, **settings)
     except (bdtr.DataError, bdtr.TrialError, bdtr.FitError, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -122,6 +122,13 @@ def _report(study, trial, frame, words, chosen, output: Path, data, quiet: bool)
     command += f" --seed {settings['random_seed']}"
     for name in ("draws", "sampler"):
         command += f" --{name} {chosen[name]}" if name in chosen else ""
-    title = words.report.get("title")
-    bdtr.report(fitted, output, title=title, command=command, progress=not quiet)
-    typer.echo(f"{fitted.state}\nwrote {output}")
+    regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
+    try:
+        bdtr.report(
+            fitted, output, regimes=regimes, texts=words.texts, command=command, progress=not quiet,
+            **words.report,
+        )  # fmt: skip
+    except ValueError as error:  # a regime or a stage that does not fit the data
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{fitted.state}\nwrote {output} and {output.with_suffix('.json').name}")

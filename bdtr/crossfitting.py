@@ -72,6 +72,7 @@ def crossfit(
     over: str | None = None,
     folds: int = 2,
     interval: float = 0.95,
+    propagated: int | None = None,
     random_seed: int | None = None,
     progress: bool = False,
 ) -> CrossFitted:
@@ -89,6 +90,9 @@ def crossfit(
         Number of folds. Each is valued by a fit to its own units: two folds leave most to each fit.
     interval
         Probability of the equal-tailed intervals.
+    propagated
+        Propagated draws of each fit, a divisor of the fit's own number and a multiple of its chains; left
+        out: as many as the fit.
     random_seed
         Seed of folds and fits; left out: that of the fit.
     progress
@@ -101,7 +105,8 @@ def crossfit(
     Raises
     ------
     ValueError
-        If there are fewer than two units, or sites where they are asked for, for each fold.
+        If ``propagated`` does not divide the fit's draws, or there are fewer than two units, or sites where
+        they are asked for, for each fold.
 
     Examples
     --------
@@ -109,15 +114,16 @@ def crossfit(
     """
     data = fit.require_data("cross-fitting")
     ways = _ways(data, over, folds)
+    settings = _settings(fit, propagated)
+    step = fit.settings.propagated // settings.propagated
     seed = fit.settings.stream("cross-fitting", random_seed)
     found, inside, tables, states = [], [], [], [fit.state]
     for way, own in zip(ways, children(seed, len(ways)), strict=True):
         fold = _folds(fit.designs[0].site_codes(data.frame), way, folds, np.random.default_rng(own))
-        draws, actions, state = _crossfitted(fit, way, fold, own, progress)
+        draws, actions, state = _crossfitted(fit, settings, way, fold, own, progress)
         regime = recommended(tailored=way == "units")
-        inside.append(
-            value(fit, regime, progress=progress).draws["value"].isel(regime=0, drop=True)
-        )
+        whole = value(fit, regime, progress=progress).draws["value"].isel(regime=0, drop=True)
+        inside.append(whole.isel(draw=slice(step - 1, None, step)))
         found.append(xr.zeros_like(inside[-1]) + draws.reshape(inside[-1].shape))
         tables.append(actions.assign(over=way))
         states.append(state)
@@ -168,13 +174,18 @@ def _folds(site: np.ndarray, over: str, folds: int, rng: np.random.Generator) ->
 
 
 def _crossfitted(
-    fit: Fit, way: str, fold: np.ndarray, seed: np.random.SeedSequence, progress: bool
+    fit: Fit,
+    base: Settings,
+    way: str,
+    fold: np.ndarray,
+    seed: np.random.SeedSequence,
+    progress: bool,
 ) -> tuple[np.ndarray, pd.DataFrame, State]:
     """Draws of the mean value of the fold rules, what they recommend, and the state of the fits."""
     data = fit.require_data("cross-fitting")
     count = int(fold.max()) + 1
     seeds = [int(s.generate_state(1)[0]) for s in children(seed, 2 * count)]
-    settings = [replace(quick_settings(fit), random_seed=s) for s in seeds]
+    settings = [replace(base, random_seed=s) for s in seeds]
     fits: dict[bytes, Fit] = {}
 
     def fitted(rows: np.ndarray, own: Settings) -> Fit:
@@ -184,7 +195,7 @@ def _crossfitted(
                 fits[key] = fit_checked(part_of(data, rows, fit.settings), own)
         return fits[key]
 
-    total, weight, tables = np.zeros(fit.settings.propagated), 0, []
+    total, weight, tables = np.zeros(base.propagated), 0, []
     with progress_bar(progress, f"cross-fitting over {way}") as report:
         for f in range(count):
             valued = fitted(fold == f, settings[f])
@@ -204,6 +215,20 @@ def _crossfitted(
         pd.concat(tables),
         _state_of_folds([one.state for one in fits.values()], way),
     )
+
+
+def _settings(fit: Fit, propagated: int | None) -> Settings:
+    """Settings of the fits to folds, with their number of propagated draws."""
+    settings, whole, chains = quick_settings(fit), fit.settings.propagated, fit.settings.chains
+    count = whole if propagated is None else propagated
+    if count < 1 or whole % count or count % chains:
+        raise ValueError(
+            f"propagated={propagated!r}: must divide the fit's {whole} propagated draws and be a multiple "
+            f"of its {chains} chains."
+        )
+    if count == whole:
+        return settings
+    return replace(settings, propagated=count, few=True)
 
 
 @contextlib.contextmanager

@@ -96,7 +96,13 @@ def _labels(name: str, values: xr.DataArray, inner: Sequence) -> list[str]:
     return [f"{name}[{label}]" for label in labels]
 
 
-def gate_parameters(stage: str, table: pd.DataFrame, limit: float, divergences: int = 0) -> State:
+def gate_parameters(
+    stage: str,
+    table: pd.DataFrame,
+    limit: float,
+    divergences: int = 0,
+    least: float = _ESS_PARAMETER,
+) -> State:
     """State that follows from the convergence of a stage's free parameters.
 
     Parameters
@@ -109,11 +115,13 @@ def gate_parameters(stage: str, table: pd.DataFrame, limit: float, divergences: 
         R-hat limit.
     divergences
         Number of divergent transitions.
+    least
+        Smallest effective number of draws.
     """
     free = table[~table["constant"]]
     ess = free[["ess_bulk", "ess_tail"]].min(axis=1)
     # "not (x <= limit)": NaN does not pass.
-    mixing, few = free[~(free["r_hat"] <= limit)], free[~(ess >= _ESS_PARAMETER)]
+    mixing, few = free[~(free["r_hat"] <= limit)], free[~(ess >= least)]
     reasons = []
     if len(mixing):
         reasons.append(f"{stage}: R-hat {_range(mixing['r_hat'])} for {_names(mixing.index)}")
@@ -124,7 +132,7 @@ def gate_parameters(stage: str, table: pd.DataFrame, limit: float, divergences: 
     return State("caution" if reasons else "ok", tuple(reasons))
 
 
-def gate_decisions(quantities: xr.Dataset, limit: float) -> State:
+def gate_decisions(quantities: xr.Dataset, limit: float, least: float = _ESS_DECISION) -> State:
     """State that follows from decision quantities: contrasts, values, Q differences."""
     values = np.concatenate([v.to_numpy().ravel() for v in quantities.data_vars.values()] or [[]])
     if not np.isfinite(values).all():
@@ -132,7 +140,7 @@ def gate_decisions(quantities: xr.Dataset, limit: float) -> State:
     table = convergence(quantities)
     table = table[~table["constant"]]
     ess = table[["ess_bulk", "ess_tail"]].min(axis=1)
-    mixing, few = table[~(table["r_hat"] <= limit)], table[~(ess >= _ESS_DECISION)]
+    mixing, few = table[~(table["r_hat"] <= limit)], table[~(ess >= least)]
     reasons = []
     if len(mixing):
         reasons.append(f"R-hat {_range(mixing['r_hat'])} on {_names(mixing.index)}")

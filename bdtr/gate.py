@@ -21,6 +21,7 @@ from bdtr.diagnostics import (
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
+    from bdtr.settings import Settings
 
 __all__ = ["gate"]
 
@@ -45,13 +46,20 @@ def gate(fitted: Fit) -> State:
         if k < last:
             engine = node["engine"].to_dataset().attrs
             states += [_short_chains(name, engine), _refits(name, engine)]
-        states.append(gate_parameters(name, convergence(posterior), limit, divergences))
+        few = {"least": _share(settings)} if settings.few and k < last else {}
+        states.append(gate_parameters(name, convergence(posterior), limit, divergences, **few))
     data = fitted.require_data("the gate")
     states += [State("refused", (reason,)) for reason in _unsupported(data)]
     chains = settings.chains
     limit = rhat_limit(chains, settings.propagated // chains)
-    states.append(gate_decisions(_decision_quantities(fitted, data), limit))
+    few = {"least": _share(settings)} if settings.few else {}
+    states.append(gate_decisions(_decision_quantities(fitted, data), limit, **few))
     return worst(states)
+
+
+def _share(settings: Settings) -> float:
+    """Effective number of draws that is asked for where these are few on purpose: a fifth of them."""
+    return 0.2 * settings.propagated
 
 
 def _short_chains(stage: str, attrs: Mapping[str, Any]) -> State:

@@ -62,7 +62,8 @@ _FIT = {
 }  # fmt: skip
 _REPORT = {
     "title": str, "interval": float, "margin": float, "sure": float, "clear": float, "min_cell": int,
-    "reference": str, "thresholds": list, "population": str, "over": list,
+    "reference": str, "thresholds": list, "population": str, "over": dict, "planned": dict,
+    "thorough": bool,
 }  # fmt: skip
 _TRIAL = {"outcome": str, "unit": str, "site": str, "family": str, "higher_is_better": bool}
 _STAGE = {

@@ -28,6 +28,7 @@ from bdtr.estimates import estimates, with_labels
 from bdtr.history import known_columns
 from bdtr.limits import action_code
 from bdtr.passes import named_policy, shifted
+from bdtr.prior_sensitivity import PriorWidths, prior_widths
 from bdtr.priors import Normal
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, recommended
@@ -38,7 +39,15 @@ if TYPE_CHECKING:
     from bdtr.fitted import Fit
     from bdtr.induction import Policy
 
-__all__ = ["Confounded", "TippingPoints", "confounded", "tipping_points", "tipping_regime"]
+__all__ = [
+    "Confounded",
+    "PriorWidths",
+    "TippingPoints",
+    "confounded",
+    "prior_widths",
+    "tipping_points",
+    "tipping_regime",
+]
 
 # c of an action: a number, a normal prior, or a function of the history that returns a number for each row.
 type Size = float | Normal | Callable[[pd.DataFrame], object]

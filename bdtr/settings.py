@@ -42,6 +42,7 @@ class Settings:
     sampler: str = "pymc"
     missing: str = "error"
     off_protocol: str = "error"
+    few: bool = False  # propagated draws few on purpose: the gate asks for a share of them
 
     def stream(self, purpose: int | str, random_seed: int | None = None) -> np.random.SeedSequence:
         """Source of randomness of a stage (from 0) or of another purpose: none shares its numbers.

@@ -49,7 +49,7 @@ LAYERS = [
         "plots",
     },
     {"crossfitting", "maximum", "effects", "sites", "risk", "limits", "leaveout"},
-    {"planning", "information"},
+    {"planning", "information", "prior_sensitivity"},
     {"equity", "trees", "assignment", "predictive", "tailoring"},
     {"sensitivity", "opinion", "balance"},
     {"reports"},

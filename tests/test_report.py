@@ -1,23 +1,60 @@
-"""The report page and the command that writes it."""
+"""The report: its numbers, its words, what it hides, and the command that writes it."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
+from html import unescape
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import bdtr
 from bdtr.cli import app
 from bdtr.diagnostics import State
+from bdtr.protocol import TEXTS
 
 
 @pytest.fixture(scope="module")
-def page(clinic_fit, tmp_path_factory):
+def written(clinic_fit, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "x.html"
-    bdtr.report(clinic_fit, path, title="A <study>", command="make it")
-    return path.read_text(encoding="utf-8")
+    rules = {
+        "first": "app if x > 0 else talk",
+        "second": {"responder == 1": "keep", "else": "more"},
+    }
+    listen = bdtr.rule("nobody's <b>idea</b>", **rules)
+    bdtr.report(
+        clinic_fit, path, title="A <study>", command="make it", regimes=[listen], margin=0.1,
+        texts={"goal": "To know <i>it</i>."},
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return written.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def contents(written):
+    return json.loads(written.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def blocks_of(contents):
+    def walk(blocks):
+        for block in blocks:
+            yield block
+            yield from walk(block.get("blocks", []))
+
+    for part in contents["parts"]:
+        yield from walk(part["blocks"])
+
+
+def words_of(page):
+    body = page[page.index("<body>") :]
+    return unescape(re.sub(r"<[^>]+>", " ", body))
 
 
 def test_the_page_needs_no_network(page):
@@ -26,51 +63,144 @@ def test_the_page_needs_no_network(page):
     assert "@import" not in page
 
 
+def test_every_number_of_the_page_is_in_the_json(page, contents):
+    """Digits of the page are those of a number in the file at some number of decimals, or in its words."""
+    known = set(re.findall(r"\d+(?:\.\d+)?", json.dumps(contents).replace(",", "")))
+    for block in blocks_of(contents):
+        for row in block.get("rows", []):
+            for value in row:
+                if isinstance(value, (int, float)):
+                    known |= {f"{abs(value):.{d}f}" for d in range(5)}
+    found = re.findall(r"\d+(?:\.\d+)?", words_of(page).replace(",", ""))
+    assert len(found) > 500
+    assert [n for n in found if n not in known] == []
+
+
 def test_labels_are_escaped(page):
     assert "A &lt;study&gt;" in page
-    assert "<study>" not in page
-    assert "Clinic <A>" not in page
+    assert "To know &lt;i&gt;it&lt;/i&gt;." in page
+    for tag in ("<study>", "Clinic <A>", "<b>idea", "<i>it"):
+        assert tag not in page
 
 
-def test_the_page_holds_what_the_functions_say(page, clinic_fit):
+def test_every_figure_is_there_and_has_words(page, contents):
+    figures = [b for b in blocks_of(contents) if b["kind"] == "figure"]
+    names = {b["name"].split()[0] for b in figures}
+    assert {"values", "flow", "balance", "overlap", "predictive", "certainty", "regret"} <= names
+    assert {"sites", "shrinkage"} <= names
+    alts = [unescape(a) for a in re.findall(r'<img src="data:image/svg[^"]+" alt="([^"]+)"', page)]
+    assert alts == [b["alt"] for b in figures]
+
+
+def test_the_page_holds_what_the_functions_say(page, contents, clinic_fit):
+    values = next(b for b in blocks_of(contents) if b.get("columns", [""])[0] == "regime")
     table = bdtr.value(clinic_fit).table
-    for name, row in table.iterrows():
-        cells = [f"{row[c]:.3f}".replace("-", "−") for c in ("mean", "sd", "lower", "upper")]
-        assert f"<td>{name}</td><td>" + "</td><td>".join(cells) in page
-    for _, row in clinic_fit.flow.iterrows():
-        assert f"{row['step']}</td><td>{row['units']:,}</td>" in page
+    for row in values["rows"]:
+        if row[0] in table.index:
+            assert row[1:5] == pytest.approx(list(table.loc[row[0]][:4]), abs=0.02)
+    flow = next(b for b in blocks_of(contents) if b.get("columns", [])[:2] == ["stage", "step"])
+    assert [r[2] for r in flow["rows"]] == list(clinic_fit.flow["units"])
     for text in (
         "State: ok",
         "95 % equal-tailed",
         clinic_fit.data_hash,
-        "<td>random seed</td>",
         "make it",
         "Sequential exchangeability",
         "sample (480 units",
         clinic_fit.versions["pymc"],
         "optimistic",
+        "cross-fitted",
+        "Second opinion",
+        "Improvement index",
     ):
-        assert text in page
+        assert text in words_of(page), text
+
+
+def test_texts_of_the_authors_fill_the_checklist(page, contents):
+    part = next(p for p in contents["parts"] if p["name"] == "checklist")
+    status = {row[0]: row[2] for row in part["blocks"][-1]["rows"]}
+    assert status["goal, and why Bayesian"] == "filled by the authors"
+    assert status["success criteria"] == "the authors must write this"
+    assert status["posterior predictive checks"].startswith("filled: ")
+    assert words_of(page).count("To be written by the authors") == len(TEXTS) - 1
+
+
+def test_small_sites_are_not_shown(clinic_fit, tmp_path):
+    units = clinic_fit.data.frame["clinic"].value_counts()
+    few = int(units.max()) + 1
+    path = bdtr.report(clinic_fit, tmp_path / "x.html", min_cell=few, thorough=False)
+    contents = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    part = next(p for p in contents["parts"] if p["name"] == "sites")
+    shown = json.dumps(part)
+    assert f"sites with fewer than {few} units are not shown" in shown
+    labels = [str(s) for s in clinic_fit.data.site_levels]
+    rows = [r for b in blocks_of({"parts": [part]}) for r in b.get("rows", [])]
+    assert not [r for r in rows if r[0] in labels]
 
 
 def test_a_refused_fit_is_reported_without_recommendations(clinic_fit, tmp_path):
     refused = replace(clinic_fit, state=State("refused", ("R-hat up to 1.2 on value",)))
-    text = bdtr.report(refused, tmp_path / "r.html").read_text(encoding="utf-8")
+    path = bdtr.report(refused, tmp_path / "r.html", thorough=False)
+    text = path.read_text(encoding="utf-8")
     assert "State: refused" in text
     assert "No action is recommended in this state." in text
-    assert "How sure are the recommendations" not in text
-    text = bdtr.report(refused, tmp_path / "r.html", override="to show").read_text(encoding="utf-8")
+    assert "How sure the recommendations are" not in text
+    path = bdtr.report(refused, tmp_path / "r.html", override="to show", thorough=False)
+    text = path.read_text(encoding="utf-8")
     assert "Recommendations are shown all the same: to show" in text
-    assert "How sure are the recommendations" in text
+    assert "How sure the recommendations are" in text
 
 
-def test_the_command_writes_one_file(tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"texts": {"gaol": "x"}}, "'gaol' is not known; allowed are goal"),
+        ({"min_cell": 0}, "min_cell=0: must be 1 or more"),
+        ({"over": {"third": ["x"]}}, "stage='third'"),
+        ({"reference": "nobody"}, "reference='nobody': the regimes are 'recommended'"),
+    ],
+)
+def test_wrong_choices_are_said_before_work(clinic_fit, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        bdtr.report(clinic_fit, tmp_path / "x.html", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wider_priors_move_little_where_data_say_much(clinic_fit):
+    found = bdtr.sensitivity.prior_widths(clinic_fit, factors=(0.01, 2.0))
+    mean = found.table["mean"].droplevel("regime")
+    assert list(mean.index) == [0.01, 1.0, 2.0]
+    assert abs(mean[2.0] - mean[1.0]) < 0.1 * found.table["sd"].max() + 0.02
+    # Priors of a hundredth of their width hold every coefficient at zero: no blips, no value of tailoring.
+    assert (found.changed.loc[1.0] == 0).all()
+    assert abs(mean[0.01] - mean[1.0]) > abs(mean[2.0] - mean[1.0])
+    with pytest.raises(ValueError, match="factors"):
+        bdtr.sensitivity.prior_widths(clinic_fit, factors=(0.0,))
+    with pytest.raises(ValueError, match="propagated=150"):
+        bdtr.sensitivity.prior_widths(clinic_fit, propagated=150)
+
+
+def test_cross_fitting_with_few_draws_is_not_refused_for_that(clinic_fit):
+    few = bdtr.crossfit(clinic_fit, over="units", propagated=200)
+    many = bdtr.crossfit(clinic_fit, over="units")
+    assert few.draws.sizes["draw"] == 50
+    assert few.state.level != "refused"
+    # Two Monte-Carlo errors of a mean of 200 draws, of two posteriors.
+    error = 2 * few.table["sd"].max() / np.sqrt(200)
+    assert few.table["mean"].to_numpy() == pytest.approx(
+        many.table["mean"].to_numpy(), abs=3 * error
+    )
+    with pytest.raises(ValueError, match="propagated=300"):
+        bdtr.crossfit(clinic_fit, propagated=300)
+
+
+def test_the_command_writes_a_page_and_its_numbers(tmp_path):
     path = tmp_path / "star.html"
     arguments = ["report", "star", "-o", str(path), "--sampler", "direct", "--draws", "100", "-q"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "state:" in result.output
-    assert [p.name for p in tmp_path.iterdir()] == ["star.html"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["star.html", "star.json"]
     text = path.read_text(encoding="utf-8")
     for count in ("6,325", "1,809", "188", "320"):
         assert f"<td>{count}</td>" in text
@@ -83,6 +213,11 @@ def test_the_command_writes_one_file(tmp_path):
         (["report", "moon", "-o", "x.html"], "allowed are star"),
         (["report", "star", "-o", "/nowhere/x.html"], "does not exist"),
         (["report", "star"], "--output"),
+        (["report", "star", "-o", "x.html", "-p", "a=1"], "-p is for notebooks"),
+        (
+            ["report", "n.ipynb", "-o", "x.html", "--seed", "1"],
+            "a notebook takes its parameters by -p",
+        ),
     ],
 )
 def test_wrong_arguments_are_said(arguments, message):

@@ -1,5 +1,5 @@
 """The posterior report of a fit: one self-contained HTML file."""
 
-from bdtr.reports.page import report
+from bdtr.reports.report import report
 
 __all__ = ["report"]

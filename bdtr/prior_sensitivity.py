@@ -1,0 +1,186 @@
+"""How much recommendations and values owe to the width of the priors: refits with wider and narrower ones.
+
+All normal priors of coefficients and all priors of standard deviations between groups are made wider by
+a factor; those of residual SDs and correlations stay. Every refit has the same random numbers, so that what
+differs is the priors (a check of decisions, which power scaling of the likelihood does not give).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from bdtr.crossfitting import quick_settings
+from bdtr.data import check_again
+from bdtr.diagnostics import State, worst
+from bdtr.fitting import fit_checked
+from bdtr.induction import best_mean
+from bdtr.outcome import OutcomeModel
+from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Normal, Prior
+from bdtr.progress import progress_bar
+from bdtr.regimes import Regime, recommended
+from bdtr.shown import Shown
+from bdtr.values import value
+
+if TYPE_CHECKING:
+    from bdtr.fitted import Fit
+    from bdtr.trial import Trial
+
+__all__ = ["PriorWidths", "prior_widths"]
+
+
+@dataclass(frozen=True, repr=False)
+class PriorWidths(Shown):
+    """Values and recommendations under priors of other widths.
+
+    ``table`` by ``width`` and ``regime``: mean, SD and interval of the value; ``changed`` by ``width`` and
+    ``stage``: share of units whose recommended action is another one than under the fit's priors.
+    """
+
+    table: pd.DataFrame
+    changed: pd.DataFrame
+    propagated: int
+    interval: float
+    state: State
+
+    _tables: ClassVar[tuple[str, ...]] = ("table", "changed")
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        return (
+            f"{self.state}. Refits with priors of coefficients and of SDs between groups made wider "
+            f"by a factor (1: as fitted), {self.propagated} propagated draws; population: sample; "
+            f"{100 * self.interval:g} % equal-tailed intervals."
+        )
+
+
+def prior_widths(
+    fit: Fit,
+    *regimes: Regime,
+    factors: Sequence[float] = (0.5, 2.0),
+    propagated: int = 200,
+    interval: float = 0.95,
+    progress: bool = False,
+) -> PriorWidths:
+    """Refit with wider and narrower priors and see what changes.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data, all of its stages made by formulas.
+    *regimes
+        Regimes whose values are followed; left out: the recommended one.
+    factors
+        Factors of the widths; 1 is always among them.
+    propagated
+        Propagated draws of each refit, a divisor of the fit's own and a multiple of its chains.
+    interval
+        Probability of the equal-tailed intervals.
+    progress
+        Whether to show progress.
+
+    Returns
+    -------
+    PriorWidths
+        In units of the outcome.
+
+    Raises
+    ------
+    ValueError
+        If a factor is not above 0, or a stage has a model of your own.
+
+    Examples
+    --------
+    >>> bdtr.sensitivity.prior_widths(fit)  # doctest: +SKIP
+    """
+    data = fit.require_data("refits with other priors")
+    if not factors or not all(np.isfinite(f) and f > 0 for f in factors):
+        raise ValueError(f"factors={factors!r}: must be above 0.")
+    if any(stage.model is not None for stage in fit.trial.stages):
+        raise ValueError("prior_widths: a model of your own has priors that only you can change.")
+    chains, whole = fit.settings.chains, fit.settings.propagated
+    propagated = min(propagated, whole)
+    if propagated < chains or propagated % chains or whole % propagated:
+        raise ValueError(
+            f"propagated={propagated!r}: must divide the fit's {whole} propagated draws and be a multiple "
+            f"of its {chains} chains."
+        )
+    settings = replace(quick_settings(fit), propagated=propagated, few=True)
+    frame = data.frame.assign(**{data.trial.unit: data.units}) if data.trial.unit else data.frame
+    widths = [1.0, *(f for f in dict.fromkeys(factors) if f != 1.0)]
+    chosen = list(regimes) or [recommended()]
+    tables, first, changed, states = {}, [], {}, []
+    with progress_bar(progress, "sensitivity to priors") as report:
+        for done, width in enumerate(widths):
+            trial = _widened(fit, width)
+            own = fit_checked(
+                check_again(trial, frame, settings.missing, settings.off_protocol), settings
+            )
+            tables[width] = value(own, *chosen, interval=interval).table[
+                ["mean", "sd", "lower", "upper"]
+            ]
+            best = [_best(own, k) for k in range(own.stages)]
+            first = first or best
+            changed[width] = [
+                float(np.mean(one != base)) for one, base in zip(best, first, strict=True)
+            ]
+            states.append(own.state)
+            if report:
+                report(done + 1, len(widths))
+    order = sorted(widths)
+    table = pd.concat({w: tables[w] for w in order}, names=["width"])
+    names = [d.action for d in fit.designs]
+    moved = pd.DataFrame({w: changed[w] for w in order}, index=pd.Index(names, name="stage")).T
+    return PriorWidths(
+        table, moved.rename_axis("width"), propagated, interval, worst([fit.state, *states])
+    )
+
+
+def _best(fit: Fit, k: int) -> np.ndarray:
+    """Recommended action of every unit with a choice at a stage."""
+    data = fit.require_data("refits with other priors")
+    stage = data.stages[k]
+    units = np.flatnonzero(stage.history & stage.among & (stage.feasible.sum(axis=1) > 1))
+    done, parts = fit.passed(), [np.zeros(0, dtype=np.int64)]
+    for block in done.blocks(units):
+        q = done.q_values(k, block)
+        parts.append(best_mean(q, stage.feasible[block], fit.trial.higher_is_better))
+    return np.concatenate(parts)
+
+
+def _widened(fit: Fit, factor: float) -> Trial:
+    """The trial with wider priors named one by one."""
+    stages = []
+    for k, stage in enumerate(fit.trial.stages):
+        model = fit.model(k)
+        assert isinstance(model, OutcomeModel)
+        priors: dict[str, Any] = dict(stage.priors or {})
+        if factor != 1.0:
+            design = model.design
+            for term, prior in zip(design.terms, model.priors.coefficients, strict=True):
+                priors[term] = _wider(prior, factor)
+            for group in design.groups:
+                sds = model.priors.groups[group.name].sd
+                priors.pop(f"sd({group.name})", None)
+                for term, prior in zip(group.terms, sds, strict=True):
+                    priors[f"sd({group.name})[{term}]"] = _wider(prior, factor)
+        stages.append(replace(stage, priors=priors or None))
+    return replace(fit.trial, stages=stages)
+
+
+def _wider(prior: Prior, factor: float) -> Prior:
+    match prior:
+        case Normal(mu, sigma):
+            return Normal(mu, factor * sigma)
+        case HalfNormal(sigma):
+            return HalfNormal(factor * sigma)
+        case HalfStudentT(nu, sigma):
+            return HalfStudentT(nu, factor * sigma)
+        case Exponential(scale):
+            return Exponential(factor * scale)
+    raise TypeError(f"{prior} has no width.")

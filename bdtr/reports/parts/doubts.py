@@ -1,0 +1,92 @@
+"""What would change the answer: priors, unmeasured confounding, and an opinion without the models' shape."""
+
+from __future__ import annotations
+
+from bdtr.opinion import second_opinion
+from bdtr.protocol import TEXTS
+from bdtr.reports.blocks import Block, Part, ask, table, text
+from bdtr.reports.case import Case
+from bdtr.sensitivity import prior_widths, tipping_points
+
+__all__ = ["doubts"]
+
+
+def doubts(case: Case) -> Part:
+    """Sensitivity, and limitations."""
+    blocks = [*_tipping(case)]
+    if case.choices.thorough:
+        blocks += [*_priors(case), *_opinion(case)]
+    else:
+        blocks.append(
+            text("Priors and the second opinion were not looked at (thorough=False).", note=True)
+        )
+    blocks.append(ask(TEXTS["limitations"], case.said("limitations")))
+    return Part("doubts", "What would change the answer", blocks)
+
+
+def _tipping(case: Case) -> list[Block]:
+    if not case.shown:
+        return []
+    out = []
+    for design in case.fit.designs:
+        found = tipping_points(case.fit, design.action, interval=case.choices.interval)
+        known = found.table[found.table["units"] > 0]
+        out.append(table(known, f"Unmeasured confounding. {found.caption}"))
+        out.append(
+            table(
+                found.changed,
+                f"Share of units at stage {design.action} whose recommended action can be turned round by "
+                "confounding of so many SDs of the payoff.",
+            )
+        )
+    return out
+
+
+def _priors(case: Case) -> list[Block]:
+    if any(stage.model is not None for stage in case.fit.trial.stages):
+        return [
+            text("Priors: stages with models of the authors' own were not refitted.", note=True)
+        ]
+    means = case.values.table["mean"].iloc[1:]
+    top = means.idxmax() if case.fit.trial.higher_is_better else means.idxmin()
+    followed = [r for r in case.regimes if r.is_recommended or r.name == top]
+    few = next((n for n in (200, 100) if case.fit.settings.propagated % n == 0), None)
+    if few is None:
+        return []
+    found = prior_widths(
+        case.fit,
+        *followed,
+        propagated=few,
+        interval=case.choices.interval,
+        progress=case.choices.progress,
+    )
+    return [
+        table(found.table, f"Priors. {found.caption}"),
+        table(found.changed, "Share of units whose recommended action is another one, by stage."),
+    ]
+
+
+def _opinion(case: Case) -> list[Block]:
+    fit = case.fit
+    if fit.trial.family != "gaussian" or any(s.model is not None for s in fit.trial.stages):
+        return [text("Second opinion: given for Gaussian stages that formulas make.", note=True)]
+    known = {k: dict(v) for k, v in (case.choices.planned or {}).items()}
+    named = [r for r in case.regimes if not r.is_recommended]
+    try:
+        found = second_opinion(
+            fit, *named, probabilities=known or None, staying="shares",
+            interval=case.choices.interval, progress=case.choices.progress,
+        )  # fmt: skip
+    except ValueError as error:
+        return [text(f"No second opinion: {error}")]
+    against = found.followers.index[found.followers["disagree"]]
+    verdict = (
+        f"disagrees with the models on {', '.join(against)}"
+        if len(against)
+        else "does not disagree"
+    )
+    return [
+        text(f"The second opinion {verdict}."),
+        table(found.table, f"Second opinion; staying: shares by action and site. {found.caption}"),
+        table(found.followers, "Units that followed each regime to the end."),
+    ]

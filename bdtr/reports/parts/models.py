@@ -1,0 +1,152 @@
+"""The stage models in words, formulas and mathematics; their priors and what these imply."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from bdtr.outcome import OutcomeModel
+from bdtr.protocol import TEXTS
+from bdtr.reports.blocks import Block, Part, ask, code, folded, items, maths, table, text
+from bdtr.reports.case import Case
+from bdtr.reports.words import stage_words
+
+__all__ = ["models", "prior_check"]
+
+
+def models(case: Case) -> Part:
+    """Every stage's model, and the priors."""
+    fit, blocks = case.fit, []
+    for k in range(fit.stages):
+        blocks += _stage(case, k)
+    if fit.notes:
+        blocks += [text("Notes:"), items(list(fit.notes))]
+    blocks += [
+        ask(TEXTS["priors"], case.said("priors")),
+        folded(
+            "Priors",
+            [
+                table(
+                    fit.priors.set_index(["stage", "parameter"]),
+                    "Intercepts are for columns at their means. Normal(mean, SD), HalfNormal(scale), "
+                    "HalfStudentT(degrees of freedom, scale), LKJ(eta).",
+                )
+            ],
+        ),
+        *prior_check(case),
+    ]
+    return Part("models", "Models", blocks)
+
+
+def _stage(case: Case, k: int) -> list[Block]:
+    words = stage_words(case.fit, k)
+    who = [
+        f"Stage {words['action']}. Actions: {words['actions']} (reference: {words['reference']})."
+    ]
+    if words["feasible"]:
+        who.append(f"Feasible: {'; '.join(words['feasible'])}.")
+    if words["among"]:
+        who.append(f"A decision is due among units with {words['among']}.")
+    if words["eligible"]:
+        who.append(f"Eligible by design: {words['eligible']}.")
+    who.append(f"The model of {words['response']} is {words['family']}:")
+    out = [text(" ".join(who)), code(words["formula"])]
+    lines = [f"{g}." for g in words["groups"]]
+    if words["means"]:
+        lines.append(
+            f"Site means (Mundlak), as deviations from their average: {', '.join(words['means'])}."
+        )
+    if lines:
+        out.append(items(lines))
+    model = case.fit.model(k)
+    if isinstance(model, OutcomeModel):
+        out.append(maths(f"Model of stage {words['action']} in mathematics", _mathml(model)))
+    return out
+
+
+def _mathml(model: OutcomeModel) -> str:
+    """The model as MathML: likelihood, linear predictor, group effects."""
+    binary = model.family.name == "bernoulli"
+    y, eta = _sub("y", "i"), _sub("η", "i")
+    spread = _sub("σ", "a[i]") if model.propagated else "<mi>σ</mi>"
+    if binary:
+        link = f"<msup>{_name('logit')}<mn>-1</mn></msup>"
+        likelihood = y + _op("~") + _call("Bernoulli", link + _op("(") + eta + _op(")"))
+    else:
+        variance = f"<msup><mrow>{spread}</mrow><mn>2</mn></msup>"
+        likelihood = y + _op("~") + _call("Normal", eta + _op(",") + variance)
+    terms = ["<msubsup><mi>x</mi><mi>i</mi><mo>′</mo></msubsup><mi>β</mi>"]
+    laws = []
+    for factor in model.factors:
+        name = escape(factor.name)
+        effect = f"<msub><mi>u</mi><mtext>{name}[i]</mtext></msub>"
+        if factor.terms == 1:
+            terms.append(effect)
+            law = _call(
+                "Normal",
+                f"<mn>0</mn>{_op(',')}<msubsup><mi>τ</mi><mtext>{name}</mtext><mn>2</mn></msubsup>",
+            )
+        else:
+            terms.append(f"<msubsup><mi>z</mi><mi>i</mi><mo>′</mo></msubsup>{effect}")
+            law = _call(
+                "Normal", f"<mn>0</mn>{_op(',')}<msub><mi>Σ</mi><mtext>{name}</mtext></msub>"
+            )
+        laws.append(f"<msub><mi>u</mi><mtext>{name}</mtext></msub>{_op('~')}{law}")
+    rows = [likelihood, eta + _op("=") + _op("+").join(terms), *laws]
+    cells = "".join(f"<mtr><mtd>{row}</mtd></mtr>" for row in rows)
+    return f'<math display="block"><mtable columnalign="left">{cells}</mtable></math>'
+
+
+def _op(sign: str) -> str:
+    return f"<mo>{escape(sign)}</mo>"
+
+
+def _name(word: str) -> str:
+    return f'<mi mathvariant="normal">{word}</mi>'
+
+
+def _sub(symbol: str, index: str) -> str:
+    return f"<msub><mi>{symbol}</mi><mi>{index}</mi></msub>"
+
+
+def _call(function: str, inner: str) -> str:
+    return f"{_name(function)}{_op('(')}{inner}{_op(')')}"
+
+
+def prior_check(case: Case) -> list[Block]:
+    """What the priors of the last stage say of the payoff before the data, beside the data."""
+    fit = case.fit
+    last = fit.stages - 1
+    model = fit.model(last)
+    if not isinstance(model, OutcomeModel):
+        return [
+            text(
+                "Prior predictive check: the last stage has a model of the authors' own.", note=True
+            )
+        ]
+    from bdtr.groups import groups
+
+    data = fit.require_data("a report")
+    units = [str(u) for u in np.flatnonzero(data.stages[last].fitted)]
+    posterior = fit.posterior(last)
+    found = groups(
+        model, data.payoff, units, posterior, ["prior_predictive"], fit.settings.stream(fit.stages)
+    )["prior_predictive"]["y"].to_numpy()[0]
+    observed = data.payoff
+    measures = {"mean": np.mean, "SD": np.std} if model.family.has_sigma else {"mean": np.mean}
+    rows = {
+        name: [of(observed), *np.quantile([of(y) for y in found], [0.025, 0.5, 0.975])]
+        for name, of in measures.items()
+    }
+    frame = pd.DataFrame.from_dict(
+        rows, orient="index", columns=["observed", "lower", "median", "upper"]
+    )
+    return [
+        table(
+            frame.rename_axis("of the payoff"),
+            f"Prior predictive check of stage {fit.designs[last].action}: statistics of payoffs drawn from "
+            "the priors alone, 95 % equal-tailed intervals, and of the data.",
+        )
+    ]

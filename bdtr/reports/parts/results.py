@@ -1,0 +1,92 @@
+"""What regimes are worth: values, contrasts, the set of best, the honest value, effect sizes."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bdtr import plots
+from bdtr.comparison import ranks, set_of_best
+from bdtr.crossfitting import crossfit
+from bdtr.effects import effect_sizes
+from bdtr.reports.blocks import Block, Part, folded, table, text
+from bdtr.reports.case import Case
+
+__all__ = ["effects", "values"]
+
+_FOLD_DRAWS = 200
+
+
+def values(case: Case) -> Part:
+    """Values of all regimes, and what can be said of the best."""
+    found, choices = case.values, case.choices
+    drawn = plots.value_forest(found.draws, case.unit, choices.interval)
+    compared = found.compared(case.reference)
+    blocks = [
+        text(found.caption, note=True),
+        case.draw("values", drawn, f"Mean payoff ({case.unit}) when everyone follows the regime."),
+        table(found.table),
+        table(compared.table, compared.caption),
+    ]
+    named = [r for r in case.regimes if not r.is_recommended]
+    if len(named) > 1:
+        best = set_of_best(found)
+        order = ranks(found)
+        blocks += [
+            text(best.caption),
+            table(best.table),
+            folded("Ranks", [table(order.table, order.caption)]),
+        ]
+    return Part("values", "Values of the regimes", [*blocks, *_honest(case)])
+
+
+def _honest(case: Case) -> list[Block]:
+    """The recommended regime where it was not learned."""
+    if not case.choices.thorough:
+        return [text("The recommended regime was not cross-fitted (thorough=False).", note=True)]
+    fit = case.fit
+    few = next((n for n in (_FOLD_DRAWS, 100) if fit.settings.propagated % n == 0), None)
+    found = crossfit(
+        fit, interval=case.choices.interval, propagated=few, progress=case.choices.progress
+    )
+    return [
+        text("The recommended regime, valued on units that it was not learned from:"),
+        table(found.table, found.caption),
+    ]
+
+
+def effects(case: Case) -> Part | None:
+    """Effect sizes as education readers expect them; continuous payoffs only."""
+    if case.fit.trial.family != "gaussian" or len(case.values.draws["regime"]) < 2:
+        return None
+    choices = case.choices
+    found = effect_sizes(
+        case.fit, case.values, case.reference, tuple(choices.thresholds), choices.interval
+    )
+    improved = _improvement(found.table)
+    return Part(
+        "effects",
+        "Effect sizes",
+        [
+            table(found.table, found.caption),
+            table(
+                found.variances,
+                "SDs of the payoff within and between sites, and the intraclass correlation.",
+            ),
+            table(
+                improved,
+                "Improvement index (WWC): expected change in percentile rank of an average "
+                "unit of the reference, by g within sites.",
+                digits=1,
+            ),
+        ],
+    )
+
+
+def _improvement(table: pd.DataFrame) -> pd.DataFrame:
+    from scipy.stats import norm
+
+    within = table.xs("g_within", level="size")
+    return pd.DataFrame(
+        {name: 100 * (norm.cdf(within[name]) - 0.5) for name in ("mean", "lower", "upper")},
+        index=within.index,
+    )

@@ -1,0 +1,159 @@
+"""The posterior report of a fit: its contents as JSON, and from them alone the page."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bdtr.protocol import TEXTS
+from bdtr.regimes import Regime
+from bdtr.reports.blocks import Part
+from bdtr.reports.case import Case, Choices
+from bdtr.reports.page import page
+from bdtr.reports.parts.actions import actions
+from bdtr.reports.parts.answer import answer, question
+from bdtr.reports.parts.checks import diagnostics, predictive
+from bdtr.reports.parts.design import design, exclusions
+from bdtr.reports.parts.doubts import doubts
+from bdtr.reports.parts.making import checklist, making
+from bdtr.reports.parts.models import models
+from bdtr.reports.parts.places import sites
+from bdtr.reports.parts.results import effects, values
+
+if TYPE_CHECKING:
+    from bdtr.fitted import Fit
+
+__all__ = ["report"]
+
+_PARTS = (
+    answer, question, values, actions, sites, effects, design, models, diagnostics, predictive, doubts,
+    exclusions, making,
+)  # fmt: skip
+
+
+def report(
+    fit: Fit,
+    path: str | os.PathLike,
+    *,
+    title: str | None = None,
+    regimes: Sequence[Regime] = (),
+    reference: str | None = None,
+    population: str = "sample",
+    interval: float = 0.95,
+    margin: float | None = None,
+    sure: float = 0.95,
+    clear: float = 0.80,
+    thresholds: Sequence[float] = (0.0, 0.05, 0.1, 0.15, 0.2),
+    over: Mapping[str, Sequence[str]] | None = None,
+    planned: Mapping[str, Mapping[object, float]] | None = None,
+    min_cell: int = 10,
+    texts: Mapping[str, str] | None = None,
+    command: str | None = None,
+    override: str | None = None,
+    thorough: bool = True,
+    progress: bool = False,
+) -> Path:
+    """Write the posterior report of a fit: one HTML file that needs no network, and its numbers as JSON.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    path
+        HTML file to write; the numbers go into the file of the same name that ends in ``.json``. Both are
+        complete or absent.
+    title
+        Heading of the page.
+    regimes
+        Regimes to compare beside the recommended one and those embedded in the trial.
+    reference
+        Name of the regime that others are compared with; left out: the first embedded one.
+    population
+        Population of the values, as in :func:`bdtr.value`.
+    interval
+        Probability of the equal-tailed intervals.
+    margin
+        Loss of payoff that does not matter, in units of the outcome.
+    sure, clear
+        P(optimal) above which a choice counts as sure, and below which as not clear.
+    thresholds
+        Effect sizes t for P(g > t).
+    over
+        By stage, one or two history columns over which P(optimal) is shown; left out: those that
+        interact with the action.
+    planned
+        By stage, planned weights of the actions; for each unit the feasible ones are made to add up to 1.
+    min_cell
+        Sites and cells with fewer units are not shown.
+    texts
+        What only the authors can say, by the names in ``bdtr.protocol.TEXTS``; what is missing is
+        marked on the page.
+    command
+        The command that makes this report again.
+    override
+        A reason in words to show recommendations although the state is ``refused``.
+    thorough
+        Whether to cross-fit the recommended regime, to refit with other priors and to give a second opinion.
+    progress
+        Whether to show progress of what has to be run.
+
+    Returns
+    -------
+    pathlib.Path
+        The HTML file.
+
+    Raises
+    ------
+    ValueError
+        If a text, a regime or a stage is not known.
+
+    Examples
+    --------
+    >>> bdtr.report(fit, "star.html")  # doctest: +SKIP
+    """
+    unknown = [name for name in texts or {} if name not in TEXTS]
+    if unknown:
+        raise ValueError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
+    if min_cell < 1:
+        raise ValueError(f"min_cell={min_cell!r}: must be 1 or more.")
+    for stage in over or {}:
+        fit.stage_index(stage)
+    choices = Choices(
+        title, command, interval, margin, sure, clear, min_cell, thresholds, reference, population,
+        tuple(regimes), over, planned, dict(texts or {}), override, thorough, progress,
+    )  # fmt: skip
+    case = Case(fit, choices)
+    names = [r.name for r in case.regimes]
+    if reference is not None and reference not in names:
+        raise ValueError(f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}.")
+    contents = _contents(case)
+    path = Path(path)
+    texts_by_path = {
+        path.with_suffix(".json"): json.dumps(
+            contents, ensure_ascii=False, indent=1, allow_nan=False
+        ),
+        path: page(contents, case.figures),
+    }
+    asides = {}
+    for target, words in texts_by_path.items():
+        asides[target] = target.with_name(target.name + ".part")
+        asides[target].write_text(words, encoding="utf-8")
+    for target, aside in asides.items():
+        os.replace(aside, target)
+    return path
+
+
+def _contents(case: Case) -> dict[str, Any]:
+    parts = [part for make in _PARTS if (part := make(case)) is not None]
+    last: list[Part] = [checklist(case, parts)]
+    state = case.fit.state
+    return {
+        "title": case.choices.title or "Posterior report",
+        "state": state.level,
+        "reasons": list(state.reasons),
+        "override": case.choices.override,
+        "parts": [part.plain() for part in [*parts[:-1], *last, parts[-1]]],
+    }
