@@ -114,7 +114,7 @@ def crossfit(
     """
     data = fit.require_data("cross-fitting")
     ways = _ways(data, over, folds)
-    settings = _settings(fit, propagated)
+    settings = quick_settings(fit, propagated)
     step = fit.settings.propagated // settings.propagated
     seed = fit.settings.stream("cross-fitting", random_seed)
     found, inside, tables, states = [], [], [], [fit.state]
@@ -217,20 +217,6 @@ def _crossfitted(
     )
 
 
-def _settings(fit: Fit, propagated: int | None) -> Settings:
-    """Settings of the fits to folds, with their number of propagated draws."""
-    settings, whole, chains = quick_settings(fit), fit.settings.propagated, fit.settings.chains
-    count = whole if propagated is None else propagated
-    if count < 1 or whole % count or count % chains:
-        raise ValueError(
-            f"propagated={propagated!r}: must divide the fit's {whole} propagated draws and be a multiple "
-            f"of its {chains} chains."
-        )
-    if count == whole:
-        return settings
-    return replace(settings, propagated=count, few=True)
-
-
 @contextlib.contextmanager
 def _said(way: str, folds: int):
     """Say of an error in the data of a fold where it arose."""
@@ -255,11 +241,26 @@ def _state_of_folds(states: Sequence[State], way: str) -> State:
     )
 
 
-def quick_settings(fit: Fit) -> Settings:
-    """Settings of fits to parts of the data: the direct sampler where it will do."""
+def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
+    """Settings of fits to parts of the data or under other priors: the direct sampler where it will do.
+
+    With ``propagated`` below the fit's number, as many draws are propagated; the direct sampler then makes
+    twice as many at the last stage, which is all that is asked of it.
+    """
     last = fit.trial.stages[-1]
     exact = fit.trial.family == "gaussian" and last.model is None
-    return replace(fit.settings, sampler="direct") if exact else fit.settings
+    settings = replace(fit.settings, sampler="direct") if exact else fit.settings
+    whole, chains = settings.propagated, settings.chains
+    count = whole if propagated is None else propagated
+    if count < 1 or whole % count or count % chains:
+        raise ValueError(
+            f"propagated={propagated!r}: must divide the fit's {whole} propagated draws and be a multiple "
+            f"of its {chains} chains."
+        )
+    if count == whole:
+        return settings
+    draws = min(settings.draws, 2 * count // chains) if exact else settings.draws
+    return replace(settings, propagated=count, draws=draws, few=True)
 
 
 def part_of(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:

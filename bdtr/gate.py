@@ -21,7 +21,6 @@ from bdtr.diagnostics import (
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
-    from bdtr.settings import Settings
 
 __all__ = ["gate"]
 
@@ -32,7 +31,10 @@ _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
 
 def gate(fitted: Fit) -> State:
-    """The state of a fit: convergence of its parameters and of its decision quantities, support."""
+    """The state of a fit: convergence of its parameters and of its decision quantities, support.
+
+    Where draws are few on purpose, an effective number of a fifth of them is asked for.
+    """
     settings, last = fitted.settings, fitted.stages - 1
     states = []
     for k in range(fitted.stages):
@@ -46,20 +48,19 @@ def gate(fitted: Fit) -> State:
         if k < last:
             engine = node["engine"].to_dataset().attrs
             states += [_short_chains(name, engine), _refits(name, engine)]
-        few = {"least": _share(settings)} if settings.few and k < last else {}
+        few = (
+            {"least": 0.2 * posterior.sizes["chain"] * posterior.sizes["draw"]}
+            if settings.few
+            else {}
+        )
         states.append(gate_parameters(name, convergence(posterior), limit, divergences, **few))
     data = fitted.require_data("the gate")
     states += [State("refused", (reason,)) for reason in _unsupported(data)]
     chains = settings.chains
     limit = rhat_limit(chains, settings.propagated // chains)
-    few = {"least": _share(settings)} if settings.few else {}
+    few = {"least": 0.2 * settings.propagated} if settings.few else {}
     states.append(gate_decisions(_decision_quantities(fitted, data), limit, **few))
     return worst(states)
-
-
-def _share(settings: Settings) -> float:
-    """Effective number of draws that is asked for where these are few on purpose: a fifth of them."""
-    return 0.2 * settings.propagated
 
 
 def _short_chains(stage: str, attrs: Mapping[str, Any]) -> State:

@@ -103,14 +103,8 @@ def prior_widths(
         raise ValueError(f"factors={factors!r}: must be above 0.")
     if any(stage.model is not None for stage in fit.trial.stages):
         raise ValueError("prior_widths: a model of your own has priors that only you can change.")
-    chains, whole = fit.settings.chains, fit.settings.propagated
-    propagated = min(propagated, whole)
-    if propagated < chains or propagated % chains or whole % propagated:
-        raise ValueError(
-            f"propagated={propagated!r}: must divide the fit's {whole} propagated draws and be a multiple "
-            f"of its {chains} chains."
-        )
-    settings = replace(quick_settings(fit), propagated=propagated, few=True)
+    propagated = min(propagated, fit.settings.propagated)
+    settings = quick_settings(fit, propagated)
     frame = data.frame.assign(**{data.trial.unit: data.units}) if data.trial.unit else data.frame
     widths = [1.0, *(f for f in dict.fromkeys(factors) if f != 1.0)]
     chosen = list(regimes) or [recommended()]

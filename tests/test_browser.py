@@ -88,9 +88,11 @@ def test_a_name_with_a_script_in_it_is_text(browser, report):
 def test_folded_parts_are_printed(browser, report):
     page = opened(browser, report, 1200)
     tall = "return document.querySelector('details table').getBoundingClientRect().height"
-    assert page.execute_script(tall) == 0
+    closed = "return document.querySelector('details table').checkVisibility({contentVisibilityAuto: true})"
+    assert not page.execute_script(closed)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert page.execute_script(tall) > 0
+    assert page.execute_script(closed)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
