@@ -61,6 +61,28 @@ def report(
     _report(study, frame, words, chosen, output, data, quiet)
 
 
+@app.command()
+def notebook(
+    study: Annotated[str, typer.Argument(help="A bundled study (star) or a trial's file (.toml).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".ipynb, .py or .md to write.")],
+    data: Data = None,
+) -> None:
+    """Write a notebook for a trial, ready to run and to edit."""
+    from bdtr.notebooks import NotebookError
+    from bdtr.starter import starter_notebook
+
+    _, words = _study(study, data)
+    read = "bdtr.datasets.star()"
+    if data is not None:
+        read = f"bdtr.protocol.read_data({str(data.resolve())!r}, trial)"
+    try:
+        path = starter_notebook(output, words, read, words.report.get("title"))
+    except NotebookError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"wrote {path}")
+
+
 def _refuse(why: str, **given: object) -> None:
     named = [name.removeprefix("random_") for name, value in given.items() if value]
     if named:

@@ -43,7 +43,17 @@ from bdtr.trial import Stage, Trial, TrialError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TEXTS", "Protocol", "ProtocolError", "read_data", "read_protocol", "write_protocol"]
+__all__ = [
+    "TEXTS",
+    "Protocol",
+    "ProtocolError",
+    "protocol_from_text",
+    "read_data",
+    "read_protocol",
+    "stage_words",
+    "trial_words",
+    "write_protocol",
+]
 
 # Texts for the report that only the authors can write, and what each should say.
 TEXTS = {
@@ -251,8 +261,8 @@ def write_protocol(protocol: Protocol | Trial) -> str:
     if isinstance(protocol, Trial):
         protocol = Protocol(protocol)
     trial = protocol.trial
-    content: dict[str, Any] = _changed(trial, _TRIAL)
-    content["stages"] = [_stage_table(stage) for stage in trial.stages]
+    content = trial_words(trial)
+    content["stages"] = [stage_words(stage) for stage in trial.stages]
     for table in _TABLES[1:]:
         values = getattr(protocol, table)
         if values:
@@ -273,7 +283,13 @@ def _changed(thing: Trial | Stage, words: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _stage_table(stage: Stage) -> dict[str, Any]:
+def trial_words(trial: Trial) -> dict[str, Any]:
+    """The arguments of a trial that differ from their defaults, stages apart."""
+    return _changed(trial, _TRIAL)
+
+
+def stage_words(stage: Stage) -> dict[str, Any]:
+    """The arguments of a stage that differ from their defaults, as plain lists, tables and text."""
     if stage.model is not None:
         raise ProtocolError(
             f"Stage({stage.action!r}) has a model of your own, {type(stage.model).__name__}: code cannot be "

@@ -18,6 +18,7 @@ LAYERS = [
     {"condition", "formula", "priors", "families", "chains"},
     {"rules", "estimates", "shown"},
     {"trial", "protocol"},
+    {"starter"},
     {"coding", "clusters", "settings", "progress", "flow", "populations", "history"},
     {"data", "datasets"},
     {"grouping"},

@@ -85,6 +85,12 @@ def test_dark_figures_are_light_on_dark(material):
         assert figure.get_facecolor()[:3] == (0, 0, 0)
 
 
+def test_figures_show_themselves_in_notebooks(material):
+    data, about = drawn("value_forest", material)._repr_mimebundle_()
+    assert data["image/png"].startswith("iVBOR")  # the first bytes of a PNG
+    assert about["image/png"]["alt"] == data["text/plain"]
+
+
 def test_the_forest_is_the_table(clinic_fit, material):
     table = bdtr.value(clinic_fit).table
     axes = drawn("value_forest", material).axes[0]

@@ -7,6 +7,9 @@ what it shows: the alternative text of a page.
 
 from __future__ import annotations
 
+import base64
+import io
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -41,10 +44,25 @@ def colour(i: int) -> str:
 
 
 def figure_of(width: float, height: float) -> Figure:
-    """An empty figure, sizes in inches."""
+    """An empty figure, sizes in inches, that shows itself in a notebook."""
+    return _class()(figsize=(width, height), layout="constrained")
+
+
+@cache
+def _class() -> type[Figure]:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    class Shown(Figure):
+        """A figure that notebooks show with its words, whether pyplot is in use or not."""
+
+        def _repr_mimebundle_(self, include: object = None, exclude: object = None):
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png", dpi=110)
+            image = base64.b64encode(buffer.getvalue()).decode()
+            words = str(self.get_label())
+            return {"image/png": image, "text/plain": words}, {"image/png": {"alt": words}}
+
+    return Shown
 
 
 def of_stage(table: pd.DataFrame, stage: str) -> pd.DataFrame:
