@@ -64,7 +64,9 @@ def summarise_actions(
     spread(_summarise, q.shape[1], q, feasible, sign, margin, (1 - interval) / 2, found, top)
     p_optimal, p_within, lower, upper = found
     mean = np.where(feasible.T, mean, np.nan)
-    return ActionSummary(best, p_optimal, mean, lower, upper, top - sign * mean, p_within)
+    # Sums in another order may leave a regret of nothing a little below zero.
+    regret = np.maximum(top - sign * mean, 0.0)
+    return ActionSummary(best, p_optimal, mean, lower, upper, regret, p_within)
 
 
 @njit(cache=True, nogil=True)

@@ -27,13 +27,15 @@ __all__ = ["gate"]
 _STARTED_ELSEWHERE = 1e-3  # p-value of the ranks of short slice chains within long ones
 _UNSETTLED = 0.02  # share of refits that may not have settled
 _DIVERGENT = 0.001  # share of divergent transitions in all refits together
+_FEW = 0.1  # effective share of draws that are few on purpose
 _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
 
 def gate(fitted: Fit) -> State:
     """The state of a fit: convergence of its parameters and of its decision quantities, support.
 
-    Where draws are few on purpose, an effective number of a fifth of them is asked for.
+    Where draws are few on purpose, an effective number of a tenth of them is asked for: its
+    estimates from short chains scatter widely.
     """
     settings, last = fitted.settings, fitted.stages - 1
     states = []
@@ -49,7 +51,7 @@ def gate(fitted: Fit) -> State:
             engine = node["engine"].to_dataset().attrs
             states += [_short_chains(name, engine), _refits(name, engine)]
         few = (
-            {"least": 0.2 * posterior.sizes["chain"] * posterior.sizes["draw"]}
+            {"least": _FEW * posterior.sizes["chain"] * posterior.sizes["draw"]}
             if settings.few
             else {}
         )
@@ -58,7 +60,7 @@ def gate(fitted: Fit) -> State:
     states += [State("refused", (reason,)) for reason in _unsupported(data)]
     chains = settings.chains
     limit = rhat_limit(chains, settings.propagated // chains)
-    few = {"least": 0.2 * settings.propagated} if settings.few else {}
+    few = {"least": _FEW * settings.propagated} if settings.few else {}
     states.append(gate_decisions(_decision_quantities(fitted, data), limit, **few))
     return worst(states)
 

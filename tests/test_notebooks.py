@@ -16,6 +16,8 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 # Small draws: the tests look at whether a story runs to its end, the figures are its own.
 SMALL = {
     "deciding": {"draws": 50, "propagated": 200},
+    "pooling": {"draws": 100},
+    "quick_start": {"draws": 250, "propagated": 1000},
 }
 SMALL_NOTEBOOK = """# %% [markdown]
 # # A title & <b>
@@ -103,6 +105,8 @@ def test_the_story_runs_to_its_end(name, tmp_path):
     )
     cells = [c for c in nbformat.read(executed, 4).cells if c.cell_type == "code"]
     assert not [o for c in cells for o in c.outputs if o.output_type == "error"]
-    assert not [o.text for c in cells for o in c.outputs if o.get("name") == "stderr"]
+    said = [o.text for c in cells for o in c.outputs if o.get("name") == "stderr"]
+    assert all("DesignWarning" in text for text in said)
+    assert bool(said) == (name == "pooling")  # which shows what goes wrong without classes
     text = page.read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", text)

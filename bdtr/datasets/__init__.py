@@ -5,12 +5,14 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from bdtr.datasets.activity import activity, activity_trial
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from bdtr.trial import Trial
 
-__all__ = ["star", "star_trial"]
+__all__ = ["activity", "activity_trial", "star", "star_trial"]
 
 _TEXT = ("id", "school", "school_1", "classroom_k", "classroom_1", "a1", "a2")
 _NUMBERS = ("black", "age", "lunch", "y_k", "y_1")
