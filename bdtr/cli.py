@@ -43,6 +43,10 @@ def report(
     sampler: Annotated[
         str | None, typer.Option(help="Sampler of the last stage: pymc (default), plain or direct.")
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(help="Leave out cross-fitting, refits with other priors, second opinion."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Fit a study and write its posterior report as one HTML file, or run a notebook and write it."""
@@ -53,12 +57,12 @@ def report(
     chosen = {"random_seed": seed, "draws": draws, "sampler": sampler}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if is_notebook(study):
-        _refuse("a notebook takes its parameters by -p", data=data, **chosen)
+        _refuse("a notebook takes its parameters by -p", data=data, quick=quick, **chosen)
         _notebook(study, output, parameters or [], quiet)
         return
     _refuse("-p is for notebooks", parameter=parameters)
     frame, words = _study(study, data)
-    _report(study, frame, words, chosen, output, data, quiet)
+    _report(study, frame, words, chosen, output, data, quick, quiet)
 
 
 @app.command()
@@ -128,7 +132,7 @@ def _study(study: str, data: Path | None):
     return bdtr.datasets.star(), words
 
 
-def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> None:
+def _report(study, frame, words, chosen, output: Path, data, quick: bool, quiet: bool) -> None:
     import bdtr
 
     settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}
@@ -144,11 +148,13 @@ def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> Non
     command += f" --seed {settings['random_seed']}"
     for name in ("draws", "sampler"):
         command += f" --{name} {chosen[name]}" if name in chosen else ""
+    command += " --quick" if quick else ""
+    written = {**words.report, **({"thorough": False} if quick else {})}
     regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
     try:
         bdtr.report(
             fitted, output, regimes=regimes, texts=words.texts, command=command, progress=not quiet,
-            **words.report,
+            **written,
         )  # fmt: skip
     except ValueError as error:  # a regime or a stage that does not fit the data
         typer.echo(str(error), err=True)

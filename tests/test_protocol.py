@@ -168,7 +168,18 @@ def test_a_report_from_two_files(clinics, tmp_path):
     clinics.to_csv(tmp_path / "units.csv", index=False)
     page = tmp_path / "x.html"
     arguments = ["report", str(tmp_path / "trial.toml"), "--data", str(tmp_path / "units.csv")]
-    options = ["-o", str(page), "--sampler", "direct", "--draws", "50", "--seed", "5", "-q"]
+    options = [
+        "-o",
+        str(page),
+        "--sampler",
+        "direct",
+        "--draws",
+        "50",
+        "--seed",
+        "5",
+        "--quick",
+        "-q",
+    ]
     result = CliRunner().invoke(app, [*arguments, *options])
     assert result.exit_code == 0, result.output
     fit = bdtr.fit(

@@ -196,7 +196,18 @@ def test_cross_fitting_with_few_draws_is_not_refused_for_that(clinic_fit):
 
 def test_the_command_writes_a_page_and_its_numbers(tmp_path):
     path = tmp_path / "star.html"
-    arguments = ["report", "star", "-o", str(path), "--sampler", "direct", "--draws", "100", "-q"]
+    arguments = [
+        "report",
+        "star",
+        "-o",
+        str(path),
+        "--sampler",
+        "direct",
+        "--draws",
+        "100",
+        "--quick",
+        "-q",
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "state:" in result.output
@@ -204,7 +215,7 @@ def test_the_command_writes_a_page_and_its_numbers(tmp_path):
     text = path.read_text(encoding="utf-8")
     for count in ("6,325", "1,809", "188", "320"):
         assert f"<td>{count}</td>" in text
-    assert "bdtr report star -o star.html --seed 2026 --draws 100 --sampler direct" in text
+    assert "bdtr report star -o star.html --seed 2026 --draws 100 --sampler direct --quick" in text
 
 
 @pytest.mark.parametrize(
