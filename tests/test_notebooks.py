@@ -16,6 +16,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 # Small draws: the tests look at whether a story runs to its end, the figures are its own.
 SMALL = {
     "deciding": {"draws": 50, "propagated": 200},
+    "plug_in": {"data_sets": 10, "propagated": 200},
     "pooling": {"draws": 100},
     "quick_start": {"draws": 250, "propagated": 1000},
 }

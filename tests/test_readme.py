@@ -14,7 +14,8 @@ import xarray as xr
 import bdtr
 from bdtr.stagemodel import StageModel
 
-TEXT = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -27,10 +28,13 @@ def test_the_trial_is_that_of_the_bundled_study():
 
 
 def test_every_name_of_the_examples_exists():
-    for block in BLOCKS:
+    pages = [p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md")]
+    others = [b for page in pages for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
+    for block in [*BLOCKS, *others]:
         for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("bdtr."):
-                attrgetter(ast.unparse(node).removeprefix("bdtr."))(bdtr)
+            name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            if re.fullmatch(r"bdtr(\.\w+)+", name):
+                attrgetter(name.removeprefix("bdtr."))(bdtr)
 
 
 def test_the_model_of_your_own_builds_and_predicts():
