@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +48,7 @@ def report(
         bool,
         typer.Option(help="Leave out cross-fitting, refits with other priors, second opinion."),
     ] = False,
+    pdf: Annotated[bool, typer.Option(help="Write a PDF as well (needs bdtr[pdf]).")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Fit a study and write its posterior report as one HTML file, or run a notebook and write it."""
@@ -57,12 +59,13 @@ def report(
     chosen = {"random_seed": seed, "draws": draws, "sampler": sampler}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if is_notebook(study):
-        _refuse("a notebook takes its parameters by -p", data=data, quick=quick, **chosen)
+        _refuse("a notebook takes its parameters by -p", data=data, quick=quick, pdf=pdf, **chosen)
         _notebook(study, output, parameters or [], quiet)
         return
     _refuse("-p is for notebooks", parameter=parameters)
     frame, words = _study(study, data)
-    _report(study, frame, words, chosen, output, data, quick, quiet)
+    shown = {**words.report, "pdf": pdf, **({"thorough": False} if quick else {})}
+    _report(study, frame, replace(words, report=shown), chosen, output, data, quiet)
 
 
 @app.command()
@@ -132,7 +135,7 @@ def _study(study: str, data: Path | None):
     return bdtr.datasets.star(), words
 
 
-def _report(study, frame, words, chosen, output: Path, data, quick: bool, quiet: bool) -> None:
+def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> None:
     import bdtr
 
     settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}
@@ -148,15 +151,15 @@ def _report(study, frame, words, chosen, output: Path, data, quick: bool, quiet:
     command += f" --seed {settings['random_seed']}"
     for name in ("draws", "sampler"):
         command += f" --{name} {chosen[name]}" if name in chosen else ""
-    command += " --quick" if quick else ""
-    written = {**words.report, **({"thorough": False} if quick else {})}
+    command += " --quick" if words.report.get("thorough") is False else ""
+    command += " --pdf" if words.report["pdf"] else ""
     regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
     try:
         bdtr.report(
             fitted, output, regimes=regimes, texts=words.texts, command=command, progress=not quiet,
-            **written,
+            **words.report,
         )  # fmt: skip
-    except ValueError as error:  # a regime or a stage that does not fit the data
+    except (ValueError, ImportError) as error:  # a regime or a stage that does not fit the data
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{fitted.state}\nwrote {output} and {output.with_suffix('.json').name}")

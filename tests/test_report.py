@@ -151,6 +151,14 @@ def test_a_refused_fit_is_reported_without_recommendations(clinic_fit, tmp_path)
     assert "How sure the recommendations are" in text
 
 
+def test_the_report_as_pdf(clinic_fit, tmp_path):
+    pytest.importorskip("typst")
+    title = "#panic(1) $x$ *bold* \\ <b>"  # text, not markup
+    path = bdtr.report(clinic_fit, tmp_path / "x.html", title=title, pdf=True, thorough=False)
+    assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".html", ".json", ".pdf"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -22,6 +22,8 @@ from bdtr.reports.parts.making import checklist, making
 from bdtr.reports.parts.models import models
 from bdtr.reports.parts.places import sites
 from bdtr.reports.parts.results import effects, values
+from bdtr.reports.pdf import pdf as as_pdf
+from bdtr.reports.pdf import require_typst
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -54,6 +56,7 @@ def report(
     command: str | None = None,
     override: str | None = None,
     thorough: bool = True,
+    pdf: bool = False,
     progress: bool = False,
 ) -> Path:
     """Write the posterior report of a fit: one HTML file that needs no network, and its numbers as JSON.
@@ -97,6 +100,8 @@ def report(
         A reason in words to show recommendations although the state is ``refused``.
     thorough
         Whether to cross-fit the recommended regime, to refit with other priors and to give a second opinion.
+    pdf
+        Whether to write a PDF beside the page as well (needs ``bdtr[pdf]``).
     progress
         Whether to show progress of what has to be run.
 
@@ -109,6 +114,8 @@ def report(
     ------
     ValueError
         If a text, a regime or a stage is not known.
+    ImportError
+        If ``pdf`` is asked for and typst is missing.
 
     Examples
     --------
@@ -117,6 +124,8 @@ def report(
     unknown = [name for name in texts or {} if name not in TEXTS]
     if unknown:
         raise ValueError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
+    if pdf:
+        require_typst()
     if min_cell < 1:
         raise ValueError(f"min_cell={min_cell!r}: must be 1 or more.")
     for stage in over or {}:
@@ -131,16 +140,17 @@ def report(
         raise ValueError(f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}.")
     contents = _contents(case)
     path = Path(path)
-    texts_by_path = {
-        path.with_suffix(".json"): json.dumps(
-            contents, ensure_ascii=False, indent=1, allow_nan=False
-        ),
-        path: page(contents, case.figures),
+    numbers = json.dumps(contents, ensure_ascii=False, indent=1, allow_nan=False)
+    written = {
+        path.with_suffix(".json"): numbers.encode(),
+        path: page(contents, case.figures).encode(),
     }
+    if pdf:
+        written[path.with_suffix(".pdf")] = as_pdf(contents, case.figures)
     asides = {}
-    for target, words in texts_by_path.items():
+    for target, content in written.items():
         asides[target] = target.with_name(target.name + ".part")
-        asides[target].write_text(words, encoding="utf-8")
+        asides[target].write_bytes(content)
     for target, aside in asides.items():
         os.replace(aside, target)
     return path
