@@ -171,6 +171,8 @@ def test_the_report_as_pdf(clinic_fit, tmp_path):
 def test_wrong_choices_are_said_before_work(clinic_fit, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         bdtr.report(clinic_fit, tmp_path / "x.html", **arguments)
+    with pytest.raises(ValueError, match="must end in .html"):
+        bdtr.report(clinic_fit, tmp_path / "x.json")
     assert not list(tmp_path.iterdir())
 
 

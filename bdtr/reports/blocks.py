@@ -111,13 +111,13 @@ def table(
     digits
         Decimals that the page shows of numbers that are not whole.
     names
-        Headings by column.
+        Headings by column, of the index too.
     """
     index = [n for n in frame.index.names if n is not None]
     whole = frame.reset_index() if index else frame
-    headings = {**_HEADINGS, **(names or {})}
-    own = [str(c) for c in whole.columns]
-    columns = [c if i < len(index) else headings.get(c, c) for i, c in enumerate(own)]
+    given = names or {}
+    own = [given.get(str(c), str(c)) for c in whole.columns]
+    columns = [c if i < len(index) else _HEADINGS.get(c, c) for i, c in enumerate(own)]
     rows = [[_plain(value) for value in row] for row in whole.itertuples(index=False, name=None)]
     return {
         "kind": "table",

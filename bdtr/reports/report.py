@@ -124,6 +124,10 @@ def report(
     unknown = [name for name in texts or {} if name not in TEXTS]
     if unknown:
         raise ValueError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
+    if Path(path).suffix in (".json", ".pdf"):
+        raise ValueError(
+            f"path={str(path)!r}: the page must end in .html; the numbers go beside it."
+        )
     if pdf:
         require_typst()
     if min_cell < 1:

@@ -37,6 +37,7 @@ def _tipping(case: Case) -> list[Block]:
                 found.changed,
                 f"Share of units at stage {design.action} whose recommended action can be turned round by "
                 "confounding of so many SDs of the payoff.",
+                names={"delta_sd": "delta (SDs)"},
             )
         )
     return out
