@@ -17,7 +17,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 SMALL = {
     "deciding": {"draws": 50, "propagated": 200},
     "plug_in": {"data_sets": 10, "propagated": 200},
-    "pooling": {"draws": 100},
+    "pooling": {"draws": 400},
     "quick_start": {"draws": 250, "propagated": 1000},
 }
 SMALL_NOTEBOOK = """# %% [markdown]
