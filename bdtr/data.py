@@ -62,6 +62,11 @@ class StageData:
         return self.history & self.among & (self.action >= 0) & allowed
 
     @property
+    def choosing(self) -> np.ndarray:
+        """Units with a complete history who have a decision between two feasible actions or more."""
+        return self.history & self.among & (self.feasible.sum(axis=1) > 1)
+
+    @property
     def factors(self) -> tuple[str, ...]:
         """Columns that name grouping factors at this stage, delivery cluster included."""
         return tuple(dict.fromkeys(c for g in self.formula.groups for c in g.factor))

@@ -16,6 +16,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bdtr.files import write_whole
+
 __all__ = ["NotebookError", "is_notebook", "parameter", "run_notebook"]
 
 _KINDS = (".ipynb", ".py", ".md")
@@ -98,13 +100,7 @@ def run_notebook(
     done = _executed(source, dict(parameters or {}), progress)
     import nbformat
 
-    texts = {executed: nbformat.writes(done), page: _page(done, source.stem)}
-    asides = {}
-    for path, text in texts.items():
-        asides[path] = path.with_name(path.name + ".part")
-        asides[path].write_text(text, encoding="utf-8")
-    for path, aside in asides.items():
-        os.replace(aside, path)
+    write_whole({executed: nbformat.writes(done).encode(), page: _page(done, source.stem).encode()})
     return page, executed
 
 

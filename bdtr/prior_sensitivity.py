@@ -139,7 +139,7 @@ def _best(fit: Fit, k: int) -> np.ndarray:
     """Recommended action of every unit with a choice at a stage."""
     data = fit.require_data("refits with other priors")
     stage = data.stages[k]
-    units = np.flatnonzero(stage.history & stage.among & (stage.feasible.sum(axis=1) > 1))
+    units = np.flatnonzero(stage.choosing)
     done, parts = fit.passed(), [np.zeros(0, dtype=np.int64)]
     for block in done.blocks(units):
         q = done.q_values(k, block)

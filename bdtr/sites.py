@@ -24,7 +24,15 @@ from bdtr.shown import Captioned, Shown
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["NEW_SITE", "SiteBlips", "pooling", "same_best_action", "shrinkage", "site_blips"]
+__all__ = [
+    "NEW_SITE",
+    "SiteBlips",
+    "pooling",
+    "same_best_action",
+    "shrinkage",
+    "site_blips",
+    "term_columns",
+]
 
 NEW_SITE = "(new site)"
 
@@ -317,7 +325,7 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
     rows = np.flatnonzero(data.stages[k].fitted)
     response = data.payoff if k == fit.stages - 1 else mean_payoff(fit.passed().responses(k, rows))
     b = stacked(fit.posterior(k)["b"]).mean("sample").to_numpy()
-    free = np.array([design.action not in _parts(t) for t in design.terms])
+    free = np.array([design.action not in term_columns(t) for t in design.terms])
     rest = response - model.rows.x[:, free] @ b[free]
     site, took = design.site_codes(data.frame)[rows], data.stages[k].action[rows]
     arms = [took == 0, took == actions.index(label)]
@@ -350,6 +358,6 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
     return Captioned(table, caption)
 
 
-def _parts(term: str) -> list[str]:
+def term_columns(term: str) -> list[str]:
     """Columns of a term: "a1[small]:lunch" is of a1 and lunch."""
     return [part.split("[")[0] for part in term.split(":")]

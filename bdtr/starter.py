@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bdtr.files import write_whole
 from bdtr.notebooks import NotebookError
 from bdtr.protocol import Protocol, stage_words, trial_words
 
@@ -106,9 +107,7 @@ def starter_notebook(
         "display_name": "Python 3", "language": "python", "name": "python3",
     }  # fmt: skip
     fmt = "py:percent" if path.suffix == ".py" else path.suffix.removeprefix(".")
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(jupytext.writes(notebook, fmt=fmt), encoding="utf-8")
-    os.replace(aside, path)
+    write_whole({path: jupytext.writes(notebook, fmt=fmt).encode()})
     return path
 
 

@@ -19,6 +19,7 @@ from bdtr.decisions import summarise_actions
 from bdtr.estimates import estimates
 from bdtr.history import known_columns
 from bdtr.shown import Captioned, Shown
+from bdtr.sites import term_columns
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -50,7 +51,7 @@ def tailoring_columns(fit: Fit, stage: str) -> tuple[str, ...]:
     design = fit.designs[fit.stage_index(stage)]
     found: dict[str, None] = {}
     for term in design.terms:
-        parts = [part.split("[")[0] for part in term.split(":")]
+        parts = term_columns(term)
         if design.action in parts:
             found |= dict.fromkeys(p for p in parts if p in design.history and p != design.action)
     return tuple(found)
@@ -102,8 +103,7 @@ def over_history(
         raise ValueError(f"over={over!r}: name one or two columns.")
     data = fit.require_data("recommendations over history")
     state = data.stages[k]
-    known = state.history & state.among & (state.feasible.sum(axis=1) > 1)
-    units = np.flatnonzero(known)
+    units = np.flatnonzero(state.choosing)
     cells, labels = zip(*(_cells(fit, k, name, units, bins) for name in names), strict=True)
     shape = tuple(len(one) for one in labels)
     cell = np.asarray(np.ravel_multi_index(cells, shape))
@@ -247,7 +247,7 @@ def blips_along(
             f"{', '.join(map(str, allowed)) or 'none'}."
         )
     state = data.stages[k]
-    units = np.flatnonzero(state.history & state.among & (state.feasible.sum(axis=1) > 1))
+    units = np.flatnonzero(state.choosing)
     seen = data.frame[variable].to_numpy(dtype=float)[units]
     values = np.unique(seen)
     if len(values) > points:

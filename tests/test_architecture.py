@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 # A room may import rooms of lower layers when it is loaded. Names used inside functions (lazy
 # imports) may point down as well, never up.
 LAYERS = [
-    {"labels", "threads", "allocation", "treesearch", "notebooks"},
+    {"labels", "threads", "allocation", "treesearch", "files"},
+    {"notebooks"},
     {"condition", "formula", "priors", "families", "chains"},
     {"rules", "estimates", "shown"},
     {"trial", "protocol"},

@@ -13,7 +13,7 @@ from bdtr.reports.blocks import number
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["page", "shown"]
+__all__ = ["page", "shown", "svg"]
 
 
 def page(contents: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
@@ -50,10 +50,15 @@ def shown(value: float, digits: int) -> str:
     return f"{value:,}" if isinstance(value, int) else number(value, digits)
 
 
-def _embedded(figure: Figure) -> str:
-    """A figure as SVG inside the page: sharp at any size, nothing to fetch."""
+def svg(figure: Figure) -> bytes:
+    """A figure as SVG, sharp at any size, the same bytes every day."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a font without a glyph of the user's label
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def _embedded(figure: Figure) -> str:
+    """A figure inside the page: nothing to fetch."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg(figure)).decode()

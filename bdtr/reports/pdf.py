@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import tempfile
-import warnings
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bdtr.reports.page import shown
+from bdtr.reports.page import shown, svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,9 +45,7 @@ def pdf(contents: Mapping[str, Any], figures: Mapping[str, Figure]) -> bytes:
         places = {}
         for i, (label, figure) in enumerate(figures.items()):
             places[label] = f"figure_{i}.svg"
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # a font without a glyph of a label
-                figure.savefig(folder / places[label], format="svg", metadata={"Date": None})
+            (folder / places[label]).write_bytes(svg(figure))
         parts = [
             {**part, "blocks": [_set(b, places) for b in part["blocks"]]}
             for part in contents["parts"]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bdtr.files import write_whole
 from bdtr.protocol import TEXTS
 from bdtr.regimes import Regime
 from bdtr.reports.blocks import Part
@@ -151,12 +152,7 @@ def report(
     }
     if pdf:
         written[path.with_suffix(".pdf")] = as_pdf(contents, case.figures)
-    asides = {}
-    for target, content in written.items():
-        asides[target] = target.with_name(target.name + ".part")
-        asides[target].write_bytes(content)
-    for target, aside in asides.items():
-        os.replace(aside, target)
+    write_whole(written)
     return path
 
 
