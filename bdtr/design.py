@@ -18,7 +18,7 @@ from bdtr.formula import TRANSFORMS, Formula
 from bdtr.history import delivered_now
 from bdtr.multilevel.layout import Factor
 
-__all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design"]
+__all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design", "term_columns"]
 
 _CONTEXT = {"sqrt": np.sqrt}  # the other transforms are formulaic's own
 _MIN_SITES_PER_MEAN = 3
@@ -451,3 +451,8 @@ def _varies_within(values: np.ndarray, site: np.ndarray, sites: int) -> bool:
     counts = np.maximum(np.bincount(site, minlength=sites), 1)
     means = np.bincount(site, weights=values, minlength=sites) / counts
     return bool(np.abs(values - means[site]).max() > 1e-9 * max(1.0, np.abs(values).max()))
+
+
+def term_columns(term: str) -> list[str]:
+    """Columns of a term: "a1[small]:lunch" is of a1 and lunch."""
+    return [part.split("[")[0] for part in term.split(":")]

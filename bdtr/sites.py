@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.design import term_columns
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates, stacked
 from bdtr.labels import label_text
@@ -31,7 +32,6 @@ __all__ = [
     "same_best_action",
     "shrinkage",
     "site_blips",
-    "term_columns",
 ]
 
 NEW_SITE = "(new site)"
@@ -356,8 +356,3 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
         "that is expected a posteriori."
     )
     return Captioned(table, caption)
-
-
-def term_columns(term: str) -> list[str]:
-    """Columns of a term: "a1[small]:lunch" is of a1 and lunch."""
-    return [part.split("[")[0] for part in term.split(":")]
