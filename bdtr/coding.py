@@ -99,6 +99,8 @@ def _holds_numbers(column: pd.Series) -> bool:
 
 def label_series(column: pd.Series) -> pd.Series:
     """Labels as text, missing values kept."""
+    if column.dtype == "str":
+        return column.reset_index(drop=True)
     values = column.astype(object).to_numpy()
     labels = [None if pd.isna(v) else label_text(v) for v in values]
     return pd.Series(labels, dtype="str")

@@ -30,7 +30,7 @@ LAYERS = [
     {"multilevel.system"},
     {"multilevel.marginal"},
     {"multilevel.gradient", "multilevel.exact", "multilevel.slices", "prediction", "stagemodel"},
-    {"multilevel.op", "multilevel.lanes", "multilevel.perturbed", "carrying"},
+    {"multilevel.op", "multilevel.perturbed", "carrying"},
     {"multilevel.importance"},
     {"multilevel.direct"},
     {"outcome"},

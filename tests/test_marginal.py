@@ -12,7 +12,6 @@ from scipy.special import betaln
 from bdtr.multilevel import layout as layout_room
 from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
 from bdtr.multilevel.gradient import density_and_gradient, likelihood_and_gradient
-from bdtr.multilevel.lanes import LANES, densities, make_lanes
 from bdtr.multilevel.layout import CrossingError, Factor, layout
 from bdtr.multilevel.marginal import log_density, relative_factors
 from bdtr.multilevel.parameters import parameters
@@ -208,18 +207,6 @@ def test_gradient_agrees_with_finite_differences(case):
                 for sign in (1, -1)
             )
             assert gradient[i] == pytest.approx((up - down) / (2 * step), abs=1e-6)
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_densities_side_by_side_are_those_of_one_at_a_time(case):
-    _, _, _, params, products, responses, _ = prepared(*case)
-    own, y = system(products, params), response(responses)
-    phi = np.random.default_rng(9).normal(size=(LANES - 3, params.size)) * 0.6
-    found = np.empty(len(phi))
-    priors = Priors(params.sd_prior, params.alpha, 0.0)
-    densities(phi, len(phi), own, priors, y, make_lanes(own), found)
-    expected = [log_density(one, products, responses, 0, params) for one in phi]
-    assert found == pytest.approx(np.array(expected), abs=1e-9)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

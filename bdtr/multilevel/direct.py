@@ -43,7 +43,8 @@ _CHUNK = 128  # responses between two reports of progress
 _MOST_THINNED = 8  # proposals for one draw of a posterior beyond which slice chains are better
 _LUCK = 0.5  # share of good responses below which these are good by luck, not by their shape
 _STUCK = 0.02  # share of a chain's draws for which it may stay where the weight is largest
-_CHECKED, _LONG = 12, 10  # responses whose slice chains are checked; length against a short chain
+_CHECKED, _LEAST_CHECKED = 12, 8  # responses whose slice chains are checked
+_LONG = 10  # length of their chains against a short one
 _STICKY = 0.08  # lag-1 correlation that kept draws of an independence chain may have
 
 
@@ -233,7 +234,10 @@ def _rank_check(found, responses, params, own, priors, phi, left, seed) -> float
     forgotten their start, their states lie to one side. One rank in (0, 1) for each of a few
     responses; their mean is normal with variance 1/12 over their number.
     """
-    at = np.unique(left[np.linspace(0, left.size - 1, _CHECKED).astype(int)])
+    checked = min(
+        _CHECKED, max(_LEAST_CHECKED, left.size // 16)
+    )  # no more work than the chains were
+    at = np.unique(left[np.linspace(0, left.size - 1, checked).astype(int)])
     thin = max(1, found.sweeps // 4)
     draws = _LONG * found.sweeps // thin
     kept, used = np.empty((at.size, draws, params.size)), np.zeros(at.size, dtype=np.int64)

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bdtr.multilevel.gradient import density_and_gradient
-from bdtr.multilevel.lanes import LANES, densities, make_lanes
 from bdtr.multilevel.linking import kernel
+from bdtr.multilevel.marginal import eliminate, reduced_density
 from bdtr.multilevel.randomness import children, normal, seeded, uniform
 from bdtr.multilevel.system import Priors, Response, System, make_room
 from bdtr.multilevel.weights import effective, khat_limit, pareto_k
@@ -44,6 +44,7 @@ _ROUNDS, _LESSONS = 2, 2560  # rounds, and proposals to learn the shape from
 _WIDENED = 1.4  # variance of the proposals against the learned one: tails cost more than the middle
 _ITERATIONS = 80
 _MOST_FOLDED = 8  # 256 mirror images
+_BATCH = 32  # proposals of a response that a thread takes at a time
 _FAR = 6.0  # SDs from zero at which a mirror image has no density left
 
 # Cross-products with several responses, the response first: Z'y, H'y, y'y.
@@ -226,7 +227,7 @@ def importance_draws(
     first = proposals(peaks, seeds, 1, used, own, priors, products)
     _select(first, phi, np.arange(len(phi)))
     share, khat = effective(first[1]) / _FIRST, pareto_k(first[1])
-    count = LANES * np.ceil(_ENOUGH / np.maximum(share, 1e-3) / LANES).astype(np.int64)
+    count = np.ceil(_ENOUGH / np.maximum(share, 1e-3)).astype(np.int64)
     count = np.maximum(count, _FIRST)
     good = found & (count <= _MOST) & (khat < khat_limit(_FIRST + count))
     at = np.flatnonzero(good)
@@ -282,7 +283,7 @@ def proposals(
     phi = np.zeros((len(counts), most, peaks.mode.shape[1]))
     weights, gumbel = np.full(phi.shape[:2], -np.inf), np.zeros(phi.shape[:2])
     spread(
-        _weigh, len(counts) * -(-most // LANES), peaks, seeds, stream, counts, own, priors,
+        _weigh, len(counts) * -(-most // _BATCH), peaks, seeds, stream, counts, own, priors,
         *products, phi, weights, gumbel,
     )  # fmt: skip
     return phi, weights, gumbel
@@ -292,35 +293,32 @@ def proposals(
 def _weigh(first, last, peaks, seeds, stream, counts, own, priors, zty, hty, yty, phi, weights,
            gumbel):  # fmt: skip
     """Batches first to last of the proposals, batches of a response after each other."""
-    batches = -(-phi.shape[1] // LANES)
-    lanes, proposed = make_lanes(own), np.empty(LANES)
+    batches, p = -(-phi.shape[1] // _BATCH), own.precision.size
+    reduced, room = np.empty((p + 1, p + 1)), make_room(own)
     sds = priors.sd.shape[0] - 1
     folds, z = np.empty(phi.shape[2], np.int64), np.empty(phi.shape[2])
     for task in range(first, last):
         s = task // batches
-        at = task % batches * LANES
-        count = min(LANES, counts[s] - at)
-        if count <= 0:
-            continue
+        at = task % batches * _BATCH
+        y = Response(zty[s], hty[s], yty[s])
         mode, root, inverse_root = peaks.mode[s], peaks.root[s], peaks.inverse_root[s]
         folded = 0
         for i in range(mode.size):
             if peaks.folded[s, i]:
                 folds[folded] = i
                 folded += 1
-        for r in range(count):
-            rng = seeded(seeds[s], stream + at + r)
-            gumbel[s, at + r] = -np.log(-np.log(uniform(rng)))
-            own_phi = phi[s, at + r]
+        for r in range(at, min(at + _BATCH, counts[s])):
+            rng = seeded(seeds[s], stream + r)
+            gumbel[s, r] = -np.log(-np.log(uniform(rng)))
+            own_phi = phi[s, r]
             _draw(mode, root, rng, z, own_phi)
-            proposed[r] = _density(mode, inverse_root, folds[:folded], sds, z, own_phi)
-        rows, into = phi[s, at : at + count], weights[s, at : at + count]
-        densities(rows, count, own, priors, Response(zty[s], hty[s], yty[s]), lanes, into)
-        for r in range(count):
-            if proposed[r] == -np.inf or not np.isfinite(into[r]):
-                into[r] = -np.inf
-            else:
-                into[r] -= proposed[r]
+            proposed = _density(mode, inverse_root, folds[:folded], sds, z, own_phi)
+            if proposed == -np.inf:
+                continue
+            logdet = eliminate(own_phi, own, y, reduced, room)
+            value = reduced_density(own_phi, logdet, reduced, own, priors, room.small) - proposed
+            if np.isfinite(value):
+                weights[s, r] = value
 
 
 @kernel

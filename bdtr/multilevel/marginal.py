@@ -262,10 +262,11 @@ def _eliminate(address):
     factors = relative_factors(phi, s.terms, s.correlated)
     wide = s.hth.shape[1]
     mix_responses(s, y, weights, room)
-    panel, full = room.panel, room.full
+    panel, full, mixed = room.panel, room.full, room.mixed
+    _mix_blocks(weights, s.blocks, mixed)
     logdet = eliminate_blocks(
-        factors, weights, wide, s.terms, s.start, s.block_groups, s.group_start, s.group_factor,
-        s.blocks, s.block_start, s.used, room.zty, room.work, panel,
+        factors, mixed, wide, s.terms, s.start, s.block_groups, s.group_start, s.group_factor,
+        s.block_start, room.zty, room.work, panel,
     )  # fmt: skip
     if panel.shape[0] > 0:
         # Most of the work: the outer products of all eliminated rows in one matrix product.
@@ -282,26 +283,91 @@ def _eliminate(address):
 
 
 @kernel
-def eliminate_blocks(factors, weights, wide, terms, start, block_groups, group_start, group_factor,
-                     blocks, block_start, used, zty, work, panel):  # fmt: skip
-    """Write the eliminated rows of all blocks, scaled, into panel; log determinant."""
-    logdet = 0.0
+def _mix_blocks(weights, blocks, out):
+    """Sum the blocks over strata."""
+    first = blocks[0]
+    for c in range(out.size):
+        out[c] = first[c]
+    for a in range(1, weights.size):
+        w, own = weights[a], blocks[a]
+        for c in range(out.size):
+            out[c] += w * own[c]
+
+
+@kernel
+def eliminate_blocks(factors, mixed, wide, terms, start, block_groups, group_start, group_factor,
+                     block_start, zty, work, panel):  # fmt: skip
+    """Write the eliminated rows of all blocks, scaled, into panel; log determinant.
+
+    A level is multiplied by its T just before it is eliminated, as rows of later levels do not need it:
+    with one term t the pivot is 1 + t^2 a, and t^2 / pivot of the outer product of its row goes.
+    """
+    logdet, determinant = 0.0, 1.0
     for j in range(start.size - 1):
-        m = load_block(j, factors, weights, wide, terms, start, block_groups, group_start,
-                       group_factor, blocks, block_start, used, zty, work)  # fmt: skip
-        determinant = triangularise(m, m + wide + 1, work)
-        if determinant < 1e250:
-            logdet += np.log(determinant)
-        else:  # the product has overflowed, or is about to
-            for k in range(m):
-                logdet += np.log(work[k, k])
-        for k in range(m):
-            root = 1.0 / np.sqrt(work[k, k])
-            into = panel[start[j] + k]
-            source = work[k, m : m + wide + 1]
-            for t in range(into.size):
-                into[t] = root * source[t]
-    return logdet
+        first = start[j]
+        m = start[j + 1] - first
+        cells = m + wide
+        for row in range(m):
+            at_cell = block_start[j] + row * cells
+            into, own = work[row, row:cells], mixed[at_cell + row : at_cell + cells]
+            for c in range(into.size):
+                into[c] = own[c]
+            work[row, cells] = zty[first + row]
+        for g in range(block_groups[j], block_groups[j + 1]):
+            f = group_factor[g]
+            q = terms[f]
+            at = group_start[g] - first
+            if q > 1:
+                _turn_level(factors[f], at, q, cells + 1, work)
+            for k in range(at, at + q):
+                if q == 1:
+                    square = factors[f, 0, 0] ** 2
+                    pivot = 1.0 + square * work[k, k]
+                    share = square / pivot
+                else:
+                    pivot = work[k, k]
+                    share = 1.0 / pivot
+                determinant *= pivot
+                for i in range(k + 1, m):
+                    c = work[k, i]
+                    if c == 0.0:
+                        continue
+                    c *= share
+                    into, source = work[i, i : cells + 1], work[k, i : cells + 1]
+                    for t in range(into.size):
+                        into[t] -= c * source[t]
+                root = np.sqrt(share)
+                into, source = panel[first + k], work[k, m : cells + 1]
+                for t in range(into.size):
+                    into[t] = root * source[t]
+                if not determinant < 1e150:  # before the product can overflow
+                    logdet += np.log(determinant)
+                    determinant = 1.0
+    return logdet + np.log(determinant)
+
+
+@kernel
+def _turn_level(factor, at, q, width, work):
+    """T'AT + I for the rows of a level that is next to be eliminated, and T' times the rest of them."""
+    for a in range(q):  # what has been eliminated has changed the upper triangle alone
+        for b in range(a):
+            work[at + a, at + b] = work[at + b, at + a]
+    for a in range(q):  # ascending: row a only needs rows >= a
+        into = work[at + a, at:width]
+        t = factor[a, a]
+        for c in range(into.size):
+            into[c] *= t
+        for b in range(a + 1, q):
+            t, other = factor[b, a], work[at + b, at:width]
+            for c in range(into.size):
+                into[c] += t * other[c]
+    for r in range(q):  # the same from the right; ascending: column a only needs columns >= a
+        for a in range(r, q):
+            value = 0.0
+            for b in range(a, q):
+                value += factor[b, a] * work[at + r, at + b]
+            work[at + r, at + a] = value
+        work[at + r, at + r] += 1.0
 
 
 @kernel

@@ -22,7 +22,7 @@ from bdtr.threads import spread
 
 __all__ = ["Pilot", "pilot", "slice_chains"]
 
-_PILOT_SWEEPS = (50, 200)
+_PILOT_CHAINS, _PILOT_SWEEPS = 4, (25, 60)
 _LEAST_SWEEPS, _MOST_SWEEPS = 10, 60
 _STEPS_OUT = 8
 
@@ -52,7 +52,7 @@ def pilot(
     start: np.ndarray,
     seed: np.random.SeedSequence,
 ) -> Pilot:
-    """Long chain on one response.
+    """Chains on one response.
 
     One response and not the mean of them: a mean response has less residual and group variance than
     any single one, so its posterior lies elsewhere.
@@ -74,16 +74,20 @@ def pilot(
     """
     width = np.full(params.size, 0.5)
     width[0] = 2.5 / math.sqrt(2 * max(int(own.rows.sum()) - params.precision.size, 2))
-    state, late, used = start[None, :], start[None, :], np.zeros(1, dtype=np.int64)
-    for sweeps, word in zip(_PILOT_SWEEPS, seed.generate_state(2, np.uint64), strict=True):
-        kept = np.empty((1, sweeps, params.size))
-        slice_chains(state, width, 1, sweeps, np.array([word]), own, priors, *first, kept, used)
-        late = params.folded(kept[0])[sweeps // 4 :]
-        width = np.maximum(2.5 * late.std(axis=0), 1e-6)
+    chains = _PILOT_CHAINS
+    state, used = np.tile(start, (chains, 1)), np.zeros(chains, dtype=np.int64)
+    same = tuple(np.repeat(part, chains, axis=0) for part in first)
+    late, words = state[:, None], seed.generate_state(2 * chains, np.uint64).reshape(2, chains)
+    for sweeps, own_words in zip(_PILOT_SWEEPS, words, strict=True):
+        kept = np.empty((chains, sweeps, params.size))
+        slice_chains(state, width, 1, sweeps, own_words, own, priors, *same, kept, used)
+        late = params.folded(kept)[:, sweeps // 4 :]
+        width = np.maximum(2.5 * late.std(axis=(0, 1)), 1e-6)
         state = kept[:, -1]
-    centred = late - late.mean(axis=0)
-    lag = (centred[1:] * centred[:-1]).sum(axis=0) / np.maximum((centred**2).sum(axis=0), 1e-300)
-    return Pilot(np.median(late, axis=0), width, float(lag.max()))
+    centred = late - late.mean(axis=(0, 1))
+    lag = (centred[:, 1:] * centred[:, :-1]).sum(axis=(0, 1))
+    lag /= np.maximum((centred**2).sum(axis=(0, 1)), 1e-300)
+    return Pilot(np.median(late, axis=(0, 1)), width, float(lag.max()))
 
 
 def slice_chains(start, width, thin, draws, seeds, own, priors, zty, hty, yty, kept, used):

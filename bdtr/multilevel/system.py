@@ -75,6 +75,7 @@ class Room(NamedTuple):
     full: np.ndarray  # H'H and H'y, border and common columns
     small: np.ndarray  # the common columns
     zty: np.ndarray
+    mixed: np.ndarray  # blocks summed over strata
 
 
 # Types of the tuples, for kernels that are called by name (see bdtr.multilevel.linking).
@@ -87,7 +88,7 @@ SYSTEM = types.NamedTuple(
 )  # fmt: skip
 PRIORS = types.NamedTuple((_MATRIX, _FLOATS, types.float64), Priors)
 RESPONSE = types.NamedTuple((_MATRIX, _MATRIX, _FLOATS), Response)
-ROOM = types.NamedTuple((_MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOATS), Room)
+ROOM = types.NamedTuple((_MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOATS, _FLOATS), Room)
 
 
 def system(products: CrossProducts, params: Parameters) -> System:
@@ -200,4 +201,5 @@ def make_room(s):
         np.empty((wide + 1, wide + 1)),
         np.empty((p, p + 1)),
         np.empty(inner),
+        np.empty(s.blocks.shape[1]),
     )
