@@ -44,12 +44,13 @@ def worst(states: Iterable[State]) -> State:
 def rhat_limit(chains: int, draws: int) -> float:
     """R-hat above which chains are said to differ.
 
-    1.01 (Vehtari et al. 2021), or, for short chains, what independent draws exceed once in 100,000:
-    with m split chains of n draws R-hat^2 is (n - 1)/n + F/n with F about chi2(m - 1)/(m - 1).
+    1.01 (Vehtari et al. 2021), or, for short chains, what independent draws exceed once in a million, as
+    a fit has hundreds of quantities and a report has ten fits: with m split chains of n draws R-hat^2 is
+    (n - 1)/n + F/n, and F has about an F distribution with m - 1 and m (n - 1) degrees of freedom.
     Four chains of 250 independent draws exceed 1.01 about once in 550 quantities.
     """
     m, n = 2 * chains, max(draws // 2, 2)
-    f = stats.chi2.isf(1e-5, m - 1) / (m - 1)
+    f = stats.f.isf(1e-6, m - 1, m * (n - 1))
     return max(_RHAT, float(np.sqrt((n - 1) / n + f / n)))
 
 

@@ -16,9 +16,11 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 # Small draws: the tests look at whether a story runs to its end, the figures are its own.
 SMALL = {
     "deciding": {"draws": 50, "propagated": 200},
+    "own_model": {"draws": 500, "propagated": 200},
     "plug_in": {"data_sets": 10, "propagated": 200},
     "pooling": {"draws": 400},
     "quick_start": {"draws": 250, "propagated": 1000},
+    "star": {"draws": 100, "propagated": 200},
 }
 SMALL_NOTEBOOK = """# %% [markdown]
 # # A title & <b>

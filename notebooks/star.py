@@ -1,0 +1,173 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Project STAR in full: from the trial as it was planned to what can be said
+#
+# In 1985 Tennessee assigned children and teachers of some 80 schools to small classes, regular classes, or
+# regular classes with an aide. In grade 1 half of the children in regular classes changed between regular and
+# aide at random. Which class type should a child be given in kindergarten, which in grade 1, what is that
+# worth, and how sure can we be? The outcome is the grade-1 score, in standard deviations.
+
+# %% tags=["parameters"]
+seed = 2026
+draws = 1000  # posterior draws of each of 4 chains at the last stage
+propagated = 1000  # draws sent through backward induction
+
+# %%
+import arviz as az
+
+import bdtr
+
+star = bdtr.datasets.star()
+trial = bdtr.datasets.star_trial()
+print(trial.to_toml())
+
+# %% [markdown]
+# This is the whole trial, as a file that can be registered. Children stay small if they were small
+# (`feasible`), only those who stay at their school have a decision in grade 1 (`eligible`), and classes
+# deliver the action (`delivered_in`): their effects are in the models, not in the decisions.
+
+# %%
+fit = bdtr.fit(
+    trial,
+    star,
+    missing="exclude",
+    off_protocol="exclude",
+    sampler="direct",
+    draws=draws,
+    propagated=propagated,
+    random_seed=seed,
+    progress=False,
+)
+fit
+
+# %% [markdown]
+# ## Who is in the analysis
+#
+# Each child is counted at the first reason that applies.
+
+# %%
+fit.flow
+
+# %%
+bdtr.plots.stage_flow_plot(bdtr.balance.stage_flow(fit).table)
+
+# %% [markdown]
+# Were the groups alike? Standardised differences up to .05 need nothing, up to .25 an adjustment, which the
+# models make (What Works Clearinghouse, version 4.1).
+
+# %%
+bdtr.plots.balance_plot(bdtr.balance.balance(fit).table)
+
+# %% [markdown]
+# ## Can the draws be trusted, and the models?
+#
+# R-hat and effective numbers stand behind `fit.state`, for parameters and for what is derived from them.
+# ArviZ takes the draws as they are.
+
+# %%
+az.summary(fit.tree["stage_2"], var_names=["sigma", "sd_school"])
+
+# %%
+# Ranks of the draws of four chains: near to the diagonal, no chain is elsewhere than the others.
+az.plot_rank(fit.tree["stage_2"], var_names=["sigma", "sd_school"])
+
+# %% [markdown]
+# Data drawn from each stage's model, beside those that were seen. For the first stage these are payoffs that
+# later decisions are part of.
+
+# %%
+bdtr.predictive.predictive_checks(fit)
+
+# %% [markdown]
+# ## What regimes are worth
+#
+# Five regimes can be followed in this trial. The sixth, learned from the same children, looks a little better
+# than it is; below it is valued on others.
+
+# %%
+values = bdtr.value(fit)
+values
+
+# %%
+bdtr.plots.value_forest(values.draws, "SD of the grade-1 score")
+
+# %%
+bdtr.comparison.set_of_best(values)
+
+# %% [markdown]
+# In the words of education trials: Hedges' g against two years in a regular class, the chance that it is
+# above a threshold, and the intraclass correlation.
+
+# %%
+bdtr.effects.effect_sizes(fit, values, reference="regular; regular")
+
+# %% [markdown]
+# For schools that were not in the trial, and for one of them:
+
+# %%
+bdtr.value(fit, *bdtr.embedded(fit), population="new site")
+
+# %% [markdown]
+# ## Which children, and how sure
+#
+# P(optimal) of each class type in kindergarten, by free lunch: what a small class adds hardly depends on it.
+# For children in a regular class or one with an aide, what an aide adds in grade 1, by kindergarten score.
+
+# %%
+first = bdtr.tailoring.over_history(fit, "a1", "lunch").table
+bdtr.plots.p_optimal_over(first, "a1")
+
+# %%
+bdtr.plots.decision_plot(bdtr.tailoring.blips_along(fit, "a2", "y_k"), "SD of the grade-1 score")
+
+# %% [markdown]
+# ## School by school
+#
+# What a small class adds at each school, as the model has it: the schools are more alike than raw
+# differences say (the notebook on pooling shows why).
+
+# %%
+blips = bdtr.sites.site_blips(fit, "a1")
+bdtr.plots.blip_caterpillar(blips.draws, "small", "SD of the grade-1 score")
+
+# %% [markdown]
+# ## Doubts
+#
+# Valued on children that it was not learned from, the recommended rule is worth about as much:
+
+# %%
+bdtr.crossfit(fit, propagated=propagated // 5)
+
+# %% [markdown]
+# Priors half and twice as wide move little:
+
+# %%
+bdtr.sensitivity.prior_widths(fit, propagated=propagated // 5)
+
+# %% [markdown]
+# In grade 1 children left the study and their school. How strong would an unmeasured reason have to be to
+# change the choice in kindergarten?
+
+# %%
+bdtr.sensitivity.tipping_points(fit, "a1")
+
+# %% [markdown]
+# And a value that does not lean on the outcome models alone, with weights by the observed shares of class
+# types in each school and of children who stayed:
+
+# %%
+bdtr.opinion.second_opinion(fit, *bdtr.embedded(fit), staying="shares")
+
+# %% [markdown]
+# All of this as a page to attach to a paper: `bdtr.report(fit, "star.html")`.
