@@ -76,11 +76,11 @@ def pilot(
     width[0] = 2.5 / math.sqrt(2 * max(int(own.rows.sum()) - params.precision.size, 2))
     chains = _PILOT_CHAINS
     state, used = np.tile(start, (chains, 1)), np.zeros(chains, dtype=np.int64)
-    same = tuple(np.repeat(part, chains, axis=0) for part in first)
+    zty, hty, yty = (np.repeat(part, chains, axis=0) for part in first)
     late, words = state[:, None], seed.generate_state(2 * chains, np.uint64).reshape(2, chains)
     for sweeps, own_words in zip(_PILOT_SWEEPS, words, strict=True):
         kept = np.empty((chains, sweeps, params.size))
-        slice_chains(state, width, 1, sweeps, own_words, own, priors, *same, kept, used)
+        slice_chains(state, width, 1, sweeps, own_words, own, priors, zty, hty, yty, kept, used)
         late = params.folded(kept)[:, sweeps // 4 :]
         width = np.maximum(2.5 * late.std(axis=(0, 1)), 1e-6)
         state = kept[:, -1]
