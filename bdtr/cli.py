@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,12 +84,19 @@ def notebook(
     read = "bdtr.datasets.star()"
     if data is not None:
         read = f"bdtr.protocol.read_data({str(data.resolve())!r}, trial)"
-    try:
+    with _or_exit(NotebookError):
         path = starter_notebook(output, words, read, words.report.get("title"))
-    except NotebookError as error:
+    typer.echo(f"wrote {path}")
+
+
+@contextmanager
+def _or_exit(*errors: type[Exception]) -> Iterator[None]:
+    """Say an error that the user can mend, without its trace, and stop."""
+    try:
+        yield
+    except errors as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"wrote {path}")
 
 
 def _refuse(why: str, **given: object) -> None:
@@ -99,12 +108,9 @@ def _refuse(why: str, **given: object) -> None:
 def _notebook(source: str, output: Path, parameters: list[str], quiet: bool) -> None:
     from bdtr.notebooks import NotebookError, parameter, run_notebook
 
-    try:
+    with _or_exit(NotebookError):
         values = dict(parameter(text) for text in parameters)
         page, executed = run_notebook(source, output, parameters=values, progress=not quiet)
-    except NotebookError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
     typer.echo(f"wrote {page} and {executed}")
 
 
@@ -141,11 +147,8 @@ def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> Non
     settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}
     total = settings.get("chains", 4) * settings.get("draws", 1000)
     settings.setdefault("propagated", min(1000, total))
-    try:
+    with _or_exit(bdtr.DataError, bdtr.TrialError, bdtr.FitError, ValueError):
         fitted = bdtr.fit(words.trial, frame, progress=not quiet, **settings)
-    except (bdtr.DataError, bdtr.TrialError, bdtr.FitError, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
     command = f"bdtr report {study} -o {output.name}"
     command += f" --data {data}" if data else ""
     command += f" --seed {settings['random_seed']}"
@@ -154,12 +157,9 @@ def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> Non
     command += " --quick" if words.report.get("thorough") is False else ""
     command += " --pdf" if words.report["pdf"] else ""
     regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
-    try:
+    with _or_exit(ValueError, ImportError):  # a regime or a stage that does not fit the data
         bdtr.report(
             fitted, output, regimes=regimes, texts=words.texts, command=command, progress=not quiet,
             **words.report,
         )  # fmt: skip
-    except (ValueError, ImportError) as error:  # a regime or a stage that does not fit the data
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
     typer.echo(f"{fitted.state}\nwrote {output} and {output.with_suffix('.json').name}")

@@ -265,9 +265,7 @@ def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
 
 def part_of(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:
     """The data of some units, checked on their own."""
-    frame = data.frame[rows].reset_index(drop=True)
-    if data.trial.unit:
-        frame = frame.assign(**{data.trial.unit: data.units[rows]})
+    frame = data.named[rows].reset_index(drop=True)
     return check_again(data.trial, frame, settings.missing, settings.off_protocol)
 
 

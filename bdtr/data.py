@@ -100,6 +100,13 @@ class TrialData:
         return np.array(ordered, dtype=object)
 
     @property
+    def named(self) -> pd.DataFrame:
+        """The columns that the trial uses, the units' names among them if it has some."""
+        if not self.trial.unit:
+            return self.frame
+        return self.frame.assign(**{self.trial.unit: self.units})
+
+    @property
     def payoff(self) -> np.ndarray:
         """Observed payoff of the units in the fit of the last stage."""
         last = self.stages[-1]

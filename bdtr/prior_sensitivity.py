@@ -105,7 +105,6 @@ def prior_widths(
         raise ValueError("prior_widths: a model of your own has priors that only you can change.")
     propagated = min(propagated, fit.settings.propagated)
     settings = quick_settings(fit, propagated)
-    frame = data.frame.assign(**{data.trial.unit: data.units}) if data.trial.unit else data.frame
     widths = [1.0, *(f for f in dict.fromkeys(factors) if f != 1.0)]
     chosen = list(regimes) or [recommended()]
     tables, first, changed, states = {}, [], {}, []
@@ -113,7 +112,7 @@ def prior_widths(
         for done, width in enumerate(widths):
             trial = _widened(fit, width)
             own = fit_checked(
-                check_again(trial, frame, settings.missing, settings.off_protocol), settings
+                check_again(trial, data.named, settings.missing, settings.off_protocol), settings
             )
             tables[width] = value(own, *chosen, interval=interval).table[
                 ["mean", "sd", "lower", "upper"]

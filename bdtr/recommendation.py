@@ -170,10 +170,7 @@ def _labelled(codes: np.ndarray, labels: Sequence[str]) -> Any:
 def recommend_known(fit: Fit, interval: float, override: str | None = None) -> Recommendation:
     """Recommendations for the units of the fit itself."""
     data = fit.require_data("recommendations for the units of the fit")
-    frame = data.frame
-    if data.trial.unit:
-        frame = frame.assign(**{data.trial.unit: data.units})
-    return recommend(fit, frame, None, interval, override)
+    return recommend(fit, data.named, None, interval, override)
 
 
 def _sites(fit: Fit, frame: pd.DataFrame, sites: str | None) -> str:

@@ -76,11 +76,11 @@ bdtr.plots.balance_plot(bdtr.balance.balance(fit).table)
 # ArviZ takes the draws as they are.
 
 # %%
-az.summary(fit.tree["stage_2"], var_names=["sigma", "sd_school"])
+az.summary(fit.tree["stage_2"], var_names=["sigma", "sd_school"], ci_kind="eti", ci_prob=0.95)
 
 # %%
-# Ranks of the draws of four chains: near to the diagonal, no chain is elsewhere than the others.
-az.plot_rank(fit.tree["stage_2"], var_names=["sigma", "sd_school"])
+# Ranks of the draws of four chains: within the grey band no chain is elsewhere than the others.
+ranks = az.plot_rank(fit.tree["stage_2"], var_names=["sigma", "sd_school"])
 
 # %% [markdown]
 # Data drawn from each stage's model, beside those that were seen. For the first stage these are payoffs that

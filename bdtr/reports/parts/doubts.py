@@ -51,13 +51,10 @@ def _priors(case: Case) -> list[Block]:
     means = case.values.table["mean"].iloc[1:]
     top = means.idxmax() if case.fit.trial.higher_is_better else means.idxmin()
     followed = [r for r in case.regimes if r.is_recommended or r.name == top]
-    few = next((n for n in (200, 100) if case.fit.settings.propagated % n == 0), None)
-    if few is None:
-        return []
     found = prior_widths(
         case.fit,
         *followed,
-        propagated=few,
+        propagated=case.few or case.fit.settings.propagated,
         interval=case.choices.interval,
         progress=case.choices.progress,
     )

@@ -13,8 +13,6 @@ from bdtr.reports.case import Case
 
 __all__ = ["effects", "values"]
 
-_FOLD_DRAWS = 200
-
 
 def values(case: Case) -> Part:
     """Values of all regimes, and what can be said of the best."""
@@ -44,9 +42,8 @@ def _honest(case: Case) -> list[Block]:
     if not case.choices.thorough:
         return [text("The recommended regime was not cross-fitted (thorough=False).", note=True)]
     fit = case.fit
-    few = next((n for n in (_FOLD_DRAWS, 100) if fit.settings.propagated % n == 0), None)
     found = crossfit(
-        fit, interval=case.choices.interval, propagated=few, progress=case.choices.progress
+        fit, interval=case.choices.interval, propagated=case.few, progress=case.choices.progress
     )
     return [
         text("The recommended regime, valued on units that it was not learned from:"),
