@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bdtr.data import StageData
     from bdtr.fitted import Fit
 
-__all__ = ["balance", "overlap", "stage_flow"]
+__all__ = ["attrition", "balance", "overlap", "stage_flow"]
 
 FINE, ADJUST = 0.05, 0.25
 _MOST_LEVELS = 8
@@ -232,6 +232,50 @@ def stage_flow(fit: Fit) -> Captioned:
         before = now
     table = pd.concat(parts).set_index(["stage", "before", "now"])
     return Captioned(table, f"Units of the trial ({len(data):,}) from stage to stage.")
+
+
+def attrition(fit: Fit) -> Captioned:
+    """Attrition, overall and differential: who took an action and has no known outcome in the end.
+
+    With n_a units that took action a and l_a of them without an outcome, attrition is l_a / n_a, and
+    differential attrition l_a / n_a - l_0 / n_0 against the stage's first action (What Works Clearinghouse,
+    Standards Handbook, version 4.1).
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+
+    Returns
+    -------
+    Captioned
+        Table by ``stage, action``, and ``all`` of a stage, with ``units``, ``lost``, ``attrition`` and
+        ``differential``, shares; NaN where nobody took the action.
+
+    Examples
+    --------
+    >>> bdtr.balance.attrition(fit)  # doctest: +SKIP
+    """
+    data = fit.require_data("attrition")
+    gone, rows = np.isnan(data.outcome + data.stages[-1].reward), {}
+    for design, stage in zip(fit.designs, data.stages, strict=True):
+        took = stage.among & (stage.action >= 0)
+        sizes = np.bincount(stage.action[took], minlength=len(design.actions))
+        lost = np.bincount(stage.action[took & gone], minlength=len(design.actions))
+        share = np.divide(lost, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
+        for a, action in enumerate(design.actions):
+            rows[design.action, action] = (sizes[a], lost[a], share[a], share[a] - share[0])
+        total = max(int(sizes.sum()), 1)
+        rows[design.action, "all"] = (sizes.sum(), lost.sum(), lost.sum() / total, np.nan)
+    index = pd.MultiIndex.from_tuples(rows, names=["stage", "action"])
+    table = pd.DataFrame(
+        list(rows.values()), index=index, columns=["units", "lost", "attrition", "differential"]
+    ).astype({"units": int, "lost": int})
+    return Captioned(
+        table,
+        "Attrition: units that took an action and have no outcome; differential: against the stage's first "
+        "action.",
+    )
 
 
 _ASIDE = ("no decision", "not in the fit")

@@ -63,6 +63,13 @@ fit.flow
 bdtr.plots.stage_flow_plot(bdtr.balance.stage_flow(fit).table)
 
 # %% [markdown]
+# A third of the children have no score in grade 1, somewhat fewer of those in small classes. Those who left
+# are in the values through their histories, and leaving is taken to be ignorable given these.
+
+# %%
+bdtr.balance.attrition(fit)
+
+# %% [markdown]
 # Were the groups alike? Standardised differences up to .05 need nothing, up to .25 an adjustment, which the
 # models make (What Works Clearinghouse, version 4.1).
 

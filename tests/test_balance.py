@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.balance import balance, overlap, stage_flow
+from bdtr.balance import attrition, balance, overlap, stage_flow
 
 
 def fitted(frame, **stage):
@@ -94,3 +94,18 @@ def test_flow_counts_everyone_once(clinic_fit):
             before = table.loc[name].groupby("before")["units"].sum()
             first = table.loc[names[0]].groupby("now")["units"].sum()
             assert before.to_dict() == first.to_dict()
+
+
+def test_attrition_is_the_share_without_an_outcome(frame):
+    said_no = np.flatnonzero(frame["a"] == "no")
+    said_yes = np.flatnonzero(frame["a"] == "yes")
+    y = frame["y"].copy()
+    y.iloc[said_no[:10]] = np.nan
+    y.iloc[said_yes[:30]] = np.nan
+    table = attrition(fitted(frame.assign(y=y))).table
+    no, yes = 10 / len(said_no), 30 / len(said_yes)
+    assert table.loc[("a", "yes"), "attrition"] == pytest.approx(yes)
+    assert table.loc[("a", "yes"), "differential"] == pytest.approx(yes - no)
+    assert table.loc[("a", "no"), "differential"] == 0.0
+    assert table.loc[("a", "all"), ["units", "lost"]].tolist() == [400, 40]
+    assert table.loc[("a", "all"), "attrition"] == pytest.approx(0.1)

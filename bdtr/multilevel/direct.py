@@ -360,7 +360,7 @@ def _posterior_slices(responses, params, own, priors, start, chains, draws, seed
     pilot_seed, warm_seed, chain_seed = children(seed, 3)
     first = responses.each(np.zeros(1, dtype=np.int64))
     found = pilot(own, priors, params, first, start, pilot_seed)
-    thin = -(-found.sweeps // 2)  # neighbours correlate by 0.1
+    thin = found.thin
     zty, hty, yty = responses.each(np.zeros(chains, dtype=np.int64))
     used = np.zeros(chains, dtype=np.int64)
     warm, kept = np.empty((chains, 1, params.size)), np.empty((chains, draws, params.size))

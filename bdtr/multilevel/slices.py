@@ -23,7 +23,7 @@ from bdtr.threads import spread
 __all__ = ["Pilot", "pilot", "slice_chains"]
 
 _PILOT_CHAINS, _PILOT_SWEEPS = 4, (25, 60)
-_LEAST_SWEEPS, _MOST_SWEEPS = 10, 60
+_LEAST_SWEEPS, _LEAST_THIN, _MOST_SWEEPS = 10, 2, 60
 _STEPS_OUT = 8
 
 
@@ -38,10 +38,16 @@ class Pilot:
     @property
     def sweeps(self) -> int:
         """Sweeps after which a chain has forgotten all but 1 % of its start."""
-        if not self.correlation > 0.0:
-            return _LEAST_SWEEPS
-        needed = math.ceil(math.log(0.01) / math.log(min(self.correlation, 0.99)))
-        return min(max(needed, _LEAST_SWEEPS), _MOST_SWEEPS)
+        return min(max(self._until(0.01), _LEAST_SWEEPS), _MOST_SWEEPS)
+
+    @property
+    def thin(self) -> int:
+        """Sweeps between draws of one chain that correlate by a tenth."""
+        return min(max(self._until(0.1), _LEAST_THIN), _MOST_SWEEPS // 2)
+
+    def _until(self, left: float) -> int:
+        correlation = min(max(self.correlation, 1e-3), 0.99)
+        return math.ceil(math.log(left) / math.log(correlation))
 
 
 def pilot(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bdtr import plots
-from bdtr.balance import balance, overlap, stage_flow
+from bdtr.balance import attrition, balance, overlap, stage_flow
 from bdtr.protocol import TEXTS
 from bdtr.reports.blocks import Part, ask, folded, table, text
 from bdtr.reports.case import Case
@@ -63,6 +63,8 @@ def exclusions(case: Case) -> Part:
     ]
     if len(columns):
         blocks.append(table(columns, "Missing values of the columns that the trial uses."))
+    leaving = attrition(fit)
+    blocks.append(table(leaving.table, leaving.caption))
     rule = "left out of the fit of a stage" if fit.settings.missing == "exclude" else "none"
     blocks += [
         text(f"Units with missing values: {rule}."),
