@@ -2,7 +2,8 @@
 
 States: ``ok``; ``caution`` with reasons (a free parameter with R-hat > 1.01 or ESS < 400, divergences);
 ``refused`` (draws missing or not finite, R-hat > 1.01 or ESS < 200 on a decision quantity, an action
-without support in the data). The gate fails closed: what cannot be computed does not pass.
+without support in the data). For short chains the limit of R-hat is that of :func:`rhat_limit`. The gate
+fails closed: what cannot be computed does not pass.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ def worst(states: Iterable[State]) -> State:
 def rhat_limit(chains: int, draws: int) -> float:
     """R-hat above which chains are said to differ.
 
-    1.01 (Vehtari et al. 2021), or, for short chains, what independent draws exceed once in a million, as
-    a fit has hundreds of quantities and a report has ten fits: with m split chains of n draws R-hat^2 is
-    (n - 1)/n + F/n, and F has about an F distribution with m - 1 and m (n - 1) degrees of freedom.
-    Four chains of 250 independent draws exceed 1.01 about once in 550 quantities.
+    1.01 (Vehtari et al. 2021), or, for short chains, what one R-hat of independent draws exceeds once in a
+    million, as a fit has hundreds of quantities and a report ten fits: with m split chains of n draws
+    R-hat^2 is (n - 1)/n + F/n, and F has about an F distribution with m - 1 and m (n - 1) degrees of freedom.
+    That is 1.02 for four chains of 250 and 1.1 for four of 50, which can show little. Four chains of 250
+    independent draws exceed 1.01 about once in 550 quantities.
     """
     m, n = 2 * chains, max(draws // 2, 2)
     f = stats.f.isf(1e-6, m - 1, m * (n - 1))

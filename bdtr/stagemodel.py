@@ -177,8 +177,15 @@ class OwnDraws:
 
 def own_draws(posterior: xr.Dataset) -> OwnDraws:
     """Draws of a stored posterior (dims ``chain, draw``)."""
-    flat = posterior.stack(sample=("chain", "draw"), create_index=False)
-    return OwnDraws(flat.transpose(..., "sample"))
+    whole = posterior.transpose(..., "chain", "draw")
+    count = posterior.sizes["chain"] * posterior.sizes["draw"]
+    # Not by stack(), which cannot reshape variables without elements: coefficients of no columns.
+    stacked = {
+        name: ((*own.dims[:-2], "sample"), own.to_numpy().reshape(*own.shape[:-2], count))
+        for name, own in whole.data_vars.items()
+    }
+    coords = {k: v for k, v in posterior.coords.items() if k not in ("chain", "draw")}
+    return OwnDraws(xr.Dataset(stacked, coords))
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,18 @@ Mathematics. With t the history variable, scaled so that its support is [-1, 1],
 
 where S_k is the spectral density of a Matern 5/2 covariance with SD eta and a length, and r_j makes the
 function average to 0 over the support: a and d_k are levels, g_k what varies about them, and neither can
-stand in for the other. The blip of action k is d_k + g_k(t). Beyond its support the blip stays what it is at
-the end: a sine says nothing there.
+stand in for the other. The blip of action k is d_k + g_k(t). Beyond its support the blip stays what it is
+at the end: a sine says nothing there.
 
 Dims. ``curve`` (the common curve, then one for each action but the first), ``action`` (these actions),
-``basis``, ``term`` (columns of x); in ``q`` also ``sample``.
+``kind`` (common, blip), ``basis``, ``term`` (columns of x); in ``q`` also ``sample``.
 
-Priors. With s the SD of the payoff: a ~ N(mean, 2.5 s), b and d ~ N(0, s) for columns on the scale of one SD,
-eta ~ half-normal(0.5 s), one for the common curve and one for the blips; length ~ log-normal(log 0.5, 0.4) of
-half the support; sigma ~ half-normal(s). At 16 functions and c = 2 the basis holds lengths down to about a
-third of half the support (Riutort-Mayol et al., section 4); for more wiggly curves give more.
+Priors. With s the SD of the payoff: a ~ N(mean, 2.5 s), b and d ~ N(0, s) for centred columns with an SD of
+about 1, eta ~ half-normal(0.5 s), one for the common curve and one for the blips, the SD before centring;
+length ~ log-normal(log 0.5, 0.4) of half the support; sigma ~ half-normal(s). By Riutort-Mayol et al.,
+section 4, the basis is near to the process for lengths from 2.65 c / m to c / 4.1 of half the support, .33
+to .61 for c = 2.5 and m = 20; longer ones are a little too narrow at the ends, shorter ones a little too
+smooth.
 
 References. Solin and Sarkka (2020), Hilbert space methods for reduced-rank Gaussian process regression,
 Stat. Comput. 30; Riutort-Mayol, Burkner, Andersen, Solin and Vehtari (2023), Practical Hilbert space
@@ -45,7 +47,7 @@ class HSGPBlip:
     support
         Where the function lives, in units of that variable.
     linear
-        Further columns, numbers on the scale of one SD.
+        Further columns: numbers, centred, with an SD of about 1 (labels as columns of 0 and 1).
     basis, boundary
         Number m of basis functions, and c.
     """
@@ -54,8 +56,14 @@ class HSGPBlip:
     along: str
     support: tuple[float, float]
     linear: tuple[str, ...] = ()
-    basis: int = 16
-    boundary: float = 2.0
+    basis: int = 20
+    boundary: float = 2.5
+
+    def __post_init__(self):
+        if not self.support[0] < self.support[1]:
+            raise ValueError(
+                f"support={self.support!r}: must be two numbers, the smaller one first."
+            )
 
     def build(self, history, payoff):
         """The PyMC model."""

@@ -12,18 +12,20 @@ R is summed out: given the test, unit i is a responder with probability
 
 and the payoff is a mixture of the two normal densities with weights w_i and 1 - w_i. The mean payoff of an
 action, for one who decides by history and test, is w m_1 + (1 - w) m_0. The two groups keep their names
-because se + sp > 1. Whoever takes the test for the truth mixes up what the action does for the two groups.
+because se + sp > 1. Given z and the test, R must depend on neither x nor the action: what predicts the
+response and had a part in the choice belongs among z. Whoever takes the test for the truth mixes up what
+the action does for the two groups.
 
 Dims. ``response`` (non-responder, responder), ``action`` (all but the first), ``term`` (columns of x),
 ``predictor`` (columns of z); in ``q`` also ``sample``.
 
-Priors. With s the SD of the payoff: l ~ N(mean, 2.5 s), b and d ~ N(0, s) and g ~ N(0, 1) for columns on the
-scale of one SD, a ~ N(0, 1.5), sigma ~ half-normal(s).
+Priors. With s the SD of the payoff: l ~ N(mean, 2.5 s), b and d ~ N(0, s) and g ~ N(0, 1) for centred
+columns with an SD of about 1, a ~ N(0, 1.5), sigma ~ half-normal(s).
 
 References. Rogan and Gladen (1978), Estimating prevalence from the results of a screening test, Am. J.
 Epidemiol. 107(1); Gelman and Carpenter (2020), Bayesian analysis of tests with unknown specificity and
-sensitivity, J. R. Stat. Soc. C 69(5); Gustafson (2003), Measurement error and misclassification in statistics
-and epidemiology, Chapman and Hall.
+sensitivity, J. R. Stat. Soc. C 69(5); Gustafson (2003), Measurement error and misclassification in
+statistics and epidemiology, Chapman and Hall.
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ class ImperfectBiomarker:
     test
         The column of the test's result, 0 or 1.
     sensitivity, specificity
-        Of the test; their sum is above 1.
+        Of the test, below 1; their sum is above 1.
     linear
-        Columns x that shift the payoff, numbers on the scale of one SD.
+        Columns x that shift the payoff: numbers, centred, with an SD of about 1 (labels: columns of 0 and 1).
     predictors
-        Columns z that predict the response, numbers on the scale of one SD.
+        Columns z that predict the response, likewise.
     """
 
     action: str
@@ -59,8 +61,11 @@ class ImperfectBiomarker:
     predictors: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if not (0 < self.sensitivity <= 1 and 0 < self.specificity <= 1):
-            raise ValueError("sensitivity and specificity: must lie above 0 and not above 1.")
+        if not (0 < self.sensitivity < 1 and 0 < self.specificity < 1):
+            raise ValueError(
+                "sensitivity and specificity: must lie between 0 and 1; for a test that never errs in "
+                "one group write 0.999."
+            )
         if not self.sensitivity + self.specificity > 1:
             raise ValueError(
                 "sensitivity + specificity: must be above 1, or the test says nothing."
@@ -118,4 +123,7 @@ class ImperfectBiomarker:
         taken = np.eye(len(history[self.action].cat.categories))[codes][:, 1:]
         x = history[list(self.linear)].to_numpy(dtype=float)
         z = history[list(self.predictors)].to_numpy(dtype=float)
-        return x, z, taken, history[self.test].to_numpy(dtype=float).astype(int)
+        test = history[self.test].to_numpy(dtype=float)
+        if not np.isin(test, (0.0, 1.0)).all():
+            raise ValueError(f"{self.test}: must be 0 or 1 in every row.")
+        return x, z, taken, test.astype(int)

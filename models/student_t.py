@@ -2,20 +2,22 @@ r"""A multilevel model with Student-t residuals: a few wild payoffs do not decid
 
 Mathematics. With site s(i) and action 0 the first one,
 
-    payoff_i = u_s + x_i'b + sum_{k > 0} 1[action_i = k] (d_k + x_i'c_k + v_sk) + e_i,
+    payoff_i = u_s + x_i'b + sum_{k > 0} 1[action_i = k] (d_k + m_i'c_k + v_sk) + e_i,
     e_i ~ t_nu(0, sigma),   u_s ~ N(a, tau_0^2),   v_sk ~ N(0, tau_k^2).
 
-The mean payoff is the location of the t distribution, as nu > 1. A site that the fit has not seen is the
-mean one: u = a, v = 0. Effects of a site are independent here; models that formulas make correlate them.
-NUTS moves the levels u as they stand, since sites mostly differ clearly in level, and what actions add, in
-which they seldom do, as v = tau z.
+where m are some of the columns x. The mean payoff is the location of the t distribution, as nu > 1: wild
+payoffs are noise, as likely up as down, and not what an action does to a few. A site that the fit has not
+seen is the mean one: u = a, v = 0. Effects of a site are independent here; models that formulas make
+correlate them. NUTS moves the levels u as they stand, since sites mostly differ clearly in level, and what
+actions add, in which they seldom do, as v = tau z.
 
-Dims. ``action`` (all but the first), ``term`` (columns of x), ``effect`` (intercept, then the actions),
-``level`` (sites); in ``q`` also ``sample``.
+Dims. ``action`` (all but the first), ``term`` (columns of x), ``modifier`` (of m), ``effect`` (intercept,
+then the actions), ``level`` (sites); in ``q`` also ``sample``.
 
-Priors. With s the median absolute deviation of the payoff over 0.6745, which wild payoffs do not widen:
-a ~ N(median, 2.5 s), b, c and d ~ N(0, s) for columns on the scale of one SD, tau ~ half-normal(0.5 s),
-sigma ~ half-normal(s), nu = 1 + gamma(2, 0.1), which is near to normal residuals and allows heavy tails.
+Priors. With s the median absolute deviation of the payoff over 0.6745, which wild payoffs do not widen, or
+its SD where half of the payoffs are the same: a ~ N(median, 2.5 s), b, c and d ~ N(0, s) for centred
+columns with an SD of about 1, tau ~ half-normal(0.5 s), sigma ~ half-normal(s), nu = 1 + gamma(2, 0.1),
+which is near to normal residuals and allows heavy tails.
 
 References. Lange, Little and Taylor (1989), Robust statistical modeling using the t distribution, J. Am.
 Stat. Assoc. 84(408); Juarez and Steel (2010), Model-based clustering of non-Gaussian panel data based on
@@ -41,7 +43,7 @@ class StudentT:
     site
         The grouping factor, which the stage's formula names.
     linear
-        Columns that shift the payoff, numbers on the scale of one SD.
+        Columns that shift the payoff: numbers, centred, with an SD of about 1 (labels: columns of 0 and 1).
     tailoring
         Those among them that also change what an action adds.
     """
@@ -51,6 +53,11 @@ class StudentT:
     linear: tuple[str, ...] = ()
     tailoring: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        missing = [name for name in self.tailoring if name not in self.linear]
+        if missing:
+            raise ValueError(f"tailoring: {missing[0]!r} must be among the linear columns as well.")
+
     def build(self, history, payoff):
         """The PyMC model."""
         import pymc as pm
@@ -59,7 +66,7 @@ class StudentT:
         level = history[self.site].cat.codes.to_numpy()
         x, taken, tailored = self._columns(history)
         middle = float(np.median(payoff))
-        scale = float(np.median(np.abs(payoff - middle))) / 0.6745
+        scale = float(np.median(np.abs(payoff - middle))) / 0.6745 or float(np.std(payoff))
         coords = {
             "action": actions,
             "term": list(self.linear),

@@ -14,8 +14,8 @@
 # # Project STAR in full: from the trial as it was planned to what can be said
 #
 # In 1985 Tennessee assigned children and teachers of some 80 schools to small classes, regular classes, or
-# regular classes with an aide. In grade 1 half of the children in regular classes changed between regular and
-# aide at random. Which class type should a child be given in kindergarten, which in grade 1, what is that
+# regular classes with an aide. In grade 1 the children of regular and aide classes were assigned to these two
+# anew. Which class type should a child be given in kindergarten, which in grade 1, what is that
 # worth, and how sure can we be? The outcome is the grade-1 score, in standard deviations.
 
 # %% tags=["parameters"]
@@ -120,7 +120,7 @@ bdtr.comparison.set_of_best(values)
 bdtr.effects.effect_sizes(fit, values, reference="regular; regular")
 
 # %% [markdown]
-# For schools that were not in the trial, and for one of them:
+# In one school that was not in the trial:
 
 # %%
 bdtr.value(fit, *bdtr.embedded(fit), population="new site")
@@ -163,11 +163,12 @@ bdtr.crossfit(fit, propagated=propagated // 5)
 bdtr.sensitivity.prior_widths(fit, propagated=propagated // 5)
 
 # %% [markdown]
-# In grade 1 children left the study and their school. How strong would an unmeasured reason have to be to
-# change the choice in kindergarten?
+# Classes were assigned at random, yet parents argued and some children were moved. How much better would the
+# children in a class type have to have fared anyway, for reasons that neither models nor data know, before
+# the choice in grade 1 changed?
 
 # %%
-bdtr.sensitivity.tipping_points(fit, "a1")
+bdtr.sensitivity.tipping_points(fit, "a2")
 
 # %% [markdown]
 # And a value that does not lean on the outcome models alone, with weights by the observed shares of class

@@ -82,6 +82,7 @@ CASES = [
     ("classes of two grades", 3, True),
     ("correlated, border", 1, False),
     ("crossed, border", 1, False),
+    ("crossed", 3, True),
     ("crossed, border", 3, True),
 ]
 
@@ -112,6 +113,18 @@ def test_density_agrees_with_the_multivariate_normal(case):
         assert got == pytest.approx(
             _expected(phi, rows, factors, priors, params, y[:, s]), abs=1e-9
         )
+
+
+@pytest.mark.parametrize("size", [0.0, 1e3])
+@pytest.mark.parametrize("case", CASES[-4:], ids=str)
+def test_density_at_the_ends_of_the_standard_deviations(case, size):
+    """Group effects that are nothing, and such as make pivots whose product would overflow."""
+    rows, factors, priors, params, products, responses, y = prepared(*case)
+    responses = responses.without(products, params.mean)
+    phi = np.random.default_rng(8).normal(size=params.size) * 0.6
+    phi[params.group_sds] = size * (1.0 + np.abs(phi[params.group_sds]))
+    got = log_density(phi, products, responses, 0, params)
+    assert got == pytest.approx(_expected(phi, rows, factors, priors, params, y[:, 0]), rel=1e-7)
 
 
 def _expected(phi, rows, factors, priors, params, y):

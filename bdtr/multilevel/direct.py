@@ -230,13 +230,12 @@ def _slices(responses, params, own, priors, phi, left, used, seed, progress):
 def _rank_check(found, responses, params, own, priors, phi, left, seed) -> float:
     """Whether the last states of short chains could be states of long ones on the same responses.
 
-    The long chains start elsewhere, where the pilot chain had its middle. If short chains have not
+    The long chains start elsewhere, where the pilot chains had their middle. If short chains have not
     forgotten their start, their states lie to one side. One rank in (0, 1) for each of a few
     responses; their mean is normal with variance 1/12 over their number.
     """
-    checked = min(
-        _CHECKED, max(_LEAST_CHECKED, left.size // 16)
-    )  # no more work than the chains were
+    # With fewer than eight no p-value could be small.
+    checked = min(_CHECKED, max(_LEAST_CHECKED, left.size // 16))
     at = np.unique(left[np.linspace(0, left.size - 1, checked).astype(int)])
     thin = max(1, found.sweeps // 4)
     draws = _LONG * found.sweeps // thin

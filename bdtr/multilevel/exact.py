@@ -18,7 +18,6 @@ from bdtr.multilevel.marginal import (
     load_block,
     reduced_density,
     relative_factors,
-    stratum_weights,
     triangularise,
 )
 from bdtr.multilevel.parameters import Parameters
@@ -155,12 +154,11 @@ def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_f
     factors = relative_factors(phi, s.terms, s.correlated)
     if border > 0:
         _draw_border(factors, s, room.full, sigma, noise[p:], border_target, h, effects)
-    weights = stratum_weights(phi, s.rows.size)
     v = np.empty(room.work.shape[0])
     for j in range(s.start.size - 1):
         first = s.start[j]
-        m = load_block(j, factors, weights, wide, s.terms, s.start, s.block_groups, s.group_start,
-                       s.group_factor, s.blocks, s.block_start, s.used, room.zty, room.work)  # fmt: skip
+        m = load_block(j, factors, room.mixed, wide, s.terms, s.start, s.block_groups, s.group_start,
+                       s.group_factor, s.block_start, room.zty, room.work)  # fmt: skip
         triangularise(m, m + wide + 1, room.work)
         for k in range(m - 1, -1, -1):
             row = room.work[k]

@@ -216,15 +216,15 @@ def _blocks_adjoint(factors, s, weights, r_bar, inner, slopes, room):
     work, zty = room.work, room.zty
     terms, start, block_groups = s.terms, s.start, s.block_groups
     group_start, group_factor = s.group_start, s.group_factor
-    blocks, block_start, used = s.blocks, s.block_start, s.used
+    blocks, block_start, used, mixed = s.blocks, s.block_start, s.used, room.mixed
     largest = work.shape[0]
     upper_inverse = np.empty((largest, largest))
     a_inverse = np.empty((largest, largest))
     e = np.empty((start[-1], wide + 1))
     for j in range(start.size - 1):
         first = start[j]
-        m = load_block(j, factors, weights, wide, terms, start, block_groups, group_start,
-                       group_factor, blocks, block_start, used, zty, work)  # fmt: skip
+        m = load_block(j, factors, mixed, wide, terms, start, block_groups, group_start,
+                       group_factor, block_start, zty, work)  # fmt: skip
         width = m + wide + 1
         triangularise(m, width, work)
         _solve_block(m, width, work, e[first : first + m], upper_inverse)

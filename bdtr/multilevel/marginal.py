@@ -144,8 +144,8 @@ def mix_responses(s, y, weights, room):
 
 
 @kernel
-def load_block(j, factors, weights, wide, terms, start, block_groups, group_start, group_factor,
-               blocks, block_start, used, zty, work):  # fmt: skip
+def load_block(j, factors, mixed, wide, terms, start, block_groups, group_start, group_factor, block_start,
+               zty, work):  # fmt: skip
     """Write [T'Z'ZT + I | T'Z'H | T'Z'y] of block j into the first rows of work; its size.
 
     Of the square part only the upper triangle is right. Takes arrays and not the system: fields of a
@@ -154,32 +154,17 @@ def load_block(j, factors, weights, wide, terms, start, block_groups, group_star
     first = start[j]
     m = start[j + 1] - first
     cells = m + wide
-    at_cell = block_start[j]
     for g in range(block_groups[j], block_groups[j + 1]):
         f = group_factor[g]
         q = terms[f]
         at = group_start[g] - first
-        # Columns before this level's belong to the lower triangle.
-        for a in range(q):
-            row = at + a
-            t = factors[f, a, a] if q == 1 else 1.0
-            into = work[row, at:cells]
-            from_cell = at_cell + row * cells + at
-            to_cell = at_cell + (row + 1) * cells
-            filled = False
-            for b in range(weights.size):
-                if not used[b, first + row]:
-                    continue
-                own, w = blocks[b, from_cell:to_cell], t * weights[b]
-                if filled:
-                    for c in range(into.size):
-                        into[c] += w * own[c]
-                else:
-                    for c in range(into.size):
-                        into[c] = w * own[c]
-                    filled = True
-            if not filled:
-                into[:] = 0.0
+        t = factors[f, 0, 0] if q == 1 else 1.0
+        for row in range(at, at + q):
+            # Columns before this level's belong to the lower triangle.
+            at_cell = block_start[j] + row * cells
+            into, own = work[row, at:cells], mixed[at_cell + at : at_cell + cells]
+            for c in range(into.size):
+                into[c] = t * own[c]
             work[row, cells] = t * zty[first + row]
         if q > 1:
             for a in range(q):  # ascending: row a only needs rows >= a
@@ -215,12 +200,9 @@ def load_block(j, factors, weights, wide, terms, start, block_groups, group_star
 
 @kernel
 def triangularise(m, width, work):
-    """Eliminate below the diagonal of the first m columns; the determinant of the m x m part."""
-    determinant = 1.0
+    """Eliminate below the diagonal of the first m columns."""
     for k in range(m):
-        pivot = work[k, k]
-        determinant *= pivot
-        inverse = 1.0 / pivot
+        inverse = 1.0 / work[k, k]
         for i in range(k + 1, m):
             c = work[k, i]
             if c == 0.0:
@@ -230,7 +212,6 @@ def triangularise(m, width, work):
             source = work[k, i:width]
             for t in range(into.size):
                 into[t] -= c * source[t]
-    return determinant
 
 
 class _Elimination(NamedTuple):
@@ -340,7 +321,7 @@ def eliminate_blocks(factors, mixed, wide, terms, start, block_groups, group_sta
                 into, source = panel[first + k], work[k, m : cells + 1]
                 for t in range(into.size):
                     into[t] = root * source[t]
-                if not determinant < 1e150:  # before the product can overflow
+                if not determinant < 1e150:  # before the next pivots can overflow it
                     logdet += np.log(determinant)
                     determinant = 1.0
     return logdet + np.log(determinant)

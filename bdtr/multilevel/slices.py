@@ -1,7 +1,7 @@
 """Slice chains on the marginal density: slower than importance draws, right for any shape.
 
 Univariate slice sampling with stepping out and shrinkage (Neal 2003, Ann. Statist. 31(3)) of each part
-of phi in turn. A pilot chain on one response finds where the mass is, how wide it is and how many sweeps
+of phi in turn. Pilot chains on one response find where the mass is, how wide it is and how many sweeps
 a chain needs; every response then has a chain of its own from there. SDs near zero need no special care:
 the density is folded there, not unbounded.
 """
@@ -42,11 +42,13 @@ class Pilot:
 
     @property
     def thin(self) -> int:
-        """Sweeps between draws of one chain that correlate by a tenth."""
+        """Sweeps between draws of one chain that correlate by a tenth, within limits."""
         return min(max(self._until(0.1), _LEAST_THIN), _MOST_SWEEPS // 2)
 
     def _until(self, left: float) -> int:
-        correlation = min(max(self.correlation, 1e-3), 0.99)
+        if not self.correlation > 0.0:
+            return 1
+        correlation = min(self.correlation, 0.99)
         return math.ceil(math.log(left) / math.log(correlation))
 
 
