@@ -3,7 +3,7 @@ r"""A multilevel model with Student-t residuals: a few wild payoffs do not decid
 Mathematics. With site s(i) and action 0 the first one,
 
     payoff_i = u_s + x_i'b + sum_{k > 0} 1[action_i = k] (d_k + m_i'c_k + v_sk) + e_i,
-    e_i ~ t_nu(0, sigma),   u_s ~ N(a, tau_0^2),   v_sk ~ N(0, tau_k^2).
+    e_i ~ t_nu(0, sigma),   u_s ~ N(a, tau_0^2),   v_sk ~ N(0, tau_k^2),
 
 where m are some of the columns x. The mean payoff is the location of the t distribution, as nu > 1: wild
 payoffs are noise, as likely up as down, and not what an action does to a few. A site that the fit has not
