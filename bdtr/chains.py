@@ -7,16 +7,16 @@ quantities that the gate looks at: one at a time they would take longer than the
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
-from numba import njit
+from numba import get_num_threads, njit
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from bdtr.threads import spread
+__all__ = ["measures", "rhat"]
 
-__all__ = ["bulk_ess", "rhat", "tail_ess"]
-
-_CELLS = 4_000_000  # numbers in memory at once
+_CELLS = 1_000_000  # numbers in memory at once
 _TAILS = (0.05, 0.95)
 
 
@@ -33,37 +33,50 @@ def rhat(draws: np.ndarray) -> np.ndarray:
     numpy.ndarray
         One number per quantity; not a number where draws do not vary.
     """
-
-    def one(part: np.ndarray) -> np.ndarray:
-        split = _split(part)
-        folded = np.abs(split - np.median(split, axis=(1, 2), keepdims=True))
-        return np.fmax(_plain_rhat(_normal_scores(split)), _plain_rhat(_normal_scores(folded)))
-
-    return _in_parts(one, draws)
+    return _in_parts(lambda part: _rhat(part, _normal_scores(_split(part)))[None], draws)[0]
 
 
-def bulk_ess(draws: np.ndarray) -> np.ndarray:
-    """Effective sample size of the rank-normalised draws; see :func:`rhat`."""
-    return _in_parts(lambda part: _ess(_normal_scores(_split(part))), draws)
+def measures(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """R-hat and the bulk and tail effective sample sizes of every quantity.
 
+    The bulk one is of the rank-normalised draws, the tail one the smaller of those of the 5 % and the 95 %
+    quantile.
 
-def tail_ess(draws: np.ndarray) -> np.ndarray:
-    """The smaller effective sample size of the 5 % and the 95 % quantile; see :func:`rhat`."""
+    Parameters
+    ----------
+    draws
+        (quantity, chain, draw).
 
-    def one(part: np.ndarray) -> np.ndarray:
+    Returns
+    -------
+    rhat, bulk, tail : numpy.ndarray
+        One number per quantity each.
+    """
+
+    def all_three(part: np.ndarray) -> np.ndarray:
+        scores = _normal_scores(_split(part))
         cuts = np.quantile(part, _TAILS, axis=(1, 2))
-        sizes = [_ess(_split((part <= c[:, None, None]).astype(float))) for c in cuts]
-        return np.minimum(*sizes)
+        tails = [_ess(_split((part <= c[:, None, None]).astype(float))) for c in cuts]
+        return np.stack([_rhat(part, scores), _ess(scores), np.minimum(*tails)])
 
-    return _in_parts(one, draws)
+    found = _in_parts(all_three, draws, 3)
+    return found[0], found[1], found[2]
 
 
-def _in_parts(measure, draws: np.ndarray) -> np.ndarray:
-    if draws.shape[2] < 4:  # as in ArviZ: they say nothing
-        return np.full(len(draws), np.nan)
-    size = max(1, _CELLS // max(draws[0].size if len(draws) else 1, 1))
-    parts = [measure(draws[at : at + size]) for at in range(0, len(draws), size)]
-    return np.concatenate(parts) if parts else np.zeros(0)
+def _in_parts(measure, draws: np.ndarray, rows: int = 1) -> np.ndarray:
+    """Measures (measure, quantity), parts of the quantities side by side."""
+    if draws.shape[2] < 4 or not len(draws):  # as in ArviZ: so few say nothing
+        return np.full((rows, len(draws)), np.nan)
+    size = max(1, _CELLS // draws[0].size)
+    parts = [draws[at : at + size] for at in range(0, len(draws), size)]
+    with ThreadPoolExecutor(get_num_threads()) as pool:  # sorting needs no lock
+        return np.concatenate(list(pool.map(measure, parts)), axis=1)
+
+
+def _rhat(part: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    split = _split(part)
+    folded = np.abs(split - np.median(split, axis=(1, 2), keepdims=True))
+    return np.fmax(_plain_rhat(scores), _plain_rhat(_normal_scores(folded)))
 
 
 def _split(draws: np.ndarray) -> np.ndarray:
@@ -89,7 +102,7 @@ def _plain_rhat(split: np.ndarray) -> np.ndarray:
 def _ess(split: np.ndarray) -> np.ndarray:
     """Effective sample size from Geyer's initial monotone sequence of paired autocorrelations."""
     out = np.empty(len(split))
-    spread(_fill_ess, len(split), split, out)
+    _fill_ess(0, len(split), split, out)
     return out
 
 

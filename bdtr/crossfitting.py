@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["CrossFitted", "crossfit", "part_of", "quick_settings"]
 
 _OVER = ("sites", "units")
+_UNITS = 100_000  # whose columns are in memory at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -277,9 +278,14 @@ def _recommended(learned: Fit, data: TrialData, sites: str) -> list[np.ndarray]:
         columns = [c for c in data.frame.columns if c in (*design.history, data.trial.site)]
         coded = design.coding.code(data.frame, columns)
         q_function = learned.q_function(k, sites=sites)
-        for block in learned.passed().blocks(np.flatnonzero(stage.history)):
-            q = q_function(coded.iloc[block])
-            codes[block] = best_mean(q, stage.feasible[block], data.trial.higher_is_better)
+        known = np.flatnonzero(stage.history)
+        for at in range(0, len(known), _UNITS):  # columns for many units at a time: each time costs
+            units = known[at : at + _UNITS]
+            columns = q_function.columns(coded.iloc[units])
+            for block in learned.passed().blocks(np.arange(len(units))):
+                q = q_function.evaluate(columns.part(block))
+                feasible = stage.feasible[units[block]]
+                codes[units[block]] = best_mean(q, feasible, data.trial.higher_is_better)
         out.append(codes)
     return out
 

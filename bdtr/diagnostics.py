@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from bdtr.chains import bulk_ess, rhat, tail_ess
+from bdtr.chains import measures
 
 __all__ = ["State", "convergence", "gate_decisions", "gate_parameters", "worst"]
 
@@ -77,8 +77,8 @@ def convergence(posterior: xr.Dataset) -> pd.DataFrame:
         array = np.ascontiguousarray(array, dtype=float).reshape(-1, *array.shape[-2:])
         broken = ~np.isfinite(array).all(axis=(1, 2))
         sound = np.where(broken[:, None, None], 0.0, array)
-        measures = {"r_hat": rhat(sound), "ess_bulk": bulk_ess(sound), "ess_tail": tail_ess(sound)}
-        table = {m: np.where(broken, np.nan, column) for m, column in measures.items()}
+        named = zip(("r_hat", "ess_bulk", "ess_tail"), measures(sound), strict=True)
+        table = {m: np.where(broken, np.nan, column) for m, column in named}
         # Constant to rounding, as the diagonal of a correlation matrix is.
         spread, size = np.ptp(sound, axis=(1, 2)), np.abs(sound).max(axis=(1, 2))
         constant = ~broken & (spread <= 1e-9 * size)

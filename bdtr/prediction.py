@@ -187,7 +187,11 @@ class QFunction:
         numpy.ndarray
             (action, unit, sample), in units of the outcome.
         """
-        return self.evaluate(unit_columns(self.design, frame, self.sites))
+        return self.evaluate(self.columns(frame))
+
+    def columns(self, frame: pd.DataFrame) -> UnitColumns:
+        """The columns of units with this coded history, as :meth:`evaluate` takes them."""
+        return unit_columns(self.design, frame, self.sites)
 
     def evaluate(self, columns: UnitColumns) -> np.ndarray:
         """Q-values of units whose columns are at hand (action, unit, sample)."""

@@ -17,7 +17,7 @@ from bdtr.multilevel.crossproducts import (
     Responses,
     cross_products,
 )
-from bdtr.multilevel.direct import draw_each, draw_given, residual_floor
+from bdtr.multilevel.direct import DirectDraws, draw_each, draw_given, residual_floor
 from bdtr.multilevel.layout import Factor, layout
 from bdtr.multilevel.parameters import parameters
 from bdtr.multilevel.perturbed import (
@@ -156,7 +156,6 @@ def propagate(
     """
     params = parameters(model.factors, model.priors, model.rows.strata)
     products = totals.products
-    streams: list[Streams | None] = [None] * len(totals.responses)
     new_seed = new_site_seed(seed)
     out = []
     with threadpool_limits(1):
@@ -166,24 +165,33 @@ def propagate(
             for r, k in zip(totals.responses, known, strict=True)
         ]
         floors = [residual_floor(products, r) for r in totals.responses]
+        # Policies that do the same to everyone have the same responses, and are drawn once.
+        twin = [next(e for e in range(d + 1) if _equal(rest[e], rest[d])) for d in range(len(rest))]
+        streams: dict[int, Streams | None] = dict.fromkeys(twin)
         if anchor is not None:
-            crossed = _without_known(totals, rest, known)
-            both = stream_correlations(products, rest, crossed, params, anchor, floors)
+            kinds = list(streams)
+            crossed = _without_known(totals, rest, known)[np.ix_(kinds, kinds)]
+            both = stream_correlations(
+                products,
+                [rest[d] for d in kinds],
+                crossed,
+                params,
+                anchor,
+                [floors[d] for d in kinds],
+            )
             residuals, effects = (np.moveaxis(stream_roots(r), 1, 0) for r in both)
-            streams = [Streams(r, e) for r, e in zip(residuals, effects, strict=True)]
+            streams = {d: Streams(residuals[i], effects[i]) for i, d in enumerate(kinds)}
         roots = error_roots(products)
-        phis: list[np.ndarray | None] = [anchor, *([None] * len(rest))]
+        made: dict[int, DirectDraws] = {}
         for d in range(0 if anchor is None else 1, len(rest)):
-            twin = next((e for e in range(d) if _equal(rest[e], rest[d])), None)
-            if twin is None:
-                drawn = draw_each(
+            kind = twin[d]
+            if kind not in made and kind == 0 and anchor is not None:
+                made[kind] = draw_given(products, rest[0], params, anchor, seed, streams[0], roots)
+            elif kind not in made:
+                made[kind] = draw_each(
                     products, rest[d], params, seed, progress, streams[d], floors[d], roots
                 )
-            else:  # policies that do the same to everyone
-                streams[d], phi = streams[twin], phis[twin]
-                assert phi is not None
-                drawn = draw_given(products, rest[d], params, phi, seed, streams[d], roots)
-            phis[d] = drawn.phi
+            drawn = made[kind]
             law = _law(model, drawn.phi, drawn.effects, known[d])
             posterior = labelled(
                 model, drawn.phi, drawn.coefficients, law.effects, law.covariances, chains
@@ -193,7 +201,7 @@ def propagate(
                 attrs={"sampler": "direct", "centre": totals.centre, "spread": totals.spread,
                        **drawn.report.attributes()},
             )  # fmt: skip
-            used = streams[d]
+            used = streams[kind]
             shares = np.ones((len(drawn.phi), 1)) if used is None else used.effects
             site = new_site(model, law.roots, shares, new_seed, chains, law.new)
             out.append(Propagated(posterior, engine, site))

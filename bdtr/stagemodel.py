@@ -218,7 +218,11 @@ class OwnQ:
 
     def __call__(self, frame: pd.DataFrame) -> np.ndarray:
         """Q-values (action, unit, sample) of units with this coded history."""
-        return self.evaluate(own_columns(self.design, frame))
+        return self.evaluate(self.columns(frame))
+
+    def columns(self, frame: pd.DataFrame) -> OwnColumns:
+        """The columns of units with this coded history, as :meth:`evaluate` takes them."""
+        return own_columns(self.design, frame)
 
     def evaluate(self, columns: OwnColumns) -> np.ndarray:
         """Q-values of units whose columns are at hand (action, unit, sample)."""

@@ -29,12 +29,12 @@ def how_drawn(attrs: Mapping[str, Any]) -> str:
             f"{attrs['tune']} of warm-up for each response ({attrs['divergences']:,} divergent "
             f"transitions, {attrs['unsettled']:,} refits with an R-hat above 1.1)"
         )
-    counts = {name: int(attrs.get(name, 0)) for name in ("importance", "slices", "linear")}
+    counts = {name: int(attrs.get(name, 0)) for name in ("independence", "slices", "linear")}
     parts = []
-    if counts["importance"]:
+    if counts["independence"]:
         parts.append(
-            f"{counts['importance']:,} by importance sampling (smallest effective number of proposals "
-            f"{attrs['effective']:.0f}, largest k-hat {attrs['khat']:.2f})"
+            f"{counts['independence']:,} by independence chains (smallest effective share of proposals "
+            f"{attrs['effective_share']:.2f}, largest k-hat {attrs['khat']:.2f})"
         )
     if counts["slices"]:
         parts.append(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bdtr.chains import bulk_ess, rhat, tail_ess
+from bdtr.chains import measures, rhat
 
 
 def chains(kind: str, draws: int) -> np.ndarray:
@@ -43,15 +43,16 @@ def test_measures_are_those_of_arviz(kind, draws):
         az.ess(labelled, method="bulk"),
         az.ess(labelled, method="tail", prob=(0.05, 0.95)),
     )
-    found = rhat(both)[0], bulk_ess(both)[0], tail_ess(both)[0]
+    found = [measure[0] for measure in measures(both)]
     assert found == pytest.approx([float(e) for e in expected], rel=1e-9)
+    assert np.array_equal(rhat(both), measures(both)[0])
 
 
 def test_quantities_in_several_parts_are_those_of_one(monkeypatch):
     draws = np.stack([chains(kind, 100) for kind in ("independent", "sticky", "apart")])
-    whole = rhat(draws), bulk_ess(draws), tail_ess(draws)
+    whole = measures(draws)
     monkeypatch.setattr("bdtr.chains._CELLS", 1)
-    for one, other in zip(whole, (rhat(draws), bulk_ess(draws), tail_ess(draws)), strict=True):
+    for one, other in zip(whole, measures(draws), strict=True):
         assert np.array_equal(one, other)
 
 
@@ -61,5 +62,5 @@ def test_draws_that_do_not_vary_have_no_rhat():
 
 def test_fewer_than_four_draws_say_nothing():
     draws = np.random.default_rng(0).normal(size=(2, 4, 3))
-    for measure in (rhat, bulk_ess, tail_ess):
-        assert np.isnan(measure(draws)).all()
+    assert np.isnan(rhat(draws)).all()
+    assert all(np.isnan(measure).all() for measure in measures(draws))

@@ -228,7 +228,7 @@ def test_short_slice_chains_are_checked_by_ranks_within_long_ones(monkeypatch):
     rows, factors, priors = design("classes of two grades", rows=90, strata=2)
     y = np.random.default_rng(3).normal(size=(90, 40))
     products, responses, params = _system(rows, factors, priors, y)
-    monkeypatch.setattr(direct, "_LUCK", 1.1)  # importance draws are never good enough
+    monkeypatch.setattr(direct, "_LUCK", 1.1)  # independence chains are never good enough
 
     def ranks() -> float:
         return draw_each(products, responses, params, np.random.SeedSequence(4)).report.ranks

@@ -1,6 +1,6 @@
 """The direct sampler: posterior draws of a Gaussian multilevel stage without Markov chain warm-up.
 
-phi is drawn from its marginal density, by importance sampling where the weights are good and by short
+phi is drawn from its marginal density, by independence chains where importance weights are good and by short
 slice chains where they are not; coefficients and group effects follow from their exact normal. How each
 response was drawn is counted.
 """
@@ -15,19 +15,14 @@ import numpy as np
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.exact import exact_draws
-from bdtr.multilevel.importance import (
-    find_peaks,
-    importance_draws,
-    learn_shape,
-    proposals,
-    reshaped,
-)
+from bdtr.multilevel.independence import one_draw_each, posterior_chains
+from bdtr.multilevel.learning import gained, learn_gains, learn_shape, learners, shaped
 from bdtr.multilevel.parameters import Parameters
+from bdtr.multilevel.peaks import find_peaks
 from bdtr.multilevel.perturbed import ErrorRoots, Streams, error_roots, perturbed_draws
 from bdtr.multilevel.randomness import children
 from bdtr.multilevel.slices import pilot, slice_chains
 from bdtr.multilevel.system import Priors, system
-from bdtr.multilevel.weights import effective, khat_limit, pareto_k
 
 __all__ = [
     "DirectDraws",
@@ -38,33 +33,34 @@ __all__ = [
     "residual_floor",
 ]
 
-_LEARNERS = 8  # responses to learn the shape of the density from
+_TEACHERS = 8  # responses to learn the shape of the density from
+_JUDGED = 64, 256, 1024  # proposals to judge each way of placing them by
 _CHUNK = 128  # responses between two reports of progress
-_MOST_THINNED = 8  # proposals for one draw of a posterior beyond which slice chains are better
-_LUCK = 0.5  # share of good responses below which these are good by luck, not by their shape
-_STUCK = 0.02  # share of a chain's draws for which it may stay where the weight is largest
+_LUCK = 0.5  # share of good responses below which these are good by luck, not by their place
 _CHECKED, _LEAST_CHECKED = 12, 8  # responses whose slice chains are checked
+_FEW_LEFT = (
+    0.05  # share of responses: hard ones that get more proposals, slice chains that go unchecked
+)
 _LONG = 10  # length of their chains against a short one
-_STICKY = 0.08  # lag-1 correlation that kept draws of an independence chain may have
 
 
 @dataclass(frozen=True)
 class DirectReport:
     """How draws of phi were made.
 
-    ``importance``, ``slices`` and ``linear`` count draws by importance sampling, by slice chains and
-    for responses without residuals; ``effective`` and ``khat`` are the smallest effective number of
-    proposals and the largest Pareto k-hat among the draws by importance sampling; ``sweeps`` and
+    ``independence``, ``slices`` and ``linear`` count draws by independence chains, by slice chains and
+    for responses without residuals; ``effective_share`` and ``khat`` are the smallest effective share of
+    proposals and the largest Pareto k-hat among the draws by independence chains; ``sweeps`` and
     ``correlation`` the sweeps of a slice chain and its slowest lag-1 correlation per sweep; ``ranks``
     the p-value of their check, that last states of short chains have middling ranks, on average,
     within long chains on the same responses (smallest of all parameters, times their number);
     ``evaluations`` the evaluations of the density per draw.
     """
 
-    importance: int = 0
+    independence: int = 0
     slices: int = 0
     linear: int = 0
-    effective: float = math.nan
+    effective_share: float = math.nan
     khat: float = math.nan
     sweeps: int = 0
     correlation: float = math.nan
@@ -132,49 +128,84 @@ def draw_each(
     """
     floor = residual_floor(products, responses) if floor is None else floor
     responses = responses.without(products, params.mean)
-    shape_seed, peak_seed, slice_seed, normal_seed = children(seed, 4)
+    place_seed, chain_seed, slice_seed, normal_seed = children(seed, 4)
     own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
     count = responses.count
-    phi = np.empty((count, params.size))
-    ess, khat, good = np.empty(count), np.empty(count), np.zeros(count, dtype=np.bool_)
-    used = np.zeros(count, dtype=np.int64)
+    phi, share, khat = np.empty((count, params.size)), np.empty(count), np.empty(count)
+    good, used = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.int64)
     linear = _linear(products, responses, floor)
     todo = np.flatnonzero(~linear)
     _no_residuals(phi, linear, floor)
-    if todo.size:
-        start, scale = _start(products, responses, params, floor, int(todo[0]))
-        peaks, found = find_peaks(start, scale, own, priors, responses.each(todo[:1]))
-        if found[0]:
-            start, scale = peaks.mode[0], peaks.root[0] @ peaks.root[0].T
-        learners = np.unique(todo[np.linspace(0, todo.size - 1, _LEARNERS).astype(int)])
-        shape = learn_shape(start, scale, own, priors, responses.each(learners), shape_seed)
-        seeds = peak_seed.generate_state(count, np.uint64)
-        for at in _chunks(todo):
-            drawn = importance_draws(
-                start, scale, shape, seeds[at], own, priors, responses.each(at)
-            )
-            phi[at], ess[at], khat[at], good[at], used[at] = drawn
+    words = chain_seed.generate_state(3 * count, np.uint64).reshape(3, count)
+    left = todo
+    ways = _places(products, responses, params, own, priors, todo, place_seed)
+    for (judged, place), seeds in zip(ways, words, strict=False):
+        for at in _chunks(left):
+            drawn = one_draw_each(*place(at), judged, seeds[at], own, priors, responses.each(at))
+            phi[at], share[at], good[at] = drawn.phi, drawn.share, drawn.good
+            used[at] += drawn.used
+            khat[at] = drawn.khat
             if progress:
                 progress(int(at[-1]) + 1, count)
-    if good.sum() < _LUCK * todo.size:
-        good[:] = False
-    left = np.flatnonzero(~linear & ~good)
+        if good[left].sum() < _LUCK * left.size:
+            good[left] = False
+        left = left[~good[left]]
+        if not left.size or (judged == _JUDGED[1] and left.size > _FEW_LEFT * todo.size):
+            break
     report = DirectReport(
         int(good.sum()),
         left.size,
         int(linear.sum()),
-        float(ess[good].min()) if good.any() else math.nan,
+        float(share[good].min()) if good.any() else math.nan,
         float(khat[good].max()) if good.any() else math.nan,
     )
     if left.size:
         found = _slices(responses, params, own, priors, phi, left, used, slice_seed, progress)
         report = replace(report, sweeps=found.sweeps, correlation=found.correlation)
-        if streams is None:  # once per fit: passes under further policies are like the first
+        # Once per fit, as passes under further policies are like the first, and where it matters.
+        if streams is None and left.size > _FEW_LEFT * todo.size:
             p = _rank_check(found, responses, params, own, priors, phi, left, slice_seed)
             report = replace(report, ranks=p)
     roots = error_roots(products) if roots is None else roots
     drawn = perturbed_draws(products, responses, params, roots, phi, normal_seed, streams)
     return DirectDraws(phi, *drawn, replace(report, evaluations=float(used.mean())))
+
+
+def _places(products, responses, params, own, priors, todo, seed):
+    """Ways to place the proposals of some responses, the cheap one first: gains, then climbs.
+
+    Each way is the number of proposals to judge it by, and a function of responses that returns ellipses
+    and for which of them these are known.
+    """
+    if not todo.size:
+        return
+    shape_seed, gain_seed = children(seed, 2)
+    start, scale = _start(products, responses, params, priors.floor, int(todo[0]))
+    mode, root, found = find_peaks(start, scale, own, priors, responses.each(todo[:1]))
+    if found[0]:
+        start, scale = mode[0], root[0] @ root[0].T
+    teachers = np.unique(todo[np.linspace(0, todo.size - 1, _TEACHERS).astype(int)])
+    taught = responses.each(teachers)
+    peaks = find_peaks(start, scale, own, priors, taught)
+    shape = learn_shape(*peaks, own, priors, taught, shape_seed)
+
+    def climbed(at):
+        mode, root, found = find_peaks(start, scale, own, priors, responses.each(at))
+        return shaped(mode, root, shape, params.sds), found
+
+    which = learners(todo, params.size)
+    if which is not None:
+        gains = learn_gains(*climbed(which), own, priors, responses.each(which), gain_seed)
+        if gains is not None:
+            known = gains
+
+            def moved(at):
+                places = gained(known, own, priors, responses.each(at))
+                return places, np.ones(at.size, dtype=np.bool_)
+
+            yield _JUDGED[0], moved
+    yield _JUDGED[1], climbed
+    yield _JUDGED[2], climbed  # a few hard responses: cheaper than to set up slice chains for them
 
 
 def draw_given(
@@ -207,7 +238,7 @@ def draw_given(
 
 
 def _slices(responses, params, own, priors, phi, left, used, seed, progress):
-    """Slice chains, from the importance draws, for the responses where these are not good enough."""
+    """Slice chains for the responses where weights are not good enough, from the draws there are."""
     pilot_seed, chain_seed, _ = children(seed, 3)
     phi[left] = _inside(phi[left], params, priors)
     found = pilot(own, priors, params, responses.each(left[:1]), phi[left[0]], pilot_seed)
@@ -261,9 +292,8 @@ def draw_posterior(
 ) -> DirectDraws:
     """Draws from the posterior of one response, chain after chain.
 
-    Where weights are good the chains are independence Metropolis chains (Tierney 1994, Ann. Statist.
-    22(4)) with the importance proposals, thinned until neighbours are nearly independent; else they
-    are slice chains.
+    Where weights are good the chains are independence chains, thinned until neighbours are nearly
+    independent; else they are slice chains.
 
     Parameters
     ----------
@@ -285,74 +315,30 @@ def draw_posterior(
     own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
     start, scale = _start(products, responses, params, floor, 0)
     one = responses.each(np.zeros(1, dtype=np.int64))
-    peaks, found = find_peaks(start, scale, own, priors, one)
+    mode, root, found = find_peaks(start, scale, own, priors, one)
     made = None
     if found[0]:
-        scale = peaks.root[0] @ peaks.root[0].T
-        shape = learn_shape(peaks.mode[0], scale, own, priors, one, shape_seed)
-        turned = reshaped(peaks, shape, params.sds)
-        made = _independence_chains(turned, own, priors, one, chains, draws, peak_seed)
+        shape = learn_shape(mode, root, found, own, priors, one, shape_seed)
+        places = shaped(mode, root, shape, params.sds)
+        made = posterior_chains(places, own, priors, one, chains, draws, peak_seed)
     if made is None:
-        start = _inside(peaks.mode[0], params, priors)
-        made = _posterior_slices(responses, params, own, priors, start, chains, draws, slice_seed)
-    phi, report = made
+        start = _inside(mode[0], params, priors)
+        phi, report = _posterior_slices(
+            responses, params, own, priors, start, chains, draws, slice_seed
+        )
+    else:
+        phi = made.phi
+        report = DirectReport(
+            chains * draws,
+            effective_share=made.share,
+            khat=made.khat,
+            evaluations=float(made.thin),
+        )
     which = np.zeros(len(phi), dtype=np.int64)
     if progress:
         progress(chains * draws, chains * draws)
     drawn = exact_draws(products, responses, params, phi, which, normal_seed)
     return DirectDraws(phi, *drawn, report)
-
-
-def _independence_chains(peaks, own, priors, one, chains, draws, seed):
-    """Independence Metropolis chains, or None where the weights are not good enough."""
-    accept_seed, stream_seed = children(seed, 2)
-    count, rng = chains * draws, np.random.default_rng(accept_seed)
-    word = stream_seed.generate_state(1, np.uint64)
-    made = proposals(peaks, word, 1, np.array([count]), own, priors, one)
-    phi, weights = made[0][0], made[1][0]
-    khat = float(pareto_k(weights))
-    if not khat < khat_limit(count):
-        return None
-    report = DirectReport(count, effective=float(effective(weights)), khat=khat)
-    # Neighbours of an independence chain are as correlated as moves are rejected.
-    accepted = np.exp(np.minimum(rng.permutation(weights) - weights, 0.0))
-    share = np.exp(weights - weights.max())
-    rejected = float(np.clip(1.0 - accepted @ share / share.sum(), 1e-9, 0.999))
-    stuck = math.ceil(_longest_stay(weights) / (_STUCK * draws))
-    thin = max(stuck, math.ceil(math.log(_STICKY) / math.log(rejected)))
-    if thin > _MOST_THINNED:
-        return None
-    if thin > 1:
-        more = proposals(peaks, word, 1 + count, np.array([count * (thin - 1)]), own, priors, one)
-        phi = np.concatenate([phi, more[0][0]])
-        weights = np.concatenate([weights, more[1][0]])
-        if _longest_stay(weights) > 2.0 * _STUCK * draws * thin:  # a larger weight has turned up
-            return None
-    phi, weights = phi.reshape(chains, draws * thin, -1), weights.reshape(chains, draws * thin)
-    kept = _metropolis(weights, rng)[:, thin - 1 :: thin]
-    out = np.take_along_axis(phi, kept[:, :, None], axis=1).reshape(count, -1)
-    return out, replace(report, evaluations=float(thin))
-
-
-def _longest_stay(weights: np.ndarray) -> float:
-    """Expected steps that an independence chain stays at the proposal with the largest weight."""
-    return float(1.0 / np.exp(weights - weights.max()).mean())
-
-
-def _metropolis(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Places (chain x step) of the proposals where independence chains stand after each step.
-
-    Each chain starts at a draw by resampling from its first proposals, where it belongs.
-    """
-    chains, steps = weights.shape
-    first = weights[:, : min(steps, 100)]
-    at = (first + rng.gumbel(size=first.shape)).argmax(axis=1)
-    level = np.log(rng.random((chains, steps)))
-    kept, rows = np.empty((chains, steps), dtype=np.int64), np.arange(chains)
-    for i in range(steps):
-        at = np.where(level[:, i] < weights[:, i] - weights[rows, at], i, at)
-        kept[:, i] = at
-    return kept
 
 
 def _posterior_slices(responses, params, own, priors, start, chains, draws, seed):

@@ -1,4 +1,4 @@
-"""Slice chains on the marginal density: slower than importance draws, right for any shape.
+"""Slice chains on the marginal density: slower than independence chains, right for any shape.
 
 Univariate slice sampling with stepping out and shrinkage (Neal 2003, Ann. Statist. 31(3)) of each part
 of phi in turn. Pilot chains on one response find where the mass is, how wide it is and how many sweeps
