@@ -29,6 +29,7 @@ from bdtr.progress import progress_bar
 from bdtr.regimes import recommended
 from bdtr.settings import Settings
 from bdtr.shown import Shown
+from bdtr.threads import side_by_side
 from bdtr.values import mean_payoffs, value
 
 if TYPE_CHECKING:
@@ -187,34 +188,47 @@ def _crossfitted(
     count = int(fold.max()) + 1
     seeds = [int(s.generate_state(1)[0]) for s in children(seed, 2 * count)]
     settings = [replace(base, random_seed=s) for s in seeds]
-    fits: dict[bytes, Fit] = {}
+    # With two folds one learns from what the other is valued on.
+    parts = [fold == f for f in range(count)]
+    parts += [fold != f for f in range(count)] if count > 2 else []
+    in_turn = base.sampler != "direct"  # PyMC compiles and samples in one thread at a time
 
-    def fitted(rows: np.ndarray, own: Settings) -> Fit:
-        key = rows.tobytes()  # with two folds one learns from what the other is valued on
-        if key not in fits:
-            with _said(way, count):
-                fits[key] = fit_checked(part_of(data, rows, fit.settings), own)
-        return fits[key]
+    def fitted(part: int) -> Fit:
+        with _said(way, count):
+            found = fit_checked(part_of(data, parts[part], fit.settings), settings[part])
+        if report:
+            report(part + 1, len(parts) + count)
+        return found
 
-    total, weight, tables = np.zeros(base.propagated), 0, []
+    def learned(f: int) -> Policy:
+        own, other = fits[f].require_data("cross-fitting"), 1 - f if count == 2 else count + f
+        with _said(way, count):
+            codes = _recommended(fits[other], own, "observed" if way == "units" else "average")
+        return Policy("regime", f"rule of fold {f + 1}", codes)
+
+    def valued(f: int) -> tuple[np.ndarray, int]:
+        units = np.flatnonzero(fits[f].require_data("cross-fitting").valued)
+        found = mean_payoffs(fits[f].passes([rules[f]]), units)[0]
+        if report:
+            report(len(parts) + f + 1, len(parts) + count)
+        return found, len(units)
+
+    # Step by step, so that no fold reads a fit while another adds to it.
     with progress_bar(progress, f"cross-fitting over {way}") as report:
-        for f in range(count):
-            valued = fitted(fold == f, settings[f])
-            learned = fitted(fold != f, settings[1 - f if count == 2 else count + f])
-            own = valued.require_data("cross-fitting")
-            with _said(way, count):
-                codes = _recommended(learned, own, "observed" if way == "units" else "average")
-            rule = Policy("regime", f"rule of fold {f + 1}", codes)
-            units = np.flatnonzero(own.valued)
-            total += len(units) * mean_payoffs(valued.passes([rule]), units)[0]
-            weight += len(units)
-            tables.append(_actions(own, data.units[fold == f], codes).assign(fold=f + 1))
-            if report:
-                report(f + 1, count)
+        fits = side_by_side(fitted, range(len(parts)), in_turn)
+        rules = side_by_side(learned, range(count), in_turn)
+        values = side_by_side(valued, range(count), in_turn)
+    tables = [
+        _actions(fits[f].require_data("cross-fitting"), data.units[fold == f], rule.actions).assign(
+            fold=f + 1
+        )
+        for f, rule in enumerate(rules)
+    ]
+    weights = [weight for _, weight in values]
     return (
-        total / weight,
+        np.average([own for own, _ in values], axis=0, weights=weights),
         pd.concat(tables),
-        _state_of_folds([one.state for one in fits.values()], way),
+        _state_of_folds([one.state for one in fits], way),
     )
 
 
@@ -281,7 +295,7 @@ def _recommended(learned: Fit, data: TrialData, sites: str) -> list[np.ndarray]:
         known = np.flatnonzero(stage.history)
         for at in range(0, len(known), _UNITS):  # columns for many units at a time: each time costs
             units = known[at : at + _UNITS]
-            columns = q_function.columns(coded.iloc[units])
+            columns: Any = q_function.columns(coded.iloc[units])
             for block in learned.passed().blocks(np.arange(len(units))):
                 q = q_function.evaluate(columns.part(block))
                 feasible = stage.feasible[units[block]]

@@ -37,7 +37,7 @@ def fit(
     sampler: str = "pymc",
     chains: int = 4,
     draws: int = 1000,
-    tune: int = 1000,
+    tune: int | None = None,
     propagated: int = 1000,
     random_seed: int | None = None,
     progress: bool = True,
@@ -62,8 +62,11 @@ def fit(
         density with coefficients and group effects integrated out. ``"plain"``: PyMC and nutpie with
         every parameter sampled. ``"direct"``: slice chains on the integrated density (Gaussian
         outcomes), without PyMC, useful in simulations.
-    chains, draws, tune
-        Chains of the last stage, draws kept and warm-up draws of each.
+    chains, draws
+        Chains of the last stage, and draws kept of each.
+    tune
+        Warm-up draws of each chain; left out: 400 where coefficients and group effects are integrated
+        out, 1,000 elsewhere.
     propagated
         Draws sent through the backward pass; a divisor of ``chains * draws``.
     random_seed

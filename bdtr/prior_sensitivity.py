@@ -24,6 +24,7 @@ from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Normal, Prior
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, recommended
 from bdtr.shown import Shown
+from bdtr.threads import side_by_side
 from bdtr.values import value
 
 if TYPE_CHECKING:
@@ -107,24 +108,26 @@ def prior_widths(
     settings = quick_settings(fit, propagated)
     widths = [1.0, *(f for f in dict.fromkeys(factors) if f != 1.0)]
     chosen = list(regimes) or [recommended()]
-    tables, first, changed, states = {}, [], {}, []
+
+    def refitted(width: float) -> tuple[pd.DataFrame, list[np.ndarray], State]:
+        checked = check_again(
+            _widened(fit, width), data.named, settings.missing, settings.off_protocol
+        )
+        own = fit_checked(checked, settings)
+        table = value(own, *chosen, interval=interval).table[["mean", "sd", "lower", "upper"]]
+        if report:
+            report(widths.index(width) + 1, len(widths))
+        return table, [_best(own, k) for k in range(own.stages)], own.state
+
     with progress_bar(progress, "sensitivity to priors") as report:
-        for done, width in enumerate(widths):
-            trial = _widened(fit, width)
-            own = fit_checked(
-                check_again(trial, data.named, settings.missing, settings.off_protocol), settings
-            )
-            tables[width] = value(own, *chosen, interval=interval).table[
-                ["mean", "sd", "lower", "upper"]
-            ]
-            best = [_best(own, k) for k in range(own.stages)]
-            first = first or best
-            changed[width] = [
-                float(np.mean(one != base)) for one, base in zip(best, first, strict=True)
-            ]
-            states.append(own.state)
-            if report:
-                report(done + 1, len(widths))
+        found = side_by_side(refitted, widths, settings.sampler != "direct")
+    tables = {width: one[0] for width, one in zip(widths, found, strict=True)}
+    first = found[0][1]
+    changed = {
+        width: [float(np.mean(one != base)) for one, base in zip(best, first, strict=True)]
+        for width, (_, best, _) in zip(widths, found, strict=True)
+    }
+    states = [state for _, _, state in found]
     order = sorted(widths)
     table = pd.concat({w: tables[w] for w in order}, names=["width"])
     names = [d.action for d in fit.designs]

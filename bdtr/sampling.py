@@ -89,9 +89,10 @@ class _Marginal:
         with threadpool_limits(1):
             responses = _responses(self.model, self.products, response)
             shifted = responses.without(self.products, self.params.mean)
-            from bdtr.multilevel.op import response_data  # loads PyTensor
+            from bdtr.multilevel.op import marginal_data  # loads PyTensor
 
-            compiled = self.compiled.with_data(**response_data(shifted))
+            data = marginal_data(self.products, shifted, self.params)
+            compiled = self.compiled.with_data(**data)
             sds, partial = _marginal_names(self.model)
             found = _nuts(compiled, sds + partial, nuts_seed, chains, draws, tune, progressbar)
             phi = _phi(found.posterior, sds, partial)

@@ -23,6 +23,7 @@ _PURPOSES = (
     "opinion",
     "predictive checks",
 )
+_TUNE = {True: 400, False: 1000}  # warm-up draws: few are enough where there are no funnels
 _FIRST = 1 << 21  # number of a child of the seed that no stage gets to
 
 
@@ -55,6 +56,12 @@ class Settings:
         return np.random.SeedSequence(entropy, spawn_key=(key,))
 
 
+def _integrated(trial: Trial, sampler: str) -> bool:
+    """Whether NUTS meets SDs and correlations alone at the last stage."""
+    own = trial.stages[-1].model is not None
+    return sampler == "pymc" and trial.family == "gaussian" and not own
+
+
 def make_settings(
     trial, missing, off_protocol, sampler, chains, draws, tune, propagated, random_seed
 ) -> Settings:
@@ -68,6 +75,10 @@ def make_settings(
     for name, value in (("chains", chains), ("draws", draws), ("propagated", propagated)):
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise FitError(f"{name}={value!r}: must be a whole number above 0.")
+    if tune is None:
+        tune = _TUNE[_integrated(trial, sampler)]
+    if not isinstance(tune, (int, np.integer)) or tune < 0:
+        raise FitError(f"tune={tune!r}: must be a whole number, or None.")
     if propagated % chains or (chains * draws) % propagated:
         raise FitError(
             f"propagated={propagated}: must divide chains * draws = {chains * draws} and be a "
@@ -78,5 +89,5 @@ def make_settings(
     if isinstance(random_seed, bool) or not isinstance(random_seed, (int, np.integer)):
         raise FitError(f"random_seed={random_seed!r}: must be a whole number, or None.")
     return Settings(
-        int(random_seed), chains, draws, tune, propagated, sampler, missing, off_protocol
+        int(random_seed), chains, draws, int(tune), propagated, sampler, missing, off_protocol
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from numba import get_num_threads
+from threadpoolctl import threadpool_limits
 
-__all__ = ["spread"]
+__all__ = ["side_by_side", "spread"]
 
 _PARTS = 4  # per thread, so that none waits long for the last
 
@@ -40,3 +41,31 @@ def spread(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
         tasks = [pool.submit(kernel, edges[i], edges[i + 1], *arguments) for i in range(parts)]
         for task in tasks:
             task.result()
+
+
+def side_by_side[T, R](
+    function: Callable[[T], R], items: Iterable[T], in_turn: bool = False
+) -> list[R]:
+    """Results of independent jobs that spend much of their time in kernels, some jobs at a time.
+
+    What one does in Python runs beside the kernels of the others. Linear algebra of libraries keeps to one
+    thread all the while: a job that set this for itself would end it for the others.
+
+    Parameters
+    ----------
+    function
+        What to do; it must not change what jobs share.
+    items
+        One for each job.
+    in_turn
+        One job after the other, for those that cannot share a process with others.
+
+    Returns
+    -------
+    list
+        In the order of the items.
+    """
+    if in_turn:
+        return [function(item) for item in items]
+    with threadpool_limits(1), ThreadPoolExecutor(get_num_threads()) as pool:
+        return list(pool.map(function, items))

@@ -1,11 +1,11 @@
 r"""Independence Metropolis chains, one for each response or some on one, with importance proposals.
 
-A chain at a state with weight w, the mean weight of proposals being 1, moves to a proposal with weight w' with
-probability min(1, w'/w) (Tierney 1994, Ann. Statist. 22(4)). If no weight is above w*, then after R steps the
-chain is within (1 - 1/w*)^R of its target in total variation, from any start (Mengersen and Tweedie 1996,
-Ann. Statist. 24(1)); here it starts at a draw by resampling. What is known of w* comes from proposals that are
-judged and then serve to start only: had those that were judged been used, draws in the tails, which make
-weights look bad, would be kept less often than they should.
+A chain at a state with weight w, the mean weight of proposals being 1, moves to a proposal with weight w'
+with probability min(1, w'/w) (Tierney 1994, Ann. Statist. 22(4)). If no weight is above w*, then after R
+steps the chain is within (1 - 1/w*)^R of its target in total variation, from any start (Mengersen and Tweedie
+1996, Ann. Statist. 24(1)); here it starts at a draw by resampling. What is known of w* comes from proposals
+that are judged and then serve to start only: had those that were judged been used, draws in the tails, which
+make weights look bad, would be kept less often than they should.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _STICKY = 0.08  # lag-1 correlation that kept draws of a chain may have
 class Drawn(NamedTuple):
     """One draw of phi per response, how good its weights are, and the evaluations it took.
 
-    ``share`` is the effective share of the judged proposals of each response, ``khat`` the shape of the tail of
-    the weights of all good responses.
+    ``share`` is the effective share of the judged proposals of each response, ``khat`` the shape of the tail
+    of the weights of all good responses.
     """
 
     phi: np.ndarray

@@ -32,7 +32,7 @@ __all__ = ["Gains", "Shape", "gained", "learn_gains", "learn_shape", "learners",
 _WIDENED = 1.6  # variance of the proposals against the learned one: tails cost more than the middle
 _ROUNDS = 2  # rounds of importance sampling, each from what the one before has taught
 _LESSONS = 2560  # proposals of a round from which the shape is learned
-_PER_LEARNER = 64, 96  # proposals of a learner in the rounds from which gains are learned
+_PER_LEARNER = 48, 64  # proposals of a learner in the rounds from which gains are learned
 _PER_GAIN = 6  # learners per part of phi
 _RIDGE = 0.1  # of the regressions, in units of one learner
 _CLIPPED = (
@@ -200,7 +200,10 @@ def _clipped(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scale_root(z: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Root of the scale of t proposals with the mean weighted second moment of z (response, proposal, phi)."""
+    """Root of the scale of t proposals with the mean weighted second moment of z.
+
+    z (response, proposal, phi).
+    """
     second = (np.swapaxes(z, 1, 2) @ (z * w[:, :, None])).mean(axis=0)
     # A t distribution has variance freedom / (freedom - 2) times its squared scale.
     scatter = _WIDENED * (1.0 - 2.0 / FREEDOM) * second

@@ -17,17 +17,9 @@ from bdtr.multilevel.crossproducts import CrossProducts, Responses
 from bdtr.multilevel.gradient import likelihood_and_gradient
 from bdtr.multilevel.linking import link, sources
 from bdtr.multilevel.parameters import Parameters
-from bdtr.multilevel.system import (
-    make_room,
-    pack_response,
-    pack_system,
-    response,
-    system,
-    unpack_response,
-    unpack_system,
-)
+from bdtr.multilevel.system import make_room, pack, response, system, unpack
 
-__all__ = ["marginal_log_likelihood", "response_data"]
+__all__ = ["marginal_data", "marginal_log_likelihood"]
 
 
 class MarginalLogLikelihood(Op):
@@ -56,12 +48,11 @@ class MarginalLogLikelihood(Op):
 
 
 @njit
-def _evaluate(phi, integers, flags, numbers, response):
-    own = unpack_system(integers, flags, numbers)
+def _evaluate(phi, data):
+    own, y = unpack(data)
     p = own.precision.size
     phi = np.ascontiguousarray(phi)  # PyTensor may hand over a view
-    reduced, y = np.empty((p + 1, p + 1)), unpack_response(own, response)
-    return likelihood_and_gradient(phi, own, y, reduced, make_room(own))
+    return likelihood_and_gradient(phi, own, y, np.empty((p + 1, p + 1)), make_room(own))
 
 
 @register_funcify_and_cache_key(MarginalLogLikelihood)
@@ -69,8 +60,8 @@ def _compiled(op, node, **_):
     link()
 
     @njit
-    def run(phi, integers, flags, numbers, response):
-        value, gradient = _evaluate(phi, integers, flags, numbers, response)
+    def run(phi, data):
+        value, gradient = _evaluate(phi, data)
         return np.asarray(value), gradient
 
     # PyTensor's cache on disk would else keep serving old machine code.
@@ -98,15 +89,15 @@ def marginal_log_likelihood(
     pytensor.tensor.TensorVariable
         A scalar.
     """
-    parts = ("integers", "flags", "numbers")
-    packed = zip(parts, pack_system(system(products, params)), strict=True)
-    data = {f"marginal_{part}": values for part, values in packed} | response_data(responses)
     # Shared and not constant: constants would be compiled into the model, anew for every data set.
-    inputs = [shared(value, name=name) for name, value in data.items()]
-    outputs: Any = MarginalLogLikelihood()(phi, *inputs)
+    named = marginal_data(products, responses, params)
+    data = [shared(value, name=name) for name, value in named.items()]
+    outputs: Any = MarginalLogLikelihood()(phi, *data)
     return outputs[0]
 
 
-def response_data(responses: Responses) -> dict[str, np.ndarray]:
+def marginal_data(
+    products: CrossProducts, responses: Responses, params: Parameters
+) -> dict[str, np.ndarray]:
     """Cross-products with one response by the name of the data that hold them in a model."""
-    return {"marginal_response": pack_response(response(responses))}
+    return {"marginal_data": pack(system(products, params), response(responses))}
