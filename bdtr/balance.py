@@ -265,8 +265,8 @@ def attrition(fit: Fit) -> Captioned:
         share = np.divide(lost, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
         for a, action in enumerate(design.actions):
             rows[design.action, action] = (sizes[a], lost[a], share[a], share[a] - share[0])
-        total = max(int(sizes.sum()), 1)
-        rows[design.action, "all"] = (sizes.sum(), lost.sum(), lost.sum() / total, np.nan)
+        together = lost.sum() / sizes.sum() if sizes.sum() else np.nan
+        rows[design.action, "all"] = (sizes.sum(), lost.sum(), together, np.nan)
     index = pd.MultiIndex.from_tuples(rows, names=["stage", "action"])
     table = pd.DataFrame(
         list(rows.values()), index=index, columns=["units", "lost", "attrition", "differential"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from bdtr.multilevel.marginal import relative_factors
+from bdtr.multilevel.elimination import relative_factors
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel, coords, variable_dims
 

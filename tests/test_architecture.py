@@ -28,6 +28,7 @@ LAYERS = [
     {"design", "multilevel.crossproducts"},
     {"multilevel.parameters"},
     {"multilevel.system"},
+    {"multilevel.elimination"},
     {"multilevel.marginal"},
     {"multilevel.gradient", "multilevel.exact", "multilevel.slices", "prediction", "stagemodel"},
     {"multilevel.op", "multilevel.perturbed", "carrying"},

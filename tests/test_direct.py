@@ -10,8 +10,9 @@ from test_marginal import design
 from bdtr.multilevel import direct
 from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
 from bdtr.multilevel.direct import draw_each, draw_posterior
+from bdtr.multilevel.elimination import relative_factors
 from bdtr.multilevel.layout import Factor, layout
-from bdtr.multilevel.marginal import log_density, relative_factors
+from bdtr.multilevel.marginal import log_density
 from bdtr.multilevel.parameters import parameters
 from bdtr.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 

@@ -11,9 +11,10 @@ from scipy.special import betaln
 
 from bdtr.multilevel import layout as layout_room
 from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
+from bdtr.multilevel.elimination import relative_factors
 from bdtr.multilevel.gradient import density_and_gradient, likelihood_and_gradient
 from bdtr.multilevel.layout import CrossingError, Factor, layout
-from bdtr.multilevel.marginal import log_density, relative_factors
+from bdtr.multilevel.marginal import log_density
 from bdtr.multilevel.parameters import parameters
 from bdtr.multilevel.system import Priors, make_room, response, system
 from bdtr.priors import LKJ, Exponential, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors

@@ -1,6 +1,6 @@
 """Coefficients and group effects from their exact normal given standard deviations and correlations.
 
-With the triangular systems of :mod:`bdtr.multilevel.marginal` a draw is one back substitution with
+With the triangular systems of :mod:`bdtr.multilevel.elimination` a draw is one back substitution with
 standard normal numbers on the right-hand side: common coefficients first, then the border, then blocks.
 """
 
@@ -9,17 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
-from bdtr.multilevel.layout import Layout
-from bdtr.multilevel.linking import kernel
-from bdtr.multilevel.marginal import (
+from bdtr.multilevel.elimination import (
     border_cholesky,
     border_system,
     eliminate,
     load_block,
-    reduced_density,
+    mixed_blocks,
     relative_factors,
     triangularise,
 )
+from bdtr.multilevel.layout import Layout
+from bdtr.multilevel.linking import kernel
+from bdtr.multilevel.marginal import reduced_density
 from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.system import Priors, Response, System, make_room, system
 from bdtr.threads import spread
@@ -154,10 +155,10 @@ def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_f
     factors = relative_factors(phi, s.terms, s.correlated)
     if border > 0:
         _draw_border(factors, s, room.full, sigma, noise[p:], border_target, h, effects)
-    v = np.empty(room.work.shape[0])
+    v, mixed = np.empty(room.work.shape[0]), mixed_blocks(s, room)
     for j in range(s.start.size - 1):
         first = s.start[j]
-        m = load_block(j, factors, room.mixed, wide, s.terms, s.start, s.block_groups, s.group_start,
+        m = load_block(j, factors, mixed, wide, s.terms, s.start, s.block_groups, s.group_start,
                        s.group_factor, s.block_start, room.zty, room.work)  # fmt: skip
         triangularise(m, m + wide + 1, room.work)
         for k in range(m - 1, -1, -1):

@@ -26,18 +26,18 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from bdtr.multilevel.linking import caller, exported, kernel, loader
-from bdtr.multilevel.marginal import (
+from bdtr.multilevel.elimination import (
     border_cholesky,
     border_system,
     eliminate,
     load_block,
-    log_determinant_of_errors,
-    log_prior,
+    mixed_blocks,
     relative_factors,
     stratum_weights,
     triangularise,
 )
+from bdtr.multilevel.linking import caller, exported, kernel, loader
+from bdtr.multilevel.marginal import log_determinant_of_errors, log_prior
 from bdtr.multilevel.system import RESPONSE, ROOM, SYSTEM, Response, Room, System
 
 __all__ = ["density_and_gradient", "likelihood_and_gradient"]
@@ -216,7 +216,7 @@ def _blocks_adjoint(factors, s, weights, r_bar, inner, slopes, room):
     work, zty = room.work, room.zty
     terms, start, block_groups = s.terms, s.start, s.block_groups
     group_start, group_factor = s.group_start, s.group_factor
-    blocks, block_start, used, mixed = s.blocks, s.block_start, s.used, room.mixed
+    blocks, block_start, used, mixed = s.blocks, s.block_start, s.used, mixed_blocks(s, room)
     largest = work.shape[0]
     upper_inverse = np.empty((largest, largest))
     a_inverse = np.empty((largest, largest))

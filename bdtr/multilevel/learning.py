@@ -194,6 +194,8 @@ def gained(gains: Gains, own: System, priors: Priors, products: Products) -> Ell
 def _clipped(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which responses have weights, and theirs: the largest cut, made to add up to one."""
     taught = np.isfinite(weights).any(axis=1)
+    if not taught.any():
+        return taught, weights[taught]
     w = np.exp(weights[taught] - weights[taught].max(axis=1, keepdims=True))
     w = np.minimum(w, np.sort(w)[:, -_CLIPPED, None])
     return taught, w / w.sum(axis=1, keepdims=True)

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bdtr.multilevel.crossproducts import CrossProducts, Responses
+from bdtr.multilevel.elimination import eliminate, relative_factors
 from bdtr.multilevel.exact import empty_levels, solve
 from bdtr.multilevel.linking import kernel
-from bdtr.multilevel.marginal import eliminate, relative_factors
 from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.randomness import children
 from bdtr.multilevel.system import Response, make_room, system

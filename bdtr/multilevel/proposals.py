@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bdtr.multilevel.elimination import eliminate
 from bdtr.multilevel.linking import kernel
-from bdtr.multilevel.marginal import eliminate, reduced_density
+from bdtr.multilevel.marginal import reduced_density
 from bdtr.multilevel.peaks import Products
 from bdtr.multilevel.randomness import normal, seeded, uniform
 from bdtr.multilevel.system import Priors, Response, System, make_room

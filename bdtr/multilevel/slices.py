@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bdtr.multilevel.elimination import eliminate
 from bdtr.multilevel.linking import kernel
-from bdtr.multilevel.marginal import eliminate, reduced_density
+from bdtr.multilevel.marginal import reduced_density
 from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.randomness import seeded, uniform
 from bdtr.multilevel.system import Priors, Response, System, make_room
