@@ -8,8 +8,9 @@ response was drawn is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from bdtr.multilevel.learning import gained, learn_gains, learn_shape, learners,
 from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.peaks import find_peaks
 from bdtr.multilevel.perturbed import ErrorRoots, Streams, error_roots, perturbed_draws
+from bdtr.multilevel.proposals import Ellipses
 from bdtr.multilevel.randomness import children
 from bdtr.multilevel.slices import pilot, slice_chains
 from bdtr.multilevel.system import Priors, system
@@ -34,13 +36,10 @@ __all__ = [
 ]
 
 _TEACHERS = 8  # responses to learn the shape of the density from
-_JUDGED = 64, 256, 1024  # proposals to judge each way of placing them by
 _CHUNK = 128  # responses between two reports of progress
 _LUCK = 0.5  # share of good responses below which these are good by luck, not by their place
 _CHECKED, _LEAST_CHECKED = 12, 8  # responses whose slice chains are checked
-_FEW_LEFT = (
-    0.05  # share of responses: hard ones that get more proposals, slice chains that go unchecked
-)
+_FEW = 0.05  # share of responses that slice chains have to make before they are checked
 _LONG = 10  # length of their chains against a short one
 
 
@@ -136,12 +135,16 @@ def draw_each(
     linear = _linear(products, responses, floor)
     todo = np.flatnonzero(~linear)
     _no_residuals(phi, linear, floor)
-    words = chain_seed.generate_state(3 * count, np.uint64).reshape(3, count)
-    left = todo
-    ways = _places(products, responses, params, own, priors, todo, place_seed)
-    for (judged, place), seeds in zip(ways, words, strict=False):
+    left, sources = todo, children(chain_seed, 3)
+    ways = _ways(products, responses, params, own, priors, todo, place_seed)
+    for way, source in zip(ways, sources, strict=False):
+        if not 0 < left.size <= way.most * todo.size:
+            break
+        seeds = source.generate_state(count, np.uint64)
         for at in _chunks(left):
-            drawn = one_draw_each(*place(at), judged, seeds[at], own, priors, responses.each(at))
+            drawn = one_draw_each(
+                *way.place(at), way.judged, seeds[at], own, priors, responses.each(at)
+            )
             phi[at], share[at], good[at] = drawn.phi, drawn.share, drawn.good
             used[at] += drawn.used
             khat[at] = drawn.khat
@@ -150,8 +153,6 @@ def draw_each(
         if good[left].sum() < _LUCK * left.size:
             good[left] = False
         left = left[~good[left]]
-        if not left.size or (judged == _JUDGED[1] and left.size > _FEW_LEFT * todo.size):
-            break
     report = DirectReport(
         int(good.sum()),
         left.size,
@@ -163,7 +164,7 @@ def draw_each(
         found = _slices(responses, params, own, priors, phi, left, used, slice_seed, progress)
         report = replace(report, sweeps=found.sweeps, correlation=found.correlation)
         # Once per fit, as passes under further policies are like the first, and where it matters.
-        if streams is None and left.size > _FEW_LEFT * todo.size:
+        if streams is None and left.size > _FEW * todo.size:
             p = _rank_check(found, responses, params, own, priors, phi, left, slice_seed)
             report = replace(report, ranks=p)
     roots = error_roots(products) if roots is None else roots
@@ -171,11 +172,22 @@ def draw_each(
     return DirectDraws(phi, *drawn, replace(report, evaluations=float(used.mean())))
 
 
-def _places(products, responses, params, own, priors, todo, seed):
-    """Ways to place the proposals of some responses, the cheap one first: gains, then climbs.
+class _Way(NamedTuple):
+    """A way to place the proposals of some responses.
 
-    Each way is the number of proposals to judge it by, and a function of responses that returns ellipses
-    and for which of them these are known.
+    ``place`` takes responses and returns ellipses, and for which of the responses these are known; ``judged``
+    is the number of proposals to judge them by, ``most`` the largest share of all responses that it pays for.
+    """
+
+    place: Callable[[np.ndarray], tuple[Ellipses, np.ndarray]]
+    judged: int
+    most: float
+
+
+def _ways(products, responses, params, own, priors, todo, seed) -> Iterator[_Way]:
+    """Ways to place proposals: by gains; by climbs; by climbs, of few hard responses, with more proposals.
+
+    The last costs what a slice chain does, but no setting up of these.
     """
     if not todo.size:
         return
@@ -203,9 +215,9 @@ def _places(products, responses, params, own, priors, todo, seed):
                 places = gained(known, own, priors, responses.each(at))
                 return places, np.ones(at.size, dtype=np.bool_)
 
-            yield _JUDGED[0], moved
-    yield _JUDGED[1], climbed
-    yield _JUDGED[2], climbed  # a few hard responses: cheaper than to set up slice chains for them
+            yield _Way(moved, 64, 1.0)
+    yield _Way(climbed, 256, 1.0)
+    yield _Way(climbed, 1024, 0.05)
 
 
 def draw_given(

@@ -192,12 +192,12 @@ def gained(gains: Gains, own: System, priors: Priors, products: Products) -> Ell
 
 
 def _clipped(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which responses have weights, and theirs: the largest cut, made to add up to one."""
-    taught = np.isfinite(weights).any(axis=1)
-    if not taught.any():
-        return taught, weights[taught]
-    w = np.exp(weights[taught] - weights[taught].max(axis=1, keepdims=True))
-    w = np.minimum(w, np.sort(w)[:, -_CLIPPED, None])
+    """Which responses have enough weights, and theirs: the largest cut, made to add up to one."""
+    if weights.shape[1] < _CLIPPED:
+        return np.zeros(len(weights), dtype=np.bool_), weights[:0]
+    cut = np.sort(weights)[:, -_CLIPPED]
+    taught = np.isfinite(cut)
+    w = np.exp(np.minimum(weights[taught] - cut[taught, None], 0.0))
     return taught, w / w.sum(axis=1, keepdims=True)
 
 
