@@ -7,12 +7,12 @@ quantities that the gate looks at: one at a time they would take longer than the
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-from numba import get_num_threads, njit
+from numba import njit
 from scipy.special import ndtri
 from scipy.stats import rankdata
+
+from bdtr.threads import side_by_side
 
 __all__ = ["measures", "rhat"]
 
@@ -69,8 +69,7 @@ def _in_parts(measure, draws: np.ndarray, rows: int = 1) -> np.ndarray:
         return np.full((rows, len(draws)), np.nan)
     size = max(1, _CELLS // draws[0].size)
     parts = [draws[at : at + size] for at in range(0, len(draws), size)]
-    with ThreadPoolExecutor(get_num_threads()) as pool:  # sorting needs no lock
-        return np.concatenate(list(pool.map(measure, parts)), axis=1)
+    return np.concatenate(side_by_side(measure, parts), axis=1)  # sorting needs no lock
 
 
 def _rhat(part: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from bdtr.induction import Policy, best_mean
 from bdtr.multilevel.randomness import children
 from bdtr.progress import progress_bar
 from bdtr.regimes import recommended
-from bdtr.settings import Settings
+from bdtr.settings import Settings, integrates
 from bdtr.shown import Shown
 from bdtr.threads import side_by_side
 from bdtr.values import mean_payoffs, value
@@ -195,10 +195,7 @@ def _crossfitted(
 
     def fitted(part: int) -> Fit:
         with _said(way, count):
-            found = fit_checked(part_of(data, parts[part], fit.settings), settings[part])
-        if report:
-            report(part + 1, len(parts) + count)
-        return found
+            return fit_checked(part_of(data, parts[part], fit.settings), settings[part])
 
     def learned(f: int) -> Policy:
         own, other = fits[f].require_data("cross-fitting"), 1 - f if count == 2 else count + f
@@ -208,16 +205,17 @@ def _crossfitted(
 
     def valued(f: int) -> tuple[np.ndarray, int]:
         units = np.flatnonzero(fits[f].require_data("cross-fitting").valued)
-        found = mean_payoffs(fits[f].passes([rules[f]]), units)[0]
+        return mean_payoffs(fits[f].passes([rules[f]]), units)[0], len(units)
+
+    def done(jobs: int) -> None:
         if report:
-            report(len(parts) + f + 1, len(parts) + count)
-        return found, len(units)
+            report(jobs, len(parts) + count)
 
     # Step by step, so that no fold reads a fit while another adds to it.
     with progress_bar(progress, f"cross-fitting over {way}") as report:
-        fits = side_by_side(fitted, range(len(parts)), in_turn)
+        fits = side_by_side(fitted, range(len(parts)), in_turn, done)
         rules = side_by_side(learned, range(count), in_turn)
-        values = side_by_side(valued, range(count), in_turn)
+        values = side_by_side(valued, range(count), in_turn, lambda jobs: done(len(parts) + jobs))
     tables = [
         _actions(fits[f].require_data("cross-fitting"), data.units[fold == f], rule.actions).assign(
             fold=f + 1
@@ -262,8 +260,7 @@ def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
     With ``propagated`` below the fit's number, as many draws are propagated; the direct sampler then makes
     twice as many at the last stage, which is all that is asked of it.
     """
-    last = fit.trial.stages[-1]
-    exact = fit.trial.family == "gaussian" and last.model is None
+    exact = integrates(fit.trial)
     settings = replace(fit.settings, sampler="direct") if exact else fit.settings
     whole, chains = settings.propagated, settings.chains
     count = whole if propagated is None else propagated

@@ -115,12 +115,14 @@ def prior_widths(
         )
         own = fit_checked(checked, settings)
         table = value(own, *chosen, interval=interval).table[["mean", "sd", "lower", "upper"]]
-        if report:
-            report(widths.index(width) + 1, len(widths))
         return table, [_best(own, k) for k in range(own.stages)], own.state
 
+    def done(jobs: int) -> None:
+        if report:
+            report(jobs, len(widths))
+
     with progress_bar(progress, "sensitivity to priors") as report:
-        found = side_by_side(refitted, widths, settings.sampler != "direct")
+        found = side_by_side(refitted, widths, settings.sampler != "direct", done)
     tables = {width: one[0] for width, one in zip(widths, found, strict=True)}
     first = found[0][1]
     changed = {

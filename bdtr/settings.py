@@ -8,7 +8,7 @@ import numpy as np
 
 from bdtr.trial import Trial
 
-__all__ = ["FitError", "Settings", "make_settings"]
+__all__ = ["FitError", "Settings", "integrates", "make_settings"]
 
 _SAMPLERS = ("pymc", "plain", "direct")
 # Streams of random numbers beside those of the stages.
@@ -23,7 +23,7 @@ _PURPOSES = (
     "opinion",
     "predictive checks",
 )
-_TUNE = {True: 400, False: 1000}  # warm-up draws: few are enough where there are no funnels
+_TUNE, _TUNE_INTEGRATED = 1000, 400  # warm-up draws: few are enough where there are no funnels
 _FIRST = 1 << 21  # number of a child of the seed that no stage gets to
 
 
@@ -56,10 +56,9 @@ class Settings:
         return np.random.SeedSequence(entropy, spawn_key=(key,))
 
 
-def _integrated(trial: Trial, sampler: str) -> bool:
-    """Whether NUTS meets SDs and correlations alone at the last stage."""
-    own = trial.stages[-1].model is not None
-    return sampler == "pymc" and trial.family == "gaussian" and not own
+def integrates(trial: Trial) -> bool:
+    """Whether coefficients and group effects of the last stage can be integrated out."""
+    return trial.family == "gaussian" and trial.stages[-1].model is None
 
 
 def make_settings(
@@ -76,7 +75,7 @@ def make_settings(
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise FitError(f"{name}={value!r}: must be a whole number above 0.")
     if tune is None:
-        tune = _TUNE[_integrated(trial, sampler)]
+        tune = _TUNE_INTEGRATED if sampler == "pymc" and integrates(trial) else _TUNE
     if not isinstance(tune, (int, np.integer)) or tune < 0:
         raise FitError(f"tune={tune!r}: must be a whole number, or None.")
     if propagated % chains or (chains * draws) % propagated:

@@ -44,7 +44,10 @@ def spread(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
 
 
 def side_by_side[T, R](
-    function: Callable[[T], R], items: Iterable[T], in_turn: bool = False
+    function: Callable[[T], R],
+    items: Iterable[T],
+    in_turn: bool = False,
+    done: Callable[[int], None] | None = None,
 ) -> list[R]:
     """Results of independent jobs that spend much of their time in kernels, some jobs at a time.
 
@@ -59,13 +62,24 @@ def side_by_side[T, R](
         One for each job.
     in_turn
         One job after the other, for those that cannot share a process with others.
+    done
+        Called with how many jobs are done, from the first on.
 
     Returns
     -------
     list
         In the order of the items.
     """
+
+    def collected(results: Iterable[R]) -> list[R]:
+        found = []
+        for result in results:
+            found.append(result)
+            if done:
+                done(len(found))
+        return found
+
     if in_turn:
-        return [function(item) for item in items]
+        return collected(map(function, items))
     with threadpool_limits(1), ThreadPoolExecutor(get_num_threads()) as pool:
-        return list(pool.map(function, items))
+        return collected(pool.map(function, items))

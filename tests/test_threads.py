@@ -33,6 +33,13 @@ def test_errors_come_through():
 
 
 @pytest.mark.parametrize("in_turn", [False, True])
+def test_jobs_that_are_done_are_counted_one_by_one(in_turn):
+    counts: list[int] = []
+    side_by_side(str, range(5), in_turn, counts.append)
+    assert counts == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
 def test_jobs_side_by_side_keep_their_order_and_errors_come_through(in_turn):
     assert side_by_side(lambda i: i * i, range(20), in_turn) == [i * i for i in range(20)]
     with pytest.raises(ZeroDivisionError):
