@@ -23,10 +23,8 @@ from bdtr.multilevel.weights import effective, khat_limit, pareto_k
 
 __all__ = ["Chains", "Drawn", "one_draw_each", "posterior_chains"]
 
-_LEAST_STEPS, _STAYS = (
-    32,
-    6,
-)  # steps of a chain: at least, and per step that it stays at its best proposal
+_LEAST_STEPS = 32  # of a chain
+_STAYS = 6  # steps of a chain for each step that it stays at its best proposal
 _ENOUGH = 8.0  # effective number of judged proposals from which a chain is trusted
 _MOST_THINNED = 64  # proposals for one draw of a posterior beyond which slice chains are better
 _STUCK = 0.02  # share of a chain's draws for which it may stay where the weight is largest
