@@ -63,6 +63,7 @@ def treatment_probabilities(
     """
     data, design = fit.require_data("treatment probabilities"), fit.designs[k]
     stage, actions = data.stages[k], list(design.actions)
+    alone = (0, len(design.arms) - len(actions))  # those without a decision are in their arm for sure
     due = stage.history & stage.among
     out = np.full(stage.feasible.shape, np.nan)
     where = f"probabilities[{design.action!r}]"
@@ -74,14 +75,15 @@ def treatment_probabilities(
         labels = {label_text(a): float(p) for a, p in known.items()}
         if set(labels) != set(actions):
             raise ValueError(f"{where}: name all actions {actions}, got {list(labels)}.")
-        wanted = np.array([labels[a] for a in actions])
+        wanted = np.pad([labels[a] for a in actions], alone, constant_values=1.0)
         out[due] = wanted * stage.feasible[due]
     elif known is not None:
         given = np.asarray(known, dtype=float)
-        if given.shape != out.shape:
+        if given.shape != (len(data), len(actions)):
             raise ValueError(
-                f"{where}: must have the shape {out.shape} (unit, action), got {given.shape}."
+                f"{where}: must have the shape {(len(data), len(actions))} (unit, action), got {given.shape}."
             )
+        given = np.pad(given, ((0, 0), alone), constant_values=1.0)
         out[due] = given[due] * stage.feasible[due]
     else:
         out[due] = _shares(fit, k)[due]

@@ -259,7 +259,7 @@ def attrition(fit: Fit) -> Captioned:
     data = fit.require_data("attrition")
     gone, rows = np.isnan(data.outcome + data.stages[-1].reward), {}
     for design, stage in zip(fit.designs, data.stages, strict=True):
-        took = stage.among & (stage.action >= 0)
+        took = stage.among & ~stage.outside & (stage.action >= 0)
         sizes = np.bincount(stage.action[took], minlength=len(design.actions))
         lost = np.bincount(stage.action[took & gone], minlength=len(design.actions))
         share = np.divide(lost, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)

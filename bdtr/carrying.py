@@ -26,9 +26,9 @@ _SITES_A_TERM = 5  # sites for each term that the correlation of known effects w
 
 @dataclass(frozen=True)
 class Carried:
-    """Per grouping factor of a stage, pairs of (its term, the next stage's term) that are one column."""
+    """Per grouping factor of a stage, which terms of the next stage are columns of its own (own, next), 0 or 1."""
 
-    pairs: Mapping[str, tuple[tuple[int, int], ...]]
+    maps: Mapping[str, np.ndarray]
 
     def effects(self, draws: StageDraws, factors: tuple[Factor, ...]) -> KnownEffects | None:
         """The known effects and their covariances, from draws of the next stage.
@@ -45,22 +45,18 @@ class Carried:
         KnownEffects or None
             None where nothing is carried.
         """
-        if not self.pairs:
+        if not self.maps:
             return None
         effects, covariances, new = [], {}, {}
         for factor in factors:
             own = np.zeros((factor.levels, factor.terms, draws.samples))
-            pairs = self.pairs.get(factor.name, ())
-            if pairs:
-                here, there = (list(side) for side in zip(*pairs, strict=True))
-                own[:, here] = draws.effects[factor.name][:, there]
-                root = draws.root[factor.name][:, there]
-                total = np.zeros((draws.samples, factor.terms, factor.terms))
-                total[:, np.array(here)[:, None], here] = root @ np.swapaxes(root, 1, 2)
-                covariances[factor.name] = total
+            if factor.name in self.maps:
+                to = self.maps[factor.name]
+                own = np.einsum("ij,ljs->lis", to, draws.effects[factor.name])
+                root = to @ draws.root[factor.name]
+                covariances[factor.name] = root @ np.swapaxes(root, 1, 2)
                 if factor.name in draws.new:
-                    new[factor.name] = np.zeros((factor.terms, draws.samples))
-                    new[factor.name][here] = draws.new[factor.name][there]
+                    new[factor.name] = to @ draws.new[factor.name]
             effects.append(own.reshape(-1, draws.samples))
         return KnownEffects(np.concatenate(effects), covariances, new)
 
@@ -76,11 +72,14 @@ class KnownEffects:
     new: Mapping[str, np.ndarray]
 
 
-def carried_terms(data: TrialData, here: StageDesign, there: StageDesign) -> Carried:
+def carried_terms(
+    data: TrialData, here: StageDesign, there: StageDesign, policy: np.ndarray | None = None
+) -> Carried:
     """Which effects of the next stage are known at this one.
 
-    A term is carried where its column of the next stage, whatever feasible action is taken there,
-    equals a column of the same factor at this stage, for all units in the fit of this stage. Nothing
+    A term is carried where its column of the next stage equals a column of the same factor at this stage, for all
+    units in the fit of this stage: whatever feasible action is taken there, or under the action that a fixed
+    regime takes. (When all are given one action, its site effect is part of everybody's payoff.) Nothing
     is carried where some of these units have no decision at the next stage: their response is another.
 
     Parameters
@@ -89,6 +88,8 @@ def carried_terms(data: TrialData, here: StageDesign, there: StageDesign) -> Car
         Checked data.
     here, there
         Columns of this stage and of the next one.
+    policy
+        Action code of each unit of the data at the next stage under a fixed regime, -1 where it has none.
 
     Returns
     -------
@@ -98,7 +99,12 @@ def carried_terms(data: TrialData, here: StageDesign, there: StageDesign) -> Car
     if not later.among[fitted].all():
         return Carried({})
     frame, feasible = data.frame[fitted].reset_index(drop=True), later.feasible[fitted]
-    pairs = {}
+    if policy is not None:
+        taken = policy[fitted]
+        alone = np.zeros_like(feasible)
+        alone[np.arange(len(taken)), np.maximum(taken, 0)] = True
+        feasible = np.where((taken >= 0)[:, None], alone, feasible)
+    maps = {}
     for group in here.groups:
         twin = next((g for g in there.groups if g.name == group.name), None)
         if twin is None or "delivery" in (group.role, twin.role):
@@ -108,12 +114,14 @@ def carried_terms(data: TrialData, here: StageDesign, there: StageDesign) -> Car
         same = np.ones((own.shape[1], len(twin.terms)), dtype=bool)
         for a in range(feasible.shape[1]):
             rows = feasible[:, a]
+            if not rows.any():
+                continue
             acted = twin.matrix(there.acting(frame[rows], a))
             same &= (own[rows][:, :, None] == acted[:, None, :]).all(axis=0)
-        found = [(int(i), int(j)) for i, j in zip(*np.nonzero(same), strict=True)]
-        if found:
-            pairs[group.name] = tuple(found)
-    return Carried(pairs)
+        same &= np.cumsum(same, axis=0) == 1  # to one column each
+        if same.any():
+            maps[group.name] = same.astype(float)
+    return Carried(maps)
 
 
 def joined_law(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bdtr.history import conditions
 from bdtr.trial import Trial
 
 if TYPE_CHECKING:
@@ -24,24 +25,86 @@ class DesignWarning(UserWarning):
 def unknown_clusters(
     trial: Trial, stages: Sequence[StageData], frame: pd.DataFrame
 ) -> tuple[str, ...]:
-    """Columns within whose levels an action never varies and that the stage model does not know."""
+    """Columns within whose levels an action never varies and that the stage model does not know.
+
+    The site column is one of them where the formula has no term by site, and so are ids that count within sites.
+    Of several such columns, as clinics and what is measured of clinics, the one with the fewest levels is named:
+    whole levels of it were treated alike.
+    """
     notes = []
     for stage in stages:
-        known = {*stage.factors, trial.site, trial.unit, trial.outcome}
-        known |= {s.action for s in trial.stages}
-        for name in frame.columns:
-            if name in known or not _may_be_cluster(frame[name]):
-                continue
-            codes, levels = pd.factorize(frame[name][stage.fitted])
-            if _constant_within(codes, stage.action[stage.fitted], len(levels)):
-                notes.append(
-                    f"{stage.stage.action} hardly ever varies within the levels of {name!r}, which "
-                    "the model does not know: treatment reaches whole groups, and their effect may "
-                    f"be taken for one of {stage.stage.action} at a site. If {name!r} is the class, "
-                    f'teacher or wave of delivery, say delivered_in="{name}".'
-                )
-                warnings.warn(notes[-1], DesignWarning, stacklevel=4)
+        found = _constant_columns(trial, stage, frame)
+        if not found:
+            continue
+        _, name, nested = min(found)
+        others = [n for _, n, _ in sorted(found)[1:4] if n != name]
+        notes.append(_remedy(trial, stage, name, nested, others))
+        warnings.warn(notes[-1], DesignWarning, stacklevel=4)
     return tuple(notes)
+
+
+def _constant_columns(
+    trial: Trial, stage: StageData, frame: pd.DataFrame
+) -> list[tuple[tuple[bool, int], str, bool]]:
+    """(numbers last, levels), name, and whether ids count within sites, of the columns that are constant."""
+    rows = stage.fitted & ~stage.outside
+    known = {*stage.formula.columns, trial.unit, trial.outcome, *(s.action for s in trial.stages)}
+    known |= {c for x in conditions(stage.stage) for c in x.columns}
+    if trial.site not in stage.factors:
+        known.discard(trial.site)
+    factors = [pd.factorize(frame[c][rows])[0] for c in stage.factors if c in frame.columns]
+    action, out = stage.action[rows], []
+    site = None if trial.site is None else pd.factorize(frame[trial.site][rows])[0]
+    for name in frame.columns:
+        if name in known or not _may_be_cluster(frame[name]):
+            continue
+        codes, levels = pd.factorize(frame[name][rows])
+        ways = [(codes, len(levels), False)]
+        if site is not None and name != trial.site:
+            joined, both = pd.factorize(np.where((codes < 0) | (site < 0), -1, codes * (site.max() + 1) + site))
+            joined = np.where(both[joined] < 0, -1, joined) if len(both) else joined
+            if len(both) > len(levels):
+                ways.append((joined, len(both), True))
+        for code, count, nested in ways:
+            if any(_within(f, code) for f in factors):
+                continue  # what is measured of clusters that the model knows
+            if _constant_within(code, action, count):
+                numeric = pd.api.types.is_numeric_dtype(frame[name].dtype)
+                out.append(((bool(numeric), count), str(name), nested))
+                break
+    return out
+
+
+def _within(fine: np.ndarray, coarse: np.ndarray) -> bool:
+    """Whether each level of one column has a single level of another."""
+    seen = (fine >= 0) & (coarse >= 0)
+    pairs = pd.DataFrame({"fine": fine[seen], "coarse": coarse[seen]}).drop_duplicates()
+    return bool(seen.any()) and not pairs["fine"].duplicated().any()
+
+
+def _remedy(
+    trial: Trial, stage: StageData, name: str, nested: bool, others: Sequence[str]
+) -> str:
+    """What is wrong and which term of this trial's models mends it."""
+    action = stage.stage.action
+    also = f" (and of {', '.join(map(repr, others))})" if others else ""
+    where = f" of each {trial.site!r}" if nested else ""
+    text = (
+        f"stage {action}: {action} hardly ever varies within the levels of {name!r}{where}{also}, which the model "
+        "does not know: treatment reached whole groups, whose own effects are taken for effects of "
+        f"{action}, and intervals are too narrow. "
+    )
+    if name == trial.site:
+        return text + f"Add (1 | {name}) to the formula of Stage({action!r})."
+    unique = ""
+    if nested:
+        unique = f", with ids of their own: data[{name!r}] = data[{trial.site!r}] + ':' + data[{name!r}].astype(str)"
+    if stage.stage.delivered_in is None and stage.stage.model is None:
+        return (
+            text + f'If {name!r} is the class, teacher or wave of delivery, say delivered_in="{name}"{unique}; if '
+            f"it was there before, such as a clinic, add (1 | {name}) to the formula of Stage({action!r})."
+        )
+    return text + f"Add (1 | {name}) to the formula of Stage({action!r}){unique}."
 
 
 def _may_be_cluster(column: pd.Series) -> bool:

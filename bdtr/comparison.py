@@ -139,10 +139,29 @@ def ranks(values: Values | xr.DataArray, higher_is_better: bool | None = None) -
     Returns
     -------
     Captioned
-        Its ``table`` has per regime (and other dims) ``p_best``, the probability that it is best,
-        ``mean_rank``, and ``p_rank_1``, ``p_rank_2``, .. Regimes that are worth the same in a draw share
-        their ranks.
+        Its ``table`` has per regime (and other dims) ``p_best``, the probability that it is the best of those
+        that were named before the data were seen (none for learned ones, or where one was named alone),
+        ``mean_rank``, and ``p_rank_1``, ``p_rank_2``, .. among all. Regimes that are worth the same in a draw
+        share their ranks.
     """
+    draws = _taken(values, higher_is_better)[0]
+    table = _ranked(values, higher_is_better)
+    learned = [n for n in draws["regime"].to_numpy() if n in getattr(values, "learned", ())]
+    if not learned and draws.sizes["regime"] > 1:
+        return table
+    named = [n for n in draws["regime"].to_numpy() if n not in learned]
+    best = pd.Series(np.nan, index=table.table.index)
+    if len(named) > 1:
+        better = _taken(values, higher_is_better)[1]
+        best.update(_ranked(draws.sel(regime=named), better).table["p_best"])
+    return Captioned(
+        table.table.assign(p_best=best),
+        table.caption + (f" P(best) is among regimes that were not learned: {', '.join(named)}." if learned else ""),
+    )
+
+
+def _ranked(values: Values | xr.DataArray, higher_is_better: bool | None) -> Captioned:
+    """Ranks of all regimes."""
     draws, better, about = _taken(values, higher_is_better)
     flat = stacked(draws).transpose(..., "regime", "sample")
     x = flat.to_numpy() * (1.0 if better else -1.0)

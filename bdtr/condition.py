@@ -143,6 +143,39 @@ class Condition:
         self.check_columns(frame.columns)
         return _truth(self._tree, frame, self.text)
 
+    def labels(self) -> list[tuple[str, str | float]]:
+        """Columns and the labels or numbers that they are compared with by ``==``, ``!=`` and ``in``."""
+        return list(_compared(self._tree))
+
+    def check_labels(self, frame: pd.DataFrame, where: str) -> None:
+        """Raise if the condition names a label that no row of a text column has.
+
+        Parameters
+        ----------
+        frame
+            Coded data: text and categories; numbers are left alone.
+        where
+            Where the condition stands, for the message.
+        """
+        for name, label in self.labels():
+            if name not in frame.columns:
+                continue
+            column = frame[name]
+            if pd.api.types.is_numeric_dtype(column.dtype):
+                if isinstance(label, str) and _as_numbers(np.asarray([label], dtype=object)) is None:
+                    raise ConditionError(
+                        f"{where}: the condition {self.text!r} compares {name!r} with {label!r}, but its values "
+                        f"are numbers, such as {', '.join(f'{v:g}' for v in column.dropna().unique()[:5])}."
+                    )
+                continue
+            known = _known_labels(column)
+            if label_text(label) not in known:
+                some = ", ".join(map(repr, known[:10])) + (", .." if len(known) > 10 else "")
+                raise ConditionError(
+                    f"{where}: the condition {self.text!r} names {label_text(label)!r}, a label that no unit has in "
+                    f"{name!r}. Labels there: {some}. Capitals and blanks count."
+                )
+
     def check_columns(self, available: Iterable[str]) -> None:
         """Raise if the condition names a column that the data do not have."""
         available = list(available)
@@ -272,6 +305,30 @@ def _columns(node):
         case _Junction(_, parts):
             for part in parts:
                 yield from _columns(part)
+
+
+def _compared(node: _Node):
+    """Pairs of a column and what it is compared with."""
+    match node:
+        case _Comparison(left, op, right) if op in ("==", "!="):
+            for one, other in ((left, right), (right, left)):
+                if isinstance(one, _Column) and isinstance(other, _Literal):
+                    yield one.name, other.value
+        case _Membership(_Column(name), values, _):
+            for value in values:
+                yield name, value
+        case _Not(part):
+            yield from _compared(part)
+        case _Junction(_, parts):
+            for part in parts:
+                yield from _compared(part)
+
+
+def _known_labels(column: pd.Series) -> list[str]:
+    """Labels of a text column in order; of categories all that are declared."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return [label_text(c) for c in column.cat.categories]
+    return sorted({label_text(v) for v in column.dropna().unique()})
 
 
 def _truth(node: _Node, frame: pd.DataFrame, text: str) -> np.ndarray:

@@ -1,9 +1,18 @@
-"""What the recommended regime is worth when it is valued on other units than it was learned from.
+r"""What the recommended regime is worth when it is valued on other units than it was learned from.
 
-A rule that was chosen because it looked best looks better than it is on the same data. Cross-fitting
-learns a rule without a fold of the data and values it by a posterior given that fold alone; the estimand
-is the mean value of the fold rules (compare Chernozhukov et al. 2018, Econom. J. 21(1), on cross-fitting).
-The difference from the value in the sample is the optimism.
+A rule that was chosen because it looked best looks better than it is on the same data. Cross-fitting learns a rule
+without a fold of the data and values it by a posterior given that fold alone; the estimand is the mean value of the
+fold rules (compare Chernozhukov et al. 2018, Econom. J. 21(1), on cross-fitting).
+
+The evaluating model has a *calibration line*: the blip that was learned without the fold, b(h, a), enters each stage
+as a column, the blip of the action taken,
+
+    Q(h, a) = x(h, a)'beta + gamma b(h, a) + z(h, a)'u,
+
+(compare Chernozhukov, Demirer, Duflo and Fernandez-Val 2018, NBER 24678). Without it the posterior of a fold, which has
+few units of each site, shrinks the blip of a site as if the rule that was learned for that site said nothing of it.
+
+The value in the sample is higher for two reasons: it is optimistic, and its rule was learned from more units.
 """
 
 from __future__ import annotations
@@ -18,16 +27,17 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.coding import DataError
-from bdtr.data import TrialData, check_again
-from bdtr.design import DesignError
+from bdtr.data import TrialData
+from bdtr.design import DesignError, learned_columns
 from bdtr.diagnostics import State, worst
 from bdtr.estimates import estimates
 from bdtr.fitting import fit_checked
-from bdtr.induction import Policy, best_mean
+from bdtr.induction import Policy
+from bdtr.learning import learn, part_of, quick_settings
 from bdtr.multilevel.randomness import children
 from bdtr.progress import progress_bar
 from bdtr.regimes import recommended
-from bdtr.settings import Settings, integrates
+from bdtr.settings import Settings
 from bdtr.shown import Shown
 from bdtr.threads import side_by_side
 from bdtr.values import mean_payoffs, value
@@ -35,10 +45,10 @@ from bdtr.values import mean_payoffs, value
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["CrossFitted", "crossfit", "part_of", "quick_settings"]
+__all__ = ["CrossFitted", "crossfit"]
 
 _OVER = ("sites", "units")
-_UNITS = 100_000  # whose columns are in memory at once
+_FOLDS, _LEAST = 5, {"sites": 4, "units": 40}  # folds, and how much has to be in each
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,7 +56,8 @@ class CrossFitted(Shown):
     """Cross-fitted values of the recommended regime beside those in the sample.
 
     ``draws`` has ``value`` and ``in_sample`` with dims ``chain, draw, over``; ``table`` their summaries
-    and the ``optimism``, by how much the mean in the sample is better. ``actions`` holds what each fold's
+    and the ``difference``, by how much the mean in the sample is better: its optimism, and what rules lose that are
+    learned from fewer units. ``actions`` holds what each fold's
     rule recommends to its units: ``over, fold, unit, stage, action``. Over ``"sites"`` folds are whole sites
     and rules do not know site effects; over ``"units"`` folds are units within sites, and rules do.
     """
@@ -54,7 +65,7 @@ class CrossFitted(Shown):
     draws: xr.Dataset
     table: pd.DataFrame
     actions: pd.DataFrame
-    folds: int
+    folds: dict[str, int]
     interval: float
     state: State
     left_out: str = ""
@@ -63,22 +74,24 @@ class CrossFitted(Shown):
     def caption(self) -> str:
         """What the numbers are, in one line."""
         return (
-            f"{self.state}. Value of the recommended regime, mean over the rules of {self.folds} folds, each "
+            f"{self.state}. Value of the recommended regime, mean over the rules of folds "
+            f"({', '.join(f'{way}: {n}' for way, n in self.folds.items())}), each "
             f"valued where it was not learned; population: sample; {100 * self.interval:g} % equal-tailed "
-            f"intervals. Optimism: by how much the value in the sample looks better.{self.left_out}"
+            "intervals. Difference: by how much the value in the sample is better, which is its optimism and what "
+            f"rules lose that are learned from fewer units.{self.left_out}"
         )
 
 
 def crossfit(
     fit: Fit,
     over: str | None = None,
-    folds: int = 2,
+    folds: int | None = None,
     interval: float = 0.95,
     propagated: int | None = None,
     random_seed: int | None = None,
     progress: bool = False,
 ) -> CrossFitted:
-    """Cross-fitted values of the recommended regime, and its optimism in the sample.
+    """Cross-fitted values of the recommended regime beside its value in the sample.
 
     Parameters
     ----------
@@ -89,7 +102,8 @@ def crossfit(
         within sites, rules with them. Left out: both, or units alone where there are no sites or fewer
         than two for each fold.
     folds
-        Number of folds. Each is valued by a fit to its own units: two folds leave most to each fit.
+        Number of folds. Each is valued by a fit to its own units. Left out: five, or fewer where folds would have
+        less than 40 units, or four sites, each.
     interval
         Probability of the equal-tailed intervals.
     propagated
@@ -116,12 +130,14 @@ def crossfit(
     """
     data = fit.require_data("cross-fitting")
     ways = _ways(data, over, folds)
+    counts = {way: _count(data, way, folds) for way in ways}
     settings = quick_settings(fit, propagated)
     step = fit.settings.propagated // settings.propagated
     seed = fit.settings.stream("cross-fitting", random_seed)
     found, inside, tables, states = [], [], [], [fit.state]
     for way, own in zip(ways, children(seed, len(ways)), strict=True):
-        fold = _folds(fit.designs[0].site_codes(data.frame), way, folds, np.random.default_rng(own))
+        rng = np.random.default_rng(own)
+        fold = _folds(fit.designs[0].site_codes(data.frame), way, counts[way], rng)
         draws, actions, state = _crossfitted(fit, settings, way, fold, own, progress)
         regime = recommended(tailored=way == "units")
         whole = value(fit, regime, progress=progress).draws["value"].isel(regime=0, drop=True)
@@ -135,10 +151,10 @@ def crossfit(
         xr.Dataset({k: v.transpose("chain", "draw", "over") for k, v in both.items()}),
         _table(both, interval, data.trial.higher_is_better),
         pd.concat(tables, ignore_index=True)[["over", "fold", "unit", "stage", "action"]],
-        folds,
+        counts,
         interval,
         worst(states),
-        _left_out(data, over, ways, folds),
+        _left_out(data, over, ways, folds or 2),
     )
 
 
@@ -148,9 +164,18 @@ def _left_out(data: TrialData, over: str | None, ways: Sequence[str], folds: int
     return f" Not over sites: {len(data.site_levels)} are too few for {folds} folds."
 
 
-def _ways(data: TrialData, over: str | None, folds: int) -> list[str]:
+def _count(data: TrialData, way: str, folds: int | None) -> int:
+    """Number of folds: five, if each has enough of what it is made of."""
+    if folds is not None:
+        return folds
+    size = len(data.site_levels) if way == "sites" else len(data)
+    return int(np.clip(size // _LEAST[way], 2, _FOLDS))
+
+
+def _ways(data: TrialData, over: str | None, folds: int | None) -> list[str]:
     if over not in (None, *_OVER):
         raise ValueError(f"over={over!r}: allowed are None, 'sites' and 'units'.")
+    folds = 2 if folds is None else folds
     sites = 0 if data.trial.site is None else len(data.site_levels)
     if over == "sites" and not sites:
         raise ValueError("over='sites': the trial names no site column.")
@@ -187,35 +212,37 @@ def _crossfitted(
     data = fit.require_data("cross-fitting")
     count = int(fold.max()) + 1
     seeds = [int(s.generate_state(1)[0]) for s in children(seed, 2 * count)]
-    settings = [replace(base, random_seed=s) for s in seeds]
-    # With two folds one learns from what the other is valued on.
-    parts = [fold == f for f in range(count)]
-    parts += [fold != f for f in range(count)] if count > 2 else []
+    # What a fold does not know of a site the others do not know either: it must not average out.
+    settings = [replace(base, random_seed=s, common=seeds[0]) for s in seeds]
     in_turn = base.sampler != "direct"  # PyMC compiles and samples in one thread at a time
+    steps = 3 * count
 
-    def fitted(part: int) -> Fit:
-        with _said(way, count):
-            return fit_checked(part_of(data, parts[part], fit.settings), settings[part])
+    def done(jobs: int) -> None:
+        if report:
+            report(jobs, steps)
 
-    def learned(f: int) -> Policy:
-        own, other = fits[f].require_data("cross-fitting"), 1 - f if count == 2 else count + f
+    def learned(f: int) -> list[np.ndarray]:
         with _said(way, count):
-            codes = _recommended(fits[other], own, "observed" if way == "units" else "average")
-        return Policy("regime", f"rule of fold {f + 1}", codes)
+            return learn(fit, fold != f, fold == f, way == "units", settings[count + f])
+
+    def fitted(f: int) -> Fit:
+        with _said(way, count):
+            part = part_of(data, fold == f, fit.settings)
+            return fit_checked(_with_blips(part, means[f]), settings[f])
 
     def valued(f: int) -> tuple[np.ndarray, int]:
         units = np.flatnonzero(fits[f].require_data("cross-fitting").valued)
         return mean_payoffs(fits[f].passes([rules[f]]), units)[0], len(units)
 
-    def done(jobs: int) -> None:
-        if report:
-            report(jobs, len(parts) + count)
-
     # Step by step, so that no fold reads a fit while another adds to it.
     with progress_bar(progress, f"cross-fitting over {way}") as report:
-        fits = side_by_side(fitted, range(len(parts)), in_turn, done)
-        rules = side_by_side(learned, range(count), in_turn)
-        values = side_by_side(valued, range(count), in_turn, lambda jobs: done(len(parts) + jobs))
+        means = side_by_side(learned, range(count), in_turn, done)
+        fits = side_by_side(fitted, range(count), in_turn, lambda jobs: done(count + jobs))
+        rules = [
+            _rule(one.require_data("cross-fitting"), mean, f)
+            for f, (one, mean) in enumerate(zip(fits, means, strict=True))
+        ]
+        values = side_by_side(valued, range(count), in_turn, lambda jobs: done(2 * count + jobs))
     tables = [
         _actions(fits[f].require_data("cross-fitting"), data.units[fold == f], rule.actions).assign(
             fold=f + 1
@@ -228,6 +255,26 @@ def _crossfitted(
         pd.concat(tables),
         _state_of_folds([one.state for one in fits], way),
     )
+
+
+def _with_blips(part: TrialData, means: Sequence[np.ndarray]) -> TrialData:
+    """The data of a fold with the blips that were learned without it (unit, arm), stage by stage."""
+    found = {}
+    for stage, mean in zip(part.stages, means, strict=True):
+        if stage.stage.model is not None:
+            continue
+        blips = np.nan_to_num(mean - mean[:, :1])
+        found |= dict(zip(learned_columns(stage.stage.action, stage.arms), blips.T, strict=True))
+    return replace(part, frame=part.frame.assign(**found))
+
+
+def _rule(part: TrialData, means: Sequence[np.ndarray], f: int) -> Policy:
+    """The rule of a fold: what was best without it, for its units."""
+    sign, codes = 1.0 if part.trial.higher_is_better else -1.0, []
+    for stage, mean in zip(part.stages, means, strict=True):
+        best = np.where(stage.feasible, sign * mean, -np.inf).argmax(axis=1)
+        codes.append(np.where(np.isfinite(mean).all(axis=1), best, -1))
+    return Policy("regime", f"rule of fold {f + 1}", tuple(codes))
 
 
 @contextlib.contextmanager
@@ -249,56 +296,8 @@ def _state_of_folds(states: Sequence[State], way: str) -> State:
         return State()
     level = worst(bad).level
     first = next(s for s in bad if s.level == level).reasons[0]
-    return State(
-        level, (f"{len(bad)} of {len(states)} fits over {way} are not ok, such as: {first}",)
-    )
-
-
-def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
-    """Settings of fits to parts of the data or under other priors: the direct sampler where it will do.
-
-    With ``propagated`` below the fit's number, as many draws are propagated; the direct sampler then makes
-    twice as many at the last stage, which is all that is asked of it.
-    """
-    exact = integrates(fit.trial)
-    settings = replace(fit.settings, sampler="direct") if exact else fit.settings
-    whole, chains = settings.propagated, settings.chains
-    count = whole if propagated is None else propagated
-    if count < 1 or whole % count or count % chains:
-        raise ValueError(
-            f"propagated={propagated!r}: must divide the fit's {whole} propagated draws and be a multiple "
-            f"of its {chains} chains."
-        )
-    if count == whole:
-        return settings
-    draws = min(settings.draws, 2 * count // chains) if exact else settings.draws
-    return replace(settings, propagated=count, draws=draws, few=True)
-
-
-def part_of(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:
-    """The data of some units, checked on their own."""
-    frame = data.named[rows].reset_index(drop=True)
-    return check_again(data.trial, frame, settings.missing, settings.off_protocol)
-
-
-def _recommended(learned: Fit, data: TrialData, sites: str) -> list[np.ndarray]:
-    """Per stage the action code that a fit recommends to each unit of other data, -1 without history."""
-    out = []
-    for k, (design, stage) in enumerate(zip(learned.designs, data.stages, strict=True)):
-        codes = np.full(len(data), -1, dtype=np.int64)
-        columns = [c for c in data.frame.columns if c in (*design.history, data.trial.site)]
-        coded = design.coding.code(data.frame, columns)
-        q_function = learned.q_function(k, sites=sites)
-        known = np.flatnonzero(stage.history)
-        for at in range(0, len(known), _UNITS):  # columns for many units at a time: each time costs
-            units = known[at : at + _UNITS]
-            columns: Any = q_function.columns(coded.iloc[units])
-            for block in learned.passed().blocks(np.arange(len(units))):
-                q = q_function.evaluate(columns.part(block))
-                feasible = stage.feasible[units[block]]
-                codes[units[block]] = best_mean(q, feasible, data.trial.higher_is_better)
-        out.append(codes)
-    return out
+    text = f"{len(bad)} of {len(states)} fits over {way} are not ok, such as: {first}"
+    return State(level, (text,))
 
 
 def _actions(data: TrialData, units: np.ndarray, codes: Sequence[np.ndarray]) -> pd.DataFrame:
@@ -314,7 +313,7 @@ def _actions(data: TrialData, units: np.ndarray, codes: Sequence[np.ndarray]) ->
 def _table(both: Mapping[str, Any], interval: float, higher_is_better: bool) -> pd.DataFrame:
     names = {"in_sample": "in the sample", "value": "cross-fitted"}
     parts = {names[k]: estimates(both[k], interval) for k in names}
-    optimism = parts["in the sample"][["mean"]] - parts["cross-fitted"][["mean"]]
-    optimism = optimism if higher_is_better else -optimism
-    table = pd.concat({**parts, "optimism": optimism}, names=["value"])
+    apart = parts["in the sample"][["mean"]] - parts["cross-fitted"][["mean"]]
+    apart = apart if higher_is_better else -apart
+    table = pd.concat({**parts, "difference": apart}, names=["value"])
     return table.swaplevel().loc[list(both["value"]["over"].to_numpy())]

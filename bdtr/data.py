@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bdtr.clusters import DesignWarning, shared_clusters, unknown_clusters
+from bdtr.outside import NO_DECISION, fill_outside, no_action, without_mark
 from bdtr.coding import (
     Coding,
     DataError,
@@ -30,6 +31,7 @@ from bdtr.trial import Stage, Trial
 __all__ = [
     "StageData",
     "TrialData",
+    "arms_of",
     "check",
     "check_again",
     "feasible_sets",
@@ -40,8 +42,9 @@ __all__ = [
 class StageData:
     """Who takes part in one stage.
 
-    Arrays over all units: ``action`` codes (-1: none), ``feasible`` (unit x action), ``among`` (a
-    decision is due), ``history`` (all that the Q-function needs is known), ``fitted`` (row of the fit).
+    Arrays over all units: ``action`` codes (-1: none), ``feasible`` (unit x arm), ``among`` (a decision is due,
+    or the unit is in the arm of those without one), ``outside`` (in that arm), ``history`` (all that the
+    Q-function needs is known), ``fitted`` (row of the fit).
     """
 
     stage: Stage
@@ -52,7 +55,13 @@ class StageData:
     history: np.ndarray
     fitted: np.ndarray
     reward: np.ndarray
+    outside: np.ndarray
     weight: np.ndarray | None = None  # known precision weights, None for 1
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The actions, and the arm without a decision where there is one; the order of codes."""
+        return arms_of(self.stage)
 
     @property
     def took(self) -> np.ndarray:
@@ -60,6 +69,11 @@ class StageData:
         rows = np.arange(len(self.action))
         allowed = self.feasible[rows, np.maximum(self.action, 0)]
         return self.history & self.among & (self.action >= 0) & allowed
+
+    @property
+    def deciding(self) -> np.ndarray:
+        """Units with a complete history who have a decision, if among one feasible action."""
+        return self.history & self.among & ~self.outside
 
     @property
     def choosing(self) -> np.ndarray:
@@ -85,6 +99,7 @@ class TrialData:
     flow: pd.DataFrame
     notes: tuple[str, ...]
     valued: np.ndarray  # units whose expected payoff from stage 1 on can be computed
+    doubts: tuple[str, ...] = ()  # about how treatment reached them
 
     def __len__(self) -> int:
         return len(self.units)
@@ -121,8 +136,18 @@ class TrialData:
         return digest.hexdigest()[:16]
 
 
+def arms_of(stage: Stage) -> tuple[str, ...]:
+    """The actions of a stage, and the arm of those without a decision where there is one."""
+    own = tuple(stage.actions or ())
+    return (*own, NO_DECISION) if stage.outside == "arm" else own
+
+
 def check(
-    trial: Trial, frame: pd.DataFrame, missing: str = "error", off_protocol: str = "error"
+    trial: Trial,
+    frame: pd.DataFrame,
+    missing: str = "error",
+    off_protocol: str = "error",
+    whole: bool = True,
 ) -> TrialData:
     """Hold a data frame against a trial.
 
@@ -137,6 +162,8 @@ def check(
         they are counted in the flow table.
     off_protocol
         ``"error"``, or ``"exclude"`` for units whose action was not feasible; counted as well.
+    whole
+        Whether these are all data: labels of conditions must occur, groups must have more than one row.
 
     Returns
     -------
@@ -155,6 +182,7 @@ def check(
         raise DataError("data: the frame has no rows.")
     _columns_present(trial, frame)
     trial = _with_actions(trial, frame)
+    frame = without_mark(trial, frame)
     formulas = [stage_formula(trial, k) for k in range(len(trial.stages))]
     for k, stage in enumerate(trial.stages):
         formulas[k].check_columns(frame.columns, f"Stage({stage.action!r})")
@@ -163,12 +191,25 @@ def check(
     coded = coding.code(frame, used)
     units = _units(trial, frame)
     outcome = _outcome(trial, coded)
+    if whole:
+        for stage in trial.stages:
+            for condition in conditions(stage):
+                condition.check_labels(coded, f"Stage({stage.action!r})")
+    no_action(trial, coded, frame, outcome, units)
+    trial = _with_arms(trial, coded, outcome)
+    filled: tuple[str, ...] = ()
+    if any(stage.outside == "arm" for stage in trial.stages):
+        coding = replace(coding, levels={**coding.levels, **{s.action: arms_of(s) for s in trial.stages}})
+        coded, filled = fill_outside(trial, formulas, coding, coded)
     stages, flow, faults, valued = _present(trial, formulas, coded, outcome, units)
     raise_faults(faults, missing, off_protocol)
     for stage in stages:
         _check_support(stage)
-    notes = unknown_clusters(trial, stages, frame) + shared_clusters(trial, stages, coded)
-    return TrialData(trial, coded, coding, units, outcome, stages, flow, notes, valued)
+        if whole:
+            _check_groups(stage, coded)
+    doubts = unknown_clusters(trial, stages, frame)
+    notes = filled + doubts + shared_clusters(trial, stages, coded)
+    return TrialData(trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts)
 
 
 def check_again(
@@ -177,7 +218,7 @@ def check_again(
     """As :func:`check`, for part of data that were checked: warnings were given then."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DesignWarning)
-        return check(trial, frame, missing, off_protocol)
+        return check(trial, frame, missing, off_protocol, whole=False)
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
@@ -209,6 +250,20 @@ def _with_actions(trial: Trial, frame: pd.DataFrame) -> Trial:
                     "categorical. List the actions in your order, the reference first."
                 )
             stage = stage.with_actions(list(dtype.categories))
+        stages.append(stage)
+    return replace(trial, stages=tuple(stages))
+
+
+def _with_arms(trial: Trial, coded: pd.DataFrame, outcome: np.ndarray) -> Trial:
+    """Say for each stage what becomes of those without a decision, where the user has not."""
+    stages = []
+    for k, stage in enumerate(trial.stages):
+        if stage.among is not None and stage.outside is None:
+            payoffs = [coded[s.reward].to_numpy() for s in trial.stages[k:] if s.reward]
+            lost = np.isnan(np.sum([outcome, *payoffs], axis=0)) & (_among(stage, coded) == 0)
+            clusters = any(s.delivered_in for s in trial.stages[k:])
+            arm = stage.model is None and bool(trial.site or lost.any() or clusters)
+            stage = replace(stage, outside="arm" if arm else "carry")
         stages.append(stage)
     return replace(trial, stages=tuple(stages))
 
@@ -292,15 +347,22 @@ def _present(
     for k in reversed(range(len(trial.stages))):
         stage, formula = trial.stages[k], formulas[k]
         reward = np.zeros(len(coded)) if stage.reward is None else coded[stage.reward].to_numpy()
-        among = _among(stage, coded, units)
+        among = _among(stage, coded)
         action = coded[stage.action].cat.codes.to_numpy().astype(np.int64)
         _outside_has_no_action(stage, among, action, units)
         feasible, decided = feasible_sets(stage, coded, among == 1, units)
+        outside = (among == 0) & (stage.outside == "arm")
+        if stage.outside == "arm":  # who has no decision can only be in that arm
+            feasible = np.c_[feasible & ~outside[:, None], outside]
+            decided = decided | outside
+            among = np.where(outside, np.int8(1), among)
         formed_now = delivered_now(trial, k)
         q_columns = [c for c in formula.columns if c not in (stage.action, formed_now)]
         if trial.site and trial.site not in q_columns:
             q_columns.insert(0, trial.site)
         gaps = {c: coded[c].isna().to_numpy() for c in q_columns}
+        for c in set(gaps) - set(formula.model_columns) - {trial.site}:
+            gaps[c] = gaps[c] & ~outside  # who has no decision is in no class of it
         history = (among == 1) & decided & ~_any(gaps.values(), len(coded))
         steps = Steps(stage.action, len(coded))
         steps.drop("no decision here (among)", among == 0)
@@ -309,6 +371,7 @@ def _present(
         eligible = np.ones(len(coded), dtype=np.int8)
         if stage.eligible:
             eligible = Condition(stage.eligible).evaluate(coded)
+            eligible = np.where(outside & (eligible < 0), np.int8(1), eligible)
             steps.drop(f"not eligible: {stage.eligible}", eligible == 0)
         steps.drop(f"{stage.action} missing", action < 0, "missing")
         steps.drop("eligibility unknown", eligible < 0, "missing")
@@ -317,7 +380,7 @@ def _present(
         taken = feasible[np.arange(len(coded)), np.maximum(action, 0)]
         steps.drop(f"{stage.action} not feasible", (action >= 0) & ~taken, "off_protocol")
         if formed_now:
-            gaps[formed_now] = coded[formed_now].isna().to_numpy()
+            gaps[formed_now] = coded[formed_now].isna().to_numpy() & ~outside
         for column, gap in gaps.items():
             steps.drop(f"{column} missing", gap, "missing")
         if stage.reward:
@@ -329,11 +392,14 @@ def _present(
         what = f"{trial.outcome} missing" if last else "later stage value unknown"
         steps.drop(what, ~payoff_known, "missing")
         fitted = steps.left & (among == 1)
+        steps.say(f"of these an arm without a decision ({stage.among})", outside)
         _positive(stage, weight, fitted, units)
         faults.add(steps, units)
         flows.append(steps.table())
         stages.append(
-            StageData(stage, formula, action, feasible, among == 1, history, fitted, reward, weight)
+            StageData(
+                stage, formula, action, feasible, among == 1, history, fitted, reward, outside, weight
+            )
         )
         # What stage k-1 responds to: the predicted value where a decision is due, else the payoff.
         # Whether a decision was due must be known for either.
@@ -361,14 +427,14 @@ def _any(masks, rows: int) -> np.ndarray:
     return out
 
 
-def _among(stage: Stage, coded: pd.DataFrame, units: np.ndarray) -> np.ndarray:
+def _among(stage: Stage, coded: pd.DataFrame) -> np.ndarray:
     if stage.among is None:
         return np.ones(len(coded), dtype=np.int8)
     return Condition(stage.among).evaluate(coded)
 
 
 def _outside_has_no_action(stage, among, action, units) -> None:
-    wrong = (among == 0) & (action >= 0)
+    wrong = (among == 0) & (action >= 0) & (action < len(stage.actions or ()))
     if wrong.any():
         raise DataError(
             f"Stage({stage.action!r}): {int(wrong.sum()):,} units outside among={stage.among!r} "
@@ -378,6 +444,7 @@ def _outside_has_no_action(stage, among, action, units) -> None:
 
 
 def _carried_payoff_known(trial, stage, outside, outcome, reward, units) -> None:
+    """Payoffs that are carried to earlier stages have to be known; those of an arm need not."""
     payoffs = {stage.reward: reward}
     if outcome is not None:
         payoffs[trial.outcome] = outcome
@@ -387,9 +454,8 @@ def _carried_payoff_known(trial, stage, outside, outcome, reward, units) -> None
             raise DataError(
                 f"Stage({stage.action!r}): {int(unknown.sum()):,} units outside "
                 f"among={stage.among!r} have no payoff to carry through: {name!r} is missing "
-                f"({some(units[unknown])}). Where nothing was earned, say 0. If people leave, the "
-                "stage model must cover them: give them an action of their own through feasible= "
-                "instead."
+                f"({some(units[unknown])}). Where nothing was earned, say 0; to have their payoff "
+                "predicted, leave outside= out or say outside='arm'."
             )
 
 
@@ -414,11 +480,25 @@ def feasible_sets(stage: Stage, coded: pd.DataFrame, among: np.ndarray, units: n
     return np.where(known[:, None], feasible, True), known
 
 
+def _check_groups(stage: StageData, coded: pd.DataFrame) -> None:
+    """Raise where a grouping factor has one row a level: its effect is the residual by another name."""
+    rows = coded.loc[stage.fitted & ~stage.outside]
+    for group in stage.formula.groups if stage.stage.model is None else ():
+        levels = rows[list(group.factor)].astype(object).dropna().drop_duplicates()
+        if len(rows) > 1 and len(levels) == len(rows):
+            raise DataError(
+                f"Stage({stage.stage.action!r}): {group.name!r} has as many levels as there are units in the fit "
+                f"({len(rows):,}), one row each, so that its effects cannot be told apart from the residuals: only "
+                f"the sum of both variances is known. Take (.. | {group.name}) out."
+            )
+
+
 def _check_support(stage: StageData) -> None:
     where = f"Stage({stage.stage.action!r})"
     if not stage.fitted.any():
         raise DataError(f"{where}: no unit is left in the fit; see the flow of exclusions.")
-    counts = np.bincount(stage.action[stage.fitted], minlength=len(stage.stage.actions or ()))
+    counts = np.bincount(stage.action[stage.fitted], minlength=len(stage.arms))
+    counts = counts[: len(stage.stage.actions or ())]
     if (counts > 0).sum() < 2:
         raise DataError(
             f"{where}: only one action is observed in the fit, "

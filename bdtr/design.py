@@ -2,108 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulaic import ModelSpec
-from formulaic.errors import FactorEvaluationError
 
 from bdtr.coding import Coding, label_series
+from bdtr.columns import Columns, DesignError
 from bdtr.data import StageData, TrialData
-from bdtr.formula import TRANSFORMS, Formula
-from bdtr.history import delivered_now
+from bdtr.formula import Formula
+from bdtr.history import delivered_now, earlier_terms
+from bdtr.margins import Measure, as_written, margins_of, measured, residual_columns
 from bdtr.multilevel.layout import Factor
+from bdtr.sitelevel import SiteLevel, site_level
 
-__all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design", "term_columns"]
+__all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design"]
 
-_CONTEXT = {"sqrt": np.sqrt}  # the other transforms are formulaic's own
-_MIN_SITES_PER_MEAN = 3
+LEARNED = "learned blip"
 _NONE = -1  # code of a level that the fit has not seen
-
-
-class DesignError(ValueError):
-    """Columns from which the coefficients cannot be told apart."""
-
-
-class Columns:
-    """The columns of one right-hand side, with the state of its transforms as learned at the fit."""
-
-    def __init__(self, text: str, state: Mapping[str, Any], example: pd.DataFrame):
-        spec = ModelSpec.from_spec(
-            text, na_action="ignore", output="numpy", transform_state=dict(state)
-        )
-        matrix = spec.get_model_matrix(example, context=_CONTEXT)
-        self.text = text
-        used = _names(text)
-        # One row that makes the columns again on load: levels come from the coding.
-        self.example: dict[str, float | None] = {
-            name: None if example[name].dtype == "category" else float(example[name].mean())
-            for name in example.columns
-            if name in used
-        }
-        self._spec = cast(ModelSpec, matrix.model_spec)
-        names = [str(name).replace("[T.", "[") for name in self._spec.column_names]
-        self.names: tuple[str, ...] = tuple(names)
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """State of the transforms (centres, scales, knots), plain numbers."""
-        return _plain(self._spec.transform_state)
-
-    @property
-    def main_effects(self) -> tuple[int, ...]:
-        """Positions of the columns that belong to one variable alone."""
-        found = [i for t, at in self._spec.term_indices.items() for i in at if t.degree == 1]
-        return tuple(i for i in found if self.names[i] != "Intercept")
-
-    def involves(self, variable: str) -> list[bool]:
-        """Whether each column is made from a variable."""
-        found = [False] * len(self.names)
-        for term, positions in self._spec.term_indices.items():
-            for i in positions:
-                found[i] = variable in {str(v) for factor in term.factors for v in _names(factor)}
-        return found
-
-    def matrix(self, frame: pd.DataFrame) -> np.ndarray:
-        """Row x column values."""
-        if self.names == ("Intercept",):
-            return np.ones((len(frame), 1))
-        try:
-            values = self._spec.get_model_matrix(frame, context=_CONTEXT)
-        except FactorEvaluationError as error:
-            reason = str(error).split("[", 1)[-1].rstrip("]")
-            raise DesignError(
-                f"The formula {self.text!r} cannot be computed for some units: {reason} A transform "
-                "such as bs() is defined only over the range of the units of the fit."
-            ) from None
-        out = np.ascontiguousarray(values, dtype=float)
-        if not np.isfinite(out).all():
-            bad = [
-                n for n, ok in zip(self.names, np.isfinite(out).all(axis=0), strict=True) if not ok
-            ]
-            raise DesignError(
-                f"The columns {', '.join(bad)} of the formula {self.text!r} are not finite for some "
-                f"units: check the range that {', '.join(TRANSFORMS)} allow."
-            )
-        return out
-
-
-def _names(text: object) -> set[str]:
-    return set(re.findall(r"[^\W\d]\w*", str(text)))
-
-
-def _plain(state: Any) -> Any:
-    if isinstance(state, Mapping):
-        return {key: _plain(value) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return [_plain(value) for value in state]
-    if isinstance(state, np.generic):
-        return state.item()
-    return state
+_SAME = 1e-7  # share of a column beyond all others, below which it is one of them
 
 
 @dataclass(frozen=True)
@@ -111,7 +30,7 @@ class GroupDesign:
     """A grouping factor of a stage: its columns, its levels, and its part in the Q-function.
 
     ``role`` is ``"site"``, ``"history"`` (known when the action is chosen) or ``"delivery"`` (formed
-    with the action, so integrated out of the Q-function).
+    with the action, so integrated out of the Q-function). ``measure`` says how the engines see its columns.
     """
 
     factor: tuple[str, ...]
@@ -120,6 +39,7 @@ class GroupDesign:
     correlated: bool
     role: str
     levels: np.ndarray
+    measure: Measure
 
     @property
     def name(self) -> str:
@@ -132,8 +52,12 @@ class GroupDesign:
         return tuple(self.columns.names[i] for i in self.keep)
 
     def matrix(self, frame: pd.DataFrame) -> np.ndarray:
-        """Row x term values."""
+        """Row x term values, as written."""
         return self.columns.matrix(frame)[:, list(self.keep)]
+
+    def measured(self, frame: pd.DataFrame) -> np.ndarray:
+        """Row x term values, as the engines take them."""
+        return self.matrix(frame) @ self.measure.turn
 
     def labels(self, frame: pd.DataFrame) -> np.ndarray:
         """Label of each row's level."""
@@ -144,9 +68,9 @@ class GroupDesign:
         return pd.Index(self.levels).get_indexer(pd.Index(self.labels(frame)))
 
 
-def _one_action(actions: Sequence[str], code: int, rows: int) -> Any:
+def _one_action(arms: Sequence[str], code: int, rows: int) -> Any:
     """A column in which everyone has one action."""
-    return pd.Categorical([actions[code]] * rows, categories=list(actions))
+    return pd.Categorical([arms[code]] * rows, categories=list(arms))
 
 
 def factor_labels(frame: pd.DataFrame, factor: Sequence[str]) -> np.ndarray:
@@ -162,24 +86,28 @@ def factor_labels(frame: pd.DataFrame, factor: Sequence[str]) -> np.ndarray:
 class StageDesign:
     """All columns of a stage's model.
 
-    ``terms`` names the common columns; the last ones may be site means (Mundlak), each minus its
-    average over the rows of the fit. ``centre`` holds the mean of each column over these rows, 0 for
-    the intercept.
+    ``terms`` names the common columns: those of the formula (``keep``), those that only the arm without a
+    decision has (``arm_of``), and what is known of the sites. ``measure`` says how the engines see them, and
+    ``constant`` which of their coefficients make the constant 1 (zeros: none do). ``actions`` are those that
+    can be chosen, ``arms`` has the arm without a decision as well, where there is one.
     """
 
     index: int
     action: str
     actions: tuple[str, ...]
+    arms: tuple[str, ...]
     formula: Formula
     coding: Coding
     columns: Columns
     keep: tuple[int, ...]
-    mean_of: tuple[int, ...]
-    site_means: np.ndarray  # site x mean
-    centre: np.ndarray
-    scale: np.ndarray
+    arm_of: tuple[int, ...]
+    sites: SiteLevel
+    measure: Measure
+    constant: np.ndarray
+    calibrated: bool
     groups: tuple[GroupDesign, ...]
     notes: tuple[str, ...]
+    added: tuple[str, ...]
     site: str | None
     site_levels: np.ndarray
     has_intercept: bool
@@ -188,19 +116,14 @@ class StageDesign:
     def terms(self) -> tuple[str, ...]:
         """Names of the common columns."""
         names = self.columns.names
-        return tuple(names[i] for i in self.keep) + tuple(
-            f"site_mean({names[i]})" for i in self.mean_of
-        )
+        own = [f"{names[i]}:{self.action}[{self.arms[-1]}]" for i in self.arm_of]
+        learned = [LEARNED] if self.calibrated else []
+        return (*(names[i] for i in self.keep), *own, *self.sites.names, *learned)
 
     @property
     def factors(self) -> tuple[Factor, ...]:
         """The grouping factors as the exact engine takes them."""
         return tuple(Factor(g.name, len(g.levels), len(g.terms), g.correlated) for g in self.groups)
-
-    @property
-    def shift(self) -> np.ndarray:
-        """What the intercept moves by when columns are centred: site means stay centred for good."""
-        return np.where(np.arange(len(self.centre)) < len(self.keep), self.centre, 0.0)
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -211,20 +134,57 @@ class StageDesign:
 
     def acting(self, frame: pd.DataFrame, action: int) -> pd.DataFrame:
         """The same history with everyone given one action."""
-        return frame.assign(**{self.action: _one_action(self.actions, action, len(frame))})
+        return frame.assign(**{self.action: _one_action(self.arms, action, len(frame))})
 
     def site_codes(self, frame: pd.DataFrame) -> np.ndarray:
         """Position of each row's site in the site index, -1 for unseen ones; 0 without sites."""
-        return _site_codes(frame, self.site, self.site_levels)
+        return site_codes(frame, self.site, self.site_levels)
+
+    def written(self, frame: pd.DataFrame, site_code: np.ndarray) -> np.ndarray:
+        """Common columns as written; unseen sites (code -1) are like the average one."""
+        return written_columns(
+            frame, site_code, self.columns, self.keep, self.arm_of, self.sites, self.action, self.arms,
+            self.calibrated,
+        )  # fmt: skip
 
     def common(self, frame: pd.DataFrame, site_code: np.ndarray) -> np.ndarray:
-        """Common columns, centred; unseen sites (code -1) have the average of the site means."""
-        own = self.columns.matrix(frame)[:, list(self.keep)]
-        if self.mean_of:
-            average = self.centre[len(self.keep) :]
-            table = np.vstack([self.site_means, average])
-            own = np.hstack([own, table[site_code]])
-        return own - self.centre
+        """Common columns as the engines take them: each measured from its margins, in SDs."""
+        return self.written(frame, site_code) @ self.measure.turn
+
+
+def learned_columns(action: str, arms: Sequence[str]) -> tuple[str, ...]:
+    """Columns of a frame that hold blips learned elsewhere, one for each arm; no user's column has such a name."""
+    return tuple(f"{LEARNED}: {action} {arm}" for arm in arms)
+
+
+def written_columns(
+    frame: pd.DataFrame,
+    site_code: np.ndarray,
+    columns: Columns,
+    keep: Sequence[int],
+    arm_of: Sequence[int],
+    sites: SiteLevel,
+    action: str,
+    arms: Sequence[str],
+    calibrated: bool = False,
+) -> np.ndarray:
+    """Common columns of a frame: the formula's, those of the arm without a decision, those of sites, and the
+    blip of the action taken that was learned elsewhere."""
+    every = columns.matrix(frame)
+    parts = [every[:, list(keep)]]
+    some = len(arm_of) or sites.names or calibrated
+    taken = frame[action].cat.codes.to_numpy().astype(np.int64) if some else None
+    if len(arm_of):
+        assert taken is not None
+        parts.append(every[:, list(arm_of)] * (taken == len(arms) - 1)[:, None])
+    if sites.names:
+        assert taken is not None
+        parts.append(sites.matrix(site_code, taken))
+    if calibrated:
+        assert taken is not None
+        learned = frame[list(learned_columns(action, arms))].to_numpy()
+        parts.append(np.take_along_axis(learned, taken[:, None], axis=1))
+    return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
 def stage_design(data: TrialData, k: int) -> StageDesign:
@@ -247,68 +207,307 @@ def stage_design(data: TrialData, k: int) -> StageDesign:
         If columns are exactly collinear for another reason than the feasible sets.
     """
     stage, trial, site_levels = data.stages[k], data.trial, data.site_levels
+    action, arms, where = stage.stage.action, stage.arms, f"stage {stage.stage.action}"
     rows = data.frame[stage.fitted].reset_index(drop=True)
     columns = Columns(stage.formula.common, {}, rows)
     points = _feasible_points(data, k)
-    keep, notes = _kept(columns, columns.matrix(points), stage.stage.action, "")
+    keep, notes = _kept(columns, columns.matrix(points), action, "")
+    has_intercept = "Intercept" in columns.names
+    own_model = stage.stage.model is not None
+    matrix = columns.matrix(rows)
+    arm_of: tuple[int, ...] = ()
+    if not own_model:
+        keep, arm_of, more = _told_apart(data, k, columns, matrix, keep, rows)
+        notes += more
     groups = []
     for term in stage.formula.groups:
-        inner = Columns(term.expression, {}, rows)
-        kept, more = _kept(inner, inner.matrix(points), stage.stage.action, f", ({term.name})")
+        group, more = _group(data, k, term, rows, points)
+        groups.append(group)
         notes += more
-        groups.append(
-            GroupDesign(
-                term.factor,
-                inner,
-                kept,
-                term.correlated and len(kept) > 1,
-                _role(data, k, term.factor),
-                _levels(data, term.factor),
-            )
-        )
-    has_intercept = "Intercept" in columns.names
-    matrix = columns.matrix(rows)[:, list(keep)]
-    if stage.stage.model is not None:
-        notes = []  # nothing is fitted with these columns
-    else:
-        _check_rank(matrix, [columns.names[i] for i in keep], stage, has_intercept)
-    mean_of, means, more = _site_means(data, k, columns, keep, groups, site_levels)
-    notes += more
-    if mean_of:
-        codes = _site_codes(rows, trial.site, site_levels)
-        both = np.hstack([matrix, means[codes]])
-        if np.linalg.matrix_rank(both - both.mean(axis=0)) < both.shape[1] - has_intercept:
+    sites = SiteLevel.none(len(site_levels))
+    if any(g.role == "site" for g in groups) and not own_model:
+        codes = site_codes(rows, trial.site, site_levels)
+        own = _columns_of_sites(columns, keep)
+        sites, more = site_level(stage, own, matrix, codes, len(site_levels), where)
+        notes += more
+    if sites.names:
+        codes = site_codes(rows, trial.site, site_levels)
+        both = written_columns(rows, codes, columns, keep, arm_of, sites, action, arms)
+        left, _ = residual_columns(both, _margins(columns, keep, arm_of, sites, action, both)[0])
+        if _collinear(left).any():
             notes.append(
-                f"stage {stage.stage.action}: site means are left out, as they are exactly collinear "
-                "with the other columns."
+                f"{where}: site means are left out, as they are exactly collinear with the other columns."
             )
-            mean_of, means = (), np.zeros((len(site_levels), 0))
-        else:
-            matrix = both
-    centre, scale = matrix.mean(axis=0), matrix.std(axis=0, ddof=1)
-    if has_intercept:
-        centre[0], scale[0] = 0.0, 1.0
-    else:
-        centre[: len(keep)] = 0.0  # site means are deviations from their average all the same
-    scale = np.where(scale > 1e-12, scale, 1.0)
+            sites = SiteLevel.none(len(site_levels))
+    codes = site_codes(rows, trial.site, site_levels)
+    calibrated = not own_model and learned_columns(action, arms)[0] in rows
+    both = written_columns(rows, codes, columns, keep, arm_of, sites, action, arms, calibrated)
+    margins, base = _margins(columns, keep, arm_of, sites, action, both)
+    left, b = residual_columns(both, margins)
+    scale = _spread(left, has_intercept)
+    names = [columns.names[i] for i in keep]
+    fixed = [i for i, n in enumerate(names) if n in (stage.stage.priors or {}) and n != "Intercept"]
+    measure = measured(b, scale, fixed)
+    notes += _note_zeros(groups, rows, where)
     return StageDesign(
         k,
-        stage.stage.action,
+        action,
         tuple(stage.stage.actions or ()),
+        arms,
         stage.formula,
         data.coding,
         columns,
         keep,
-        mean_of,
-        means,
-        centre,
-        scale,
+        arm_of,
+        sites,
+        measure,
+        measure.back @ base,
+        calibrated,
         tuple(groups),
         tuple(notes),
+        tuple(_added(data, k, columns, keep, groups)),
         trial.site,
         site_levels,
         has_intercept,
     )
+
+
+def _spread(left: np.ndarray, intercept: bool) -> np.ndarray:
+    """SD of each residual column; 1 for the intercept and for columns that nobody informs."""
+    scale = left.std(axis=0, ddof=1) if len(left) > 1 else np.zeros(left.shape[1])
+    size = np.sqrt(np.mean(np.square(left), axis=0))
+    scale = np.where(scale > 1e-6 * size, scale, size)  # a constant that is not the intercept
+    if intercept:
+        scale[0] = 1.0
+    return np.where(scale > 0, scale, 1.0)
+
+
+def _margins(
+    columns: Columns,
+    keep: Sequence[int],
+    arm_of: Sequence[int],
+    sites: SiteLevel,
+    action: str,
+    matrix: np.ndarray,
+) -> tuple[list[list[int]], np.ndarray]:
+    """Margins of the common columns, and the coefficients as written that make the constant 1.
+
+    Without an intercept the dummies of a factor may stand in for it; all else is then measured from them.
+    """
+    variables, term = columns.variables, columns.term
+    own = [variables[i] for i in keep] + [variables[i] | {action} for i in arm_of]
+    of = [term[i] for i in keep] + [len(columns.names) + term[i] for i in arm_of]
+    first = 2 * len(columns.names)
+    own += sites.variables
+    of += [first + t for t in sites.term]
+    if len(own) < matrix.shape[1]:  # the blip learned elsewhere, beyond what is the same for all
+        own.append(frozenset({action, LEARNED}))
+        of.append(-1)
+    margins = margins_of(own, of)
+    base = np.zeros(len(own))
+    if keep and columns.names[keep[0]] == "Intercept":
+        base[0] = 1.0
+        return margins, base
+    for number in dict.fromkeys(of[: len(keep)]):
+        at = [i for i in range(len(keep)) if of[i] == number]
+        if np.allclose(matrix[:, at].sum(axis=1), 1.0, rtol=0, atol=1e-9):
+            base[at] = 1.0
+            for i, found in enumerate(margins):
+                if i not in at:
+                    found += [j for j in at if j not in found]
+            break
+    return margins, base
+
+
+def _collinear(left: np.ndarray) -> np.ndarray:
+    """Columns that are made of the ones before them, given what regression on their margins leaves of each."""
+    size = np.sqrt(np.mean(np.square(left), axis=0))
+    basis = np.zeros((len(left), 0))
+    out = np.zeros(left.shape[1], dtype=bool)
+    for k in range(left.shape[1]):
+        if size[k] == 0:
+            out[k] = True
+            continue
+        own = left[:, k] / size[k]
+        for _ in range(2):
+            own = own - basis @ (basis.T @ own / len(own))
+        rest = np.sqrt(np.mean(np.square(own)))
+        if rest < _SAME:
+            out[k] = True
+        else:
+            basis = np.c_[basis, own / rest]
+    return out
+
+
+def _told_apart(
+    data: TrialData,
+    k: int,
+    columns: Columns,
+    matrix: np.ndarray,
+    keep: tuple[int, ...],
+    rows: pd.DataFrame,
+) -> tuple[tuple[int, ...], tuple[int, ...], list[str]]:
+    """Columns that the rows of the fit can tell apart.
+
+    The user's own have to be, or it is an error. Those that were added from earlier stages, and those that the
+    arm without a decision has of its own, are left out where they say nothing new.
+    """
+    stage, names, notes = data.stages[k], columns.names, list[str]()
+    added = set(earlier_terms(data.trial, k).common)
+    asked = [i for i in keep if columns.factors[i] not in added]
+    none = SiteLevel.none(0)
+    action, where = stage.stage.action, f"stage {stage.stage.action}"
+
+    def margins(chosen, arm_of, both):
+        return _margins(columns, chosen, arm_of, none, action, both)[0]
+
+    own = matrix[:, asked]
+    has_intercept = bool(asked) and names[asked[0]] == "Intercept"
+    _check_rank(own, [names[i] for i in asked], stage, margins(asked, (), own), has_intercept)
+    chosen = list(keep)
+    if len(asked) < len(keep):
+        order = [*asked, *(i for i in keep if i not in asked)]
+        both = matrix[:, order]
+        again = residual_columns(both, margins(order, (), both))[0]
+        out = {order[i] for i in np.flatnonzero(_collinear(again)) if order[i] not in asked}
+        chosen = [i for i in keep if i not in out]
+    arm_of: tuple[int, ...] = ()
+    if stage.outside.any():
+        apart = [i for i in chosen if i and not columns.involves(action)[i]]
+        apart = [i for i in apart if names[i] != "Intercept"]
+        outside = (rows[action].cat.codes.to_numpy() == len(stage.arms) - 1)[:, None]
+        both = np.hstack([matrix[:, chosen], matrix[:, apart] * outside])
+        left = residual_columns(both, margins(chosen, apart, both))[0]
+        gone = _collinear(left)[len(chosen) :]
+        arm_of = tuple(i for i, drop in zip(apart, gone, strict=True) if not drop)
+        notes.append(
+            f"{where}: {int((stage.outside & stage.fitted).sum()):,} units without a decision "
+            f"(outside among={stage.stage.among!r}) are an arm of their own in the model"
+            + (f", with coefficients of their own for {', '.join(names[i] for i in arm_of)}" if arm_of else "")
+            + '. outside="carry" carries their observed payoff to the earlier stages instead.'
+        )
+    return tuple(chosen), arm_of, notes
+
+
+def _added(
+    data: TrialData,
+    k: int,
+    columns: Columns,
+    keep: Sequence[int],
+    groups: Sequence[GroupDesign],
+) -> list[str]:
+    """What was added to a stage's formula because earlier stages tailor by it."""
+    found = earlier_terms(data.trial, k)
+    new = [columns.names[i] for i in keep if columns.factors[i] in found.common]
+    more = {factor: terms for factor, terms, _ in found.groups}
+    for g in groups:
+        of = more.get(g.factor, ())
+        new += [f"{g.columns.names[i]} by {g.name}" for i in g.keep if g.columns.factors[i] in of]
+    if not new:
+        return []
+    one = len(new) == 1
+    return [
+        f"stage {data.stages[k].stage.action}: {', '.join(new)} added, as stage {' and '.join(found.stages)} has "
+        f"{'it' if one else 'them'}: without {'it' if one else 'them'} direct effects on the payoff would be 0 with "
+        "certainty (earlier_terms=False leaves out what was added)."
+    ]
+
+
+def _columns_of_sites(columns: Columns, keep: Sequence[int]) -> list[tuple[int, str, frozenset[str]]]:
+    """Columns whose site means enter: place, name and variables of those of one variable alone."""
+    return [
+        (i, columns.names[i], columns.variables[i]) for i in columns.main_effects if i in keep
+    ]
+
+
+def _group(
+    data: TrialData, k: int, term, rows: pd.DataFrame, points: pd.DataFrame
+) -> tuple[GroupDesign, list[str]]:
+    """One grouping factor, its columns measured from their margins where they are correlated."""
+    stage = data.stages[k]
+    columns = Columns(term.expression, {}, rows)
+    kept, notes = _kept(columns, columns.matrix(points), stage.stage.action, f", ({term.name})")
+    matrix = columns.matrix(rows)[:, list(kept)]
+    correlated = term.correlated and len(kept) > 1
+    measure = as_written(_group_scale(columns, kept, matrix, matrix))
+    if correlated and stage.stage.model is None:
+        margins, _ = _margins(columns, kept, (), SiteLevel.none(0), stage.stage.action, matrix)
+        left, b = residual_columns(matrix, margins)
+        measure = measured(
+            b,
+            _group_scale(columns, kept, matrix, left),
+            _fixed(stage.stage.priors or {}, term.name, [columns.names[i] for i in kept]),
+        )
+    return (
+        GroupDesign(
+            term.factor,
+            columns,
+            kept,
+            correlated,
+            _role(data, k, term.factor),
+            _levels(data, term.factor),
+            measure,
+        ),
+        notes,
+    )
+
+
+def _fixed(priors: Mapping[str, Any], factor: str, names: Sequence[str]) -> list[int]:
+    """Terms whose SDs have priors of the user's, which are for the term as written."""
+    return [
+        i for i, n in enumerate(names) if f"sd({factor})" in priors or f"sd({factor})[{n}]" in priors
+    ]
+
+
+def _group_scale(
+    columns: Columns, keep: Sequence[int], matrix: np.ndarray, left: np.ndarray
+) -> np.ndarray:
+    """Scale of each group term: its range where it has two values, else its SD, of products the product.
+
+    All of these are the same wherever a variable has its zero.
+    """
+    names = [columns.names[i] for i in keep]
+    out = np.ones(len(names))
+    for i, name in enumerate(names):
+        parts = _parts(name)
+        if len(parts) > 1 and all(p in names for p in parts):
+            out[i] = np.prod([out[names.index(p)] for p in parts])
+            continue
+        values = np.unique(matrix[:, i])
+        own = np.ptp(values) if values.size == 2 else np.std(left[:, i])
+        size = np.abs(matrix[:, i]).max(initial=0.0)
+        out[i] = own if own > 1e-10 * size else (size or 1.0)
+    return out
+
+
+def _parts(name: str) -> list[str]:
+    """Columns that a product is made of: ``a[x:y]:z`` of ``a[x:y]`` and ``z``."""
+    parts, depth = [""], 0
+    for mark in name:
+        depth += (mark in "[(") - (mark in "])")
+        if mark == ":" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += mark
+    return parts
+
+
+def _note_zeros(groups: Sequence[GroupDesign], rows: pd.DataFrame, where: str) -> list[str]:
+    """Slopes without correlation whose variable has its zero outside the data."""
+    out = []
+    for g in groups:
+        if g.correlated or len(g.terms) < 2:
+            continue
+        values = g.matrix(rows)
+        low, high = values.min(axis=0), values.max(axis=0)
+        far = [n for n, a, b in zip(g.terms, low, high, strict=True) if (a > 0 or b < 0) and a != b]
+        if far:
+            out.append(
+                f"{where}: the zero of {', '.join(far)} lies outside the data, and without correlations "
+                f"(|| {g.name}) the model of group effects depends on where it is. Centre the column, or "
+                "write | for ||."
+            )
+    return out
 
 
 def _role(data: TrialData, k: int, factor: tuple[str, ...]) -> str:
@@ -326,7 +525,7 @@ def _levels(data: TrialData, factor: tuple[str, ...]) -> np.ndarray:
     return np.array(list(dict.fromkeys(x for x in labels if x is not None)), dtype=object)
 
 
-def _site_codes(frame: pd.DataFrame, site: str | None, levels: np.ndarray) -> np.ndarray:
+def site_codes(frame: pd.DataFrame, site: str | None, levels: np.ndarray) -> np.ndarray:
     if site is None:
         return np.zeros(len(frame), dtype=np.int64)
     return pd.Index(levels).get_indexer(pd.Index(factor_labels(frame, (site,))))
@@ -340,7 +539,7 @@ def _feasible_points(data: TrialData, k: int) -> pd.DataFrame:
     blocks = []
     for code in range(stage.feasible.shape[1]):
         block = frame[stage.feasible[use, code]]
-        action = _one_action(stage.stage.actions or (), code, len(block))
+        action = _one_action(stage.arms, code, len(block))
         blocks.append(block.assign(**{stage.stage.action: action}))
     return pd.concat(blocks, ignore_index=True)
 
@@ -373,7 +572,11 @@ def _kept(
 
 
 def _check_rank(
-    matrix: np.ndarray, names: Sequence[str], stage: StageData, intercept: bool
+    matrix: np.ndarray,
+    names: Sequence[str],
+    stage: StageData,
+    margins: Sequence[Sequence[int]],
+    intercept: bool,
 ) -> None:
     """Raise if columns are exactly collinear on the rows of the fit, naming them."""
     where = f"Stage({stage.stage.action!r})"
@@ -385,74 +588,28 @@ def _check_rank(
             f"{where}: no unit in the fit informs {', '.join(names[int(i)] for i in unsupported)}; every "
             "value is 0. Take the term out, or coarsen the column."
         )
-    used = [i for i in range(matrix.shape[1]) if i not in unsupported]
-    x = matrix[:, used]
-    if intercept:  # as in the model, columns are compared about their means
-        used, x = used[1:], x[:, 1:] - x[:, 1:].mean(axis=0)
-        flat = np.sqrt((x**2).mean(axis=0)) <= 1e-10 * np.abs(matrix[:, used]).max(
-            axis=0, initial=0
-        )
-        if flat.any():
+    if intercept:
+        flat = [i for i in range(1, len(names)) if i not in unsupported and np.ptp(matrix[:, i]) == 0]
+        if flat:
             raise DesignError(
-                f"{where}: {', '.join(names[used[i]] for i in np.flatnonzero(flat))} does not vary in "
+                f"{where}: {', '.join(names[i] for i in flat)} does not vary in "
                 "the fit, so it cannot be told apart from the intercept. Take it out of the formula."
             )
-    if not used:
-        return
-    norms = np.sqrt((x**2).mean(axis=0))
-    values, vectors = np.linalg.eigh((x / norms).T @ (x / norms) / len(x))
-    if values[0] < 1e-10 * values[-1]:
-        involved = [names[used[i]] for i in np.flatnonzero(np.abs(vectors[:, 0]) > 1e-3)]
+    left, b = residual_columns(matrix, margins)
+    size = np.sqrt(np.mean(np.square(left), axis=0))
+    nothing = [i for i in np.flatnonzero(size == 0) if i not in unsupported]
+    involved: list[int] = []
+    if nothing:
+        with_ = np.abs(b[:, nothing[0]]) * size > 0
+        involved = sorted({*np.flatnonzero(with_), nothing[0]} - {0 if intercept else -1})
+    else:
+        used = [i for i in range(len(names)) if size[i] > 0]
+        x = left[:, used] / size[used]
+        values, vectors = np.linalg.eigh(x.T @ x / len(x)) if used else (np.ones(1), np.ones((1, 1)))
+        if values[0] < 1e-10 * values[-1]:
+            involved = [used[i] for i in np.flatnonzero(np.abs(vectors[:, 0]) > 1e-3)]
+    if involved:
         raise DesignError(
-            f"{where}: the columns {', '.join(involved)} are exactly collinear in the data; their "
-            "coefficients cannot be told apart. Take one of them out of the formula."
+            f"{where}: the columns {', '.join(names[i] for i in involved)} are exactly collinear in the "
+            "data; their coefficients cannot be told apart. Take one of them out of the formula."
         )
-
-
-def _site_means(data, k, columns, keep, groups, site_levels):
-    """Site means of individual history and of treatment shares (Mundlak 1978)."""
-    stage, trial = data.stages[k], data.trial
-    none = ((), np.zeros((len(site_levels), 0)), [])
-    if not stage.stage.site_means or not any(g.role == "site" for g in groups):
-        return none
-    rows = data.frame[stage.fitted].reset_index(drop=True)
-    x = columns.matrix(rows)
-    site = _site_codes(rows, trial.site, site_levels)
-    wanted = []
-    for i in columns.main_effects:
-        if i in keep and _varies_within(x[:, i], site, len(site_levels)):
-            wanted.append(i)
-    present = np.unique(site).size
-    where = f"stage {stage.stage.action}"
-    if not wanted:
-        return none
-    if present < _MIN_SITES_PER_MEAN * len(wanted):
-        note = (
-            f"{where}: site means are left out, {len(wanted)} of them are too many for {present} "
-            f"sites (at least {_MIN_SITES_PER_MEAN} sites for each)."
-        )
-        return (), none[1], [note]
-    counts = np.bincount(site, minlength=len(site_levels))
-    means = np.full((len(site_levels), len(wanted)), np.nan)
-    for m, i in enumerate(wanted):
-        sums = np.bincount(site, weights=x[:, i], minlength=len(site_levels))
-        means[counts > 0, m] = sums[counts > 0] / counts[counts > 0]
-    notes = []
-    if (counts == 0).any():
-        means[counts == 0] = x[:, wanted].mean(axis=0)
-        notes.append(
-            f"{where}: {int((counts == 0).sum())} sites without rows have the average of the site "
-            "means, and site effects drawn from their population distribution."
-        )
-    return tuple(wanted), means, notes
-
-
-def _varies_within(values: np.ndarray, site: np.ndarray, sites: int) -> bool:
-    counts = np.maximum(np.bincount(site, minlength=sites), 1)
-    means = np.bincount(site, weights=values, minlength=sites) / counts
-    return bool(np.abs(values - means[site]).max() > 1e-9 * max(1.0, np.abs(values).max()))
-
-
-def term_columns(term: str) -> list[str]:
-    """Columns of a term: "a1[small]:lunch" is of a1 and lunch."""
-    return [part.split("[")[0] for part in term.split(":")]

@@ -156,6 +156,10 @@ def _variances(fit: Fit, data: TrialData) -> tuple[xr.DataArray, xr.DataArray, i
     done = fit_checked(payoffs, settings)
     posterior = done.posterior(0)
     within = posterior["sigma"].drop_vars("term", errors="ignore")
+    if "action" in within.dims:  # over the units of all paths
+        shares = np.bincount(payoffs.stages[0].action[payoffs.stages[0].fitted])
+        weight = xr.DataArray(shares / shares.sum(), dims="action")
+        within = np.sqrt((weight * np.square(within)).sum("action")).drop_vars("action", errors="ignore")
     between = (
         posterior["sd_site"].isel({posterior["sd_site"].dims[-1]: 0}, drop=True)
         if site

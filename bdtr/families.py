@@ -27,6 +27,7 @@ class Family:
     likelihood: Callable[..., Any]
     valid: Callable[[np.ndarray], np.ndarray]
     outcomes: str
+    bounds: tuple[float, float] | None = None  # of the mean payoff
 
     def response_scale(self, response: np.ndarray) -> tuple[float, float]:
         """Centre and spread of the response on the scale of the linear predictor."""
@@ -64,5 +65,6 @@ FAMILIES: dict[str, Family] = {
         _bernoulli,
         _zero_or_one,
         "0 and 1",
+        (0.0, 1.0),
     ),
 }

@@ -57,6 +57,8 @@ class Fit:
         Units in and out of the fit of each stage.
     notes
         What was dropped or left out, and why.
+    added
+        What earlier stages made bdtr add to the formulas of later ones, and why.
     state
         Whether results can be relied on.
     data
@@ -75,6 +77,7 @@ class Fit:
     prior_table: pd.DataFrame
     data: TrialData | None = None
     _models: dict[int, OutcomeModel | OwnModel] = field(default_factory=dict, repr=False)
+    _mean_responses: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     _stage_draws: dict[tuple[str, int], StageDraws | OwnDraws] = field(
         default_factory=dict, repr=False
     )
@@ -93,6 +96,11 @@ class Fit:
         if stage not in names:
             raise ValueError(f"stage={stage!r}: the stages are {', '.join(map(repr, names))}.")
         return names.index(stage)
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Terms that were added to the formulas of later stages."""
+        return tuple(note for design in self.designs for note in design.added)
 
     @property
     def priors(self) -> pd.DataFrame:
@@ -398,30 +406,36 @@ class Fit:
             )
         return self.data
 
-    def _mean_payoff(self, k: int) -> np.ndarray:
-        rows = np.flatnonzero(self.require_data("a model's rows").stages[k].fitted)
-        return mean_payoff(self.passed().responses(k, rows))
+    def mean_response(self, k: int) -> np.ndarray:
+        """Response of the rows of stage k: the observed payoff, or the mean over draws of the stage value."""
+        if k not in self._mean_responses:
+            data = self.require_data("a model's rows")
+            if k == self.stages - 1:
+                return data.payoff
+            rows = np.flatnonzero(data.stages[k].fitted)
+            self._mean_responses[k] = mean_payoff(self.passed().responses(k, rows))
+        return self._mean_responses[k]
 
-    def keep_model(self, k: int, model: OutcomeModel | OwnModel) -> None:
-        """Keep the model of a stage once its response is known."""
+    def keep_model(self, k: int, model: OutcomeModel | OwnModel, mean: np.ndarray) -> None:
+        """Keep the model of a stage, and its mean response, once they are known."""
         self._models[k] = model
+        self._mean_responses[k] = mean
 
     def model(self, k: int) -> OutcomeModel | OwnModel:
         """The outcome model of stage k with the rows of its fit."""
         if k not in self._models and self.trial.stages[k].model is not None:
             data = self.require_data("a model's rows")
-            last = k == self.stages - 1
-            payoff = data.payoff if last else self._mean_payoff(k)
-            self._models[k] = own_model(data, self.designs[k], payoff)
+            self._models[k] = own_model(data, self.designs[k], self.mean_response(k))
         if k not in self._models:
-            data, propagated = self.require_data("a model's rows"), k < self.stages - 1
-            rows = stage_rows(data, self.designs[k], propagated)
-            if propagated:
+            data, location = self.require_data("a model's rows"), None
+            rows = stage_rows(data, self.designs[k])
+            if k < self.stages - 1:
                 attrs = self.tree[f"stage_{k + 1}/engine"].to_dataset().attrs
-                centre, spread = attrs["centre"], attrs["spread"]
+                centre, spread, location = attrs["centre"], attrs["spread"], attrs["location"]
             else:
                 centre, spread = FAMILIES[self.family(k)].response_scale(data.payoff)
+            width = self.settings.prior_width
             self._models[k] = outcome_model(
-                data, self.designs[k], self.family(k), rows, centre, spread, propagated
+                data, self.designs[k], self.family(k), rows, centre, spread, location, width
             )
         return self._models[k]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.coding import DataError
 from bdtr.data import TrialData, check
 from bdtr.design import stage_design
 from bdtr.diagnostics import State
@@ -16,7 +17,7 @@ from bdtr.fitted import Fit
 from bdtr.gate import gate
 from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.passes import run_passes
-from bdtr.posterior import new_site, new_site_seed
+from bdtr.posterior import common_effects, new_site, new_site_seed
 from bdtr.prediction import stage_draws
 from bdtr.progress import progress_bar
 from bdtr.settings import Settings, make_settings
@@ -107,8 +108,11 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
         model = own_model(data, designs[last], response)
     else:
         centre, spread = FAMILIES[trial.family].response_scale(response)
-        rows = stage_rows(data, designs[last], False)
-        model = outcome_model(data, designs[last], trial.family, rows, centre, spread)
+        _varies(trial, response, spread)
+        rows, width = stage_rows(data, designs[last]), settings.prior_width
+        model = outcome_model(
+            data, designs[last], trial.family, rows, centre, spread, width=width
+        )
     sampled = _fit_last(model, response, settings, progress)
     tree = xr.DataTree.from_dict(
         {
@@ -139,6 +143,17 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
     return fitted
 
 
+def _varies(trial: Trial, payoff: np.ndarray, spread: float) -> None:
+    """Raise if all payoffs are the same: nothing can be learned, and priors have no scale."""
+    if len(payoff) > 1 and np.ptp(payoff) > 0 and np.isfinite(spread) and spread > 0:
+        return
+    what = trial.outcome or trial.stages[-1].reward
+    raise DataError(
+        f"Outcome {what!r} does not vary among the {len(payoff):,} units in the fit of the last stage (it is "
+        f"{payoff[0]:g} for all): nothing can be learned from it. Check the column and the exclusions."
+    )
+
+
 def _fit_last(
     model: OutcomeModel | OwnModel, response: np.ndarray, settings: Settings, progress: bool
 ):
@@ -149,7 +164,11 @@ def _fit_last(
         compiled = compiled_plain(model)
     elif settings.sampler == "direct":
         with progress_bar(progress, f"stage {model.design.action}") as report:
-            return fit_direct(model, response, seed, settings.chains, settings.draws, report)
+            count = settings.chains * settings.draws
+            common = common_effects(model.design, settings, count)
+            return fit_direct(
+                model, response, seed, settings.chains, settings.draws, report, common
+            )
     elif settings.sampler == "pymc" and model.family.name == "gaussian":
         compiled = compiled_marginal(model)
     else:

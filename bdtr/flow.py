@@ -18,6 +18,7 @@ class Steps:
         self.left = np.ones(rows, dtype=bool)
         self.rows: list[tuple[str, int, str]] = [("units", rows, "")]
         self.masks: dict[str, np.ndarray] = {}
+        self.said: list[tuple[str, int, str]] = []
 
     def drop(self, reason: str, mask: np.ndarray, kind: str = "design") -> None:
         """Take units out; ``kind`` is ``"design"``, ``"missing"`` or ``"off_protocol"``."""
@@ -27,9 +28,14 @@ class Steps:
             self.rows.append((reason, int(gone.sum()), kind))
             self.masks[reason] = gone
 
+    def say(self, what: str, mask: np.ndarray) -> None:
+        """Count units among those that are left."""
+        if (self.left & mask).any():
+            self.said.append((what, int((self.left & mask).sum()), ""))
+
     def table(self) -> pd.DataFrame:
         """Stage, step, units, kind."""
-        rows = [*self.rows, ("in the fit", int(self.left.sum()), "")]
+        rows = [*self.rows, ("in the fit", int(self.left.sum()), ""), *self.said]
         return pd.DataFrame(
             [(self.stage, step, count, kind) for step, count, kind in rows],
             columns=["stage", "step", "units", "kind"],

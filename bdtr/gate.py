@@ -13,11 +13,13 @@ from bdtr.data import TrialData
 from bdtr.diagnostics import (
     State,
     convergence,
+    enough,
     gate_decisions,
     gate_parameters,
     rhat_limit,
     worst,
 )
+from bdtr.doubts import doubts
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -27,22 +29,17 @@ __all__ = ["gate"]
 _STARTED_ELSEWHERE = 1e-3  # p-value of the ranks of short slice chains within long ones
 _UNSETTLED = 0.02  # share of refits that may not have settled
 _DIVERGENT = 0.001  # share of divergent transitions in all refits together
-_FEW = 0.1  # effective share of draws that are few on purpose
 _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
 
 def gate(fitted: Fit) -> State:
-    """The state of a fit: convergence of its parameters and of its decision quantities, support.
-
-    Where draws are few on purpose, an effective number of a tenth of them is asked for: its
-    estimates from short chains scatter widely.
-    """
+    """The state of a fit: convergence of its parameters and of its decision quantities, support, the model."""
     settings, last = fitted.settings, fitted.stages - 1
-    states = []
+    states = [enough(settings.propagated)]
     for k in range(fitted.stages):
         node = fitted.tree[f"stage_{k + 1}"]
         posterior = node["posterior"].to_dataset()
-        limit = rhat_limit(posterior.sizes["chain"], posterior.sizes["draw"])
+        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
         divergences = 0
         if k == last and "diverging" in node["sample_stats"].to_dataset():
             divergences = int(node["sample_stats"].to_dataset()["diverging"].sum())
@@ -50,18 +47,17 @@ def gate(fitted: Fit) -> State:
         if k < last:
             engine = node["engine"].to_dataset().attrs
             states += [_short_chains(name, engine), _refits(name, engine)]
-        few = (
-            {"least": _FEW * posterior.sizes["chain"] * posterior.sizes["draw"]}
-            if settings.few
-            else {}
-        )
-        states.append(gate_parameters(name, convergence(posterior), limit, divergences, **few))
+        limit, remedy = rhat_limit(chains, draws), "raise propagated=" if k < last else "raise draws="
+        if k == last and settings.sampler != "direct":
+            remedy += " and tune="
+        table = convergence(posterior)
+        states.append(gate_parameters(name, table, limit, chains * draws, divergences, remedy))
     data = fitted.require_data("the gate")
     states += [State("refused", (reason,)) for reason in _unsupported(data)]
-    chains = settings.chains
-    limit = rhat_limit(chains, settings.propagated // chains)
-    few = {"least": _FEW * settings.propagated} if settings.few else {}
-    states.append(gate_decisions(_decision_quantities(fitted, data), limit, **few))
+    limit = rhat_limit(settings.chains, settings.propagated // settings.chains)
+    states.append(gate_decisions(_decision_quantities(fitted, data), limit))
+    if not settings.quick:
+        states += doubts(fitted)
     return worst(states)
 
 
@@ -99,7 +95,7 @@ def _unsupported(data: TrialData) -> list[str]:
             rows = stage.fitted.copy()
             if condition:
                 rows &= Condition(condition).evaluate(data.frame) == 1
-            taken = {actions[code] for code in np.unique(stage.action[rows])}
+            taken = {stage.arms[code] for code in np.unique(stage.action[rows])}
             reasons += [
                 f"stage {stage.stage.action}: nobody in the fit took {label!r}"
                 + (f" where {condition}" if condition else "")

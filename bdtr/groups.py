@@ -16,7 +16,7 @@ from scipy.special import betaln, expit, gammaln, log_expit
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
 from bdtr.posterior import group_covariances, labelled
-from bdtr.prediction import add_effects
+from bdtr.prediction import add_effects, group_root
 from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Prior
 
 __all__ = ["GROUPS", "GroupError", "groups", "replicates"]
@@ -102,11 +102,11 @@ def _pointwise(
     """A value for each unit and draw, from linear predictor and residual SD, in blocks of units."""
     design, rows = model.design, model.rows
     flat = draws.stack(sample=("chain", "draw"))
-    b = flat["b"].transpose("term", "sample").to_numpy().copy()
-    if design.has_intercept:
-        b[0] += design.shift @ b
+    b = design.measure.back @ flat["b"].transpose("term", "sample").to_numpy()
     effects = [
-        np.ascontiguousarray(flat[f"u_{g.name}"].transpose(..., "sample").to_numpy())
+        np.ascontiguousarray(
+            g.measure.back @ flat[f"u_{g.name}"].transpose(..., "sample").to_numpy()
+        )
         for g in design.groups
     ]
     samples, n = b.shape[1], len(rows.x)
@@ -126,6 +126,14 @@ def _pointwise(
     return xr.Dataset({"y": (("chain", "draw", "unit"), out.reshape(shape))}, coords=coords)
 
 
+def _own_sigma(model: OutcomeModel, block: slice, sigma: np.ndarray) -> np.ndarray:
+    """Residual SD of each row (row, draw), or (draw) where it is that of all."""
+    if sigma.ndim == 1:
+        return sigma
+    assert model.rows.stratum is not None
+    return sigma[model.rows.stratum[block]]
+
+
 def _root_weight(model: OutcomeModel, block: slice) -> np.ndarray:
     root = model.rows.root
     return np.ones((1, 1)) if root is None else root[block]
@@ -136,10 +144,7 @@ def _predictive(model: OutcomeModel, rng: np.random.Generator) -> Pointwise:
         return lambda block, eta, sigma: (rng.random(eta.shape) < expit(eta)).astype(float)
 
     def gaussian(block: slice, eta: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        own = sigma
-        if sigma.ndim == 2:  # of each action, at stages with propagated responses
-            assert model.rows.stratum is not None
-            own = sigma[model.rows.stratum[block]]
+        own = _own_sigma(model, block, sigma)
         return eta + own / _root_weight(model, block) * rng.standard_normal(eta.shape)
 
     return gaussian
@@ -168,7 +173,7 @@ def _log_likelihood(model: OutcomeModel, response: np.ndarray) -> Pointwise:
         return lambda block, eta, sigma: log_expit(sign[block, None] * eta)
 
     def gaussian(block: slice, eta: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        own = sigma / _root_weight(model, block)
+        own = _own_sigma(model, block, sigma) / _root_weight(model, block)
         return _log_normal(response[block, None] - eta, own)
 
     return gaussian
@@ -181,8 +186,10 @@ def _log_normal(x: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
 def _prior(model: OutcomeModel, seed: np.random.SeedSequence) -> xr.Dataset:
     """Draws from the prior with the variables of the posterior (one chain)."""
     rng, count = np.random.default_rng(seed), _PRIOR_DRAWS
-    priors, factors = model.priors, model.factors
-    sigma = np.ones(count) if priors.sigma is None else _draw_sd(priors.sigma, rng, count)
+    priors, factors = model.engine_priors, model.factors
+    shape = (count, model.rows.strata)
+    every = np.ones(shape) if priors.sigma is None else _draw_sd(priors.sigma, rng, shape)
+    sigma = every[:, 0]
     columns, partial = [np.log(sigma)[:, None]], []
     for factor in factors:
         prior = priors.groups[factor.name]
@@ -191,22 +198,24 @@ def _prior(model: OutcomeModel, seed: np.random.SeedSequence) -> xr.Dataset:
             q, eta = factor.terms, prior.cor.eta
             alpha = np.array([eta + (q - 2 - k) / 2 for i in range(1, q) for k in range(i)])
             partial.append(np.arctanh(2 * rng.beta(alpha, alpha, (count, alpha.size)) - 1))
-    phi = np.hstack([*columns, *partial])
+    phi = np.hstack([*columns, *partial, np.log(every[:, 1:] / every[:, :1])])
     means = np.array([p.mu for p in priors.coefficients])
     sds = np.array([p.sigma for p in priors.coefficients])
-    b = means + sds * rng.standard_normal((count, len(means)))
+    b = model.coefficients(means + sds * rng.standard_normal((count, len(means))))
     sizes = [f.levels * f.terms for f in factors]
     effects = np.zeros((count, sum(sizes)))
     found = labelled(model, phi, b, effects, group_covariances(model, phi), 1)
     for factor in factors:
-        root = _roots(found, factor.name, factor.correlated)
+        root = group_root(found, next(g for g in model.design.groups if g.name == factor.name))
         z = rng.standard_normal((count, factor.levels, factor.terms))
         u = found[f"u_{factor.name}"]
         found[f"u_{factor.name}"] = (u.dims, np.einsum("sqr,slr->slq", root, z)[None])
     return found if model.family.has_sigma else found.drop_vars("sigma")
 
 
-def _draw_sd(prior: Prior, rng: np.random.Generator, count: int) -> np.ndarray:
+def _draw_sd(
+    prior: Prior, rng: np.random.Generator, count: int | tuple[int, ...]
+) -> np.ndarray:
     match prior:
         case HalfNormal(sigma):
             return np.abs(rng.normal(0, sigma, count))
@@ -217,43 +226,36 @@ def _draw_sd(prior: Prior, rng: np.random.Generator, count: int) -> np.ndarray:
     raise TypeError(f"{prior} is no prior of a standard deviation.")
 
 
-def _roots(draws: xr.Dataset, factor: str, correlated: bool) -> np.ndarray:
-    """Cholesky factor of the covariance between terms (sample, term, term)."""
-    sd = draws[f"sd_{factor}"].to_numpy()
-    sd = sd.reshape(-1, sd.shape[-1])
-    if not correlated:
-        return sd[:, :, None] * np.eye(sd.shape[1])
-    cor = draws[f"cor_{factor}"].to_numpy()
-    cor = cor.reshape(-1, *cor.shape[-2:])
-    return sd[:, :, None] * np.linalg.cholesky(cor + 1e-12 * np.eye(sd.shape[1]))
-
-
 def _log_prior(model: OutcomeModel, draws: xr.Dataset) -> xr.Dataset:
-    """Log prior density of each parameter, group effects given their SDs and correlations."""
+    """Log prior density of each parameter, group effects given their SDs and correlations.
+
+    Coefficients, SDs and correlations are those of terms as measured, to which the priors belong: the map from
+    terms as written has determinant one, but for constants.
+    """
     priors, design = model.priors, model.design
     shape = draws.sizes["chain"], draws.sizes["draw"]
-    b = draws["b"].to_numpy().copy()
-    if design.has_intercept:
-        b[..., 0] += b @ design.shift
+    b = draws["b"].to_numpy() @ (design.measure.back / design.measure.scale[:, None]).T
     mu = np.array([p.mu for p in priors.coefficients])
     sd = np.array([p.sigma for p in priors.coefficients])
     found: dict[str, tuple] = {"b": (draws["b"].dims, _log_normal(b - mu, sd))}
-    for factor in model.factors:
-        name, prior = factor.name, priors.groups[factor.name]
-        sds = draws[f"sd_{name}"].to_numpy()
-        logs = np.stack([_log_sd(p, sds[..., i]) for i, p in enumerate(prior.sd)], axis=-1)
-        found[f"sd_{name}"] = (draws[f"sd_{name}"].dims, logs)
+    for group in design.groups:
+        name, prior, terms = group.name, priors.groups[group.name], len(group.terms)
+        written = group_root(draws, group)
+        turned = (group.measure.back / group.measure.scale[:, None]) @ written
+        total = turned @ np.swapaxes(turned, 1, 2)
+        sds = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+        logs = np.stack([_log_sd(p, sds[:, i]) for i, p in enumerate(prior.sd)], axis=-1)
+        found[f"sd_{name}"] = (draws[f"sd_{name}"].dims, logs.reshape(*shape, terms))
         if prior.cor is not None:
-            cor = draws[f"cor_{name}"].to_numpy()
-            found[f"cor_{name}"] = (("chain", "draw"), _log_lkj(cor, prior.cor.eta))
-        root = _roots(draws, name, factor.correlated)
-        u = draws[f"u_{name}"].to_numpy().reshape(len(root), -1, factor.terms)
-        z = np.linalg.solve(root[:, None], u[..., None])[..., 0]
-        logdet = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+            cor = total / (sds[:, :, None] * sds[:, None, :])
+            found[f"cor_{name}"] = (("chain", "draw"), _log_lkj(cor, prior.cor.eta).reshape(shape))
+        u = draws[f"u_{name}"].to_numpy().reshape(len(written), -1, terms)
+        z = np.linalg.solve(written[:, None], u[..., None])[..., 0]
+        logdet = np.linalg.slogdet(written)[1]
         log_u = _log_normal(z, 1.0).sum(axis=2) - logdet[:, None]
         found[f"u_{name}"] = (draws[f"u_{name}"].dims[:-1], log_u.reshape(*shape, -1))
     if priors.sigma is not None:
-        found["sigma"] = (("chain", "draw"), _log_sd(priors.sigma, draws["sigma"].to_numpy()))
+        found["sigma"] = (draws["sigma"].dims, _log_sd(priors.sigma, draws["sigma"].to_numpy()))
     return xr.Dataset(found, coords=_coords_of(found, draws))
 
 

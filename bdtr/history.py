@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from bdtr.coding import DataError
 from bdtr.condition import Condition
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from bdtr.data import TrialData
 
 __all__ = [
+    "Earlier",
     "conditions",
     "delivered_now",
+    "earlier_terms",
     "known_columns",
     "not_yet_known",
     "stage_factors",
@@ -32,6 +35,69 @@ def stage_factors(trial: Trial, k: int) -> tuple[str, ...]:
         return ()
     clusters = [s.delivered_in for s in trial.stages[:k] if s.delivered_in]
     return tuple(dict.fromkeys(clusters))
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Terms of earlier stages that a stage's formula lacks: ``common`` as sets of factors, the missing terms of
+    each grouping factor (with whether they are correlated), and the stages that have them."""
+
+    common: tuple[frozenset[str], ...]
+    groups: tuple[tuple[tuple[str, ...], tuple[frozenset[str], ...], bool], ...]
+    stages: tuple[str, ...]
+
+
+def earlier_terms(trial: Trial, k: int) -> Earlier:
+    """What earlier stages tailor by and stage k (0 = first) does not know.
+
+    A term of an earlier stage that holds an action taken by then, such as ``a1:lunch``, and its margins; and the
+    coefficients that vary between the levels of a grouping factor. A stage model without them says that the
+    direct effect is zero, with certainty.
+    """
+    stage = trial.stages[k]
+    if not stage.earlier_terms or stage.model is not None or k == 0:
+        return Earlier((), (), ())
+    formula = Formula.parse(stage.formula)
+    known, common, sources = terms_of(formula.common), [], []
+    # What has no intercept has none on purpose; the dummies of its first factor stand in for it.
+    own = {g.factor: (terms_of(g.expression), g.correlated) for g in formula.groups}
+    groups: dict[tuple[str, ...], tuple[list[frozenset[str]], bool]] = {}
+    delivered = {s.delivered_in for s in trial.stages[: k + 1] if s.delivered_in}
+    for j in range(k):
+        earlier = Formula.parse(trial.stages[j].formula)
+        actions = {s.action for s in trial.stages[: j + 1]}
+        have = terms_of(earlier.common)
+        tailored = [t for t in have if any(names_in(f) & actions for f in t)]
+        wanted = [t for t in have if any(t <= one for one in tailored)]
+        new = [t for t in wanted if t and t not in known and t not in common]
+        common += new
+        for g in earlier.groups:
+            if set(g.factor) <= delivered:
+                continue
+            had, _ = own.get(g.factor, ([], True))
+            found, correlated = groups.get(g.factor, ([], own.get(g.factor, ([], g.correlated))[1]))
+            more = [t for t in terms_of(g.expression) if t not in had and t not in found]
+            if more:
+                groups[g.factor] = ([*found, *more], correlated)
+                new = [*new, *more]
+        if new:
+            sources.append(trial.stages[j].action)
+    return Earlier(
+        tuple(common), tuple((f, tuple(t), c) for f, (t, c) in groups.items()), tuple(sources)
+    )
+
+
+def terms_of(expression: str) -> list[frozenset[str]]:
+    """Terms of a right-hand side as sets of factors; the intercept is the empty set."""
+    from formulaic import Formula as Terms
+
+    found: Any = Terms(expression)
+    return [frozenset(str(f) for f in term.factors) - {"1"} for term in found]
+
+
+def names_in(factor: str) -> set[str]:
+    """Names in a factor of a term: columns and transforms."""
+    return set(re.findall(r"[^\W\d]\w*", factor))
 
 
 def not_yet_known(trial: Trial, k: int) -> set[str]:
@@ -89,8 +155,25 @@ def stage_formula(trial: Trial, k: int) -> Formula:
     added = [c for c in stage_factors(trial, k) if c not in named]
     if stage.delivered_in:
         added.append(stage.delivered_in)
-    text = " + ".join([stage.formula, *(f"(1 | {column})" for column in dict.fromkeys(added))])
-    return Formula.parse(text)
+    clusters = [f"(1 | {column})" for column in dict.fromkeys(added)]
+    found = earlier_terms(trial, k)
+    if not found.common and not found.groups:
+        return Formula.parse(" + ".join([stage.formula, *clusters]))
+    more = {factor: (terms, correlated) for factor, terms, correlated in found.groups}
+    common = " + ".join([formula.common, *map(_term_text, found.common)])
+    groups = []
+    for g in formula.groups:
+        terms, _ = more.pop(g.factor, ((), True))
+        inside = " + ".join([g.expression, *map(_term_text, terms)])
+        groups.append(f"({inside} {'|' if g.correlated else '||'} {g.name})")
+    for factor, (terms, correlated) in more.items():
+        inside = " + ".join(["1" if frozenset() in terms else "0", *(_term_text(t) for t in terms if t)])
+        groups.append(f"({inside} {'|' if correlated else '||'} {':'.join(factor)})")
+    return Formula.parse(" + ".join([common, *groups, *clusters]))
+
+
+def _term_text(term: frozenset[str]) -> str:
+    return ":".join(sorted(term)) if term else "1"
 
 
 def _names_alone(stage: Stage, formula: Formula) -> None:

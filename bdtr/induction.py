@@ -58,8 +58,8 @@ class Policy:
 
     ``kind`` is ``"recommended"``, ``"untailored"`` (recommended on average over sites, as at a site that
     is not known), ``"optimal"`` or ``"regime"``; for a regime ``actions`` holds per
-    stage the action code of each unit, -1 where the unit is off its path and the recommended feasible
-    action is taken, and ``off_path`` the number of such units. ``shifts`` holds per stage what is added to
+    stage the action code of each unit, -1 where its action is not feasible and the recommended one is
+    taken, and ``off_path`` which units had left its path before the stage. ``shifts`` holds per stage what is added to
     the Q-values, (action, unit) in units of the payoff, times a number for each draw: the policy weighs
     actions by the sum, and it is what they are worth (net of prices, or of confounding).
     """
@@ -67,7 +67,7 @@ class Policy:
     kind: str = "recommended"
     name: str = "recommended"
     actions: Sequence[np.ndarray] = field(default_factory=tuple)
-    off_path: Sequence[int] = field(default_factory=tuple)
+    off_path: Sequence[np.ndarray] = field(default_factory=tuple)
     shifts: Sequence[tuple[np.ndarray, np.ndarray]] = field(default_factory=tuple)
 
 

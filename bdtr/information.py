@@ -24,7 +24,7 @@ from bdtr.diagnostics import State
 from bdtr.induction import BackwardPass
 from bdtr.multilevel.crossproducts import Columns, ResponseProducts, cross_products
 from bdtr.multilevel.layout import Factor, layout
-from bdtr.multilevel.parameters import Parameters, parameters
+from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
 from bdtr.prediction import StageDraws
@@ -338,20 +338,21 @@ class _Simulator:
         assert isinstance(draws, StageDraws)
         b = draws.coefficients
         mean = b.mean(axis=1, keepdims=True)
-        root = np.linalg.cholesky(np.cov(b) + 1e-12 * np.eye(len(b)))
+        total = np.atleast_2d(np.cov(b))
+        root = np.linalg.cholesky(total + 1e-12 * np.trace(total) / len(b) * np.eye(len(b)))
         known = np.linalg.solve(root, b - mean)
         rows, stage = model.rows, data.stages[k]
-        params = parameters(model.factors, model.priors, rows.strata)
+        params, turns = model.parameters, {g.name: g.measure.back for g in model.design.groups}
         p = len(b)
         site = model.design.site_codes(data.frame.iloc[np.flatnonzero(stage.fitted)])
         return cls(
             known,
             np.ascontiguousarray(known[:, some]),
-            replace(rows, x=rows.x @ root),
+            replace(rows, x=rows.x @ root / model.spread),
             model.factors,
             replace(params, precision=np.ones(p), mean=np.zeros(p)),
-            tuple(draws.root[f.name][some] for f in model.factors),
-            sd[:, some],
+            tuple(turns[f.name] @ draws.root[f.name][some] / model.spread for f in model.factors),
+            sd[:, some] / model.spread,
             stage.action[stage.fitted],
             site if data.trial.site else np.arange(len(site)),
         )

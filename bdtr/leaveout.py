@@ -21,7 +21,6 @@ from bdtr.carrying import KnownEffects, carried_terms
 from bdtr.induction import BackwardPass, Policy, StageResponses, backward, together
 from bdtr.multilevel.crossproducts import Columns, CrossProducts, Responses
 from bdtr.multilevel.exact import solve
-from bdtr.multilevel.parameters import parameters
 from bdtr.multilevel.system import system
 from bdtr.outcome import OutcomeModel
 from bdtr.passes import columns_of, decisions
@@ -68,16 +67,23 @@ def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[
     def rows(k: int) -> Columns:
         return _part(_model(fit, k).rows, keep[data.stages[k].fitted])
 
+    def units(k: int) -> tuple[float, float]:
+        return _model(fit, k).location, _model(fit, k).spread
+
     def draw_stage(
         k: int, responses: list[StageResponses], later: list[StageDraws]
     ) -> list[StageDraws]:
-        totals = accumulate(rows(k), designs[k].factors, together(responses))
-        carried = carried_terms(data, designs[k], designs[k + 1])
+        totals = accumulate(rows(k), designs[k].factors, together(responses), units(k))
+        fixed = [r.actions[k + 1] if r.kind == "regime" else None for r in rules]
+        known = [
+            carried_terms(data, designs[k], designs[k + 1], f).effects(own, designs[k].factors)
+            for f, own in zip(fixed, later, strict=True)
+        ]
         phi = fit.tree[f"stage_{k + 1}/engine"].to_dataset()["phi"].to_numpy()
         phi = phi.reshape(-1, phi.shape[-1])[pick]
         return [
-            _means(fit, k, totals.products, one, phi, carried.effects(own, designs[k].factors))
-            for one, own in zip(totals.responses, later, strict=True)
+            _means(fit, k, totals.products, one, phi, own)
+            for one, own in zip(totals.responses, known, strict=True)
         ]
 
     def q_values(k: int, draws: StageDraws, units: np.ndarray, sites: str) -> np.ndarray:
@@ -86,7 +92,8 @@ def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[
         )
 
     payoff = data.payoff[keep[data.stages[last].fitted], None]
-    observed = accumulate(rows(last), designs[last].factors, [(slice(0, len(payoff)), [payoff])])
+    blocks = [(slice(0, len(payoff)), [payoff])]
+    observed = accumulate(rows(last), designs[last].factors, blocks, units(last))
     phi = phi_of(_model(fit, last), fit.posterior(last))[pick]
     final = _means(fit, last, observed.products, observed.responses[0], phi, None)
     problem = decisions(data)
@@ -131,12 +138,14 @@ def _means(
 ) -> StageDraws:
     """Posterior means of one stage for each phi, each with its own response or all with the same."""
     model = _model(fit, k)
-    params = parameters(model.factors, model.priors, model.rows.strata)
-    rest = responses.without(products, params.mean, None if known is None else known.effects)
+    params = model.parameters
+    taken_out = None if known is None else model.engine_effects(known.effects.T).T
+    rest = responses.without(products, params.mean, taken_out)
     which = np.arange(len(phi)) if rest.count > 1 else np.zeros(len(phi), dtype=np.int64)
     coefficients, effects = solve(
         phi, system(products, params), *rest.each(which), params, products.layout
     )
+    coefficients, effects = model.coefficients(coefficients + params.mean), model.effects(effects)
     if known is not None:
         effects = effects + known.effects.T
     by_factor, roots, at = {}, {}, 0
@@ -149,4 +158,4 @@ def _means(
         if group.role != "delivery":
             own = own.reshape(len(phi), factor.levels, factor.terms)
             by_factor[factor.name] = np.ascontiguousarray(np.moveaxis(own, 0, -1))
-    return StageDraws(np.ascontiguousarray((coefficients + params.mean).T), by_factor, roots, {})
+    return StageDraws(np.ascontiguousarray(coefficients.T), by_factor, roots, {})

@@ -38,13 +38,14 @@ from scipy.stats import t as student_t
 
 from bdtr.assignment import Known, treatment_probabilities
 from bdtr.coding import DataError
-from bdtr.crossfitting import crossfit, part_of, quick_settings
+from bdtr.crossfitting import crossfit
 from bdtr.data import TrialData
 from bdtr.design import DesignError
-from bdtr.diagnostics import State, worst
+from bdtr.diagnostics import State, doubt, worst
 from bdtr.estimates import estimates, with_labels
 from bdtr.fitting import fit_checked
 from bdtr.induction import BackwardPass, Policy
+from bdtr.learning import part_of, quick_settings
 from bdtr.leaveout import in_closed_form, passes_without
 from bdtr.multilevel.randomness import children
 from bdtr.passes import named_policy
@@ -62,6 +63,7 @@ __all__ = ["Opinion", "second_opinion"]
 STAYING = ("model", "shares")
 _MOST_CLUSTERS = 5_000  # units are put into so many batches at random for the bootstrap
 _FEW_SITES = 10
+_NOTHING = 0.2  # difference, in posterior SDs of the value, that is no disagreement
 _JACKKNIFE_DRAWS = 100  # a chain: posterior means are all that is wanted
 
 
@@ -73,7 +75,7 @@ class Opinion(Shown):
     means and intervals, and the ``difference`` of augmented and model by the jackknife (all units of the same
     weight). ``followers`` has per regime the units that followed it to the end, their effective number
     sum(w)^2 / sum(w^2), the largest share of one unit, and whether the opinions ``disagree``: the interval
-    of the difference leaves 0 out.
+    of the difference leaves 0 out, and the difference is more than a fifth of the posterior SD of the value.
     """
 
     _tables = ("table", "followers")
@@ -186,8 +188,8 @@ def _crossed(fit: Fit, regime: Regime) -> Policy:
         labels = pd.Index(list(stage.stage.actions or ()))
         at = place.get_indexer(pd.Index(mine["unit"].astype(object)))
         wanted[at] = labels.get_indexer(pd.Index(mine["action"]))
-        codes.append(np.where(path, wanted, -1))
-        off.append(int((stage.history & ~path).sum()))
+        codes.append(wanted)
+        off.append(stage.history & ~path)
         path = path & (~stage.among | (stage.action == wanted))
     return Policy("regime", f"{regime.name}, cross-fitted over {over}", tuple(codes), tuple(off))
 
@@ -387,13 +389,15 @@ def _result(fit, names, found, difference, left_out, followers, about, interval)
     people = pd.DataFrame(
         followers, columns=["followed", "effective", "largest_share"], index=index
     )
-    people["disagree"] = (apart["lower"] > 0) | (apart["upper"] < 0)
+    # Shrinkage alone makes a difference, and where weighted residuals sum to zero nothing spreads it.
+    sizes = parts["model"]["sd"].to_numpy()
+    seen = apart["mean"].abs().to_numpy() > _NOTHING * sizes
+    people["disagree"] = seen & ((apart["lower"] > 0) | (apart["upper"] < 0)).to_numpy()
     against = [n for n, flag in zip(names, people["disagree"], strict=True) if flag]
     reasons = tuple(
         f"the second opinion on {n!r} disagrees with the outcome models" for n in against
     )
-    own = State("caution", reasons) if reasons else State()
-    return Opinion(draws, table, people, about, interval, worst([fit.state, own]))
+    return Opinion(draws, table, people, about, interval, worst([fit.state, doubt(*reasons)]))
 
 
 def _difference(mean: pd.Series, left_out: np.ndarray, interval: float) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from bdtr.carrying import Carried, carried_terms
 from bdtr.data import TrialData
+from bdtr.design import StageDesign
 from bdtr.induction import (
     POLICIES,
     Decisions,
@@ -21,6 +22,7 @@ from bdtr.induction import (
     together,
 )
 from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
+from bdtr.posterior import common_effects
 from bdtr.prediction import StageDraws, unit_columns
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, policy
@@ -68,7 +70,7 @@ def run_passes(fit: Fit, further: Sequence[Policy], where: str, progress: bool) 
             if own:
                 found = _refitted(fit, k, responses, bool(further), report)
             else:
-                found = _propagated(fit, k, responses, later, bool(further), report)
+                found = _propagated(fit, k, policies, responses, later, bool(further), report)
         for rule, one in zip(further or policies, found, strict=True):
             if rule.name == "recommended":
                 fit.tree[f"stage_{k + 1}/posterior"] = xr.DataTree(one.posterior)
@@ -99,6 +101,7 @@ def run_passes(fit: Fit, further: Sequence[Policy], where: str, progress: bool) 
 def _propagated(
     fit: Fit,
     k: int,
+    policies: Sequence[Policy],
     responses: list[StageResponses],
     later: list[StageDraws | OwnDraws],
     further: bool,
@@ -110,21 +113,31 @@ def _propagated(
     data, design = fit.require_data("a backward pass"), fit.designs[k]
     known_model = fit.model(k) if further else None
     assert known_model is None or isinstance(known_model, OutcomeModel)
-    rows = stage_rows(data, design, True) if known_model is None else known_model.rows
-    totals = accumulate(rows, design.factors, together(responses))
+    rows = stage_rows(data, design) if known_model is None else known_model.rows
+    units = None if known_model is None else (known_model.location, known_model.spread)
+    constant = bool(design.constant.any())
+    totals = accumulate(rows, design.factors, together(responses), units, constant)
     if known_model is None:
+        width = fit.settings.prior_width
         known_model = outcome_model(
-            data, design, "gaussian", rows, totals.centre, totals.spread, True
+            data, design, "gaussian", rows, totals.centre, totals.spread, totals.location, width
         )
-        fit.keep_model(k, known_model)
-    there = fit.trial.stages[k + 1].model
-    carried = Carried({}) if there else carried_terms(data, design, fit.designs[k + 1])
+        fit.keep_model(k, known_model, totals.mean)
     known = [
-        carried.effects(d, design.factors) if isinstance(d, StageDraws) else None for d in later
+        _carried(data, design, fit.designs[k + 1], rule).effects(d, design.factors)
+        if isinstance(d, StageDraws)
+        else None
+        for rule, d in zip(policies, later, strict=True)
     ]
     anchor = _phi(fit, k) if further else None
     seed, chains = fit.settings.stream(k), fit.settings.chains
-    return propagate(known_model, totals, known, seed, chains, anchor, report)
+    common = common_effects(design, fit.settings, fit.settings.propagated)
+    return propagate(known_model, totals, known, seed, chains, anchor, report, common)
+
+
+def _carried(data: TrialData, here: StageDesign, there: StageDesign, rule: Policy) -> Carried:
+    fixed = rule.actions[there.index] if rule.kind == "regime" else None
+    return carried_terms(data, here, there, fixed)
 
 
 def _refitted(
@@ -137,8 +150,9 @@ def _refitted(
     if further:
         model = fit.model(k)  # that of the recommended pass, priors scaled to its payoffs
     else:
-        model = own_model(data, fit.designs[k], mean_payoff(responses[0]))
-        fit.keep_model(k, model)
+        mean = mean_payoff(responses[0])
+        model = own_model(data, fit.designs[k], mean)
+        fit.keep_model(k, model, mean)
     assert isinstance(model, OwnModel)
     wanted = responses[1:] if further else responses
     seed, chains = fit.settings.stream(k), fit.settings.chains
@@ -166,7 +180,7 @@ def columns_of(fit: Fit, k: int, units: np.ndarray) -> Any:
     data, design = fit.require_data("columns of units"), fit.designs[k]
     kept = fit.unit_columns.get(k)
     if kept is None or (kept[1][units] < 0).any():
-        window = max(_CELLS_KEPT // (len(design.actions) * len(design.terms)), len(units))
+        window = max(_CELLS_KEPT // (len(design.arms) * len(design.terms)), len(units))
         stage = data.stages[k]
         known = np.flatnonzero(stage.history | stage.fitted)
         if len(known) > window:

@@ -135,17 +135,18 @@ def plan(
     design, sign = fit.designs[k], (1.0 if data.trial.higher_is_better else -1.0)
     policy, own_price, text = _prices(fit, k, prices or {})
     (done,) = fit.passes([policy], progress)
-    units = np.flatnonzero(data.stages[k].history)
+    units = np.flatnonzero(data.stages[k].deciding)
     if utility is not None and utility.of == "outcomes" and policy is not None:
         raise ValueError("utility of outcomes: prices of later stages do not go with it.")
     noise = outcome_noise(fit, k) if utility is not None and utility.of == "outcomes" else None
     mean, worth = np.empty((2, len(units), len(design.actions)))
     with progress_bar(progress, f"plan of stage {stage}: payoffs") as report:
         for at, q in payoffs(done, k, units, report):
+            q = q[: mean.shape[1]]
             mean[at] = q.mean(axis=2).T
             worth[at] = mean[at] * sign if utility is None else utilities(sign * q, utility, noise)
     mean -= sign * own_price  # worth is that of payoffs; prices are taken from its gain below
-    options = Options(units, mean, data.stages[k].feasible[units], tuple(design.actions), sign)
+    options = Options(units, mean, data.stages[k].feasible[units, : mean.shape[1]], tuple(design.actions), sign)
     gain = (worth - own_price) / len(units)
     problem = _Problem(options, gain, limits, [limit.rows(fit, options) for limit in limits])
     chosen = problem.best()

@@ -5,8 +5,11 @@ A mean payoff is a sum of w_i Q_i over units, taken within each draw. The weight
 - ``"sample"``: these units, w_i = 1/n, or 1/(J n_j) for sites of equal weight;
 - ``"units"``: the population that the units are a sample of, by the Bayesian bootstrap (Rubin 1981, Ann.
   Statist. 9(1)): w ~ Dirichlet(1, .., 1) over units;
-- ``"sites"``: the population that the sites are a sample of, Dirichlet(1, .., 1) over sites, the shares of
-  units within a site fixed: Dirichlet weights at both levels would count the variance within sites twice;
+- ``"sites"``: the population that the sites are a sample of, Dirichlet(a, .., a) over sites, the shares of
+  units within a site fixed: Dirichlet weights at both levels would count the variance within sites twice. With J
+  sites a = (J - 4)/J, for which a mean has the variance of a t interval of J - 1 degrees of freedom, s^2/J
+  (J - 1)/(J - 3): var(sum w_j m_j) = (J - 1)/J s^2 / (J a + 1). With a = 1 it is s^2/J (J - 1)/(J + 1), too
+  narrow below some 20 sites. The estimand is the same for any number of sites;
 - ``"new site"``: one site of that population: its units are like those of one of the trial's sites, chosen
   anew in each draw.
 
@@ -25,7 +28,7 @@ __all__ = ["FEW_SITES", "POPULATIONS", "WEIGHTS", "Cells", "cell_means", "popula
 
 POPULATIONS = ("sample", "units", "sites", "new site")
 WEIGHTS = ("unit", "site")
-FEW_SITES = 30  # below, Dirichlet weights over sites give intervals that are too narrow
+FEW_SITES = 8  # below, weights over sites say too little
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def population_means(
     share = np.ones_like(mass) if weight == "site" else mass
     if population == "sites":
         sites = int(cells.site.max()) + 1
-        share = share * rng.standard_exponential((sites, samples))[cells.site]
+        count = np.unique(cells.site).size
+        share = share * rng.standard_gamma(max(count - 4, 1) / count, (sites, samples))[cells.site]
     elif population == "new site":
         share = _one_of_each(cells, first, rng.random(samples))
     share = np.broadcast_to(share, (len(share), samples))

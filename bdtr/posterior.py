@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from bdtr.design import StageDesign
 from bdtr.multilevel.elimination import relative_factors
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel, coords, variable_dims
+from bdtr.prediction import measured_covariance
+from bdtr.settings import Settings
 
 __all__ = [
+    "common_effects",
+    "engine_roots",
     "group_covariances",
     "group_roots",
     "labelled",
@@ -38,13 +43,13 @@ def labelled(
     model
         The stage's model.
     phi
-        (draw x phi), the first chain first.
+        (draw x phi) in the units of the engines, the first chain first.
     coefficients
-        (draw x term) of centred columns.
+        (draw x term) of columns as measured, in units of the outcome.
     effects
-        (draw x effect), factors in order and level-major.
+        (draw x effect) of terms as written, factors in order and level-major.
     covariances
-        Per factor the covariance between its terms (draw, term, term).
+        Per factor the covariance between its terms as written (draw, term, term).
     chains
         Number of chains.
 
@@ -55,10 +60,8 @@ def labelled(
     """
     design, factors = model.design, model.factors
     count = len(phi)
-    sigma = np.exp(phi[:, 0])
-    b = coefficients.copy()
-    if design.has_intercept:
-        b[:, 0] -= b @ design.shift
+    sigma = np.exp(phi[:, 0]) * model.spread
+    b = coefficients @ design.measure.turn.T
     found: dict[str, np.ndarray] = {"b": b}
     effect_at = 0
     for factor, total in zip(factors, covariances, strict=True):
@@ -78,7 +81,7 @@ def labelled(
         name: (("chain", "draw", *dims[name]), values.reshape(chains, -1, *values.shape[1:]))
         for name, values in found.items()
     }
-    if model.propagated:
+    if model.by_action:
         strata = model.rows.strata
         ratios = np.hstack([np.zeros((count, 1)), phi[:, phi.shape[1] - strata + 1 :]])
         own = (sigma[:, None] * np.exp(ratios)).reshape(chains, -1, strata)
@@ -86,7 +89,7 @@ def labelled(
     else:
         data["sigma"] = (("chain", "draw"), sigma.reshape(chains, -1))
     ids = {"chain": np.arange(chains), "draw": np.arange(count // chains)}
-    return xr.Dataset(data, coords={**coords(design, model.propagated), **ids})
+    return xr.Dataset(data, coords={**coords(design, model.by_action), **ids})
 
 
 def group_covariances(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
@@ -95,7 +98,16 @@ def group_covariances(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
 
 
 def group_roots(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
-    """Triangular root of the covariance between the terms of each factor (draw, term, term)."""
+    """Root of the covariance between the terms of each factor, as written (draw, term, term)."""
+    groups = model.design.groups
+    return [
+        model.spread * (g.measure.turn @ root)
+        for g, root in zip(groups, engine_roots(model, phi), strict=True)
+    ]
+
+
+def engine_roots(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
+    """Triangular root of the covariance between the terms of each factor, in the units of the engines."""
     if not model.factors:
         return []
     terms = np.array([f.terms for f in model.factors], dtype=np.int64)
@@ -106,7 +118,7 @@ def group_roots(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
 
 
 def phi_of(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:
-    """phi (draw x phi) of a stage whose response was observed, from its labelled posterior.
+    """phi (draw x phi) of a stage, in the units of the engines, from its labelled posterior.
 
     Partial correlations from the Cholesky factor L of a correlation matrix (Lewandowski, Kurowicka and Joe
     2009, J. Multivar. Anal. 100(9)): L[i, k] / sqrt(1 - sum_{l < k} L[i, l]^2).
@@ -116,22 +128,44 @@ def phi_of(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:
         values = posterior[name].to_numpy()
         return values.reshape(-1, *values.shape[2:])
 
-    sigma = flat("sigma").reshape(-1, 1)
-    sds = [flat(f"sd_{f.name}") / sigma for f in model.factors]
-    partial = []
-    for factor in model.factors:
-        if not factor.correlated:
+    sigma = flat("sigma").reshape(len(flat("b")), -1) / model.spread
+    sds, partial = [], []
+    for group in model.design.groups:
+        total = measured_covariance(posterior, group) / model.spread**2
+        sd = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+        sds.append(sd / sigma[:, :1])
+        if not group.correlated:
             continue
-        cor = flat(f"cor_{factor.name}")
         # Correlations at the edge of their range make the matrix singular to rounding.
-        root = np.linalg.cholesky(cor + 1e-10 * np.eye(factor.terms))
-        for i in range(1, factor.terms):
+        size, terms = np.maximum(sd, 1e-300), len(group.terms)
+        cor = total / (size[:, :, None] * size[:, None, :]) + 1e-10 * np.eye(terms)
+        root = np.linalg.cholesky(cor)
+        for i in range(1, terms):
             left = np.ones(len(root))
             for k in range(i):
                 c = root[:, i, k] / np.sqrt(left)
                 partial.append(np.arctanh(np.clip(c, -1 + 1e-12, 1 - 1e-12))[:, None])
                 left = np.maximum(left - root[:, i, k] ** 2, 1e-12)
-    return np.hstack([np.log(sigma), *sds, *partial])
+    log_sigma = np.log(sigma)
+    return np.hstack([log_sigma[:, :1], *sds, *partial, log_sigma[:, 1:] - log_sigma[:, :1]])
+
+
+def common_effects(design: StageDesign, settings: Settings, count: int) -> np.ndarray | None:
+    """Standard normal numbers (draw, effect) for the levels of a stage, the same for the same label.
+
+    Fits to different units of the same sites do not know the same things of a site: with draws that share
+    these numbers, what is left unknown of a site does not average out over the fits.
+    """
+    if settings.common is None:
+        return None
+    parts = []
+    for g in design.groups:
+        own = np.empty((count, len(g.levels), len(g.terms)))
+        for i, label in enumerate(g.levels):
+            words = [settings.common, design.index, *f"{g.name}\0{label}".encode()]
+            own[:, i] = np.random.default_rng(words).standard_normal((count, len(g.terms)))
+        parts.append(own.reshape(count, -1))
+    return np.hstack(parts) if parts else None
 
 
 def new_site_seed(seed: np.random.SeedSequence) -> np.random.SeedSequence:

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numba import njit
 
-from bdtr.design import StageDesign
+from bdtr.design import GroupDesign, StageDesign
 from bdtr.families import FAMILIES
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "StageDraws",
     "UnitColumns",
     "add_effects",
+    "group_root",
+    "measured_covariance",
     "stage_draws",
     "unit_columns",
 ]
@@ -31,7 +33,7 @@ _NODES = 15  # Gauss-Hermite nodes for a delivery cluster on a curved link
 class StageDraws:
     """Parameters of one stage with the draws last: what the Q-function needs.
 
-    ``coefficients`` (term, sample) of centred columns; ``effects`` per factor (level, term, sample);
+    ``coefficients`` (term, sample) of columns as measured; ``effects`` per factor (level, term, sample);
     ``root`` per factor (sample, term, term), Cholesky factor of the covariance between terms; ``new`` the
     effects (term, sample) of one new site, the same site at all stages and under all policies.
     """
@@ -65,17 +67,10 @@ def stage_draws(
     -------
     StageDraws
     """
-    b = _stacked(posterior["b"]).copy()
-    if design.has_intercept:
-        b[0] += design.shift @ b
+    b = design.measure.back @ _stacked(posterior["b"])
     effects, root = {}, {}
     for g in design.groups:
-        sd = _stacked(posterior[f"sd_{g.name}"]).T
-        if g.correlated:
-            cor = np.moveaxis(_stacked(posterior[f"cor_{g.name}"]), -1, 0)
-            root[g.name] = sd[:, :, None] * _cholesky(cor)
-        else:
-            root[g.name] = sd[:, :, None] * np.eye(sd.shape[1])
+        root[g.name] = group_root(posterior, g)
         if g.role != "delivery":
             effects[g.name] = _stacked(posterior[f"u_{g.name}"])
     sites = {} if new_site is None else new_site.data_vars
@@ -90,9 +85,31 @@ def _stacked(values: xr.DataArray) -> np.ndarray:
     return np.ascontiguousarray(array.reshape(*array.shape[:-2], -1))
 
 
-def _cholesky(cor: np.ndarray) -> np.ndarray:
+def group_root(posterior: xr.Dataset, group: GroupDesign) -> np.ndarray:
+    """A root of the covariance between the terms of a factor, as written (sample, term, term)."""
+    total = measured_covariance(posterior, group)
+    sd = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+    if not group.correlated:
+        return group.measure.turn @ (sd[:, :, None] * np.eye(sd.shape[1]))
+    size = np.maximum(sd, 1e-300)
+    cor = total / (size[:, :, None] * size[:, None, :])
     # Correlations at the edge of their range make the matrix singular to rounding.
-    return np.linalg.cholesky(cor + 1e-10 * np.eye(cor.shape[-1]))
+    root = np.linalg.cholesky(cor + 1e-10 * np.eye(cor.shape[-1]))
+    return group.measure.turn @ (sd[:, :, None] * root)
+
+
+def measured_covariance(posterior: xr.Dataset, group: GroupDesign) -> np.ndarray:
+    """Covariance between the terms of a factor as measured (sample, term, term).
+
+    Terms whose variables have their zero far away are nearly collinear as written, and not as measured.
+    """
+    sd = _stacked(posterior[f"sd_{group.name}"]).T
+    if not group.correlated:
+        total = np.square(sd)[:, :, None] * np.eye(sd.shape[1])
+    else:
+        cor = np.moveaxis(_stacked(posterior[f"cor_{group.name}"]), -1, 0)
+        total = cor * sd[:, :, None] * sd[:, None, :]
+    return group.measure.back @ total @ group.measure.back.T
 
 
 @dataclass(frozen=True)
@@ -140,9 +157,10 @@ def unit_columns(design: StageDesign, frame: pd.DataFrame, sites: str = "observe
     -------
     UnitColumns
     """
-    site = design.site_codes(frame) if sites == "observed" else np.full(len(frame), -1)
+    known = sites == "observed" and design.sites.names
+    site = design.site_codes(frame) if known else np.full(len(frame), -1)
     used = [g for g in design.groups if g.role != "delivery"]
-    acting = [design.acting(frame, a) for a in range(len(design.actions))]
+    acting = [design.acting(frame, a) for a in range(len(design.arms))]
     groups = []
     for g in used:
         codes, unseen = g.codes(frame), None

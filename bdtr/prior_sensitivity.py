@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from bdtr.crossfitting import quick_settings
-from bdtr.data import check_again
+from bdtr.learning import few_draws, quick_settings
 from bdtr.diagnostics import State, worst
 from bdtr.fitting import fit_checked
 from bdtr.induction import best_mean
-from bdtr.outcome import OutcomeModel
-from bdtr.priors import Exponential, HalfNormal, HalfStudentT, Normal, Prior
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, recommended
 from bdtr.shown import Shown
@@ -29,7 +26,6 @@ from bdtr.values import value
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
-    from bdtr.trial import Trial
 
 __all__ = ["PriorWidths", "prior_widths"]
 
@@ -64,7 +60,7 @@ def prior_widths(
     fit: Fit,
     *regimes: Regime,
     factors: Sequence[float] = (0.5, 2.0),
-    propagated: int = 200,
+    propagated: int | None = None,
     interval: float = 0.95,
     progress: bool = False,
 ) -> PriorWidths:
@@ -79,7 +75,8 @@ def prior_widths(
     factors
         Factors of the widths; 1 is always among them.
     propagated
-        Propagated draws of each refit, a divisor of the fit's own and a multiple of its chains.
+        Propagated draws of each refit, a divisor of the fit's own and a multiple of its chains; left out: at
+        most 200 of them.
     interval
         Probability of the equal-tailed intervals.
     progress
@@ -104,16 +101,13 @@ def prior_widths(
         raise ValueError(f"factors={factors!r}: must be above 0.")
     if any(stage.model is not None for stage in fit.trial.stages):
         raise ValueError("prior_widths: a model of your own has priors that only you can change.")
-    propagated = min(propagated, fit.settings.propagated)
+    propagated = few_draws(fit.settings) if propagated is None else propagated
     settings = quick_settings(fit, propagated)
     widths = [1.0, *(f for f in dict.fromkeys(factors) if f != 1.0)]
     chosen = list(regimes) or [recommended()]
 
     def refitted(width: float) -> tuple[pd.DataFrame, list[np.ndarray], State]:
-        checked = check_again(
-            _widened(fit, width), data.named, settings.missing, settings.off_protocol
-        )
-        own = fit_checked(checked, settings)
+        own = fit_checked(data, replace(settings, prior_width=width * fit.settings.prior_width))
         table = value(own, *chosen, interval=interval).table[["mean", "sd", "lower", "upper"]]
         return table, [_best(own, k) for k in range(own.stages)], own.state
 
@@ -149,36 +143,3 @@ def _best(fit: Fit, k: int) -> np.ndarray:
         q = done.q_values(k, block)
         parts.append(best_mean(q, stage.feasible[block], fit.trial.higher_is_better))
     return np.concatenate(parts)
-
-
-def _widened(fit: Fit, factor: float) -> Trial:
-    """The trial with wider priors named one by one."""
-    stages = []
-    for k, stage in enumerate(fit.trial.stages):
-        model = fit.model(k)
-        assert isinstance(model, OutcomeModel)
-        priors: dict[str, Any] = dict(stage.priors or {})
-        if factor != 1.0:
-            design = model.design
-            for term, prior in zip(design.terms, model.priors.coefficients, strict=True):
-                priors[term] = _wider(prior, factor)
-            for group in design.groups:
-                sds = model.priors.groups[group.name].sd
-                priors.pop(f"sd({group.name})", None)
-                for term, prior in zip(group.terms, sds, strict=True):
-                    priors[f"sd({group.name})[{term}]"] = _wider(prior, factor)
-        stages.append(replace(stage, priors=priors or None))
-    return replace(fit.trial, stages=stages)
-
-
-def _wider(prior: Prior, factor: float) -> Prior:
-    match prior:
-        case Normal(mu, sigma):
-            return Normal(mu, factor * sigma)
-        case HalfNormal(sigma):
-            return HalfNormal(factor * sigma)
-        case HalfStudentT(nu, sigma):
-            return HalfStudentT(nu, factor * sigma)
-        case Exponential(scale):
-            return Exponential(factor * scale)
-    raise TypeError(f"{prior} has no width.")

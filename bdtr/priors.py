@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 
 __all__ = ["LKJ", "Exponential", "HalfNormal", "HalfStudentT", "Normal", "Prior", "StagePriors"]
+
+
+_WIDTH, _OF_SITES = 2.5, 1.0  # SDs of default priors of coefficients, in SDs
 
 
 class PriorError(ValueError):
@@ -32,6 +36,18 @@ class Prior:
     def __str__(self) -> str:
         values = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))
         return f"{type(self).__name__}({values})"
+
+    def times(self, factor: float) -> Self:
+        """The prior of a parameter that is so many times as large."""
+        return self._changed({name: factor for name in ("mu", "sigma", "scale")})
+
+    def wider(self, factor: float) -> Self:
+        """The same with its scale multiplied."""
+        return self._changed({name: factor for name in ("sigma", "scale")})
+
+    def _changed(self, by: Mapping[str, float]) -> Self:
+        own = {f.name: getattr(self, f.name) * by.get(f.name, 1.0) for f in fields(self)}
+        return type(self)(**own)
 
     @property
     def short(self) -> str:
@@ -118,12 +134,54 @@ class GroupPrior:
 
 @dataclass(frozen=True)
 class StagePriors:
-    """All priors of one stage model; the intercept's is for columns centred at their means."""
+    """All priors of one stage model; those of coefficients are for columns as they are measured."""
 
     coefficients: tuple[Normal, ...]
     groups: Mapping[str, GroupPrior]
     sigma: Prior | None
     source: Mapping[str, str]
+
+    def in_units(
+        self,
+        scale: np.ndarray,
+        groups: Mapping[str, np.ndarray],
+        location: np.ndarray,
+        spread: float,
+    ) -> StagePriors:
+        """The same priors for columns and a response in other units.
+
+        Parameters
+        ----------
+        scale
+            What each common column is divided by.
+        groups
+            The same of the columns of each grouping factor.
+        location
+            Coefficients, of the divided columns, that are taken out of the response.
+        spread
+            What the response is divided by.
+        """
+        coefficients = tuple(
+            Normal((p.mu * s - at) / spread, p.sigma * s / spread)
+            for p, s, at in zip(self.coefficients, scale, location, strict=True)
+        )
+        found = {
+            name: replace(
+                prior, sd=tuple(p.times(s / spread) for p, s in zip(prior.sd, groups[name], strict=True))
+            )
+            for name, prior in self.groups.items()
+        }
+        sigma = None if self.sigma is None else self.sigma.times(1.0 / spread)
+        return StagePriors(coefficients, found, sigma, self.source)
+
+    def wider(self, factor: float) -> StagePriors:
+        """The same with wider priors of coefficients and of SDs between groups."""
+        groups = {
+            name: replace(prior, sd=tuple(p.wider(factor) for p in prior.sd))
+            for name, prior in self.groups.items()
+        }
+        coefficients = tuple(p.wider(factor) for p in self.coefficients)
+        return StagePriors(coefficients, groups, self.sigma, self.source)
 
     def table(
         self, terms: Sequence[str], group_terms: Mapping[str, Sequence[str]]
@@ -150,23 +208,27 @@ def stage_priors(
     response_sd: float,
     has_sigma: bool,
     replaced: Mapping[str, Prior] | None = None,
+    constant: Collection[str] = (),
+    of_sites: Collection[str] = (),
 ) -> StagePriors:
     """Weakly informative priors scaled by the data, with yours in their place.
 
-    Coefficients: Normal(0, 2.5 sd(y) / sd(x)); the intercept, for columns at their means:
-    Normal(mean(y), 2.5 sd(y)), as in rstanarm (Goodrich et al. 2024; Gelman, Hill and Vehtari 2020,
-    *Regression and Other Stories*, 9.5). Standard deviations of group effects:
+    Coefficients: Normal(0, 2.5 sd(y) / sd(x)), where x is what regression on its margins leaves of a column
+    (:mod:`bdtr.margins`), so that nothing depends on where a variable has its zero; the intercept, for columns at
+    their means: Normal(mean(y), 2.5 sd(y)), as in rstanarm (Goodrich et al. 2024; Gelman, Hill and Vehtari 2020,
+    *Regression and Other Stories*, 9.5). What is known of sites, their means among it: Normal(0, sd(y) / sd(x)),
+    as there are few sites to learn many coefficients from. Standard deviations of group effects:
     HalfNormal(sd(y) / scale(z)), where a two-valued column has its range as scale and any other its
-    SD (Gelman 2006 on half-normal and half-t scales). Residual SD: HalfStudentT(3, sd(y)), as in brms
+    SD (Gelman 2006 on half-normal and half-t scales). Residual SDs: HalfStudentT(3, sd(y)), as in brms
     (Bürkner 2017). Correlations: LKJ(1), as in brms and rstanarm (Lewandowski, Kurowicka and Joe
-    2009).
+    2009), of group terms as they are measured.
 
     Parameters
     ----------
     terms
         Names of the common columns; "Intercept" is the intercept.
     term_scale
-        SD of each common column.
+        SD of each common column as measured.
     groups
         Per grouping factor: term names, scale of each term, whether they are correlated.
     response_mean, response_sd
@@ -176,6 +238,9 @@ def stage_priors(
     replaced
         Your priors by name: a term, ``"sd(school)"``, ``"sd(school)[a1[small]]"``,
         ``"cor(school)"`` or ``"sigma"``.
+    constant
+        Terms that stand in for an intercept, whose means are that of the response; and ``of_sites``, terms
+        that are known of sites.
 
     Returns
     -------
@@ -189,11 +254,9 @@ def stage_priors(
     taken = _Replacements(dict(replaced or {}))
     coefficients = []
     for term, scale in zip(terms, term_scale, strict=True):
-        default = (
-            Normal(response_mean, 2.5 * response_sd)
-            if term == "Intercept"
-            else Normal(0.0, 2.5 * response_sd / scale)
-        )
+        width = _OF_SITES if term in of_sites else _WIDTH
+        mean = response_mean if term == "Intercept" or term in constant else 0.0
+        default = Normal(mean, width * response_sd / (1.0 if term == "Intercept" else scale))
         coefficients.append(taken.get((term,), default, (Normal,)))
     group_priors = {}
     for factor, (names, scales, correlated) in groups.items():

@@ -19,7 +19,6 @@ from bdtr.multilevel.crossproducts import (
 )
 from bdtr.multilevel.direct import DirectDraws, draw_each, draw_given, residual_floor
 from bdtr.multilevel.layout import Factor, layout
-from bdtr.multilevel.parameters import parameters
 from bdtr.multilevel.perturbed import (
     Streams,
     error_roots,
@@ -27,7 +26,7 @@ from bdtr.multilevel.perturbed import (
     stream_roots,
 )
 from bdtr.outcome import OutcomeModel
-from bdtr.posterior import group_roots, labelled, new_site, new_site_seed
+from bdtr.posterior import engine_roots, labelled, new_site, new_site_seed
 
 __all__ = ["Propagated", "Totals", "accumulate", "propagate"]
 
@@ -36,21 +35,26 @@ __all__ = ["Propagated", "Totals", "accumulate", "propagate"]
 class Totals:
     """Cross-products of a stage's rows with the responses under each policy.
 
-    ``crossed`` (policy, policy, stratum, response) holds products of responses with each other;
-    ``centre`` and ``spread`` are the mean and SD of a response under the first policy, on average.
+    Responses are those less ``location``, divided by ``spread``. ``crossed`` (policy, policy, stratum, response)
+    holds their products with each other; ``centre`` is the mean response under the first policy, ``mean`` that of
+    each row.
     """
 
     products: CrossProducts
     responses: tuple[Responses, ...]
     crossed: np.ndarray
     centre: float
+    location: float
     spread: float
+    mean: np.ndarray
 
 
 def accumulate(
     rows: Columns,
     factors: Sequence[Factor],
     blocks: Iterable[tuple[slice, Sequence[np.ndarray]]],
+    units: tuple[float, float] | None = None,
+    constant: bool = True,
 ) -> Totals:
     """Go through the responses once, block by block.
 
@@ -62,32 +66,48 @@ def accumulate(
         Its grouping factors.
     blocks
         Places among the rows, and the responses (row, response) under each policy.
+    units
+        Location and spread of the responses, where they are known; left out, the mean of the first block is taken
+        out before anything is squared, and responses are divided by their SD over rows and draws.
+    constant
+        Whether the columns have a constant; else nothing is taken out.
 
     Returns
     -------
     Totals
     """
     where = layout(factors, rows.codes)
+    location = None if units is None else units[0]
     with threadpool_limits(1):  # the same bits on any number of threads
         products = cross_products(rows, where)
         totals: list[ResponseProducts] = []
-        crossed, sums = 0.0, 0.0
+        crossed, sums, of_rows = 0.0, 0.0, np.empty(len(rows.x))
         for at, values in blocks:
             if not totals:
                 totals = [ResponseProducts(rows, where, y.shape[1]) for y in values]
+                if location is None:
+                    location = float(values[0].mean()) if constant else 0.0
+            values = [y - location for y in values]
             for total, y in zip(totals, values, strict=True):
                 total.add(at, y)
             crossed = crossed + _crossed(rows, at, values)
             sums = sums + values[0].sum(axis=0)
+            of_rows[at] = values[0].mean(axis=1)
         n = len(rows.x)
         squares = totals[0].responses.yty.sum(axis=0)
         if rows.weight is not None:  # products are weighted; the spread is that of the rows
             squares = squares * n / rows.weight.sum()
-        variance = (squares - np.square(sums) / n) / max(n - 1, 1)
-    centre = float(np.mean(sums) / n)
-    spread = float(np.sqrt(max(np.mean(variance), 0.0)))
-    found = tuple(t.responses for t in totals)
-    return Totals(products, found, np.asarray(crossed), centre, spread)
+        mean = sums / n
+        variance = np.maximum(squares - n * np.square(mean), 0.0) / max(n - 1, 1)
+    assert location is not None
+    centre = location + float(np.mean(mean))
+    if units is None:
+        # The same response for all units differs between draws, and its prior may not know better.
+        spread = float(np.sqrt(np.mean(variance) + np.var(mean))) or 1.0
+    else:
+        spread = units[1]
+    found = tuple(t.responses.divided(spread) for t in totals)
+    return Totals(products, found, np.asarray(crossed) / spread**2, centre, location, spread, of_rows + location)
 
 
 def _crossed(rows: Columns, at: slice, values: Sequence[np.ndarray]) -> np.ndarray:
@@ -125,6 +145,7 @@ def propagate(
     chains: int,
     anchor: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
+    common: np.ndarray | None = None,
 ) -> list[Propagated]:
     """One posterior draw of a stage for each propagated response, under each policy.
 
@@ -148,21 +169,23 @@ def propagate(
         phi of the first policy (draw x phi).
     progress
         Called with (responses done, responses in all).
+    common
+        As in :func:`bdtr.multilevel.perturbed.perturbed_draws`.
 
     Returns
     -------
     list of Propagated
         As many draws as responses, in their order, for each policy drawn now.
     """
-    params = parameters(model.factors, model.priors, model.rows.strata)
-    products = totals.products
+    params, products = model.parameters, totals.products
+    known_by_engine = [None if k is None else model.engine_effects(k.effects.T).T for k in known]
     new_seed = new_site_seed(seed)
     out = []
     with threadpool_limits(1):
         none = np.zeros(params.precision.size)
         rest = [
-            r.without(products, none, None if k is None else k.effects)
-            for r, k in zip(totals.responses, known, strict=True)
+            r.without(products, none, k)
+            for r, k in zip(totals.responses, known_by_engine, strict=True)
         ]
         floors = [residual_floor(products, r) for r in totals.responses]
         # Policies that do the same to everyone have the same responses, and are drawn once.
@@ -170,7 +193,7 @@ def propagate(
         streams: dict[int, Streams | None] = dict.fromkeys(twin)
         if anchor is not None:
             kinds = list(streams)
-            crossed = _without_known(totals, rest, known)[np.ix_(kinds, kinds)]
+            crossed = _without_known(totals, rest, known_by_engine)[np.ix_(kinds, kinds)]
             both = stream_correlations(
                 products,
                 [rest[d] for d in kinds],
@@ -186,20 +209,21 @@ def propagate(
         for d in range(0 if anchor is None else 1, len(rest)):
             kind = twin[d]
             if kind not in made and kind == 0 and anchor is not None:
-                made[kind] = draw_given(products, rest[0], params, anchor, seed, streams[0], roots)
+                made[kind] = draw_given(
+                    products, rest[0], params, anchor, seed, streams[0], roots, common
+                )
             elif kind not in made:
                 made[kind] = draw_each(
-                    products, rest[d], params, seed, progress, streams[d], floors[d], roots
+                    products, rest[d], params, seed, progress, streams[d], floors[d], roots, common
                 )
             drawn = made[kind]
             law = _law(model, drawn.phi, drawn.effects, known[d])
-            posterior = labelled(
-                model, drawn.phi, drawn.coefficients, law.effects, law.covariances, chains
-            )
+            b = model.coefficients(drawn.coefficients)
+            posterior = labelled(model, drawn.phi, b, law.effects, law.covariances, chains)
             engine = xr.Dataset(
                 {"phi": (("chain", "draw", "phi_dim"), drawn.phi.reshape(chains, -1, params.size))},
                 attrs={"sampler": "direct", "centre": totals.centre, "spread": totals.spread,
-                       **drawn.report.attributes()},
+                       "location": totals.location, **drawn.report.attributes()},
             )  # fmt: skip
             used = streams[kind]
             shares = np.ones((len(drawn.phi), 1)) if used is None else used.effects
@@ -225,23 +249,34 @@ class _Law:
 def _law(
     model: OutcomeModel, phi: np.ndarray, rest: np.ndarray, known: KnownEffects | None
 ) -> _Law:
-    roots = group_roots(model, phi)
+    """Joined in the units of the engines, where terms are far from collinear; then as written."""
+    roots = engine_roots(model, phi)
     covariances = [root @ np.swapaxes(root, 1, 2) for root in roots]
-    if known is None:
-        return _Law(rest, covariances, roots, {})
-    at, new = 0, {}
-    for f, factor in enumerate(model.factors):
+    total, new = rest, dict[str, np.ndarray]()
+    if known is not None:
+        effects = model.engine_effects(known.effects.T)
+        total = rest + effects
+    at = 0
+    turns = [g.measure.turn * model.spread for g in model.design.groups]
+    for f, (group, factor) in enumerate(zip(model.design.groups, model.factors, strict=True)):
         own = slice(at, at + factor.levels * factor.terms)
         at = own.stop
-        if factor.name not in known.covariances:
+        if known is None or factor.name not in known.covariances:
             continue
+        back = group.measure.back / model.spread
         shape = (len(phi), factor.levels, factor.terms)
         there = known.new.get(factor.name, np.zeros((factor.terms, len(phi))))
-        covariances[f], roots[f], new[factor.name] = joined_law(
-            known.effects[own].T.reshape(shape), rest[:, own].reshape(shape),
-            known.covariances[factor.name], roots[f], there,
+        covariances[f], roots[f], found = joined_law(
+            effects[:, own].reshape(shape), rest[:, own].reshape(shape),
+            back @ known.covariances[factor.name] @ back.T, roots[f], back @ there,
         )  # fmt: skip
-    return _Law(rest + known.effects.T, covariances, roots, new)
+        new[factor.name] = turns[f] @ found
+    return _Law(
+        model.effects(total),
+        [t @ c @ t.T for t, c in zip(turns, covariances, strict=True)],
+        [t @ r for t, r in zip(turns, roots, strict=True)],
+        new,
+    )
 
 
 def _equal(a: Responses, b: Responses) -> bool:
@@ -250,24 +285,24 @@ def _equal(a: Responses, b: Responses) -> bool:
 
 
 def _without_known(
-    totals: Totals, rest: Sequence[Responses], known: Sequence[KnownEffects | None]
+    totals: Totals, rest: Sequence[Responses], known: Sequence[np.ndarray | None]
 ) -> np.ndarray:
     """Products of responses with each other after known effects have been taken out of them.
 
     From y_d'y_e, Z'y and what is left of them: (y_d - Zu_d)'(y_e - Zu_e) =
     y_d'y_e - u_d'Z'y_e - u_e'(Z'y_d - Z'Z u_d).
     """
-    if not any(known):
+    if all(u is None for u in known):
         return totals.crossed
     where = totals.products.layout
     inner, border = where.inner.target, where.border.target
     out = totals.crossed.copy()
 
-    def against(u: KnownEffects | None, r: Responses) -> np.ndarray | float:
+    def against(u: np.ndarray | None, r: Responses) -> np.ndarray | float:
         if u is None:
             return 0.0
-        value = np.einsum("ms,ams->as", u.effects[inner], r.zty)
-        return value + np.einsum("ms,ams->as", u.effects[border], r.hty[:, : where.border.size])
+        value = np.einsum("ms,ams->as", u[inner], r.zty)
+        return value + np.einsum("ms,ams->as", u[border], r.hty[:, : where.border.size])
 
     for d in range(len(rest)):
         for e in range(d):

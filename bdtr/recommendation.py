@@ -111,7 +111,7 @@ def recommend(
         with progress_bar(progress, f"recommendations of stage {design.action}") as report:
             for at in range(0, len(rows), size):
                 block = rows[at : at + size]
-                q = q_function(coded.iloc[block])
+                q = q_function(coded.iloc[block])[: len(design.actions)]
                 better = fit.trial.higher_is_better
                 found = summarise_actions(q, feasible[block], interval, better, margin or 0.0)
                 parts.append(_block_table(design, units[block], feasible[block], found))
@@ -212,6 +212,8 @@ def _ready(fit: Fit, frame: pd.DataFrame, k: int):
     pure = clusters - set(design.formula.model_columns)
     wanted = dict.fromkeys((*design.history, *(c for x in conditions for c in x.columns)))
     site = fit.trial.site
+    if site in frame.columns:
+        wanted.setdefault(site)
     absent = [c for c in wanted if c not in frame.columns and c not in pure and c != site]
     everyone, nobody = np.ones(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool)
     if absent:

@@ -13,7 +13,8 @@ from bdtr.data import StageData, TrialData
 from bdtr.history import known_columns
 from bdtr.induction import Policy
 from bdtr.labels import label_text
-from bdtr.rules import Rule, RuleError, action_codes, read_rule, rule_columns, rule_text
+from bdtr.rules import ELSE, Rule, RuleError, action_codes, read_rule, rule_columns, rule_text
+from bdtr.trial import Trial
 
 __all__ = ["Regime", "RegimeError", "embedded", "policy", "recommended", "rule", "static"]
 
@@ -153,9 +154,16 @@ def embedded(data: TrialData) -> list[Regime]:
     -------
     list of Regime
     """
+    if isinstance(data, Trial):
+        raise RegimeError(
+            "embedded(trial): which regimes are embedded is seen in the data, as feasible sets depend on "
+            "history. Pass the fit: bdtr.embedded(fit)."
+        )
     data = getattr(data, "data", data)
     if data is None:
         raise RegimeError("embedded(): this fit was saved without data; name the regimes instead.")
+    if not isinstance(data, TrialData):
+        raise RegimeError(f"embedded(): pass a fit, got {type(data).__name__}.")
     everyone = np.ones(len(data), dtype=bool)
     return [
         Regime("; ".join(_text(r) for r in rules.values()), rules)
@@ -178,7 +186,7 @@ def _paths(data: TrialData, k: int, path: np.ndarray) -> Iterator[dict]:
         yield {}
         return
     stage = data.stages[k]
-    for rule in _stage_rules(stage, data.frame, path & stage.history):
+    for rule in _stage_rules(stage, data.frame, path & stage.history & ~stage.outside):
         followed = path & (stage.action == _codes(data, k, rule))
         followed |= path & ~stage.among
         for rest in _paths(data, k + 1, followed):
@@ -214,17 +222,23 @@ def _codes(data: TrialData, k: int, rule: Rule) -> np.ndarray:
             f"earlier one: {', '.join(map(repr, known))}. Add the column to the formula."
         )
     history = data.frame[known]
+    for text in rule if isinstance(rule, Mapping) else ():
+        if text != ELSE:
+            Condition(text).check_labels(history, where)
     try:
-        return action_codes(rule, stage.stage.actions or (), history)
+        codes = action_codes(rule, stage.stage.actions or (), history)
     except RuleError as error:
         raise RegimeError(f"{where}: {error}") from None
+    # Those without a decision do what there is for them, whatever the rule says.
+    return np.where(stage.outside, len(stage.arms) - 1, codes)
 
 
 def policy(regime: Regime, data: TrialData) -> Policy:
     """The regime as action codes of each unit and stage.
 
-    A unit is on the regime's path at a stage while its earlier actions are those of the regime; off
-    it, the recommended feasible action is taken.
+    Every unit has the regime's own action where that is feasible for it, whether its earlier actions were
+    those of the regime or not: Q-functions are then those of one policy. Elsewhere it has the recommended
+    feasible action. A unit is on the regime's path while its earlier actions are those of the regime.
 
     Parameters
     ----------
@@ -266,7 +280,7 @@ def policy(regime: Regime, data: TrialData) -> Policy:
                 f"{', '.join(map(repr, data.units[bad][:5]))}."
                 + (" It says nothing for them." if (wanted[bad] < 0).all() else "")
             )
-        codes.append(np.where(path & allowed, wanted, -1))
-        off.append(int((stage.history & ~path).sum()))
+        codes.append(np.where(allowed, wanted, -1))
+        off.append(stage.history & ~path)
         path = path & (~stage.among | (stage.action == wanted))
     return Policy("regime", regime.name, tuple(codes), tuple(off))

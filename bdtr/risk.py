@@ -158,7 +158,7 @@ def _variance(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
     assert isinstance(draws, StageDraws)
     sigma = fit.posterior(k)["sigma"].stack(sample=("chain", "draw"), create_index=False)
     own = np.square(sigma.transpose(..., "sample").to_numpy().reshape(-1, sigma.sizes["sample"]))
-    out = np.tile(own, (len(design.actions) // len(own), 1))
+    out = np.tile(own, (len(design.arms) // len(own), 1))
     for group in design.groups:
         if classes and group.role == "delivery":
             out = out + np.square(draws.root[group.name][:, 0, 0])
@@ -183,7 +183,7 @@ def _later(fit: Fit, k: int) -> np.ndarray:
         waiting &= ~own.among[units]
         parts.append((chosen, _variance(fit, m)))
     known |= waiting  # where it is not known what they would do next, they count as the others do
-    out = np.zeros((len(fit.designs[k].actions), done.samples))
+    out = np.zeros((len(fit.designs[k].arms), done.samples))
     for a in range(len(out)):
         mine = known & (stage.action[units] == a)
         mine = mine if mine.any() else known

@@ -20,7 +20,7 @@ from bdtr.multilevel.crossproducts import (
 from bdtr.multilevel.direct import DirectDraws, draw_posterior
 from bdtr.multilevel.exact import exact_draws
 from bdtr.multilevel.layout import layout
-from bdtr.multilevel.parameters import Parameters, parameters
+from bdtr.multilevel.parameters import Parameters
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel, marginal_model, pymc_model, variable_dims
 from bdtr.posterior import group_covariances, labelled
@@ -98,8 +98,7 @@ class _Marginal:
             phi = _phi(found.posterior, sds, partial)
             which = np.zeros(len(phi), dtype=np.int64)
             drawn = exact_draws(self.products, shifted, self.params, phi, which, normal_seed)
-        covariances = group_covariances(self.model, phi)
-        return Sampled(labelled(self.model, phi, *drawn, covariances, chains), found.stats)
+        return Sampled(_labelled(self.model, phi, *drawn, chains), found.stats)
 
 
 def compiled_plain(model: OutcomeModel | OwnModel) -> CompiledStage:
@@ -119,7 +118,7 @@ def compiled_plain(model: OutcomeModel | OwnModel) -> CompiledStage:
         wanted = [v.name for v in (*built.free_RVs, *built.deterministics)]
     else:
         # Any response of the right length and range will do: it is replaced at every fit.
-        built = pymc_model(model, np.arange(len(model.rows.x)) % 2)
+        built = pymc_model(model, model.location + model.spread * _any(model))
         sigma = ["sigma"] if model.family.has_sigma else []
         wanted = [*variable_dims(model.design), *sigma]
     return _Plain(_compile(built, wanted), wanted)
@@ -143,11 +142,16 @@ def compiled_marginal(model: OutcomeModel) -> CompiledStage:
     """
     with threadpool_limits(1):
         products = cross_products(model.rows, layout(model.factors, model.rows.codes))
-        params = parameters(model.factors, model.priors)
-        anything = _responses(model, products, np.arange(len(model.rows.x)) % 2 + 0.0)
+        params = model.parameters
+        anything = _responses(model, products, model.location + model.spread * _any(model))
         built = marginal_model(model, products, anything, params)
     sds, partial = _marginal_names(model)
     return _Marginal(model, products, params, _compile(built, sds + partial))
+
+
+def _any(model: OutcomeModel) -> np.ndarray:
+    """Zeros and ones for the rows of a model, to build it with."""
+    return np.arange(len(model.rows.x)) % 2 + 0.0
 
 
 def _marginal_names(model: OutcomeModel) -> tuple[list[str], list[str]]:
@@ -156,7 +160,22 @@ def _marginal_names(model: OutcomeModel) -> tuple[list[str], list[str]]:
 
 
 def _responses(model: OutcomeModel, products: CrossProducts, response: np.ndarray) -> Responses:
-    return response_products(model.rows, products.layout, response[:, None])
+    """Products with a response, which is centred before anything is squared."""
+    scaled = (np.asarray(response, dtype=float) - model.location) / model.spread
+    return response_products(model.rows, products.layout, scaled[:, None])
+
+
+def _labelled(
+    model: OutcomeModel, phi: np.ndarray, coefficients: np.ndarray, effects: np.ndarray, chains: int
+) -> xr.Dataset:
+    return labelled(
+        model,
+        phi,
+        model.coefficients(coefficients),
+        model.effects(effects),
+        group_covariances(model, phi),
+        chains,
+    )
 
 
 def _phi(posterior: xr.Dataset, sds: list[str], partial: list[str]) -> np.ndarray:
@@ -166,9 +185,12 @@ def _phi(posterior: xr.Dataset, sds: list[str], partial: list[str]) -> np.ndarra
         return posterior[name].to_numpy().reshape(chains * draws, -1)
 
     chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
-    sigma = flat(sds[0])
+    every = flat(sds[0])
+    sigma = every[:, :1]
     c = [np.clip(2 * flat(name) - 1, -1 + 1e-12, 1 - 1e-12) for name in partial]
-    return np.hstack([np.log(sigma), *(flat(n) / sigma for n in sds[1:]), *map(np.arctanh, c)])
+    ratios = np.log(every[:, 1:] / sigma)
+    relative = [flat(n) / sigma for n in sds[1:]]
+    return np.hstack([np.log(sigma), *relative, *map(np.arctanh, c), ratios])
 
 
 def _compile(built, wanted: list[str]):
@@ -237,6 +259,7 @@ def fit_direct(
     chains: int = 4,
     draws: int = 1000,
     progress: Progress | None = None,
+    common: np.ndarray | None = None,
 ) -> Sampled:
     """Fit a Gaussian stage to the observed payoff with the direct sampler.
 
@@ -252,6 +275,8 @@ def fit_direct(
         Chains, and draws kept from each.
     progress
         Called with (draws done, draws in all).
+    common
+        As in :func:`bdtr.multilevel.perturbed.perturbed_draws`.
 
     Returns
     -------
@@ -260,14 +285,15 @@ def fit_direct(
     with threadpool_limits(1):  # the same bits on any number of threads
         products = cross_products(model.rows, layout(model.factors, model.rows.codes))
         responses = _responses(model, products, response)
-        params = parameters(model.factors, model.priors)
-        drawn = draw_posterior(products, responses, params, chains, draws, seed, progress)
+        params = model.parameters
+        drawn = draw_posterior(
+            products, responses, params, chains, draws, seed, progress, common
+        )
     return _sampled(model, drawn, chains)
 
 
 def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:
     """Draws of the direct sampler as a dataset, with how they were made."""
-    covariances = group_covariances(model, drawn.phi)
-    posterior = labelled(model, drawn.phi, drawn.coefficients, drawn.effects, covariances, chains)
+    posterior = _labelled(model, drawn.phi, drawn.coefficients, drawn.effects, chains)
     stats = xr.Dataset(attrs={"sampler": "direct", **drawn.report.attributes()})
     return Sampled(_complete(posterior, chains, len(drawn.phi) // chains), stats)

@@ -179,8 +179,8 @@ def _stage_shift(
     data, design = fit.require_data("confounding"), fit.designs[k]
     actions, samples = tuple(design.actions), fit.settings.propagated
     amount, size, words = (
-        np.zeros((len(actions), len(data))),
-        np.ones((len(actions), 1, samples)),
+        np.zeros((len(design.arms), len(data))),
+        np.ones((len(design.arms), 1, samples)),
         [],
     )
     if not sizes:

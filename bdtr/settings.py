@@ -43,7 +43,9 @@ class Settings:
     sampler: str = "pymc"
     missing: str = "error"
     off_protocol: str = "error"
-    few: bool = False  # propagated draws few on purpose: the gate asks for a share of them
+    quick: bool = False  # part of a check: the model itself is not checked again
+    common: int | None = None  # seed of group effects that fits to parts of the units share
+    prior_width: float = 1.0  # factor of the widths of priors of coefficients and group SDs
 
     def stream(self, purpose: int | str, random_seed: int | None = None) -> np.random.SeedSequence:
         """Source of randomness of a stage (from 0) or of another purpose: none shares its numbers.

@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.design import term_columns
+from bdtr.columns import term_columns
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates, stacked
 from bdtr.labels import label_text
 from bdtr.outcome import OutcomeModel
-from bdtr.passes import mean_payoff
 from bdtr.populations import Cells, cell_means
 from bdtr.shown import Captioned, Shown
 
@@ -143,12 +142,12 @@ def _mean_blips(fit: Fit, k: int, base: int, sites: str) -> tuple[np.ndarray, np
     units = np.flatnonzero(stage.history & stage.feasible[:, base])
     count = len(data.site_levels) if sites == "observed" else 1
     site = design.site_codes(data.frame.iloc[units]) if sites == "observed" else 0 * units
-    free = stage.feasible.T  # (action, unit): who may take an action as well
+    free = stage.feasible.T[: len(design.actions)]  # (action, unit): who may take an action as well
     numbers = np.stack([np.bincount(site, own[units], count) for own in free])
 
     def blips():
         for block in done.blocks(units):
-            q = done.q_values(k, block)
+            q = done.q_values(k, block)[: len(free)]
             yield [
                 np.where(own[block, None], one - q[base], 0.0)
                 for own, one in zip(free, q, strict=True)
@@ -323,11 +322,11 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
     blips = site_blips(fit, design.action)
     own = blips.table.xs(label, level="action").drop(NEW_SITE)
     rows = np.flatnonzero(data.stages[k].fitted)
-    response = data.payoff if k == fit.stages - 1 else mean_payoff(fit.passed().responses(k, rows))
+    response = fit.mean_response(k)
     b = stacked(fit.posterior(k)["b"]).mean("sample").to_numpy()
     free = np.array([design.action not in term_columns(t) for t in design.terms])
-    rest = response - model.rows.x[:, free] @ b[free]
     site, took = design.site_codes(data.frame)[rows], data.stages[k].action[rows]
+    rest = response - design.written(data.frame.iloc[rows], site)[:, free] @ b[free]
     arms = [took == 0, took == actions.index(label)]
     count = [np.bincount(site[arm], minlength=len(own)) for arm in arms]
     with np.errstate(invalid="ignore"):

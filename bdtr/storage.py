@@ -15,10 +15,13 @@ import xarray as xr
 
 from bdtr.coding import Coding
 from bdtr.data import TrialData, check
-from bdtr.design import Columns, GroupDesign, StageDesign
+from bdtr.columns import Columns
+from bdtr.design import GroupDesign, StageDesign
 from bdtr.diagnostics import State
 from bdtr.formula import Formula
+from bdtr.margins import Measure
 from bdtr.settings import Settings
+from bdtr.sitelevel import SiteLevel
 from bdtr.trial import Trial
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StorageError", "load", "save"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class StorageError(ValueError):
@@ -114,7 +117,7 @@ def load(path: str, models: Mapping[str, Any] | None = None) -> Fit:
         frame = _frame(tree["data"].to_dataset())
         data = check(trial, frame, settings.missing, settings.off_protocol)
         del tree["data"]
-    state = State(header["state"]["level"], tuple(header["state"]["reasons"]))
+    state = State(**{k: tuple(v) if isinstance(v, list) else v for k, v in header["state"].items()})
     return Fit(
         trial,
         settings,
@@ -162,11 +165,19 @@ def _design_state(design: StageDesign) -> dict[str, Any]:
         "actions": list(design.actions),
         "formula": design.formula.text,
         "columns": _columns_state(design.columns),
+        "arms": list(design.arms),
         "keep": list(design.keep),
-        "mean_of": list(design.mean_of),
-        "site_means": design.site_means,
-        "centre": design.centre,
-        "scale": design.scale,
+        "arm_of": list(design.arm_of),
+        "sites": {
+            "names": list(design.sites.names),
+            "table": design.sites.table,
+            "value": list(design.sites.value),
+            "action": list(design.sites.action),
+            "variables": [sorted(v) for v in design.sites.variables],
+        },
+        "measure": _measure_state(design.measure),
+        "constant": design.constant,
+        "calibrated": design.calibrated,
         "groups": [
             {
                 "factor": list(g.factor),
@@ -175,14 +186,39 @@ def _design_state(design: StageDesign) -> dict[str, Any]:
                 "correlated": g.correlated,
                 "role": g.role,
                 "levels": list(g.levels),
+                "measure": _measure_state(g.measure),
             }
             for g in design.groups
         ],
         "notes": list(design.notes),
+        "added": list(design.added),
         "site": design.site,
         "site_levels": list(design.site_levels),
         "has_intercept": design.has_intercept,
     }
+
+
+def _measure_state(measure: Measure) -> dict[str, Any]:
+    return {"turn": measure.turn, "back": measure.back, "scale": measure.scale}
+
+
+def _measure(state: Mapping[str, Any]) -> Measure:
+    """Arrays again; those without elements have lost their shape."""
+    scale = np.array(state["scale"], dtype=float)
+    shape = (len(scale), len(scale))
+    turn, back = (np.array(state[name], dtype=float).reshape(shape) for name in ("turn", "back"))
+    return Measure(turn, back, scale)
+
+
+def _sites(state: Mapping[str, Any], sites: int) -> SiteLevel:
+    table = np.array(state["table"], dtype=float).reshape(sites, -1) if sites else np.zeros((0, 0))
+    return SiteLevel(
+        tuple(state["names"]),
+        table,
+        tuple(state["value"]),
+        tuple(state["action"]),
+        tuple(frozenset(v) for v in state["variables"]),
+    )
 
 
 def _columns_state(columns: Columns) -> dict[str, Any]:
@@ -209,25 +245,28 @@ def _design(state: Mapping[str, Any], coding: Coding) -> StageDesign:
             g["correlated"],
             g["role"],
             np.array(g["levels"], dtype=object),
+            _measure(g["measure"]),
         )
         for g in state["groups"]
     )
     sites = np.array(state["site_levels"], dtype=object)
-    means = np.array(state["site_means"], dtype=float).reshape(len(sites), len(state["mean_of"]))
     return StageDesign(
         state["index"],
         state["action"],
         tuple(state["actions"]),
+        tuple(state["arms"]),
         Formula.parse(state["formula"]),
         coding,
         _columns(state["columns"], coding),
         tuple(state["keep"]),
-        tuple(state["mean_of"]),
-        means,
-        np.array(state["centre"], dtype=float),
-        np.array(state["scale"], dtype=float),
+        tuple(state["arm_of"]),
+        _sites(state["sites"], len(sites)),
+        _measure(state["measure"]),
+        np.array(state["constant"], dtype=float),
+        state["calibrated"],
         groups,
         tuple(state["notes"]),
+        tuple(state["added"]),
         state["site"],
         sites,
         state["has_intercept"],

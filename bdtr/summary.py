@@ -174,15 +174,15 @@ def text(fit: Fit) -> str:
     coefficients = table[names.str.startswith("b[") | stages.isin(own)]
     lines = [*_head(fit), "", "Coefficients (mean, SD, 95 % equal-tailed interval):"]
     lines.append(coefficients[["mean", "sd", "lower", "upper"]].round(3).to_string())
-    if fit.notes:
-        lines += ["", *(f"note: {note}" for note in fit.notes)]
+    if fit.notes or fit.added:
+        lines += ["", *(f"note: {note}" for note in (*fit.added, *fit.notes))]
     return "\n".join(lines)
 
 
 def html(fit: Fit) -> str:
     """The same for a notebook."""
     head = "".join(f"<p>{escape(line)}</p>" for line in _head(fit))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in fit.notes)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in (*fit.added, *fit.notes))
     table = summary(fit).table[["mean", "sd", "lower", "upper", "r_hat", "ess_bulk"]].round(3)
     caption = "<p>95 % equal-tailed intervals.</p>"
     return f"{head}{caption}{table.to_html(escape=True)}<ul>{notes}</ul>"

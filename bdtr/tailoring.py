@@ -16,7 +16,7 @@ import xarray as xr
 
 from bdtr.coding import label_series
 from bdtr.decisions import summarise_actions
-from bdtr.design import term_columns
+from bdtr.columns import term_columns
 from bdtr.estimates import estimates
 from bdtr.history import known_columns
 from bdtr.shown import Captioned, Shown

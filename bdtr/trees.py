@@ -126,12 +126,12 @@ def shallow_tree(
         raise ValueError(f"least={least!r}: must be a whole number above 0.")
     data, design, done = fit.require_data("a tree"), fit.designs[k], fit.passed()
     sign = 1.0 if data.trial.higher_is_better else -1.0
-    units = np.flatnonzero(data.stages[k].history)
+    units = np.flatnonzero(data.stages[k].deciding)
     questions = _Questions.of(fit, k, over, units)
-    feasible = data.stages[k].feasible[units]
+    feasible = data.stages[k].feasible[units, : len(design.actions)]
     gain = np.empty((len(units), len(design.actions)))
     for at, q in payoffs(done, k, units):
-        gain[at] = sign * q.mean(axis=2).T
+        gain[at] = sign * q[: gain.shape[1]].mean(axis=2).T
     best = np.where(feasible, gain, -np.inf).argmax(axis=1)
     everyone = np.arange(len(units))
     taken = np.where(feasible, gain, gain[everyone, best][:, None])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from bdtr.condition import Condition, ConditionError
@@ -39,7 +39,12 @@ class Stage:
         one. Left out: every action is feasible for everyone.
     among
         Condition that says for whom there is a decision at this stage, for example
-        ``"responder == 0"``. Units outside have no action here and carry their payoff through.
+        ``"responder == 0"``. Units outside have no action here.
+    outside
+        What becomes of the units outside ``among`` in the fits: ``"arm"``, they are an arm of their own in the
+        stage's model, "no decision", and their expected payoff is predicted as everybody's; ``"carry"``, their
+        observed payoff is carried to the earlier stages. Left out: an arm where the trial has sites, where some
+        of these payoffs are missing, or behind a delivery cluster; else carried.
     eligible
         Condition that says who takes part in the fit of this stage by design, for example
         ``"school_1 == school"``. Units outside it are counted, not fitted, and take part in
@@ -55,8 +60,17 @@ class Stage:
     site_means
         Whether the site means of individual history and of treatment shares enter the model
         (Mundlak 1978), so that site effects are not confounded with who goes to which site.
+    site_terms
+        What is known of a site and may change the effect of the action there: ``"size"``, the log number of its
+        units, and ``"share"``, the shares of actions at it; each enters by itself and times the action.
     earlier_clusters
         Whether random intercepts of the delivery clusters of earlier stages enter the model.
+    earlier_terms
+        Whether what earlier stages tailor by (``a1:lunch``, ``(1 + a1 | school)``) enters the model where the
+        formula lacks it. Without, these direct effects are zero with certainty.
+    residual
+        ``"arm"``: each action has its own residual SD; ``"common"``: one for all, at the last stage. Stage
+        values of earlier stages always have one for each.
     weights
         Column with known precision weights, as ``weights=`` of lme4: the residual variance of a
         unit is sigma^2 / weight. For units that are means of others, their numbers.
@@ -83,6 +97,10 @@ class Stage:
     earlier_clusters: bool = True
     weights: str | None = None
     model: Any = None
+    outside: str | None = None
+    site_terms: Sequence[str] = ()
+    earlier_terms: bool = True
+    residual: str = "arm"
 
     def __post_init__(self) -> None:
         where = f"Stage({self.action!r})"
@@ -120,8 +138,22 @@ class Stage:
                     f"got {prior!r}."
                 )
 
+        self._check_choices(where)
         if self.model is not None:
             self._check_model(where)
+
+    def _check_choices(self, where: str) -> None:
+        if self.outside not in (None, "arm", "carry"):
+            raise TrialError(f"{where}: outside={self.outside!r}: allowed are 'arm' and 'carry'.")
+        if self.outside is not None and self.among is None:
+            raise TrialError(f"{where}: outside={self.outside!r} needs among=, which says who is outside.")
+        if self.residual not in ("arm", "common"):
+            raise TrialError(f"{where}: residual={self.residual!r}: allowed are 'arm' and 'common'.")
+        given = (self.site_terms,) if isinstance(self.site_terms, str) else tuple(self.site_terms)
+        wrong = [one for one in given if one not in ("size", "share")]
+        if wrong or len(set(given)) != len(given):
+            raise TrialError(f"{where}: site_terms={given}: allowed are 'size' and 'share', once each.")
+        object.__setattr__(self, "site_terms", given)
 
     def _check_model(self, where: str) -> None:
         absent = [name for name in ("build", "q") if not callable(getattr(self.model, name, None))]
@@ -131,7 +163,9 @@ class Stage:
                 f"{where}: model must be an object with the methods build(history, payoff) and "
                 f"q(posterior, history), got {what}. See bdtr.stagemodel.StageModel."
             )
-        taken = [name for name in ("priors", "weights") if getattr(self, name)]
+        taken = [name for name in ("priors", "weights", "site_terms") if getattr(self, name)]
+        if self.outside == "arm":
+            raise TrialError(f"{where}: outside='arm' belongs to the model that a formula makes.")
         if taken:
             raise TrialError(
                 f"{where}: {' and '.join(taken)} belong to the model that a formula makes; with a "
@@ -140,6 +174,7 @@ class Stage:
         # Nothing is added to the columns that the formula names.
         object.__setattr__(self, "site_means", False)
         object.__setattr__(self, "earlier_clusters", False)
+        object.__setattr__(self, "earlier_terms", False)
 
     def _check_feasible(self, where: str) -> None:
         assert self.feasible is not None
@@ -165,8 +200,7 @@ class Stage:
 
     def with_actions(self, actions: Sequence[Any]) -> Stage:
         """The same stage with its actions filled in, once the data have shown them."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Stage(**{**values, "actions": list(actions)})
+        return replace(self, actions=list(actions))
 
 
 @dataclass(frozen=True)
@@ -240,12 +274,13 @@ class Trial:
         # do not know (DESIGN 3.2): 69 % coverage in a caricature.
         for k, stage in enumerate(self.stages):
             noisy = [s.action for s in self.stages[k:] if s.delivered_in]
-            if stage.among is not None and noisy and k > 0:
+            carried = stage.outside == "carry" or stage.model is not None
+            if stage.among is not None and carried and noisy and k > 0:
                 raise TrialError(
-                    f"Stage({stage.action!r}): among= carries observed payoffs to earlier stages, "
+                    f"Stage({stage.action!r}): outside='carry' carries observed payoffs to earlier stages, "
                     f"and stage {', '.join(noisy)} has delivered_in: the payoff then brings the "
-                    "class effect along, which the earlier model does not know. Put the action "
-                    "of these units into the stage as a level of its own (feasible=...)."
+                    "class effect along, which the earlier model does not know. Leave outside= out: these "
+                    "units are then an arm of their own."
                 )
 
     @property
@@ -315,6 +350,7 @@ def _stage_dict(stage: Stage) -> dict[str, Any]:
     out["actions"] = None if stage.actions is None else list(stage.actions)
     out["feasible"] = stage.feasible and {c: list(a) for c, a in stage.feasible.items()}
     out["priors"] = {name: str(prior) for name, prior in (stage.priors or {}).items()}
+    out["site_terms"] = list(stage.site_terms)
     out["model"] = None if stage.model is None else type(stage.model).__name__
     return out
 

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.bounds import outside_bounds
 from bdtr.coding import label_series
 from bdtr.comparison import Comparison, contrasts, ranks
-from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
+from bdtr.diagnostics import State, doubt, gate_decisions, rhat_limit, worst
 from bdtr.estimates import estimates
 from bdtr.grouping import By, grouping
-from bdtr.induction import BackwardPass
+from bdtr.induction import BackwardPass, Policy
 from bdtr.populations import (
     FEW_SITES,
     POPULATIONS,
@@ -45,9 +46,10 @@ class Values(Shown):
     """Values of regimes: draws with dims ``chain, draw, regime`` (and ``site`` or ``group``), a table.
 
     ``table`` has ``mean, sd, lower, upper``, the probability ``p_best`` that a regime is the best of
-    those that were named in advance (none for learned ones), and ``off_path``, the units that had left
-    the regime's path before the last stage. ``learned`` names the regimes that were learned from the
-    same data.
+    those that were named in advance (none for learned ones, and none where there is one alone). Of the units
+    shown, ``off_path`` had left the regime's path before the last stage, and ``cannot_follow`` may not take
+    its action at some stage: the recommended one is taken there in its place. ``learned`` names the regimes that
+    were learned from the same data.
     """
 
     draws: xr.Dataset
@@ -98,7 +100,7 @@ def value(
         recommended regime is learned and evaluated on the same data, hence optimistic.
     population
         ``"sample"``: the units with complete stage-1 history. ``"units"``: the population that they
-        are a sample of. ``"sites"``: the population that the sites are a sample of; with fewer than 30
+        are a sample of. ``"sites"``: the population that the sites are a sample of; with fewer than 8
         sites by the model, the mean over new sites. ``"new site"``: one site of that population.
         See :mod:`bdtr.populations`.
     weight
@@ -128,8 +130,8 @@ def value(
     Notes
     -----
     The backward passes of all regimes are drawn together, so that contrasts are draws from their joint
-    posterior; so are the effects of the new site. In the fits of earlier stages, units off a regime's path
-    follow the recommended feasible action. A new site, and a mean over new sites, cannot follow a rule
+    posterior; so are the effects of the new site. In the fits of earlier stages all units follow the regime
+    where its action is feasible for them, and the recommended action elsewhere. A new site, and a mean over new sites, cannot follow a rule
     that knows the effects of the trial's sites: the recommended regime is then the untailored one.
 
     Examples
@@ -172,8 +174,23 @@ def value(
     found = population_means(sums, mass, cells, population, weight, site_rng)
     text = _described(population, weight, len(units), len(data.site_levels), site, left_out)
     array = _labelled(found, fit.settings.chains, [r.name for r in chosen], groups.dim, labels)
-    off_path = [(one.policy.off_path or (0,))[-1] for one in passes]
-    return _result(fit, array, chosen, off_path, interval, text)
+    followed = [_followed(fit, one.policy, units, group, len(labels)) for one in passes]
+    few = population == "sites" and not sites_known
+    by_model = (f"population='sites' rests on the model: {len(data.site_levels)} sites are too few to weigh",)
+    return _result(fit, array, chosen, followed, interval, text, doubt(*(by_model if few else ())))
+
+
+def _followed(
+    fit: Fit, policy: Policy, units: np.ndarray, group: np.ndarray, groups: int
+) -> np.ndarray:
+    """Units of each group that had left a regime's path, and those that cannot follow it (2, group)."""
+    data = fit.require_data("values")
+    away, unable = np.zeros((2, len(data)), dtype=bool)
+    if policy.kind == "regime" and policy.off_path:
+        away = policy.off_path[-1]
+        for stage, codes in zip(data.stages, policy.actions, strict=True):
+            unable |= stage.history & (codes < 0)
+    return np.stack([np.bincount(group, one[units], groups) for one in (away, unable)]).astype(int)
 
 
 def _needs_sites(population: str, weight: str) -> bool:
@@ -266,9 +283,10 @@ def _described(population, weight, units, sites, site, left_out) -> str:
     means = "units" if weight == "unit" else "sites of equal weight"
     law = {
         "units": f"Bayesian bootstrap over units, {means}",
-        "sites": f"Dirichlet weights over {sites:,} sites, {means}"
+        "sites": f"Dirichlet weights over {sites:,} sites, spread as that of a t interval, {means}"
         if sites >= FEW_SITES
-        else f"mean over new sites by the model, as {sites:,} sites are few, {means}",
+        else f"mean over new sites by the model, as {sites:,} sites are few: effects that go with the size of a "
+        f"site are not in it, {means}",
         "new site": "units like those of one of the trial's sites",
     }[population]
     return f"{population} ({who}; {law}{left_out})"
@@ -291,27 +309,36 @@ def _result(
     fit: Fit,
     array: xr.DataArray,
     chosen: Sequence[Regime],
-    off_path: Sequence[int],
+    followed: Sequence[np.ndarray],
     interval: float,
     population: str,
+    doubted: State,
 ) -> Values:
     table = estimates(array, interval)
     learned = tuple(r.name for r in chosen if r.is_recommended)
     named = [r.name for r in chosen if not r.is_recommended]
-    table["p_best"] = np.nan  # of learned regimes
-    if named:
+    table["p_best"] = np.nan  # of learned regimes, and of the only one
+    if len(named) > 1:
         of_named = ranks(array.sel(regime=named), fit.trial.higher_is_better)
         table["p_best"] = of_named.table["p_best"]
     policy_text = "the regime itself"
     if fit.stages > 1:
-        off = dict(zip((r.name for r in chosen), off_path, strict=True))
-        table["off_path"] = [off[n] for n in table.index.get_level_values("regime")]
-        policy_text += ", in earlier fits the recommended action for units off its path"
+        counts = np.stack(followed)  # (regime, 2, group), as the rows of the table
+        table["off_path"], table["cannot_follow"] = counts[:, 0].ravel(), counts[:, 1].ravel()
+        if counts[:, 1].any():
+            policy_text += ", the recommended action for units that cannot take its own"
     against = (array - array.isel(regime=0)).rename("contrast")
     limit = rhat_limit(array.sizes["chain"], array.sizes["draw"])
     own = [gate_decisions(part.to_dataset(), limit) for part in (array, against)]
-    state = worst([fit.state, *own])
-    about = {"state": str(state), "population": population, "policy": policy_text}
+    outside = outside_bounds(fit, np.moveaxis(array.to_numpy().reshape(-1, *array.shape[2:]), 0, -1), "values")
+    state = worst([fit.state, *own, doubt(*outside), doubted])
+    better = fit.trial.higher_is_better
+    about = {
+        "state": str(state),
+        "population": population,
+        "policy": policy_text,
+        "higher_is_better": int(better),
+    }
     return Values(
         array.to_dataset().assign_attrs(about),
         table,
@@ -319,6 +346,6 @@ def _result(
         interval,
         policy_text,
         state,
-        fit.trial.higher_is_better,
+        better,
         learned,
     )

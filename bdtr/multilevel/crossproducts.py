@@ -85,6 +85,15 @@ class Responses:
     def __add__(self, other: Responses) -> Responses:
         return Responses(self.zty + other.zty, self.hty + other.hty, self.yty + other.yty)
 
+    def repeated(self, count: int) -> Responses:
+        """So many copies of a single response."""
+        parts = (np.repeat(a, count, axis=-1) for a in (self.zty, self.hty, self.yty))
+        return Responses(*parts)
+
+    def divided(self, by: float) -> Responses:
+        """Products with the responses divided by a number."""
+        return Responses(self.zty / by, self.hty / by, self.yty / by**2)
+
     def each(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Copies of the products with some responses, the response first: Z'y, H'y, y'y."""
         parts = (self.zty, self.hty, self.yty)

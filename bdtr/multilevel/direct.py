@@ -96,6 +96,7 @@ def draw_each(
     streams: Streams | None = None,
     floor: float | None = None,
     roots: ErrorRoots | None = None,
+    common: np.ndarray | None = None,
 ) -> DirectDraws:
     """One posterior draw for each response: a new data set, its own posterior, one draw from it.
 
@@ -119,6 +120,8 @@ def draw_each(
         Smallest residual SD that is looked at; left out: 1e-4 of the size of the responses.
     roots
         From :func:`bdtr.multilevel.perturbed.error_roots`, if they are at hand.
+    common
+        As in :func:`bdtr.multilevel.perturbed.perturbed_draws`.
 
     Returns
     -------
@@ -168,7 +171,7 @@ def draw_each(
             p = _rank_check(found, responses, params, own, priors, phi, left, slice_seed)
             report = replace(report, ranks=p)
     roots = error_roots(products) if roots is None else roots
-    drawn = perturbed_draws(products, responses, params, roots, phi, normal_seed, streams)
+    drawn = perturbed_draws(products, responses, params, roots, phi, normal_seed, streams, common)
     return DirectDraws(phi, *drawn, replace(report, evaluations=float(used.mean())))
 
 
@@ -228,12 +231,13 @@ def draw_given(
     seed: np.random.SeedSequence,
     streams: Streams | None = None,
     roots: ErrorRoots | None = None,
+    common: np.ndarray | None = None,
 ) -> DirectDraws:
     """Coefficients and group effects as :func:`draw_each` draws them, phi having been drawn already.
 
     Parameters
     ----------
-    products, responses, params, seed, streams, roots
+    products, responses, params, seed, streams, roots, common
         As in :func:`draw_each`.
     phi
         Draws of phi (response x phi).
@@ -245,7 +249,7 @@ def draw_given(
     responses = responses.without(products, params.mean)
     seed = children(seed, 4)[-1]
     roots = error_roots(products) if roots is None else roots
-    drawn = perturbed_draws(products, responses, params, roots, phi, seed, streams)
+    drawn = perturbed_draws(products, responses, params, roots, phi, seed, streams, common)
     return DirectDraws(phi, *drawn, DirectReport())
 
 
@@ -301,6 +305,7 @@ def draw_posterior(
     draws: int,
     seed: np.random.SeedSequence,
     progress: Callable[[int, int], None] | None = None,
+    common: np.ndarray | None = None,
 ) -> DirectDraws:
     """Draws from the posterior of one response, chain after chain.
 
@@ -313,7 +318,7 @@ def draw_posterior(
         As in :func:`draw_each`; ``responses`` holds one response.
     chains, draws
         Number of independent chains and of draws kept from each.
-    seed, progress
+    seed, progress, common
         As in :func:`draw_each`.
 
     Returns
@@ -349,7 +354,13 @@ def draw_posterior(
     which = np.zeros(len(phi), dtype=np.int64)
     if progress:
         progress(chains * draws, chains * draws)
-    drawn = exact_draws(products, responses, params, phi, which, normal_seed)
+    if common is None:
+        drawn = exact_draws(products, responses, params, phi, which, normal_seed)
+    else:
+        roots, again = error_roots(products), responses.repeated(len(phi))
+        drawn = perturbed_draws(
+            products, again, params, roots, phi, normal_seed, common=common
+        )
     return DirectDraws(phi, *drawn, report)
 
 

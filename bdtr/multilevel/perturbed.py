@@ -112,6 +112,7 @@ def perturbed_draws(
     phi: np.ndarray,
     seed: np.random.SeedSequence,
     streams: Streams | None = None,
+    common: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients and group effects given phi, one draw for each response.
 
@@ -127,6 +128,9 @@ def perturbed_draws(
         Source of randomness, the same for responses that are drawn jointly.
     streams
         How the draws use the streams of the seed; left out: the first one alone.
+    common
+        Standard normal numbers of u* (response x effect) that draws from other data, of the same levels, use as
+        well: what both posteriors do not know of a level is then the same.
 
     Returns
     -------
@@ -151,6 +155,8 @@ def perturbed_draws(
             residual, effect = sources[2 * e], sources[2 * e + 1]
             errors += streams.residuals[part, e, None] * residual.standard_normal(errors.shape)
             priors += streams.effects[part, e, None] * effect.standard_normal(priors.shape)
+        if common is not None:
+            priors[:, p:] = common[part]
         zty, hty, yty = responses.each(np.arange(at, part.stop))
         spread(
             _perturb, rows, phi[part], errors, priors, own, roots, where.inner.target, where.border.target,

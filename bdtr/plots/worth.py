@@ -51,12 +51,19 @@ def value_forest(
     axes.set_ylim(-0.6, len(regimes) - 0.4)
     axes.set_xlabel(f"value ({plain(unit)}): mean, {kind_of(interval)}")
     finish(axes)
-    first = int(np.argmax(mean))
+    sign = better_sign(values)
+    first = int(np.argmax(sign * mean))
+    best = "largest mean" if sign > 0 else "best mean (lower is better)"
     figure.set_label(
-        f"Values of {len(regimes)} regimes with {kind_of(interval)}s. The largest mean is that of "
+        f"Values of {len(regimes)} regimes with {kind_of(interval)}s. The {best} is that of "
         f"{regimes[first]}, {mean[first]:.3f} ({lower[first]:.3f} to {upper[first]:.3f})."
     )
     return figure
+
+
+def better_sign(values: xr.Dataset) -> float:
+    """1 where a larger payoff is better, else -1, as the values say."""
+    return 1.0 if values.attrs.get("higher_is_better", 1) else -1.0
 
 
 def value_forest_by_site(
@@ -89,7 +96,7 @@ def value_forest_by_site(
         raise ValueError(
             f"page={page!r}: these values fill {pages} page(s) of {_SITES_A_PAGE} sites."
         )
-    order = np.argsort(-mean[0])[(page - 1) * _SITES_A_PAGE : page * _SITES_A_PAGE]
+    order = np.argsort(-better_sign(values) * mean[0])[(page - 1) * _SITES_A_PAGE : page * _SITES_A_PAGE]
     regimes = [str(r) for r in values["regime"].to_numpy()]
     figure = figure_of(7.0, 1.2 + 0.28 * len(order))
     axes = figure.subplots()

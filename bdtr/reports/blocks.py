@@ -23,6 +23,7 @@ __all__ = [
     "maths",
     "number",
     "percent",
+    "probability",
     "table",
     "text",
 ]
@@ -33,7 +34,7 @@ type Block = dict[str, Any]
 _HEADINGS = {
     "sd": "SD", "r_hat": "R-hat", "ess_bulk": "bulk ESS", "ess_tail": "tail ESS", "p_best": "P(best)",
     "p_better": "P(better)", "p_optimal": "P(optimal)", "p_value": "p-value", "in_set": "in the set",
-    "off_path": "units off path", "delta_sd": "delta (SDs)", "mean_rank": "mean rank",
+    "off_path": "units off path", "cannot_follow": "units that cannot follow", "delta_sd": "delta (SDs)", "mean_rank": "mean rank",
     "mean_reference": "mean of reference", "units_reference": "units with reference",
     "largest_share": "largest share", "effective": "effective units",
 }  # fmt: skip
@@ -55,6 +56,14 @@ class Part:
 def number(x: float, digits: int = 3) -> str:
     """A number in a sentence, with a true minus sign; a dash where there is none."""
     return "–" if not np.isfinite(x) else f"{x:.{digits}f}".replace("-", "−")
+
+
+def probability(p: float, digits: int = 2) -> str:
+    """A probability in a sentence: one that is not 0 or 1 is not written as these."""
+    least = 10.0**-digits
+    if 0 < p < 1 and (p < least / 2 or p > 1 - least / 2):
+        return f"below {least:.{digits}f}" if p < 0.5 else f"> {1 - least:.{digits}f}"
+    return number(p, digits)
 
 
 def percent(share: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bdtr.protocol import TEXTS
-from bdtr.reports.blocks import Part, ask, items, number, percent, text
+from bdtr.reports.blocks import Part, ask, items, number, percent, probability, text
 from bdtr.reports.case import Case
 from bdtr.reports.words import assumptions
 
@@ -27,15 +27,12 @@ def answer(case: Case) -> Part:
     out = [
         f"Of the {fixed.sizes['regime']} regimes named in advance, “{top}” has the best mean payoff: "
         f"{number(row['mean'])} ({span}) in units of {case.unit}; it is the best of them with posterior "
-        f"probability {share:.2f}."
+        f"probability {probability(share)}."
     ]
     if top != case.reference:
         apart = values.compared(case.reference).table
         own = apart.loc[next(i for i in apart.index if str(i).startswith(f"{top} "))]
-        out.append(
-            f"Against “{case.reference}” it is worth {number(own['mean'])} ({number(own['lower'])} to "
-            f"{number(own['upper'])}) more, and better with probability {own['p_better']:.2f}."
-        )
+        out.append(_against(case, own))
     out.append(
         f"Following the recommended action at every stage is worth {number(learned['mean'])} "
         f"({number(learned['lower'])} to {number(learned['upper'])}). This rule was learned and valued on "
@@ -54,6 +51,21 @@ def answer(case: Case) -> Part:
     if not case.shown:
         blocks.append(text("No action is recommended in this state."))
     return Part("answer", "The answer", blocks)
+
+
+def _against(case: Case, own) -> str:
+    """By how much the best regime beats the reference, in the direction that is better."""
+    low, high = (own["lower"], own["upper"])
+    better = probability(own["p_better"])
+    if case.fit.trial.higher_is_better:
+        return (
+            f"Against “{case.reference}” it is worth {number(own['mean'])} ({number(low)} to {number(high)}) more, "
+            f"and better with probability {better}."
+        )
+    return (
+        f"Against “{case.reference}” its mean payoff is lower by {number(-own['mean'])} ({number(-high)} to "
+        f"{number(-low)}), and lower is better; it is better with probability {better}."
+    )
 
 
 def question(case: Case) -> Part:

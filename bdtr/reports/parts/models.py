@@ -21,8 +21,8 @@ def models(case: Case) -> Part:
     fit, blocks = case.fit, []
     for k in range(fit.stages):
         blocks += _stage(case, k)
-    if fit.notes:
-        blocks += [text("Notes:"), items(list(fit.notes))]
+    if fit.notes or fit.added:
+        blocks += [text("Notes:"), items([*fit.added, *fit.notes])]
     blocks += [
         ask(TEXTS["priors"], case.said("priors")),
         folded(
@@ -70,7 +70,7 @@ def _mathml(model: OutcomeModel) -> str:
     """The model as MathML: likelihood, linear predictor, group effects."""
     binary = model.family.name == "bernoulli"
     y, eta = _sub("y", "i"), _sub("η", "i")
-    spread = _sub("σ", "a[i]") if model.propagated else "<mi>σ</mi>"
+    spread = _sub("σ", "a[i]") if model.by_action else "<mi>σ</mi>"
     if binary:
         link = f"<msup>{_name('logit')}<mn>-1</mn></msup>"
         likelihood = y + _op("~") + _call("Bernoulli", link + _op("(") + eta + _op(")"))

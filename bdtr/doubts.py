@@ -1,0 +1,36 @@
+"""Checks of the model that every fit goes through: what they find lowers the model's line of its state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bdtr.bounds import bounds
+from bdtr.diagnostics import State, doubt
+from bdtr.informative import informative_sites
+from bdtr.residuals import imbalance, misfit, residual_structure
+
+if TYPE_CHECKING:
+    from bdtr.fitted import Fit
+
+__all__ = ["doubts"]
+
+_CHECKS = (bounds, misfit, residual_structure, imbalance, informative_sites)
+
+
+def doubts(fit: Fit) -> list[State]:
+    """What there is against the model of a fit.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+
+    Returns
+    -------
+    list of State
+        Treatment that reaches whole clusters which the model does not know; predictions outside the bounds of the
+        payoff; responses that look unlike those the model makes; blips that go with a variable in another way than
+        the model says; actions given to different people; effects that go with size of a site or share of an action.
+    """
+    data = fit.require_data("checks of the model")
+    return [doubt(*data.doubts), *(doubt(*check(fit)) for check in _CHECKS)]
