@@ -63,7 +63,10 @@ def treatment_probabilities(
     """
     data, design = fit.require_data("treatment probabilities"), fit.designs[k]
     stage, actions = data.stages[k], list(design.actions)
-    alone = (0, len(design.arms) - len(actions))  # those without a decision are in their arm for sure
+    alone = (
+        0,
+        len(design.arms) - len(actions),
+    )  # those without a decision are in their arm for sure
     due = stage.history & stage.among
     out = np.full(stage.feasible.shape, np.nan)
     where = f"probabilities[{design.action!r}]"

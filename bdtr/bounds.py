@@ -42,7 +42,8 @@ def outside_bounds(fit: Fit, values: np.ndarray, what: str) -> list[str]:
     if share <= _SHARE and beyond == 0:
         return []
     return [
-        f"{what}: {100 * share:.2g} % of the draws and {100 * beyond:.2g} % of the means lie outside the bounds of "
+        f"{what}: {100 * share:.2g} % of the draws and {100 * beyond:.2g} % of the means lie "
+        f"outside the bounds of "
         f"the payoff, {low:g} to {high:g} (from {known.min():.2g} to {known.max():.2g})"
     ]
 

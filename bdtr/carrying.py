@@ -26,7 +26,8 @@ _SITES_A_TERM = 5  # sites for each term that the correlation of known effects w
 
 @dataclass(frozen=True)
 class Carried:
-    """Per grouping factor of a stage, which terms of the next stage are columns of its own (own, next), 0 or 1."""
+    """Per grouping factor of a stage, which terms of the next stage are columns of its own (own, next),
+    0 or 1."""
 
     maps: Mapping[str, np.ndarray]
 
@@ -77,10 +78,11 @@ def carried_terms(
 ) -> Carried:
     """Which effects of the next stage are known at this one.
 
-    A term is carried where its column of the next stage equals a column of the same factor at this stage, for all
-    units in the fit of this stage: whatever feasible action is taken there, or under the action that a fixed
-    regime takes. (When all are given one action, its site effect is part of everybody's payoff.) Nothing
-    is carried where some of these units have no decision at the next stage: their response is another.
+    A term is carried where its column of the next stage equals a column of the same factor at this
+    stage, for all units in the fit of this stage: whatever feasible action is taken there, or under the
+    action that a fixed regime takes. (When all are given one action, its site effect is part of
+    everybody's payoff.) Nothing is carried where some of these units have no decision at the next stage:
+    their response is another.
 
     Parameters
     ----------

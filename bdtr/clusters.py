@@ -27,8 +27,10 @@ def unknown_clusters(
 ) -> tuple[str, ...]:
     """Columns within whose levels an action never varies and that the stage model does not know.
 
-    The site column is one of them where the formula has no term by site, and so are ids that count within sites.
-    Of several such columns, as clinics and what is measured of clinics, the one with the fewest levels is named:
+    The site column is one of them where the formula has no term by site, and so are ids that count
+    within sites.
+    Of several such columns, as clinics and what is measured of clinics, the one with the fewest levels
+    is named:
     whole levels of it were treated alike.
     """
     notes = []
@@ -61,7 +63,9 @@ def _constant_columns(
         codes, levels = pd.factorize(frame[name][rows])
         ways = [(codes, len(levels), False)]
         if site is not None and name != trial.site:
-            joined, both = pd.factorize(np.where((codes < 0) | (site < 0), -1, codes * (site.max() + 1) + site))
+            joined, both = pd.factorize(
+                np.where((codes < 0) | (site < 0), -1, codes * (site.max() + 1) + site)
+            )
             joined = np.where(both[joined] < 0, -1, joined) if len(both) else joined
             if len(both) > len(levels):
                 ways.append((joined, len(both), True))
@@ -82,15 +86,14 @@ def _within(fine: np.ndarray, coarse: np.ndarray) -> bool:
     return bool(seen.any()) and not pairs["fine"].duplicated().any()
 
 
-def _remedy(
-    trial: Trial, stage: StageData, name: str, nested: bool, others: Sequence[str]
-) -> str:
+def _remedy(trial: Trial, stage: StageData, name: str, nested: bool, others: Sequence[str]) -> str:
     """What is wrong and which term of this trial's models mends it."""
     action = stage.stage.action
     also = f" (and of {', '.join(map(repr, others))})" if others else ""
     where = f" of each {trial.site!r}" if nested else ""
     text = (
-        f"stage {action}: {action} hardly ever varies within the levels of {name!r}{where}{also}, which the model "
+        f"stage {action}: {action} hardly ever varies within the levels of {name!r}{where}{also}, "
+        f"which the model "
         "does not know: treatment reached whole groups, whose own effects are taken for effects of "
         f"{action}, and intervals are too narrow. "
     )
@@ -98,10 +101,12 @@ def _remedy(
         return text + f"Add (1 | {name}) to the formula of Stage({action!r})."
     unique = ""
     if nested:
-        unique = f", with ids of their own: data[{name!r}] = data[{trial.site!r}] + ':' + data[{name!r}].astype(str)"
+        joined = f"data[{trial.site!r}] + ':' + data[{name!r}].astype(str)"
+        unique = f", with ids of their own: data[{name!r}] = {joined}"
     if stage.stage.delivered_in is None and stage.stage.model is None:
         return (
-            text + f'If {name!r} is the class, teacher or wave of delivery, say delivered_in="{name}"{unique}; if '
+            text
+            + f'If {name!r} is the class, teacher or wave of delivery, say delivered_in="{name}"{unique}; if '
             f"it was there before, such as a clinic, add (1 | {name}) to the formula of Stage({action!r})."
         )
     return text + f"Add (1 | {name}) to the formula of Stage({action!r}){unique}."

@@ -156,7 +156,12 @@ def ranks(values: Values | xr.DataArray, higher_is_better: bool | None = None) -
         best.update(_ranked(draws.sel(regime=named), better).table["p_best"])
     return Captioned(
         table.table.assign(p_best=best),
-        table.caption + (f" P(best) is among regimes that were not learned: {', '.join(named)}." if learned else ""),
+        table.caption
+        + (
+            f" P(best) is among regimes that were not learned: {', '.join(named)}."
+            if learned
+            else ""
+        ),
     )
 
 

@@ -162,9 +162,13 @@ class Condition:
                 continue
             column = frame[name]
             if pd.api.types.is_numeric_dtype(column.dtype):
-                if isinstance(label, str) and _as_numbers(np.asarray([label], dtype=object)) is None:
+                if (
+                    isinstance(label, str)
+                    and _as_numbers(np.asarray([label], dtype=object)) is None
+                ):
                     raise ConditionError(
-                        f"{where}: the condition {self.text!r} compares {name!r} with {label!r}, but its values "
+                        f"{where}: the condition {self.text!r} compares {name!r} with {label!r}, "
+                        f"but its values "
                         f"are numbers, such as {', '.join(f'{v:g}' for v in column.dropna().unique()[:5])}."
                     )
                 continue
@@ -172,7 +176,8 @@ class Condition:
             if label_text(label) not in known:
                 some = ", ".join(map(repr, known[:10])) + (", .." if len(known) > 10 else "")
                 raise ConditionError(
-                    f"{where}: the condition {self.text!r} names {label_text(label)!r}, a label that no unit has in "
+                    f"{where}: the condition {self.text!r} names {label_text(label)!r}, a label "
+                    f"that no unit has in "
                     f"{name!r}. Labels there: {some}. Capitals and blanks count."
                 )
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from bdtr.clusters import DesignWarning, shared_clusters, unknown_clusters
-from bdtr.outside import NO_DECISION, fill_outside, no_action, without_mark
 from bdtr.coding import (
     Coding,
     DataError,
@@ -26,6 +25,7 @@ from bdtr.families import FAMILIES
 from bdtr.flow import Faults, Steps, raise_faults
 from bdtr.formula import Formula
 from bdtr.history import conditions, delivered_now, stage_formula
+from bdtr.outside import NO_DECISION, fill_outside, no_action, without_mark
 from bdtr.trial import Stage, Trial
 
 __all__ = [
@@ -42,9 +42,9 @@ __all__ = [
 class StageData:
     """Who takes part in one stage.
 
-    Arrays over all units: ``action`` codes (-1: none), ``feasible`` (unit x arm), ``among`` (a decision is due,
-    or the unit is in the arm of those without one), ``outside`` (in that arm), ``history`` (all that the
-    Q-function needs is known), ``fitted`` (row of the fit).
+    Arrays over all units: ``action`` codes (-1: none), ``feasible`` (unit x arm), ``among`` (a decision
+    is due, or the unit is in the arm of those without one), ``outside`` (in that arm), ``history`` (all
+    that the Q-function needs is known), ``fitted`` (row of the fit).
     """
 
     stage: Stage
@@ -198,9 +198,15 @@ def check(
     no_action(trial, coded, frame, outcome, units)
     trial = _with_arms(trial, coded, outcome)
     filled: tuple[str, ...] = ()
+    formulas = [stage_formula(trial, k) for k in range(len(trial.stages))]
     if any(stage.outside == "arm" for stage in trial.stages):
-        coding = replace(coding, levels={**coding.levels, **{s.action: arms_of(s) for s in trial.stages}})
+        coding = replace(
+            coding, levels={**coding.levels, **{s.action: arms_of(s) for s in trial.stages}}
+        )
         coded, filled = fill_outside(trial, formulas, coding, coded)
+    trial, notes = _with_earlier_terms(trial, formulas, coded)
+    if notes:
+        formulas = [stage_formula(trial, k) for k in range(len(trial.stages))]
     stages, flow, faults, valued = _present(trial, formulas, coded, outcome, units)
     raise_faults(faults, missing, off_protocol)
     for stage in stages:
@@ -208,7 +214,7 @@ def check(
         if whole:
             _check_groups(stage, coded)
     doubts = unknown_clusters(trial, stages, frame)
-    notes = filled + doubts + shared_clusters(trial, stages, coded)
+    notes = filled + notes + doubts + shared_clusters(trial, stages, coded)
     return TrialData(trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts)
 
 
@@ -266,6 +272,29 @@ def _with_arms(trial: Trial, coded: pd.DataFrame, outcome: np.ndarray) -> Trial:
             stage = replace(stage, outside="arm" if arm else "carry")
         stages.append(stage)
     return replace(trial, stages=tuple(stages))
+
+
+def _with_earlier_terms(
+    trial: Trial, formulas: Sequence[Formula], coded: pd.DataFrame
+) -> tuple[Trial, tuple[str, ...]]:
+    """Leave out terms of earlier stages that would cost a later one units, as they are missing there."""
+    stages, notes = [], []
+    for stage, formula in zip(trial.stages, formulas, strict=True):
+        own = set(Formula.parse(stage.formula).columns)
+        new = [c for c in formula.model_columns if c not in own]
+        acted = coded[stage.action].notna().to_numpy()
+        gaps = {c: acted & coded[c].isna().to_numpy() for c in new}
+        gaps = {c: gap for c, gap in gaps.items() if gap.any()}
+        if gaps and stage.earlier_terms:
+            lost = int(_any(gaps.values(), len(coded)).sum())
+            notes.append(
+                f"stage {stage.action}: terms of earlier stages are not added, as "
+                f"{', '.join(map(repr, gaps))} is missing for {lost:,} of its units. What they tailor by has "
+                "no direct effect in this model."
+            )
+            stage = replace(stage, earlier_terms=False)
+        stages.append(stage)
+    return replace(trial, stages=tuple(stages)), tuple(notes)
 
 
 def _used_columns(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
@@ -398,7 +427,16 @@ def _present(
         flows.append(steps.table())
         stages.append(
             StageData(
-                stage, formula, action, feasible, among == 1, history, fitted, reward, outside, weight
+                stage,
+                formula,
+                action,
+                feasible,
+                among == 1,
+                history,
+                fitted,
+                reward,
+                outside,
+                weight,
             )
         )
         # What stage k-1 responds to: the predicted value where a decision is due, else the payoff.
@@ -487,8 +525,10 @@ def _check_groups(stage: StageData, coded: pd.DataFrame) -> None:
         levels = rows[list(group.factor)].astype(object).dropna().drop_duplicates()
         if len(rows) > 1 and len(levels) == len(rows):
             raise DataError(
-                f"Stage({stage.stage.action!r}): {group.name!r} has as many levels as there are units in the fit "
-                f"({len(rows):,}), one row each, so that its effects cannot be told apart from the residuals: only "
+                f"Stage({stage.stage.action!r}): {group.name!r} has as many levels as there are "
+                f"units in the fit "
+                f"({len(rows):,}), one row each, so that its effects cannot be told apart from "
+                f"the residuals: only "
                 f"the sum of both variances is known. Take (.. | {group.name}) out."
             )
 

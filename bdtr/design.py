@@ -153,7 +153,8 @@ class StageDesign:
 
 
 def learned_columns(action: str, arms: Sequence[str]) -> tuple[str, ...]:
-    """Columns of a frame that hold blips learned elsewhere, one for each arm; no user's column has such a name."""
+    """Columns of a frame that hold blips learned elsewhere, one for each arm; no user's column has such
+    a name."""
     return tuple(f"{LEARNED}: {action} {arm}" for arm in arms)
 
 
@@ -320,7 +321,8 @@ def _margins(
 
 
 def _collinear(left: np.ndarray) -> np.ndarray:
-    """Columns that are made of the ones before them, given what regression on their margins leaves of each."""
+    """Columns that are made of the ones before them, given what regression on their margins leaves of
+    each."""
     size = np.sqrt(np.mean(np.square(left), axis=0))
     basis = np.zeros((len(left), 0))
     out = np.zeros(left.shape[1], dtype=bool)
@@ -349,12 +351,15 @@ def _told_apart(
 ) -> tuple[tuple[int, ...], tuple[int, ...], list[str]]:
     """Columns that the rows of the fit can tell apart.
 
-    The user's own have to be, or it is an error. Those that were added from earlier stages, and those that the
-    arm without a decision has of its own, are left out where they say nothing new.
+    The user's own have to be, or it is an error. Those that were added from earlier stages, and those
+    that the arm without a decision has of its own, are left out where they say nothing new.
     """
     stage, names, notes = data.stages[k], columns.names, list[str]()
     added = set(earlier_terms(data.trial, k).common)
-    asked = [i for i in keep if columns.factors[i] not in added]
+    # Nor does the arm without a decision tell apart all that a formula lets vary with the action.
+    arm = f"{stage.stage.action}[{stage.arms[-1]}]" if stage.outside.any() else None
+    own_arm = {i for i in keep if arm in _parts(names[i]) and names[i] != arm}
+    asked = [i for i in keep if columns.factors[i] not in added and i not in own_arm]
     none = SiteLevel.none(0)
     action, where = stage.stage.action, f"stage {stage.stage.action}"
 
@@ -383,7 +388,11 @@ def _told_apart(
         notes.append(
             f"{where}: {int((stage.outside & stage.fitted).sum()):,} units without a decision "
             f"(outside among={stage.stage.among!r}) are an arm of their own in the model"
-            + (f", with coefficients of their own for {', '.join(names[i] for i in arm_of)}" if arm_of else "")
+            + (
+                f", with coefficients of their own for {', '.join(names[i] for i in arm_of)}"
+                if arm_of
+                else ""
+            )
             + '. outside="carry" carries their observed payoff to the earlier stages instead.'
         )
     return tuple(chosen), arm_of, notes
@@ -407,17 +416,19 @@ def _added(
         return []
     one = len(new) == 1
     return [
-        f"stage {data.stages[k].stage.action}: {', '.join(new)} added, as stage {' and '.join(found.stages)} has "
-        f"{'it' if one else 'them'}: without {'it' if one else 'them'} direct effects on the payoff would be 0 with "
+        f"stage {data.stages[k].stage.action}: {', '.join(new)} added, as stage "
+        f"{' and '.join(found.stages)} has "
+        f"{'it' if one else 'them'}: without {'it' if one else 'them'} direct effects on the "
+        f"payoff would be 0 with "
         "certainty (earlier_terms=False leaves out what was added)."
     ]
 
 
-def _columns_of_sites(columns: Columns, keep: Sequence[int]) -> list[tuple[int, str, frozenset[str]]]:
+def _columns_of_sites(
+    columns: Columns, keep: Sequence[int]
+) -> list[tuple[int, str, frozenset[str]]]:
     """Columns whose site means enter: place, name and variables of those of one variable alone."""
-    return [
-        (i, columns.names[i], columns.variables[i]) for i in columns.main_effects if i in keep
-    ]
+    return [(i, columns.names[i], columns.variables[i]) for i in columns.main_effects if i in keep]
 
 
 def _group(
@@ -455,7 +466,9 @@ def _group(
 def _fixed(priors: Mapping[str, Any], factor: str, names: Sequence[str]) -> list[int]:
     """Terms whose SDs have priors of the user's, which are for the term as written."""
     return [
-        i for i, n in enumerate(names) if f"sd({factor})" in priors or f"sd({factor})[{n}]" in priors
+        i
+        for i, n in enumerate(names)
+        if f"sd({factor})" in priors or f"sd({factor})[{n}]" in priors
     ]
 
 
@@ -589,7 +602,9 @@ def _check_rank(
             "value is 0. Take the term out, or coarsen the column."
         )
     if intercept:
-        flat = [i for i in range(1, len(names)) if i not in unsupported and np.ptp(matrix[:, i]) == 0]
+        flat = [
+            i for i in range(1, len(names)) if i not in unsupported and np.ptp(matrix[:, i]) == 0
+        ]
         if flat:
             raise DesignError(
                 f"{where}: {', '.join(names[i] for i in flat)} does not vary in "
@@ -601,11 +616,14 @@ def _check_rank(
     involved: list[int] = []
     if nothing:
         with_ = np.abs(b[:, nothing[0]]) * size > 0
-        involved = sorted({*np.flatnonzero(with_), nothing[0]} - {0 if intercept else -1})
+        found = {int(i) for i in (*np.flatnonzero(with_), nothing[0])}
+        involved = sorted(found - {0 if intercept else -1})
     else:
         used = [i for i in range(len(names)) if size[i] > 0]
         x = left[:, used] / size[used]
-        values, vectors = np.linalg.eigh(x.T @ x / len(x)) if used else (np.ones(1), np.ones((1, 1)))
+        values, vectors = (
+            np.linalg.eigh(x.T @ x / len(x)) if used else (np.ones(1), np.ones((1, 1)))
+        )
         if values[0] < 1e-10 * values[-1]:
             involved = [used[i] for i in np.flatnonzero(np.abs(vectors[:, 0]) > 1e-3)]
     if involved:

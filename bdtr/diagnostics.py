@@ -1,14 +1,15 @@
 """Convergence and support: the gate that every fit passes before anything is recommended from it.
 
-A state has two lines. *Sampling*: whether the draws say what the posterior is. A quantity fails where its Monte-Carlo
-error is too large against its posterior SD, 1 / sqrt(ESS), beyond what chance explains at the number of draws there
-is, or where chains differ (R-hat). *Model*: whether the posterior says what the data are; checks of the model can
-bring a caution.
+A state has two lines. *Sampling*: whether the draws say what the posterior is. A quantity fails where
+its Monte-Carlo error is too large against its posterior SD, 1 / sqrt(ESS), beyond what chance explains at
+the number of draws there is, or where chains differ (R-hat). *Model*: whether the posterior says what the
+data are; checks of the model can bring a caution.
 
-Levels: ``ok``; ``caution`` with reasons (a free parameter with R-hat > 1.01 or ESS < 400, divergences, doubts about
-the model); ``refused`` (draws missing or not finite, fewer than 100 of them, R-hat > 1.01 or ESS < 200 on a decision
-quantity, an action without support in the data). With fewer draws the limit of R-hat is that of :func:`rhat_limit`,
-that of the ESS that of :func:`least_ess`. The gate fails closed: what cannot be computed does not pass.
+Levels: ``ok``; ``caution`` with reasons (a free parameter with R-hat > 1.01 or ESS < 400, divergences,
+doubts about the model); ``refused`` (draws missing or not finite, fewer than 100 of them, R-hat > 1.01 or
+ESS < 200 on a decision quantity, an action without support in the data). With fewer draws the limit of
+R-hat is that of :func:`rhat_limit`, that of the ESS that of :func:`least_ess`. The gate fails closed:
+what cannot be computed does not pass.
 """
 
 from __future__ import annotations
@@ -101,9 +102,9 @@ def worst(states: Iterable[State]) -> State:
 def least_ess(draws: int, wanted: float) -> float:
     """Effective draws below which a quantity fails.
 
-    The number that is wanted, or, where there are few draws, the share of them that independent draws fall short
-    of about once in 20,000 quantities: a fifth, or .0006 of each draw below 333 (one to eight chains, simulated).
-    Draws of autocorrelation .9 have an effective share of .05.
+    The number that is wanted, or, where there are few draws, the share of them that independent draws
+    fall short of about once in 20,000 quantities: a fifth, or .0006 of each draw below 333 (one to eight
+    chains, simulated). Draws of autocorrelation .9 have an effective share of .05.
     """
     return min(wanted, _SHARE * draws, _SHARE_PER_DRAW * draws**2)
 
@@ -221,7 +222,9 @@ def gate_parameters(
     return State("caution" if reasons else "ok", tuple(reasons))
 
 
-def gate_decisions(quantities: xr.Dataset, limit: float, remedy: str = "raise propagated=") -> State:
+def gate_decisions(
+    quantities: xr.Dataset, limit: float, remedy: str = "raise propagated="
+) -> State:
     """State that follows from decision quantities: contrasts, values, Q differences."""
     values = np.concatenate([v.to_numpy().ravel() for v in quantities.data_vars.values()] or [[]])
     if not np.isfinite(values).all():
@@ -230,7 +233,10 @@ def gate_decisions(quantities: xr.Dataset, limit: float, remedy: str = "raise pr
     table = convergence(quantities)
     table = table[~table["constant"]]
     ess = table[["ess_bulk", "ess_tail"]].min(axis=1)
-    mixing, few = table[~(table["r_hat"] <= limit)], table[~(ess >= least_ess(draws, _ESS_DECISION))]
+    mixing, few = (
+        table[~(table["r_hat"] <= limit)],
+        table[~(ess >= least_ess(draws, _ESS_DECISION))],
+    )
     reasons = []
     if len(mixing):
         reasons.append(f"R-hat {_range(mixing['r_hat'])} on {_names(mixing.index)}")

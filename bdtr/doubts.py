@@ -28,9 +28,10 @@ def doubts(fit: Fit) -> list[State]:
     Returns
     -------
     list of State
-        Treatment that reaches whole clusters which the model does not know; predictions outside the bounds of the
-        payoff; responses that look unlike those the model makes; blips that go with a variable in another way than
-        the model says; actions given to different people; effects that go with size of a site or share of an action.
+        Treatment that reaches whole clusters which the model does not know; predictions outside the
+        bounds of the payoff; responses that look unlike those the model makes; blips that go with a
+        variable in another way than the model says; actions given to different people; effects that go
+        with size of a site or share of an action.
     """
     data = fit.require_data("checks of the model")
     return [doubt(*data.doubts), *(doubt(*check(fit)) for check in _CHECKS)]

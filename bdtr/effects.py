@@ -159,7 +159,7 @@ def _variances(fit: Fit, data: TrialData) -> tuple[xr.DataArray, xr.DataArray, i
     if "action" in within.dims:  # over the units of all paths
         shares = np.bincount(payoffs.stages[0].action[payoffs.stages[0].fitted])
         weight = xr.DataArray(shares / shares.sum(), dims="action")
-        within = np.sqrt((weight * np.square(within)).sum("action")).drop_vars("action", errors="ignore")
+        within = (weight * within**2).sum("action") ** 0.5
     between = (
         posterior["sd_site"].isel({posterior["sd_site"].dims[-1]: 0}, drop=True)
         if site

@@ -99,7 +99,11 @@ def groups(
     k = fit.stage_index(plan.stage)
     design, data = fit.designs[k], fit.require_data("groups")
     units, group, labels, kept = _grouped(fit, plan, by)
-    actions, feasible, base = tuple(design.actions), data.stages[k].feasible[units, : len(design.actions)], 0
+    actions, feasible, base = (
+        tuple(design.actions),
+        data.stages[k].feasible[units, : len(design.actions)],
+        0,
+    )
     if reference is not None:
         base = action_code(reference, actions, "groups(reference")
     can = feasible[:, base]

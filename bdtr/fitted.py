@@ -104,7 +104,12 @@ class Fit:
 
     @property
     def priors(self) -> pd.DataFrame:
-        """Priors of all stages: stage, parameter, prior, whether default or yours."""
+        """Priors of all stages, in units of the user's: stage, parameter, prior, whether default or yours.
+
+        Default priors of coefficients are for columns as they are measured (:mod:`bdtr.margins`): ``x`` at
+        the mean of ``a`` where there is ``x:a``. ``as_written`` is what all of them together say of the
+        coefficient in the formula.
+        """
         return self.prior_table.copy()
 
     def posterior(self, k: int, path: str = "recommended") -> xr.Dataset:

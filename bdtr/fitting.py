@@ -19,6 +19,7 @@ from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.passes import run_passes
 from bdtr.posterior import common_effects, new_site, new_site_seed
 from bdtr.prediction import stage_draws
+from bdtr.priors import Normal
 from bdtr.progress import progress_bar
 from bdtr.settings import Settings, make_settings
 from bdtr.stagemodel import OwnModel, own_model
@@ -110,9 +111,7 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
         centre, spread = FAMILIES[trial.family].response_scale(response)
         _varies(trial, response, spread)
         rows, width = stage_rows(data, designs[last]), settings.prior_width
-        model = outcome_model(
-            data, designs[last], trial.family, rows, centre, spread, width=width
-        )
+        model = outcome_model(data, designs[last], trial.family, rows, centre, spread, width=width)
     sampled = _fit_last(model, response, settings, progress)
     tree = xr.DataTree.from_dict(
         {
@@ -193,7 +192,25 @@ def _prior_table(fitted: Fit) -> pd.DataFrame:
     for k, design in enumerate(fitted.designs):
         model, terms = fitted.model(k), {g.name: g.terms for g in design.groups}
         if isinstance(model, OwnModel):
-            rows.append((design.action, "all", f"those of {model.name}", "yours"))
+            rows.append((design.action, "all", f"those of {model.name}", "yours", ""))
             continue
-        rows += [(design.action, *row) for row in model.priors.table(design.terms, terms)]
-    return pd.DataFrame(rows, columns=["stage", "parameter", "prior", "source"])
+        written = _as_written(model)
+        rows += [
+            (design.action, *row, written.get(row[0], ""))
+            for row in model.priors.table(design.terms, terms)
+        ]
+    return pd.DataFrame(rows, columns=["stage", "parameter", "prior", "source", "as_written"])
+
+
+def _as_written(model: OutcomeModel) -> dict[str, str]:
+    """What the priors together say of each coefficient as it stands in the formula.
+
+    With b = turn d for independent d of the columns as measured: mean turn m, variance (turn^2) s^2.
+    """
+    measure, priors = model.design.measure, model.priors.coefficients
+    mean = measure.turn @ (np.array([p.mu for p in priors]) * measure.scale)
+    variance = np.square(measure.turn) @ np.square([p.sigma for p in priors] * measure.scale)
+    return {
+        term: Normal(m, v**0.5).short
+        for term, m, v in zip(model.design.terms, mean, variance, strict=True)
+    }

@@ -33,7 +33,8 @@ _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
 
 def gate(fitted: Fit) -> State:
-    """The state of a fit: convergence of its parameters and of its decision quantities, support, the model."""
+    """The state of a fit: convergence of its parameters and of its decision quantities, support, the
+    model."""
     settings, last = fitted.settings, fitted.stages - 1
     states = [enough(settings.propagated)]
     for k in range(fitted.stages):
@@ -47,7 +48,10 @@ def gate(fitted: Fit) -> State:
         if k < last:
             engine = node["engine"].to_dataset().attrs
             states += [_short_chains(name, engine), _refits(name, engine)]
-        limit, remedy = rhat_limit(chains, draws), "raise propagated=" if k < last else "raise draws="
+        limit, remedy = (
+            rhat_limit(chains, draws),
+            "raise propagated=" if k < last else "raise draws=",
+        )
         if k == last and settings.sampler != "direct":
             remedy += " and tune="
         table = convergence(posterior)

@@ -213,9 +213,7 @@ def _prior(model: OutcomeModel, seed: np.random.SeedSequence) -> xr.Dataset:
     return found if model.family.has_sigma else found.drop_vars("sigma")
 
 
-def _draw_sd(
-    prior: Prior, rng: np.random.Generator, count: int | tuple[int, ...]
-) -> np.ndarray:
+def _draw_sd(prior: Prior, rng: np.random.Generator, count: int | tuple[int, ...]) -> np.ndarray:
     match prior:
         case HalfNormal(sigma):
             return np.abs(rng.normal(0, sigma, count))
@@ -229,8 +227,8 @@ def _draw_sd(
 def _log_prior(model: OutcomeModel, draws: xr.Dataset) -> xr.Dataset:
     """Log prior density of each parameter, group effects given their SDs and correlations.
 
-    Coefficients, SDs and correlations are those of terms as measured, to which the priors belong: the map from
-    terms as written has determinant one, but for constants.
+    Coefficients, SDs and correlations are those of terms as measured, to which the priors belong: the
+    map from terms as written has determinant one, but for constants.
     """
     priors, design = model.priors, model.design
     shape = draws.sizes["chain"], draws.sizes["draw"]

@@ -39,7 +39,8 @@ def stage_factors(trial: Trial, k: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Earlier:
-    """Terms of earlier stages that a stage's formula lacks: ``common`` as sets of factors, the missing terms of
+    """Terms of earlier stages that a stage's formula lacks: ``common`` as sets of factors, the missing
+    terms of
     each grouping factor (with whether they are correlated), and the stages that have them."""
 
     common: tuple[frozenset[str], ...]
@@ -50,9 +51,9 @@ class Earlier:
 def earlier_terms(trial: Trial, k: int) -> Earlier:
     """What earlier stages tailor by and stage k (0 = first) does not know.
 
-    A term of an earlier stage that holds an action taken by then, such as ``a1:lunch``, and its margins; and the
-    coefficients that vary between the levels of a grouping factor. A stage model without them says that the
-    direct effect is zero, with certainty.
+    A term of an earlier stage that holds an action taken by then, such as ``a1:lunch``, and its
+    margins; and the coefficients that vary between the levels of a grouping factor. A stage model without
+    them says that the direct effect is zero, with certainty.
     """
     stage = trial.stages[k]
     if not stage.earlier_terms or stage.model is not None or k == 0:
@@ -91,7 +92,8 @@ def terms_of(expression: str) -> list[frozenset[str]]:
     """Terms of a right-hand side as sets of factors; the intercept is the empty set."""
     from formulaic import Formula as Terms
 
-    found: Any = Terms(expression)
+    make: Any = Terms
+    found = make(expression)
     return [frozenset(str(f) for f in term.factors) - {"1"} for term in found]
 
 
@@ -167,7 +169,9 @@ def stage_formula(trial: Trial, k: int) -> Formula:
         inside = " + ".join([g.expression, *map(_term_text, terms)])
         groups.append(f"({inside} {'|' if g.correlated else '||'} {g.name})")
     for factor, (terms, correlated) in more.items():
-        inside = " + ".join(["1" if frozenset() in terms else "0", *(_term_text(t) for t in terms if t)])
+        inside = " + ".join(
+            ["1" if frozenset() in terms else "0", *(_term_text(t) for t in terms if t)]
+        )
         groups.append(f"({inside} {'|' if correlated else '||'} {':'.join(factor)})")
     return Formula.parse(" + ".join([common, *groups, *clusters]))
 

@@ -59,9 +59,10 @@ class Policy:
     ``kind`` is ``"recommended"``, ``"untailored"`` (recommended on average over sites, as at a site that
     is not known), ``"optimal"`` or ``"regime"``; for a regime ``actions`` holds per
     stage the action code of each unit, -1 where its action is not feasible and the recommended one is
-    taken, and ``off_path`` which units had left its path before the stage. ``shifts`` holds per stage what is added to
-    the Q-values, (action, unit) in units of the payoff, times a number for each draw: the policy weighs
-    actions by the sum, and it is what they are worth (net of prices, or of confounding).
+    taken, and ``off_path`` which units had left its path before the stage. ``shifts`` holds per stage
+    what is added to the Q-values, (action, unit) in units of the payoff, times a number for each draw:
+    the policy weighs actions by the sum, and it is what they are worth (net of prices, or of
+    confounding).
     """
 
     kind: str = "recommended"

@@ -1,13 +1,14 @@
-r"""Whether the effect of an action goes with the size of a site, or with the share of those who took the action.
+r"""Whether the effect of an action goes with the size of a site, or with the share of those who took
+the action.
 
-Random effects take the blips of sites to have nothing to do with either. Where they do, estimates of small sites are
-drawn to the effect of large ones, and the mean over sites is wrong. With z_j the log size, or the share, less its
-mean, g in
+Random effects take the blips of sites to have nothing to do with either. Where they do, estimates of
+small sites are drawn to the effect of large ones, and the mean over sites is wrong. With z_j the log
+size, or the share, less its mean, g in
 
     y = X b + g_1 z_j + g_2 z_j x action + Z u + e
 
-is estimated by generalised least squares at draws of the posterior of SDs and correlations (Lindley and Smith 1972);
-it is said where its posterior mean is three posterior SDs from 0.
+is estimated by generalised least squares at draws of the posterior of SDs and correlations (Lindley and
+Smith 1972); it is said where its posterior mean is three posterior SDs from 0.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def informative_sites(fit: Fit) -> list[str]:
         known, sites = set(stage.stage.site_terms), len(design.site_levels)
         for a in range(1, len(design.actions)):
             taken = arm == a
-            if not taken.any() or not any(f"{design.action}[{design.actions[a]}]" in t for t in group.terms):
+            if not taken.any() or not any(
+                f"{design.action}[{design.actions[a]}]" in t for t in group.terms
+            ):
                 continue
             ways = {"size": site_sizes(site, sites)[site], "share": _shares(taken, site)}
             for what, z in ways.items():
@@ -78,7 +81,8 @@ def _said(site: str | None, design, a: int, what: str, apart: float) -> str:
         "share": f"at sites where more have it, the share of {label!r} at {site!r}",
     }[what]
     return (
-        f"stage {design.action}: the effect of {label!r} is {goes} {of} goes with it ({abs(apart):.1f} posterior "
+        f"stage {design.action}: the effect of {label!r} is {goes} {of} goes with it "
+        f"({abs(apart):.1f} posterior "
         f"SDs), which random effects do not know; say site_terms=({what!r},) in Stage({design.action!r})"
     )
 

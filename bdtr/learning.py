@@ -11,8 +11,6 @@ from scipy.special import logit
 from bdtr.data import TrialData, check_again
 from bdtr.families import FAMILIES
 from bdtr.fitting import fit_checked
-from bdtr.induction import Policy
-from bdtr.leaveout import in_closed_form, passes_without
 from bdtr.settings import Settings, integrates
 
 if TYPE_CHECKING:
@@ -25,7 +23,8 @@ _UNITS = 100_000  # whose columns are in memory at once
 
 
 def few_draws(settings: Settings, most: int = 200) -> int:
-    """Propagated draws for fits to parts of the data or with other priors: at most so many, if they divide."""
+    """Propagated draws for fits to parts of the data or with other priors: at most so many, if they
+    divide."""
     whole, chains = settings.propagated, settings.chains
     sizes = [n for n in range(chains, most + 1, chains) if whole % n == 0 and n >= _LEAST_DRAWS]
     return max(sizes, default=whole)
@@ -64,8 +63,9 @@ def learn(
 ) -> list[np.ndarray]:
     """Mean Q-values of some units by what is learned from others, later stages recommended.
 
-    Where all stages are Gaussian ones made by formulas, standard deviations and correlations are those of the whole
-    fit, and coefficients and effects posterior means given them (:mod:`bdtr.leaveout`); else the trial is fitted anew.
+    Where all stages are Gaussian ones made by formulas, standard deviations and correlations are those
+    of the whole fit, and coefficients and effects posterior means given them (:mod:`bdtr.leaveout`); else
+    the trial is fitted anew.
 
     Parameters
     ----------
@@ -85,8 +85,6 @@ def learn(
     list of numpy.ndarray
         Per stage (unit, arm) on the scale of the linear predictor; NaN without a complete history.
     """
-    if in_closed_form(fit):
-        return _in_closed_form(fit, keep, wanted, at_sites)
     data = fit.require_data("learning a rule")
     found = fit_checked(part_of(data, keep, fit.settings), settings)
     part, out = part_of(data, wanted, fit.settings), []
@@ -96,27 +94,14 @@ def learn(
         coded = design.coding.code(part.frame, columns)
         q_function = found.q_function(k, sites="observed" if at_sites else "average")
         known = np.flatnonzero(stage.history)
-        for first in range(0, len(known), _UNITS):  # columns for many units at a time: each time costs
+        for first in range(
+            0, len(known), _UNITS
+        ):  # columns for many units at a time: each time costs
             units = known[first : first + _UNITS]
             made: Any = q_function.columns(coded.iloc[units])
             for block in found.passed().blocks(np.arange(len(units))):
                 mean[units[block]] = q_function.evaluate(made.part(block)).mean(axis=2).T
         out.append(_linear(mean, fit, k))
-    return out
-
-
-def _in_closed_form(
-    fit: Fit, keep: np.ndarray, wanted: np.ndarray, at_sites: bool
-) -> list[np.ndarray]:
-    data = fit.require_data("learning a rule")
-    (done,) = passes_without(fit, keep, [Policy()])
-    out = []
-    for k, stage in enumerate(data.stages):
-        mean = np.full(stage.feasible.shape, np.nan)
-        for units in done.blocks(np.flatnonzero(stage.history & wanted)):
-            q = (done.q_values if at_sites else done.average)(k, units)
-            mean[units] = q.mean(axis=2).T
-        out.append(mean[wanted])
     return out
 
 

@@ -7,10 +7,10 @@ x has its zero, and that is what a default prior is for. With M_k the columns of
     x_k = sum over j in M_k of B_jk r_j + r_k,    X b = R g,    g = B b,
 
 g are the coefficients of the residual columns. B is triangular in the order of the terms, with ones on its
-diagonal (Gram and Schmidt within margins; compare the marginality principle of Nelder 1977, J. R. Stat. Soc. A
-140(1)). Independent priors on g, each scaled by the SD of r_k, are a prior on b with a full covariance matrix,
-the same for x, x + c and c x. A prior of the user's stays on the coefficient as written: its row of B is that of
-the identity.
+diagonal (Gram and Schmidt within margins; compare the marginality principle of Nelder 1977, J. R. Stat.
+Soc. A 140(1)). Independent priors on g, each scaled by the SD of r_k, are a prior on b with a full
+covariance matrix, the same for x, x + c and c x. A prior of the user's stays on the coefficient as
+written: its row of B is that of the identity.
 
 Columns are handed to the engines as they are measured, each divided by its SD: near collinear ones, such as a
 and a x year, are then as good as any others.
@@ -32,8 +32,8 @@ _NOTHING = 1e-10  # share of a column, below which what is left of it is roundin
 class Measure:
     """How columns as written become columns as measured, X turn, and coefficients likewise, back b.
 
-    ``turn`` (written, measured), ``back`` its inverse, ``scale`` the SD of each residual column in units of the
-    column as written.
+    ``turn`` (written, measured), ``back`` its inverse, ``scale`` the SD of each residual column in
+    units of the column as written.
     """
 
     turn: np.ndarray

@@ -39,9 +39,9 @@ __all__ = [
 class OutcomeModel:
     """The model of one stage and the coded rows of its fit.
 
-    The engines see columns as they are measured (:mod:`bdtr.margins`) and the response less ``location``, divided
-    by ``spread``: nothing then depends on units or on where an outcome has its zero. ``propagated`` says that the
-    response is a stage value.
+    The engines see columns as they are measured (:mod:`bdtr.margins`) and the response less
+    ``location``, divided by ``spread``: nothing then depends on units or on where an outcome has its
+    zero. ``propagated`` says that the response is a stage value.
     """
 
     design: StageDesign
@@ -121,7 +121,9 @@ def stage_rows(data: TrialData, design: StageDesign) -> Columns:
     z, codes = [], []
     for g in design.groups:
         own, values = g.codes(frame), g.measured(frame)
-        nowhere = (own < 0) & stage.outside[stage.fitted]  # without a decision, in no class of the stage
+        nowhere = (own < 0) & stage.outside[
+            stage.fitted
+        ]  # without a decision, in no class of the stage
         z.append(np.where(nowhere[:, None], 0.0, values))
         codes.append(np.where(nowhere, 0, own))
     return Columns(
@@ -255,7 +257,7 @@ def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
             # One gather for all factors: small graphs compile faster.
             at, z = _effect_positions(model)
             eta = eta + pt.sum(pt.take(pt.concatenate(effects), at) * z, axis=1)
-        sigma = None
+        sigma: Any = None
         if priors.sigma is not None:
             own = _sd(pm, "sigma_measured", (priors.sigma,), **_each(model)) * model.spread
             sigma = pm.Deterministic("sigma", own, dims="action" if model.by_action else None)

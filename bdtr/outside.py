@@ -1,7 +1,8 @@
 """Units that have no decision at a stage by design, such as responders who are not randomised again.
 
-Nothing may run as if they were lost: leaving depends on the history in between, which the earlier stage's model does
-not know, and where being a responder is good, leaving them out makes the best regime look the worst.
+Nothing may run as if they were lost: leaving depends on the history in between, which the earlier
+stage's model does not know, and where being a responder is good, leaving them out makes the best regime
+look the worst.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def no_action(
     outcome: np.ndarray,
     units: np.ndarray,
 ) -> None:
-    """Raise where units of a later stage have a payoff and no action: they had no decision, or it was not noted.
+    """Raise where units of a later stage have a payoff and no action: they had no decision, or it was
+    not noted.
 
     Parameters
     ----------
@@ -74,13 +76,16 @@ def no_action(
             continue
         condition = _told_apart(trial, k, frame, without, present & acted)
         said = (
-            f"say among={condition!r} in Stage({stage.action!r}), which is true of all others and of none of these"
+            f"say among={condition!r} in Stage({stage.action!r}), which is true of all others and "
+            f"of none of these"
             if condition
-            else f"say so with among= in Stage({stage.action!r}): a condition that is true of those who had one"
+            else f"say so with among= in Stage({stage.action!r}): a condition that is true of "
+            f"those who had one"
         )
         raise DataError(
             f"Stage({stage.action!r}): {int(without.sum()):,} units have a payoff and no action in "
-            f"{stage.action!r} ({some(units[without])}). If they had no decision there by design, as responders "
+            f"{stage.action!r} ({some(units[without])}). If they had no decision there by design, "
+            f"as responders "
             f"have none, {said}. If their action was not noted, leave them out of this stage with eligible=. "
             "They are not left out in silence, as those who have no decision often fare better or worse."
         )

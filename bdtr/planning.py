@@ -146,7 +146,9 @@ def plan(
             mean[at] = q.mean(axis=2).T
             worth[at] = mean[at] * sign if utility is None else utilities(sign * q, utility, noise)
     mean -= sign * own_price  # worth is that of payoffs; prices are taken from its gain below
-    options = Options(units, mean, data.stages[k].feasible[units, : mean.shape[1]], tuple(design.actions), sign)
+    options = Options(
+        units, mean, data.stages[k].feasible[units, : mean.shape[1]], tuple(design.actions), sign
+    )
     gain = (worth - own_price) / len(units)
     problem = _Problem(options, gain, limits, [limit.rows(fit, options) for limit in limits])
     chosen = problem.best()
@@ -334,7 +336,7 @@ def _change(done: BackwardPass, k: int, units: np.ndarray, change: np.ndarray) -
     """By how much the mean payoff changes with shares of actions (unit, action), in each draw."""
     out, moved = np.zeros(done.samples), np.flatnonzero(np.abs(change).max(axis=1) > 0)
     for at, q in payoffs(done, k, units[moved]):
-        out += np.einsum("aus,ua->s", q, change[moved[at]])
+        out += np.einsum("aus,ua->s", q[: change.shape[1]], change[moved[at]])
     return out / len(units)
 
 

@@ -6,10 +6,10 @@ A mean payoff is a sum of w_i Q_i over units, taken within each draw. The weight
 - ``"units"``: the population that the units are a sample of, by the Bayesian bootstrap (Rubin 1981, Ann.
   Statist. 9(1)): w ~ Dirichlet(1, .., 1) over units;
 - ``"sites"``: the population that the sites are a sample of, Dirichlet(a, .., a) over sites, the shares of
-  units within a site fixed: Dirichlet weights at both levels would count the variance within sites twice. With J
-  sites a = (J - 4)/J, for which a mean has the variance of a t interval of J - 1 degrees of freedom, s^2/J
-  (J - 1)/(J - 3): var(sum w_j m_j) = (J - 1)/J s^2 / (J a + 1). With a = 1 it is s^2/J (J - 1)/(J + 1), too
-  narrow below some 20 sites. The estimand is the same for any number of sites;
+  units within a site fixed: Dirichlet weights at both levels would count the variance within sites
+  twice. With J sites a = (J - 4)/J, for which a mean has the variance of a t interval of J - 1 degrees of
+  freedom, s^2/J (J - 1)/(J - 3): var(sum w_j m_j) = (J - 1)/J s^2 / (J a + 1). With a = 1 it is s^2/J (J
+  - 1)/(J + 1), too narrow below some 20 sites. The estimand is the same for any number of sites;
 - ``"new site"``: one site of that population: its units are like those of one of the trial's sites, chosen
   anew in each draw.
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
-from bdtr.learning import few_draws, quick_settings
 from bdtr.diagnostics import State, worst
 from bdtr.fitting import fit_checked
 from bdtr.induction import best_mean
+from bdtr.learning import few_draws, quick_settings
 from bdtr.progress import progress_bar
 from bdtr.regimes import Regime, recommended
 from bdtr.shown import Shown

@@ -39,11 +39,11 @@ class Prior:
 
     def times(self, factor: float) -> Self:
         """The prior of a parameter that is so many times as large."""
-        return self._changed({name: factor for name in ("mu", "sigma", "scale")})
+        return self._changed(dict.fromkeys(("mu", "sigma", "scale"), factor))
 
     def wider(self, factor: float) -> Self:
         """The same with its scale multiplied."""
-        return self._changed({name: factor for name in ("sigma", "scale")})
+        return self._changed(dict.fromkeys(("sigma", "scale"), factor))
 
     def _changed(self, by: Mapping[str, float]) -> Self:
         own = {f.name: getattr(self, f.name) * by.get(f.name, 1.0) for f in fields(self)}
@@ -167,7 +167,8 @@ class StagePriors:
         )
         found = {
             name: replace(
-                prior, sd=tuple(p.times(s / spread) for p, s in zip(prior.sd, groups[name], strict=True))
+                prior,
+                sd=tuple(p.times(s / spread) for p, s in zip(prior.sd, groups[name], strict=True)),
             )
             for name, prior in self.groups.items()
         }
@@ -214,14 +215,14 @@ def stage_priors(
     """Weakly informative priors scaled by the data, with yours in their place.
 
     Coefficients: Normal(0, 2.5 sd(y) / sd(x)), where x is what regression on its margins leaves of a column
-    (:mod:`bdtr.margins`), so that nothing depends on where a variable has its zero; the intercept, for columns at
-    their means: Normal(mean(y), 2.5 sd(y)), as in rstanarm (Goodrich et al. 2024; Gelman, Hill and Vehtari 2020,
-    *Regression and Other Stories*, 9.5). What is known of sites, their means among it: Normal(0, sd(y) / sd(x)),
-    as there are few sites to learn many coefficients from. Standard deviations of group effects:
-    HalfNormal(sd(y) / scale(z)), where a two-valued column has its range as scale and any other its
-    SD (Gelman 2006 on half-normal and half-t scales). Residual SDs: HalfStudentT(3, sd(y)), as in brms
-    (Bürkner 2017). Correlations: LKJ(1), as in brms and rstanarm (Lewandowski, Kurowicka and Joe
-    2009), of group terms as they are measured.
+    (:mod:`bdtr.margins`), so that nothing depends on where a variable has its zero; the intercept, for
+    columns at their means: Normal(mean(y), 2.5 sd(y)), as in rstanarm (Goodrich et al. 2024; Gelman, Hill
+    and Vehtari 2020, *Regression and Other Stories*, 9.5). What is known of sites, their means among it:
+    Normal(0, sd(y) / sd(x)), as there are few sites to learn many coefficients from. Standard deviations
+    of group effects: HalfNormal(sd(y) / scale(z)), where a two-valued column has its range as scale and
+    any other its SD (Gelman 2006 on half-normal and half-t scales). Residual SDs: HalfStudentT(3, sd(y)),
+    as in brms (Bürkner 2017). Correlations: LKJ(1), as in brms and rstanarm (Lewandowski, Kurowicka and
+    Joe 2009), of group terms as they are measured.
 
     Parameters
     ----------

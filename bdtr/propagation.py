@@ -35,9 +35,9 @@ __all__ = ["Propagated", "Totals", "accumulate", "propagate"]
 class Totals:
     """Cross-products of a stage's rows with the responses under each policy.
 
-    Responses are those less ``location``, divided by ``spread``. ``crossed`` (policy, policy, stratum, response)
-    holds their products with each other; ``centre`` is the mean response under the first policy, ``mean`` that of
-    each row.
+    Responses are those less ``location``, divided by ``spread``. ``crossed`` (policy, policy, stratum,
+    response) holds their products with each other; ``centre`` is the mean response under the first
+    policy, ``mean`` that of each row.
     """
 
     products: CrossProducts
@@ -67,8 +67,9 @@ def accumulate(
     blocks
         Places among the rows, and the responses (row, response) under each policy.
     units
-        Location and spread of the responses, where they are known; left out, the mean of the first block is taken
-        out before anything is squared, and responses are divided by their SD over rows and draws.
+        Location and spread of the responses, where they are known; left out, the mean of the first
+        block is taken out before anything is squared, and responses are divided by their SD over rows and
+        draws.
     constant
         Whether the columns have a constant; else nothing is taken out.
 
@@ -101,13 +102,19 @@ def accumulate(
         variance = np.maximum(squares - n * np.square(mean), 0.0) / max(n - 1, 1)
     assert location is not None
     centre = location + float(np.mean(mean))
-    if units is None:
-        # The same response for all units differs between draws, and its prior may not know better.
-        spread = float(np.sqrt(np.mean(variance) + np.var(mean))) or 1.0
-    else:
-        spread = units[1]
+    # The same response for all units differs between draws, and its prior may not know better.
+    seen = float(np.sqrt(np.mean(variance) + np.var(mean))) or 1.0
+    spread = seen if units is None else units[1]
     found = tuple(t.responses.divided(spread) for t in totals)
-    return Totals(products, found, np.asarray(crossed) / spread**2, centre, location, spread, of_rows + location)
+    return Totals(
+        products,
+        found,
+        np.asarray(crossed) / spread**2,
+        centre,
+        location,
+        spread,
+        of_rows + location,
+    )
 
 
 def _crossed(rows: Columns, at: slice, values: Sequence[np.ndarray]) -> np.ndarray:

@@ -79,7 +79,7 @@ _TRIAL = {"outcome": str, "unit": str, "site": str, "family": str, "higher_is_be
 _STAGE = {
     "action": str, "actions": list, "formula": str, "feasible": dict, "among": str, "eligible": str,
     "delivered_in": str, "reward": str, "priors": dict, "site_means": bool, "earlier_clusters": bool,
-    "weights": str,
+    "weights": str, "outside": str, "site_terms": list, "earlier_terms": bool, "residual": str,
 }  # fmt: skip
 _TABLES = ("stages", "fit", "regimes", "report", "texts")
 _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false",

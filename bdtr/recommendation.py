@@ -212,7 +212,7 @@ def _ready(fit: Fit, frame: pd.DataFrame, k: int):
     pure = clusters - set(design.formula.model_columns)
     wanted = dict.fromkeys((*design.history, *(c for x in conditions for c in x.columns)))
     site = fit.trial.site
-    if site in frame.columns:
+    if site is not None and site in frame.columns:
         wanted.setdefault(site)
     absent = [c for c in wanted if c not in frame.columns and c not in pure and c != site]
     everyone, nobody = np.ones(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool)

@@ -1,7 +1,7 @@
 r"""What residuals say against a stage's model: their shape, and how they go with the history.
 
-Residuals are those of the mean response (at earlier stages the mean over draws of the stage value), given group
-effects, divided by the residual SD of their action.
+Residuals are those of the mean response (at earlier stages the mean over draws of the stage value),
+given group effects, divided by the residual SD of their action.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def residuals(fit: Fit, k: int) -> np.ndarray | None:
 
 
 def misfit(fit: Fit) -> list[str]:
-    """Continuous responses whose residuals are strongly skewed, or whose tails are, where the model's are normal."""
+    """Continuous responses whose residuals are strongly skewed, or whose tails are, where the model's
+    are normal."""
     data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
         model, own = fit.model(k), residuals(fit, k)
@@ -76,8 +77,9 @@ def misfit(fit: Fit) -> list[str]:
 def residual_structure(fit: Fit) -> list[str]:
     """Variables with which the effect of an action goes in another way than the model of its stage says.
 
-    With d_b the difference of mean residuals between an action and the others in bin b of a variable (fifths of
-    its values, or its levels), sum_b (d_b - mean d)^2 / var(d_b) is about chi-squared where the model is right.
+    With d_b the difference of mean residuals between an action and the others in bin b of a variable
+    (fifths of its values, or its levels), sum_b (d_b - mean d)^2 / var(d_b) is about chi-squared where
+    the model is right.
     """
     data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
@@ -101,9 +103,11 @@ def residual_structure(fit: Fit) -> list[str]:
                 worst = max(worst, size / max(float(response.std()), 1e-300))
             if worst > _BENT:
                 found.append(
-                    f"stage {design.action}: residuals show that the effect of {design.action} goes with {name} in "
+                    f"stage {design.action}: residuals show that the effect of {design.action} "
+                    f"goes with {name} in "
                     f"another way than the formula says (by {worst:.2f} SDs of the response); let "
-                    f"{design.action} meet a curve in {name}, such as bs({name}, df=5) * {design.action}, or a "
+                    f"{design.action} meet a curve in {name}, such as bs({name}, df=5) * "
+                    f"{design.action}, or a "
                     "product that is missing"
                 )
     return found
@@ -112,7 +116,9 @@ def residual_structure(fit: Fit) -> list[str]:
 def _bins(column: pd.Series) -> np.ndarray:
     """Bin of each value, -1 for none."""
     none = np.full(len(column), -1)
-    if isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(column.dtype):
+    if isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(
+        column.dtype
+    ):
         codes, levels = pd.factorize(column.astype(object))
         return codes if 2 <= len(levels) <= _MOST_LEVELS else none
     values = column.to_numpy(dtype=float, na_value=np.nan)
@@ -120,7 +126,11 @@ def _bins(column: pd.Series) -> np.ndarray:
     if not known.any():
         return none
     distinct = np.unique(values[known])
-    edges = distinct[:-1] if len(distinct) <= _BINS else np.quantile(values[known], np.arange(1, _BINS) / _BINS)
+    edges = (
+        distinct[:-1]
+        if len(distinct) <= _BINS
+        else np.quantile(values[known], np.arange(1, _BINS) / _BINS)
+    )
     return np.where(known, np.searchsorted(np.unique(edges), values, side="left"), -1)
 
 
@@ -133,7 +143,9 @@ def _misfit_of_blip(residual: np.ndarray, bins: np.ndarray, taken: np.ndarray) -
         sums = np.bincount(bins[rows], residual[rows], count)
         squares = np.bincount(bins[rows], residual[rows] ** 2, count)
         means[i] = sums / np.maximum(n, 1)
-        total = squares.sum() / max(n.sum() - count, 1) - (n * means[i] ** 2).sum() / max(n.sum() - count, 1)
+        total = squares.sum() / max(n.sum() - count, 1) - (n * means[i] ** 2).sum() / max(
+            n.sum() - count, 1
+        )
         variances[i], sizes[i] = max(total, 0.0) / np.maximum(n, 1), n
     use = (sizes >= 5).all(axis=0)
     if use.sum() < 2:
@@ -167,7 +179,13 @@ def imbalance(fit: Fit) -> list[str]:
             error = error * np.sqrt(len(rows) / max(rows.nunique(), 1))
         far = own[(own["difference"].abs() > ADJUST) & (own["difference"].abs() > _CHANCE * error)]
         if len(far):
-            worst = far["difference"].abs().groupby(level="covariate").max().sort_values(ascending=False)
+            worst = (
+                far["difference"]
+                .abs()
+                .groupby(level="covariate")
+                .max()
+                .sort_values(ascending=False)
+            )
             named = ", ".join(f"{n} by {d:.2f} SDs" for n, d in worst.iloc[:3].items())
             found.append(
                 f"stage {design.action}: balance: who has which action differs in {named}, so that the "

@@ -286,9 +286,7 @@ def fit_direct(
         products = cross_products(model.rows, layout(model.factors, model.rows.codes))
         responses = _responses(model, products, response)
         params = model.parameters
-        drawn = draw_posterior(
-            products, responses, params, chains, draws, seed, progress, common
-        )
+        drawn = draw_posterior(products, responses, params, chains, draws, seed, progress, common)
     return _sampled(model, drawn, chains)
 
 

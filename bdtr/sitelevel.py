@@ -1,9 +1,10 @@
 r"""What is known of sites: means of individual history, treatment shares, size.
 
-Site means keep site effects from being confounded with who goes to which site (Mundlak 1978, Econometrica 46(1)).
-They do not help where the *effect* of an action goes with the share of those who took it, or with the size of the
-site: with s_j the log number of units, or the share, less their means, the terms ``site_terms=("size", "share")``
-are
+Site means keep site effects from being confounded with who goes to which site (Mundlak 1978,
+Econometrica 46(1)).
+They do not help where the *effect* of an action goes with the share of those who took it, or with the
+size of the site: with s_j the log number of units, or the share, less their means, the terms
+``site_terms=("size", "share")`` are
 
     s_j  and  s_j x action.
 """
@@ -26,8 +27,10 @@ _MIN_SITES_PER_MEAN = 3
 class SiteLevel:
     """Columns that vary between sites alone, and their products with actions.
 
-    ``table`` (site, value) holds values less their average over the rows of the fit, 0 for sites without rows.
-    Each column is one of the values (``value``), for all or for those who took one action (``action``, -1: all).
+    ``table`` (site, value) holds values less their average over the rows of the fit, 0 for sites
+    without rows.
+    Each column is one of the values (``value``), for all or for those who took one action (``action``,
+    -1: all).
     """
 
     names: tuple[str, ...]

@@ -14,8 +14,8 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.coding import Coding
-from bdtr.data import TrialData, check
 from bdtr.columns import Columns
+from bdtr.data import TrialData, check
 from bdtr.design import GroupDesign, StageDesign
 from bdtr.diagnostics import State
 from bdtr.formula import Formula
@@ -117,7 +117,13 @@ def load(path: str, models: Mapping[str, Any] | None = None) -> Fit:
         frame = _frame(tree["data"].to_dataset())
         data = check(trial, frame, settings.missing, settings.off_protocol)
         del tree["data"]
-    state = State(**{k: tuple(v) if isinstance(v, list) else v for k, v in header["state"].items()})
+    kept = header["state"]
+    state = State(
+        kept["sampling"],
+        tuple(kept["sampling_reasons"]),
+        kept["model"],
+        tuple(kept["model_reasons"]),
+    )
     return Fit(
         trial,
         settings,

@@ -15,8 +15,8 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.coding import label_series
-from bdtr.decisions import summarise_actions
 from bdtr.columns import term_columns
+from bdtr.decisions import summarise_actions
 from bdtr.estimates import estimates
 from bdtr.history import known_columns
 from bdtr.shown import Captioned, Shown

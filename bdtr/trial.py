@@ -41,10 +41,11 @@ class Stage:
         Condition that says for whom there is a decision at this stage, for example
         ``"responder == 0"``. Units outside have no action here.
     outside
-        What becomes of the units outside ``among`` in the fits: ``"arm"``, they are an arm of their own in the
-        stage's model, "no decision", and their expected payoff is predicted as everybody's; ``"carry"``, their
-        observed payoff is carried to the earlier stages. Left out: an arm where the trial has sites, where some
-        of these payoffs are missing, or behind a delivery cluster; else carried.
+        What becomes of the units outside ``among`` in the fits: ``"arm"``, they are an arm of their own
+        in the stage's model, "no decision", and their expected payoff is predicted as everybody's;
+        ``"carry"``, their observed payoff is carried to the earlier stages. Left out: an arm where the
+        trial has sites, where some of these payoffs are missing, or behind a delivery cluster; else
+        carried.
     eligible
         Condition that says who takes part in the fit of this stage by design, for example
         ``"school_1 == school"``. Units outside it are counted, not fitted, and take part in
@@ -61,8 +62,9 @@ class Stage:
         Whether the site means of individual history and of treatment shares enter the model
         (Mundlak 1978), so that site effects are not confounded with who goes to which site.
     site_terms
-        What is known of a site and may change the effect of the action there: ``"size"``, the log number of its
-        units, and ``"share"``, the shares of actions at it; each enters by itself and times the action.
+        What is known of a site and may change the effect of the action there: ``"size"``, the log
+        number of its units, and ``"share"``, the shares of actions at it; each enters by itself and times
+        the action.
     earlier_clusters
         Whether random intercepts of the delivery clusters of earlier stages enter the model.
     earlier_terms
@@ -146,13 +148,19 @@ class Stage:
         if self.outside not in (None, "arm", "carry"):
             raise TrialError(f"{where}: outside={self.outside!r}: allowed are 'arm' and 'carry'.")
         if self.outside is not None and self.among is None:
-            raise TrialError(f"{where}: outside={self.outside!r} needs among=, which says who is outside.")
+            raise TrialError(
+                f"{where}: outside={self.outside!r} needs among=, which says who is outside."
+            )
         if self.residual not in ("arm", "common"):
-            raise TrialError(f"{where}: residual={self.residual!r}: allowed are 'arm' and 'common'.")
+            raise TrialError(
+                f"{where}: residual={self.residual!r}: allowed are 'arm' and 'common'."
+            )
         given = (self.site_terms,) if isinstance(self.site_terms, str) else tuple(self.site_terms)
         wrong = [one for one in given if one not in ("size", "share")]
         if wrong or len(set(given)) != len(given):
-            raise TrialError(f"{where}: site_terms={given}: allowed are 'size' and 'share', once each.")
+            raise TrialError(
+                f"{where}: site_terms={given}: allowed are 'size' and 'share', once each."
+            )
         object.__setattr__(self, "site_terms", given)
 
     def _check_model(self, where: str) -> None:

@@ -48,8 +48,8 @@ class Values(Shown):
     ``table`` has ``mean, sd, lower, upper``, the probability ``p_best`` that a regime is the best of
     those that were named in advance (none for learned ones, and none where there is one alone). Of the units
     shown, ``off_path`` had left the regime's path before the last stage, and ``cannot_follow`` may not take
-    its action at some stage: the recommended one is taken there in its place. ``learned`` names the regimes that
-    were learned from the same data.
+    its action at some stage: the recommended one is taken there in its place. ``learned`` names the
+    regimes that were learned from the same data.
     """
 
     draws: xr.Dataset
@@ -131,8 +131,9 @@ def value(
     -----
     The backward passes of all regimes are drawn together, so that contrasts are draws from their joint
     posterior; so are the effects of the new site. In the fits of earlier stages all units follow the regime
-    where its action is feasible for them, and the recommended action elsewhere. A new site, and a mean over new sites, cannot follow a rule
-    that knows the effects of the trial's sites: the recommended regime is then the untailored one.
+    where its action is feasible for them, and the recommended action elsewhere. A new site, and a mean
+    over new sites, cannot follow a rule that knows the effects of the trial's sites: the recommended
+    regime is then the untailored one.
 
     Examples
     --------
@@ -176,7 +177,9 @@ def value(
     array = _labelled(found, fit.settings.chains, [r.name for r in chosen], groups.dim, labels)
     followed = [_followed(fit, one.policy, units, group, len(labels)) for one in passes]
     few = population == "sites" and not sites_known
-    by_model = (f"population='sites' rests on the model: {len(data.site_levels)} sites are too few to weigh",)
+    by_model = (
+        f"population='sites' rests on the model: {len(data.site_levels)} sites are too few to weigh",
+    )
     return _result(fit, array, chosen, followed, interval, text, doubt(*(by_model if few else ())))
 
 
@@ -285,7 +288,8 @@ def _described(population, weight, units, sites, site, left_out) -> str:
         "units": f"Bayesian bootstrap over units, {means}",
         "sites": f"Dirichlet weights over {sites:,} sites, spread as that of a t interval, {means}"
         if sites >= FEW_SITES
-        else f"mean over new sites by the model, as {sites:,} sites are few: effects that go with the size of a "
+        else f"mean over new sites by the model, as {sites:,} sites are few: effects that go with "
+        f"the size of a "
         f"site are not in it, {means}",
         "new site": "units like those of one of the trial's sites",
     }[population]
@@ -330,7 +334,9 @@ def _result(
     against = (array - array.isel(regime=0)).rename("contrast")
     limit = rhat_limit(array.sizes["chain"], array.sizes["draw"])
     own = [gate_decisions(part.to_dataset(), limit) for part in (array, against)]
-    outside = outside_bounds(fit, np.moveaxis(array.to_numpy().reshape(-1, *array.shape[2:]), 0, -1), "values")
+    outside = outside_bounds(
+        fit, np.moveaxis(array.to_numpy().reshape(-1, *array.shape[2:]), 0, -1), "values"
+    )
     state = worst([fit.state, *own, doubt(*outside), doubted])
     better = fit.trial.higher_is_better
     about = {

@@ -2,6 +2,7 @@
 
     python benchmarks/engine.py              # everything, some 25 minutes on two cores
     python benchmarks/engine.py star scaling # some of: samplers, star, propagation, scaling, backward
+    python benchmarks/engine.py --quick      # small sizes, no NUTS: whether it runs, in ten seconds
 
 Compilation is not counted on either side; it is stated apart.
 """
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from importlib.metadata import version
 
@@ -33,12 +35,13 @@ from bdtr.multilevel.layout import Factor, layout
 from bdtr.multilevel.parameters import parameters
 from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.passes import run_passes
-from bdtr.posterior import labelled
+from bdtr.posterior import group_covariances, labelled
 from bdtr.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 from bdtr.propagation import accumulate
 from bdtr.sampling import compiled_marginal, compiled_plain
 
 SITES, COMMON = 60, 8
+MOST_TIMES = 5  # runs that are timed
 
 
 def line(*cells: object) -> None:
@@ -50,7 +53,7 @@ def fastest(work: Callable[[], object], times: int = 5) -> float:
     """Seconds of the fastest of several runs, the first (which may compile) not counted."""
     work()
     found = []
-    for _ in range(times):
+    for _ in range(min(times, MOST_TIMES)):
         began = time.perf_counter()
         work()
         found.append(time.perf_counter() - began)
@@ -89,7 +92,7 @@ def last_stage(trial: bdtr.Trial, frame: pd.DataFrame) -> tuple[OutcomeModel, np
     data = check(trial, frame)
     k = len(trial.stages) - 1
     design = stage_design(data, k)
-    rows, response = stage_rows(data, design, False), data.payoff
+    rows, response = stage_rows(data, design), data.payoff
     spread = float(np.std(response, ddof=1))
     model = outcome_model(data, design, "gaussian", rows, float(response.mean()), spread)
     return model, response
@@ -99,26 +102,30 @@ def direct(model: OutcomeModel, response: np.ndarray, chains: int = 4, draws: in
     """Cross-products and draws of the direct sampler, without labels."""
     where = layout(model.factors, model.rows.codes)
     products = cross_products(model.rows, where)
-    responses = response_products(model.rows, where, response[:, None])
-    params = parameters(model.factors, model.priors)
-    return draw_posterior(products, responses, params, chains, draws, np.random.SeedSequence(2))
+    scaled = (response - model.location) / model.spread
+    responses = response_products(model.rows, where, scaled[:, None])
+    seed = np.random.SeedSequence(2)
+    return draw_posterior(products, responses, model.parameters, chains, draws, seed)
 
 
 def direct_row(model: OutcomeModel, response: np.ndarray) -> tuple[float, float]:
     """Seconds and smallest ESS."""
     seconds = fastest(lambda: direct(model, response))
     drawn = direct(model, response)
-    return seconds, smallest_ess(labelled(model, drawn.phi, drawn.coefficients, drawn.effects, 4))
+    b, u = model.coefficients(drawn.coefficients), model.effects(drawn.effects)
+    covariances = group_covariances(model, drawn.phi)
+    return seconds, smallest_ess(labelled(model, drawn.phi, b, u, covariances, 4))
 
 
-def samplers() -> None:
+def samplers(quick: bool = False) -> None:
     """Seconds and ESS per second of plain NUTS, marginal NUTS and the direct sampler."""
     line("rows", "sampler", "compile, s", "4 x 1000 draws, s", "smallest ESS", "ESS/s", "ratio")
     line(*["---"] * 7)
-    for n in (6_000, 60_000):
+    nuts = (("plain NUTS", compiled_plain), ("marginal NUTS", compiled_marginal))
+    for n in (600,) if quick else (6_000, 60_000):
         model, response = one_stage(n)
-        rates = {}
-        for name, make in (("plain NUTS", compiled_plain), ("marginal NUTS", compiled_marginal)):
+        rates = {"plain NUTS": np.nan}
+        for name, make in () if quick else nuts:
             began = time.perf_counter()
             compiled = make(model)
             compiled.fit(response, np.random.SeedSequence(1), 1, 2, 2, False)
@@ -137,7 +144,7 @@ def samplers() -> None:
              f"{ratio:.0f}")  # fmt: skip
 
 
-def star() -> None:
+def star(quick: bool = False) -> None:
     """STAR kindergarten scores, type + (1 + type | school), by the direct sampler."""
     rows = bdtr.datasets.star().dropna(subset=["y_k", "a1"])
     stage = bdtr.Stage(
@@ -167,16 +174,16 @@ def two_stage(n: int = 6_000) -> bdtr.Fit:
     return bdtr.fit(trial, frame, sampler="direct", random_seed=1, progress=False)
 
 
-def propagation() -> None:
+def propagation(quick: bool = False) -> None:
     """1,000 draws through a two-stage trial, against NUTS refits of the compiled model."""
-    fit = two_stage()
+    fit = two_stage(600 if quick else 6_000)
     seconds = fastest(lambda: run_passes(fit, [], "", False), 3)
     counts = fit.tree["stage_1/engine"].to_dataset().attrs
+    if quick:
+        print(f"\nPropagation of 1,000 draws, 600 units, one pass: {seconds:.2f} s")
+        return
     model = fit.model(0)
-    plain = OutcomeModel(
-        model.design, model.family, model.priors,
-        Columns(model.rows.x, model.rows.z, model.rows.codes),
-    )  # fmt: skip
+    plain = replace(model, rows=Columns(model.rows.x, model.rows.z, model.rows.codes))
     units = np.flatnonzero(fit.data.stages[0].fitted)
     y = np.concatenate([v for _, v in fit.passed().responses(0, units)])
     compiled = compiled_plain(plain)
@@ -211,12 +218,12 @@ def numpy_products(rows: Columns, y: np.ndarray) -> list[np.ndarray]:
     return [part[:, :3].T @ part for part in np.split(joined, ends)] + [rows.x.T @ rows.x]
 
 
-def scaling() -> None:
+def scaling(quick: bool = False) -> None:
     """Time of the pass over the data and of the sampling as the rows grow."""
     print()
     line("rows", "cross-products, s", "numpy per site, s", "ratio", "4 x 1000 draws, s")
     line(*["---"] * 5)
-    for n in (6_000, 60_000, 600_000, 2_000_000):
+    for n in (6_000,) if quick else (6_000, 60_000, 600_000, 2_000_000):
         rows, factors, y, params = _products(n)
         where = layout(factors, rows.codes)
         times = 3 if n > 100_000 else 5
@@ -236,9 +243,9 @@ def scaling() -> None:
         line(f"{n:,}", f"{ours:.4f}", f"{bare:.4f}", f"{ours / bare:.2f}", f"{sampling:.3f}")
 
 
-def backward() -> None:
+def backward(quick: bool = False) -> None:
     """Q-values, stage values and cross-products against the bare matrix products among them."""
-    fit = two_stage()
+    fit = two_stage(600 if quick else 6_000)
     data, model = fit.data, fit.model(0)
     units = np.flatnonzero(data.stages[0].fitted)
     done = fit.passed()
@@ -258,12 +265,12 @@ def backward() -> None:
         return weights.T @ values
 
     alone = fastest(bare)
-    print(f"\nBackward pass (Q-values of two actions, stage values, cross-products), 6,000 units, "
+    print(f"\nBackward pass (Q-values of two actions, stage values, cross-products), {len(units):,} units, "
           f"{samples} draws: {ours:.3f} s; its bare matrix products: {alone:.3f} s; ratio "
           f"{ours / alone:.2f} (aim: 2.5)")  # fmt: skip
 
 
-def memory() -> None:
+def memory(quick: bool = False) -> None:
     """Peak memory of a propagation, in a process of its own."""
     code = (
         "import sys; sys.path.insert(0, 'benchmarks'); import engine;"
@@ -274,7 +281,7 @@ def memory() -> None:
     print()
     line("rows", "peak memory of a fit beyond that before it, MB", "rows x 1,000 draws, MB")
     line(*["---"] * 3)
-    for n in (6_000, 60_000):
+    for n in (600,) if quick else (6_000, 60_000):
         command = [sys.executable, "-c", code.format(n=n)]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         line(f"{n:,}", f"{float(out[1]) - float(out[0]):.0f}", f"{n * 8 / 1000:.0f}")
@@ -300,11 +307,16 @@ def main() -> None:
     """Print the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
-    chosen = parser.parse_args().parts or list(PARTS)
+    parser.add_argument("--quick", action="store_true", help="small sizes, no NUTS")
+    given = parser.parse_args()
+    if given.quick:
+        global MOST_TIMES
+        MOST_TIMES = 1
+    chosen = given.parts or (["samplers", "scaling", "backward"] if given.quick else list(PARTS))
     packages = ", ".join(f"{p} {version(p)}" for p in ("bdtr", "numpy", "numba", "pymc", "nutpie"))
     print(f"{date.today()}, Python {platform.python_version()}, {packages}\n")
     for name in chosen:
-        PARTS[name]()
+        PARTS[name](given.quick)
     print(
         f"\npeak memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB"
     )

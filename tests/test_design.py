@@ -29,7 +29,7 @@ def test_columns_of_a_counterfactual_action_come_from_the_same_formula():
     x = data.frame["x"].to_numpy()
     codes = design.site_codes(data.frame)
     for action in (0, 1):
-        got = design.common(design.acting(data.frame, action), codes) + design.centre
+        got = design.written(design.acting(data.frame, action), codes)
         assert np.allclose(got, np.c_[np.ones(40), x, np.full(40, action), x * action])
 
 
@@ -60,8 +60,9 @@ def test_columns_that_no_feasible_action_fills_are_dropped(clinics):
     trial = bdtr.Trial([first, second], outcome="y")
     _, (_, design) = designs(trial, clinics, missing="exclude")
     # keep = responder; responder x more is never; responder x keep = responder.
-    assert design.terms == ("Intercept", "responder", "second[more]")
+    assert design.terms == ("Intercept", "responder", "second[more]", "first[app]")
     assert len(design.notes) == 3
+    assert "first[app] added" in design.added[0]
 
 
 @pytest.mark.parametrize(
@@ -98,14 +99,14 @@ def test_site_means_of_history_and_treatment_shares():
     # The size of a site does not vary within it: no mean of its own. Interactions have none either.
     assert design.terms[-2:] == ("site_mean(x)", "site_mean(a[s])")
     means = frame.groupby("site")["x"].mean()[list(design.site_levels)]
-    assert np.allclose(design.site_means[:, 0], means)
+    assert np.allclose(design.sites.table[:, 0], means - frame["x"].mean())
     # The share of treated is a fact of the site: a counterfactual action of one unit leaves it.
     codes = design.site_codes(data.frame)
-    ones = design.common(design.acting(data.frame, 1), codes)
-    twos = design.common(design.acting(data.frame, 0), codes)
+    ones = design.written(design.acting(data.frame, 1), codes)
+    twos = design.written(design.acting(data.frame, 0), codes)
     assert np.allclose(ones[:, -2:], twos[:, -2:])
     # A site that is not known has the average of the means, which is zero after centring.
-    assert np.allclose(design.common(data.frame, np.full(n, -1))[:, -2:], 0)
+    assert np.allclose(design.written(data.frame, np.full(n, -1))[:, -2:], 0)
     out = bdtr.Trial([bdtr.Stage("a", **stage, site_means=False)], outcome="y", site="site")
     assert not any("site_mean" in t for t in designs(out, frame)[1][0].terms)
 
@@ -116,7 +117,7 @@ def test_few_sites_leave_no_room_for_their_means():
         outcome="y",
         site="site",
     )
-    _, (design,) = designs(trial, small())
+    _, (design,) = designs(trial, small().drop(columns="b"))
     assert design.terms == ("Intercept", "x", "a[s]", "x:a[s]")
     assert "site means are left out" in design.notes[0]
 
@@ -156,7 +157,7 @@ def test_nested_factors_combine_labels():
 
 
 def test_a_number_can_be_a_covariate_and_a_grouping_factor():
-    frame = small().assign(site=np.arange(40) % 4)
+    frame = small().drop(columns="b").assign(site=np.arange(40) % 4)
     trial = bdtr.Trial(
         [bdtr.Stage("a", actions=["r", "s"], formula="a + site + (1 | site)")],
         outcome="y",
@@ -176,11 +177,12 @@ def test_columns_far_from_zero_are_not_collinear_with_the_intercept():
 
 def test_without_an_intercept_new_sites_have_the_average_of_the_site_means():
     rng = np.random.default_rng(0)
-    frame = small(400).assign(site=[f"s{i % 20}" for i in range(400)], x=100 + rng.normal(size=400))
+    frame = small(400).drop(columns="b")
+    frame = frame.assign(site=[f"s{i % 20}" for i in range(400)], x=100 + rng.normal(size=400))
     stage = bdtr.Stage("a", actions=["r", "s"], formula="0 + x + x:a + (1 | site)")
     data, (design,) = designs(bdtr.Trial([stage], outcome="y", site="site"), frame)
     assert design.terms[-1].startswith("site_mean(")
-    assert np.allclose(design.common(data.frame, np.full(400, -1))[:, -1], 0)
+    assert np.allclose(design.written(data.frame, np.full(400, -1))[:, -1], 0)
 
 
 def test_a_cluster_kept_for_two_stages_is_history_at_the_second():

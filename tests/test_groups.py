@@ -32,22 +32,27 @@ def test_log_likelihood_is_that_of_the_plain_model(stage, clinic_fit):
     plain = pymc_model(model, response)
     draws = stage["posterior"].to_dataset()
     logp = plain.compile_logp(vars=[plain["y"]], sum=False)
+    design = clinic_fit.designs[1]
     for chain, draw in ((0, 3), (2, 77)):
         one = draws.isel(chain=chain, draw=draw)
-        b = one["b"].to_numpy().copy()
-        b[0] += clinic_fit.designs[1].shift @ b
-        point = {"b_centred": b, "sigma_log__": np.log(float(one["sigma"]))}
-        for g in clinic_fit.designs[1].groups:
-            sd = one[f"sd_{g.name}"].to_numpy()
-            point[f"sd_{g.name}_log__"] = np.log(sd)
-            root = np.diag(sd)
+        b = design.measure.back @ one["b"].to_numpy() - model.location * design.constant
+        sigma = one["sigma"].to_numpy() / model.spread
+        point = {"b_measured": b / model.spread, "sigma_measured_log__": np.log(sigma)}
+        for g in design.groups:
+            cor = one[f"cor_{g.name}"].to_numpy() if g.correlated else np.eye(len(g.terms))
+            sd, back = one[f"sd_{g.name}"].to_numpy(), g.measure.back / model.spread
+            total = back @ (cor * sd[:, None] * sd) @ back.T
+            size = np.sqrt(np.diag(total))
+            point[f"sd_measured_{g.name}_log__"] = np.log(size)
+            root = np.linalg.cholesky(total)
             if g.correlated:
-                corr = np.linalg.cholesky(one[f"cor_{g.name}"].to_numpy())
-                root = sd[:, None] * corr
                 value = plain.rvs_to_values[plain[f"chol_{g.name}"]]
-                forward = plain.rvs_to_transforms[plain[f"chol_{g.name}"]].forward(corr)
+                forward = plain.rvs_to_transforms[plain[f"chol_{g.name}"]].forward(
+                    root / size[:, None]
+                )
                 point[value.name] = forward.eval()
-            point[f"z_{g.name}"] = np.linalg.solve(root, one[f"u_{g.name}"].to_numpy().T).T
+            u = back @ one[f"u_{g.name}"].to_numpy().T
+            point[f"z_{g.name}"] = np.linalg.solve(root, u).T
         (expected,) = logp(point)
         found = stage["log_likelihood"]["y"].isel(chain=chain, draw=draw).to_numpy()
         assert np.allclose(found, expected, atol=1e-7)

@@ -66,14 +66,19 @@ def test_a_part_by_hand():
     done = passes_without(fit, keep, [named_policy(bdtr.static(a=1), fit.data)])[0]
     model = fit.model(0)
     x = model.rows.x[keep]
-    prior = np.diag([1 / c.sigma**2 for c in model.priors.coefficients])
-    mean = np.array([c.mu for c in model.priors.coefficients])
-    pick = np.linspace(0, 199, 32).astype(int)
-    sigma = fit.posterior(0)["sigma"].to_numpy().ravel()[pick]
+    scale = model.design.measure.scale  # columns are divided by it
+    prior = np.diag(
+        [1 / (c.sigma * s) ** 2 for c, s in zip(model.priors.coefficients, scale, strict=True)]
+    )
+    mean = np.array([c.mu * s for c, s in zip(model.priors.coefficients, scale, strict=True)])
+    pick = np.linspace(0, 199, 64).astype(int)
+    arm = fit.data.stages[0].action[keep]
+    sigma = fit.posterior(0)["sigma"].to_numpy().reshape(200, 2)[pick]
     treated = fit.designs[0].common(frame.assign(a=fit.data.frame["a"]).assign(a=_one(fit)), None)
     y = frame["y"].to_numpy()[keep]
     for s, found in zip(sigma, done.continuation(0, np.arange(80)).T, strict=True):
-        b = np.linalg.solve(x.T @ x / s**2 + prior, x.T @ y / s**2 + prior @ mean)
+        w = 1 / s[arm] ** 2
+        b = np.linalg.solve((x.T * w) @ x + prior, x.T @ (w * y) + prior @ mean)
         assert found == pytest.approx(treated @ b, abs=1e-9)
 
 

@@ -167,7 +167,8 @@ def test_where_lower_is_better_a_plan_is_the_mirror_image(fit):
     for own in (limits[:1], limits):
         for utility in (None, WorstMean(0.2)):
             one, other = (plan(f, "a1", *own, utility=utility) for f in (fit, down))
-            assert (one.codes == other.codes).mean() > 0.93  # other random numbers
+            # Other random numbers: units whose action hardly matters may have another.
+            assert (one.codes == other.codes).mean() > 0.85
             apart = one.table["mean"] * [-1, -1, 1] - other.table["mean"]
             assert (apart.abs() < 0.02).all()
 

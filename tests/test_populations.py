@@ -45,14 +45,14 @@ def test_dirichlet_weights_over_units():
 
 
 def test_dirichlet_weights_over_sites_of_equal_weight():
-    """The same over site means; what happens within sites is fixed."""
+    """The same over site means with a = 1/3 for three sites; what happens within sites is fixed."""
     m = site_means()
-    close(mean("sites", "site"), m.mean(), np.sqrt(((m - m.mean()) ** 2).sum() / (3 * 4)))
+    close(mean("sites", "site"), m.mean(), np.sqrt(((m - m.mean()) ** 2).sum() / (3 * (3 / 3 + 1))))
 
 
 def test_dirichlet_weights_over_sites_of_several_sizes():
-    """A ratio sum g n m / sum g n: against exponentials drawn here."""
-    g = np.random.default_rng(9).standard_exponential((3, SAMPLES))
+    """A ratio sum g n m / sum g n: against gamma numbers drawn here."""
+    g = np.random.default_rng(9).standard_gamma(1 / 3, (3, SAMPLES))
     share = np.bincount(SITE)[:, None] * g
     expected = (share * site_means()[:, None]).sum(axis=0) / share.sum(axis=0)
     close(mean("sites"), expected.mean(), expected.std())

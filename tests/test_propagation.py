@@ -83,22 +83,27 @@ def test_known_effects_are_carried_where_both_stages_have_the_column(clinic_fit)
         progress=False,
     )  # fmt: skip
     carried = carried_terms(fitted.data, fitted.designs[0], fitted.designs[1])
-    assert carried.pairs == {"site": ((0, 0), (1, 1))}
+    assert np.argwhere(carried.maps["site"]).tolist() == [[0, 0], [1, 1]]
     first = fitted.tree["stage_1/posterior"].to_dataset()
     second = fitted.posterior(1)
     # Carried effects and what a2 adds to a site are independent here: SDs add up, on average.
     assert float(first["sd_site"][..., 0].mean()) > float(second["sd_site"][..., 0].mean())
     carried = carried_terms(clinic_fit.data, clinic_fit.designs[0], clinic_fit.designs[1])
-    assert carried.pairs == {"clinic": ((0, 0),)}
+    assert set(carried.maps) == {"clinic"}
+    assert np.argwhere(carried.maps["clinic"]).tolist() == [[0, 0], [1, 3]]
 
 
 def test_feasible_sets_can_make_a_later_column_one_of_this_stage(star):
     """In STAR a2 = small exactly where a1 = small, whatever else is chosen."""
     data = check(bdtr.datasets.star_trial(), star, "exclude", "exclude")
     designs = [stage_design(data, k) for k in range(2)]
-    pairs = carried_terms(data, *designs).pairs["school"]
+    pairs = np.argwhere(carried_terms(data, *designs).maps["school"])
     terms = [(designs[0].groups[0].terms[i], designs[1].groups[0].terms[j]) for i, j in pairs]
-    assert terms == [("Intercept", "Intercept"), ("a1[small]", "a2[small]")]
+    assert terms == [
+        ("Intercept", "Intercept"),
+        ("a1[small]", "a2[small]"),
+        ("a1[aide]", "a1[aide]"),
+    ]
 
 
 def test_nothing_is_carried_where_payoffs_pass_a_stage_by():
@@ -116,11 +121,13 @@ def test_nothing_is_carried_where_payoffs_pass_a_stage_by():
     frame["b"] = frame["b"].where(frame["r"] == 0)
     stages = [
         bdtr.Stage("a", actions=[0, 1], formula="a + (1 | site)"),
-        bdtr.Stage("b", actions=[0, 1], formula="a + b + (1 | site)", among="r == 0"),
+        bdtr.Stage(
+            "b", actions=[0, 1], formula="a + b + (1 | site)", among="r == 0", outside="carry"
+        ),
     ]
     trial = bdtr.Trial(stages, outcome="y", site="site")
     fitted = bdtr.fit(trial, frame, sampler="direct", random_seed=1, progress=False)
-    assert carried_terms(fitted.data, *fitted.designs).pairs == {}
+    assert carried_terms(fitted.data, *fitted.designs).maps == {}
 
 
 def test_each_action_of_a_propagated_stage_has_a_residual_sd():

@@ -91,7 +91,7 @@ def test_no_action_when_refused_unless_there_is_a_reason(clinic_fit, clinics):
         refused.recommend(clinics, override=" ")
     found = refused.recommend(clinics.head(3), override="a demonstration")
     assert repr(found).startswith(
-        "state: refused (R-hat up to 1.3 on value). Overridden: a demonstration"
+        "state: refused (sampling refused: R-hat up to 1.3 on value. model ok). Overridden: a demonstration"
     )
     assert repr(refused.summary()).startswith("state: refused")
 

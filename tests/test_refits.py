@@ -13,7 +13,6 @@ from bdtr.design import stage_design
 from bdtr.multilevel.crossproducts import cross_products, response_products
 from bdtr.multilevel.direct import draw_each
 from bdtr.multilevel.layout import layout
-from bdtr.multilevel.parameters import parameters
 from bdtr.outcome import outcome_model, stage_rows
 from bdtr.posterior import group_covariances, labelled
 from bdtr.refits import Refits, refits
@@ -56,13 +55,11 @@ def test_propagated_draws_rank_uniformly_within_nuts_refits(study):
     model, y = study
     where = layout(model.factors, model.rows.codes)
     products = cross_products(model.rows, where)
-    responses = response_products(model.rows, where, y)
-    params = parameters(model.factors, model.priors)
-    drawn = draw_each(products, responses, params, np.random.SeedSequence(3))
-    covariances = group_covariances(model, drawn.phi)
-    direct = labelled(model, drawn.phi, drawn.coefficients, drawn.effects, covariances, 1).isel(
-        chain=0
-    )
+    scaled = (y - model.location) / model.spread
+    responses = response_products(model.rows, where, scaled)
+    drawn = draw_each(products, responses, model.parameters, np.random.SeedSequence(3))
+    b, u = model.coefficients(drawn.coefficients), model.effects(drawn.effects)
+    direct = labelled(model, drawn.phi, b, u, group_covariances(model, drawn.phi), 1).isel(chain=0)
     # 399 draws, every eighth of a chain: nearly independent, so that ranks are uniform on 0..49.
     what = Refits(model, "plain", chains=1, draws=392, tune=400)
     ranks: dict[str, list[np.ndarray]] = {}
@@ -98,7 +95,7 @@ def test_bernoulli_refits_have_the_posterior_of_the_cells():
     trial = bdtr.Trial([stage], outcome="y", family="bernoulli")
     data = check(trial, frame)
     design = stage_design(data, 0)
-    rows = stage_rows(data, design, False)
+    rows = stage_rows(data, design)
     model = outcome_model(data, design, "bernoulli", rows, 0.0, 1.0)
     y = (rng.random((300, 2)) < np.array([[0.3], [0.6]])[frame["a"]]).astype(float)
     for i, posterior in enumerate(

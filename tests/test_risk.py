@@ -98,7 +98,8 @@ def test_doubt_about_the_mean_and_spread_of_outcomes_are_told_apart():
     y = np.concatenate([rng.normal(0, 1, 1000), rng.normal(0, 1, 12), rng.normal(0, 1, 400)])
     for code, mean in ((0, 0.0), (1, 0.3), (2, 0.1)):  # exact means
         y[a == code] += mean - y[a == code].mean()
-    trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1, 2], formula="a")], outcome="y")
+    stage = bdtr.Stage("a", actions=[0, 1, 2], formula="a", residual="common")
+    trial = bdtr.Trial([stage], outcome="y")
     own = bdtr.fit(
         trial,
         pd.DataFrame({"a": a, "y": y}),

@@ -59,7 +59,8 @@ def trial(own: tuple[int, ...]) -> bdtr.Trial:
     stages = []
     for k in (1, 2):
         used = {n: p for n, p in PRIORS.items() if str(3 - k) not in n.replace("[1]", "")}
-        model = {"model": Linear(f"a{k}", f"x{k}")} if k in own else {"priors": used}
+        plain = {"priors": used, "earlier_terms": False, "residual": "common"}  # as the model is
+        model = {"model": Linear(f"a{k}", f"x{k}")} if k in own else plain
         stages.append(bdtr.Stage(f"a{k}", actions=[0, 1], formula=f"x{k} * a{k}", **model))
     return bdtr.Trial(stages, outcome="y")
 

@@ -58,7 +58,9 @@ def test_a_trial_says_what_is_wrong(make, message):
 
 
 def test_carried_payoffs_and_delivery_clusters_do_not_mix():
-    second = bdtr.Stage("b", actions=[0, 1], formula="b", among="r == 0", delivered_in="class")
+    second = bdtr.Stage(
+        "b", actions=[0, 1], formula="b", among="r == 0", delivered_in="class", outside="carry"
+    )
     with pytest.raises(TrialError, match="brings the class effect along"):
         bdtr.Trial([bdtr.Stage("a", **STAGE), second], outcome="y")
 

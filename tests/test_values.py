@@ -42,13 +42,15 @@ def test_regimes_must_be_feasible_on_their_own_path(clinic_fit):
         bdtr.static()
 
 
-def test_off_its_path_a_regime_leaves_the_action_to_the_recommendation(clinic_fit):
+def test_off_its_path_a_regime_is_followed_where_its_action_is_feasible(clinic_fit):
+    """Then Q-functions are those of one policy, whatever a unit did before."""
     rule = policy(bdtr.embedded(clinic_fit)[0], clinic_fit.data)
+    stage = clinic_fit.data.stages[1]
     first, second = rule.actions
     took_app = clinic_fit.data.stages[0].action == 1
     assert (first == 0).all()
-    assert (second[took_app] == -1).all()
-    assert (second[~took_app] >= 0).all()
+    assert (second[took_app & stage.history] >= 0).all()
+    assert rule.off_path[1].tolist() == (took_app & stage.history).tolist()
 
 
 def test_a_single_stage_value_is_the_mean_of_q(clinics):
@@ -85,7 +87,15 @@ def test_tables_say_state_population_policy_and_interval(clinic_fit):
     assert values.caption.startswith(str(clinic_fit.state))
     for words in ("sample (480 units", "90 % equal-tailed", "the regime itself"):
         assert words in values.caption
-    assert list(values.table.columns) == ["mean", "sd", "lower", "upper", "p_best", "off_path"]
+    assert list(values.table.columns) == [
+        "mean",
+        "sd",
+        "lower",
+        "upper",
+        "p_best",
+        "off_path",
+        "cannot_follow",
+    ]
     assert values.draws["value"].dims == ("chain", "draw", "regime")
 
 

@@ -358,9 +358,7 @@ def draw_posterior(
         drawn = exact_draws(products, responses, params, phi, which, normal_seed)
     else:
         roots, again = error_roots(products), responses.repeated(len(phi))
-        drawn = perturbed_draws(
-            products, again, params, roots, phi, normal_seed, common=common
-        )
+        drawn = perturbed_draws(products, again, params, roots, phi, normal_seed, common=common)
     return DirectDraws(phi, *drawn, report)
 
 

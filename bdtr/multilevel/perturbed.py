@@ -129,8 +129,8 @@ def perturbed_draws(
     streams
         How the draws use the streams of the seed; left out: the first one alone.
     common
-        Standard normal numbers of u* (response x effect) that draws from other data, of the same levels, use as
-        well: what both posteriors do not know of a level is then the same.
+        Standard normal numbers of u* (response x effect) that draws from other data, of the same
+        levels, use as well: what both posteriors do not know of a level is then the same.
 
     Returns
     -------

@@ -96,7 +96,9 @@ def value_forest_by_site(
         raise ValueError(
             f"page={page!r}: these values fill {pages} page(s) of {_SITES_A_PAGE} sites."
         )
-    order = np.argsort(-better_sign(values) * mean[0])[(page - 1) * _SITES_A_PAGE : page * _SITES_A_PAGE]
+    order = np.argsort(-better_sign(values) * mean[0])[
+        (page - 1) * _SITES_A_PAGE : page * _SITES_A_PAGE
+    ]
     regimes = [str(r) for r in values["regime"].to_numpy()]
     figure = figure_of(7.0, 1.2 + 0.28 * len(order))
     axes = figure.subplots()

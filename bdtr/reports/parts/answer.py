@@ -59,7 +59,8 @@ def _against(case: Case, own) -> str:
     better = probability(own["p_better"])
     if case.fit.trial.higher_is_better:
         return (
-            f"Against “{case.reference}” it is worth {number(own['mean'])} ({number(low)} to {number(high)}) more, "
+            f"Against “{case.reference}” it is worth {number(own['mean'])} ({number(low)} to "
+            f"{number(high)}) more, "
             f"and better with probability {better}."
         )
     return (

@@ -1,0 +1,43 @@
+"""Every benchmark runs: a form of ten seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*command):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_engine():
+    assert "Backward pass" in run("benchmarks/engine.py", "--quick")
+
+
+@pytest.mark.parametrize(
+    ("table", "design"),
+    [
+        ("nine", "1"),
+        ("clustered", "30 sites of 10"),
+        ("values", "1"),
+        ("populations", None),
+        ("opinion", None),
+    ],
+)
+def test_calibration(table, design):
+    only = ["--only", design] if design else []
+    found = run("benchmarks/calibration.py", table, "--sets", "2", "--workers", "1", *only)
+    assert f"# Calibration: {table}" in found and "2 data sets" in found
