@@ -362,7 +362,7 @@ def _state_of_folds(states: Sequence[State], way: str) -> State:
 def _actions(data: TrialData, units: np.ndarray, codes: Sequence[np.ndarray]) -> pd.DataFrame:
     tables = []
     for stage, own in zip(data.stages, codes, strict=True):
-        known = own >= 0
+        known = (own >= 0) & ~stage.outside
         labels = np.array(stage.stage.actions, dtype=object)[own[known]]
         columns = {"unit": units[known], "stage": stage.stage.action, "action": labels}
         tables.append(pd.DataFrame(columns))

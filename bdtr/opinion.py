@@ -188,6 +188,7 @@ def _crossed(fit: Fit, regime: Regime) -> Policy:
         labels = pd.Index(list(stage.stage.actions or ()))
         at = place.get_indexer(pd.Index(mine["unit"].astype(object)))
         wanted[at] = labels.get_indexer(pd.Index(mine["action"]))
+        wanted = np.where(stage.outside, len(stage.arms) - 1, wanted)
         codes.append(wanted)
         off.append(stage.history & ~path)
         path = path & (~stage.among | (stage.action == wanted))

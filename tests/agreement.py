@@ -8,14 +8,14 @@ import xarray as xr
 
 
 def check_same(one: xr.Dataset, other: xr.Dataset) -> None:
-    """Means, SDs and quantiles of all parameters, within 4.5 Monte-Carlo standard errors."""
+    """Means, SDs and quantiles of all parameters, within 5 Monte-Carlo standard errors: some 17,000 numbers."""
     assert set(one.data_vars) == set(other.data_vars)
     for name in one.data_vars:
         pair = [_scalars(data[name]) for data in (one, other)]
         for what in ("mean", "sd", 0.05, 0.5, 0.95):
             values, errors = zip(*(_estimate(data, what) for data in pair), strict=True)
             z = (values[0] - values[1]) / np.hypot(*errors)
-            assert np.abs(z).max() < 4.5, (name, what, z)
+            assert np.abs(z).max() < 5.0, (name, what, z)
 
 
 def _scalars(data: xr.DataArray) -> xr.DataArray:

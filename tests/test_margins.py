@@ -79,13 +79,14 @@ def fitted(frame, sampler="direct", formula="x * a", site=None, **stage):
 def test_a_moderator_far_from_zero_is_as_when_it_is_centred(mean, sd):
     """With the same random numbers; the centred fit agrees with least squares."""
     frame = blip_trial()
-    centred = fitted(frame.assign(x=frame["x"] - frame["x"].mean()))
+    about = frame.assign(x=frame["x"] - frame["x"].mean())
+    centred = fitted(about)
     moved = fitted(frame.assign(x=mean + sd * frame["x"]))
     slope = [float(f.posterior(0)["b"].sel(term="x:a[1]").mean()) for f in (centred, moved)]
     assert slope[1] * sd == pytest.approx(slope[0], abs=1e-4)
     q = [f.q_function(0)(f.data.frame) for f in (centred, moved)]
     assert np.abs(q[0] - q[1]).max() < 1e-3
-    one = centred.recommend(frame).actions["action"].to_numpy()
+    one = centred.recommend(about).actions["action"].to_numpy()
     other = moved.recommend(frame.assign(x=mean + sd * frame["x"])).actions["action"].to_numpy()
     assert (one == other).mean() > 0.98  # but for blips that are zero to rounding
 

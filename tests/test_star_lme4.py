@@ -35,6 +35,7 @@ def _fit(star, name):
             formula=formula,
             delivered_in=delivered,
             site_means=False,
+            residual="common",  # as in lme4
         )
         trial = bdtr.Trial([stage], outcome="y_k", unit="id", site="school")
     else:
@@ -47,7 +48,12 @@ def _fit(star, name):
         # In this one-stage trial a1 is a covariate: a categorical says which class is the reference.
         rows = rows.assign(a1=pd.Categorical(rows["a1"], categories=classes))
         stage = bdtr.Stage(
-            "a2", actions=classes, formula=formula, delivered_in=delivered, site_means=False
+            "a2",
+            actions=classes,
+            formula=formula,
+            delivered_in=delivered,
+            site_means=False,
+            residual="common",
         )
         trial = bdtr.Trial([stage], outcome="y_1", unit="id", site="school")
     return bdtr.fit(
