@@ -50,7 +50,7 @@ def test_ranks_of_the_truth_are_uniform():
         among, one = _quantities(model, kept, y[i]), _quantities(model, truth.isel(draw=[i]), y[i])
         ranks.append((among < one).sum(axis=0))
     table = np.array(ranks)
-    assert table.shape[1] == 3 + 4 + 1 + 4 + 1
+    assert table.shape[1] == 3 + 5 + 1 + 4 + 1
     for q in range(table.shape[1]):
         counts = np.bincount(table[:, q] // 4, minlength=10)
         assert st.chisquare(counts).pvalue > 1e-4, q
@@ -61,13 +61,13 @@ def _quantities(model, draws: xr.Dataset, y: np.ndarray) -> np.ndarray:
     flat = {
         name: draws[name].to_numpy().reshape(draws.sizes["draw"], -1) for name in draws.data_vars
     }
-    b = flat["b"].copy()
-    b[:, 0] += b @ model.design.shift
+    b = flat["b"] @ model.design.measure.back.T  # of columns as measured
     eta = b @ model.rows.x.T
-    for factor, z, codes in zip(model.factors, model.rows.z, model.rows.codes, strict=True):
-        u = flat[f"u_{factor.name}"].reshape(len(b), factor.levels, factor.terms)
-        eta += np.einsum("dnt,nt->dn", u[:, codes], z)
-    log_likelihood = st.norm(eta, flat["sigma"]).logpdf(y).sum(axis=1)
+    for group, z, codes in zip(model.design.groups, model.rows.z, model.rows.codes, strict=True):
+        u = flat[f"u_{group.name}"].reshape(len(b), len(group.levels), len(group.terms))
+        eta += np.einsum("dnt,nt->dn", (u @ group.measure.back.T)[:, codes], z)
+    sigma = flat["sigma"][:, model.rows.stratum]  # of each action
+    log_likelihood = st.norm(eta, sigma).logpdf(y).sum(axis=1)
     return np.column_stack(
         [flat["b"], flat["sd_site"], flat["sd_now"], flat["sigma"], flat["cor_site"][:, 1],
          flat["u_site"][:, :4], log_likelihood]
