@@ -10,7 +10,8 @@ import xarray as xr
 def check_same(one: xr.Dataset, other: xr.Dataset) -> None:
     """Means, SDs and quantiles of all parameters, within 5 Monte-Carlo standard errors.
 
-    The designs of test_posterior_agreement have some 17,000 such numbers: one in a hundred runs has one beyond.
+    The designs of test_posterior_agreement have some 17,000 such numbers: one run in a hundred has one
+    beyond.
     """
     assert set(one.data_vars) == set(other.data_vars)
     for name in one.data_vars:
