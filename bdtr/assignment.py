@@ -63,10 +63,8 @@ def treatment_probabilities(
     """
     data, design = fit.require_data("treatment probabilities"), fit.designs[k]
     stage, actions = data.stages[k], list(design.actions)
-    alone = (
-        0,
-        len(design.arms) - len(actions),
-    )  # those without a decision are in their arm for sure
+    # Those without a decision are in their arm for sure.
+    alone = 0, len(design.arms) - len(actions)
     due = stage.history & stage.among
     out = np.full(stage.feasible.shape, np.nan)
     where = f"probabilities[{design.action!r}]"

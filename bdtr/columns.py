@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -11,7 +10,7 @@ import pandas as pd
 from formulaic import ModelSpec
 from formulaic.errors import FactorEvaluationError
 
-from bdtr.formula import TRANSFORMS
+from bdtr.formula import TRANSFORMS, names_in
 
 __all__ = ["Columns", "DesignError", "term_columns"]
 
@@ -31,7 +30,7 @@ class Columns:
         )
         matrix = spec.get_model_matrix(example, context=_CONTEXT)
         self.text = text
-        used = _names(text)
+        used = names_in(text)
         # One row that makes the columns again on load: levels come from the coding.
         self.example: dict[str, float | None] = {
             name: None if example[name].dtype == "category" else float(example[name].mean())
@@ -75,7 +74,7 @@ class Columns:
     def variables(self) -> list[frozenset[str]]:
         """Columns of the frame that each column is made from."""
         return [
-            frozenset(v for f in factors for v in _names(f) if v in self.example)
+            frozenset(v for f in factors for v in names_in(f) if v in self.example)
             for factors in self.factors
         ]
 
@@ -105,10 +104,6 @@ class Columns:
                 f"units: check the range that {', '.join(TRANSFORMS)} allow."
             )
         return out
-
-
-def _names(text: object) -> set[str]:
-    return set(re.findall(r"[^\W\d]\w*", str(text)))
 
 
 def _plain(state: Any) -> Any:

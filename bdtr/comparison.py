@@ -144,30 +144,21 @@ def ranks(values: Values | xr.DataArray, higher_is_better: bool | None = None) -
         ``mean_rank``, and ``p_rank_1``, ``p_rank_2``, .. among all. Regimes that are worth the same in a draw
         share their ranks.
     """
-    draws = _taken(values, higher_is_better)[0]
-    table = _ranked(values, higher_is_better)
-    learned = [n for n in draws["regime"].to_numpy() if n in getattr(values, "learned", ())]
-    if not learned and draws.sizes["regime"] > 1:
-        return table
-    named = [n for n in draws["regime"].to_numpy() if n not in learned]
-    best = pd.Series(np.nan, index=table.table.index)
-    if len(named) > 1:
-        better = _taken(values, higher_is_better)[1]
-        best.update(_ranked(draws.sel(regime=named), better).table["p_best"])
-    return Captioned(
-        table.table.assign(p_best=best),
-        table.caption
-        + (
-            f" P(best) is among regimes that were not learned: {', '.join(named)}."
-            if learned
-            else ""
-        ),
-    )
-
-
-def _ranked(values: Values | xr.DataArray, higher_is_better: bool | None) -> Captioned:
-    """Ranks of all regimes."""
     draws, better, about = _taken(values, higher_is_better)
+    table = _ranked(draws, better)
+    learned = getattr(values, "learned", ())
+    named = [n for n in draws["regime"].to_numpy() if n not in learned]
+    best = pd.Series(np.nan, index=table.index)
+    if len(named) > 1:
+        best.update(_ranked(draws.sel(regime=named), better)["p_best"])
+    caption = f"{about}Ranks of values, 1 is the best."
+    if len(named) < draws.sizes["regime"]:
+        caption += f" P(best) is among regimes that were not learned: {', '.join(named)}."
+    return Captioned(table.assign(p_best=best), caption)
+
+
+def _ranked(draws: xr.DataArray, better: bool) -> pd.DataFrame:
+    """Probabilities of ranks of regimes."""
     flat = stacked(draws).transpose(..., "regime", "sample")
     x = flat.to_numpy() * (1.0 if better else -1.0)
     count = x.shape[-2]
@@ -186,7 +177,7 @@ def _ranked(values: Values | xr.DataArray, higher_is_better: bool | None) -> Cap
     }
     order = ["regime", *(d for d in dims if d != "regime")]
     table = xr.Dataset(arrays).transpose(*order).to_dataframe(dim_order=order)
-    return Captioned(table[list(out)], f"{about}Ranks of values, 1 is the best.")
+    return table[list(out)]
 
 
 @dataclass(frozen=True, repr=False)

@@ -143,10 +143,6 @@ class Condition:
         self.check_columns(frame.columns)
         return _truth(self._tree, frame, self.text)
 
-    def labels(self) -> list[tuple[str, str | float]]:
-        """Columns and the labels or numbers that they are compared with by ``==``, ``!=`` and ``in``."""
-        return list(_compared(self._tree))
-
     def check_labels(self, frame: pd.DataFrame, where: str) -> None:
         """Raise if the condition names a label that no row of a text column has.
 
@@ -157,7 +153,7 @@ class Condition:
         where
             Where the condition stands, for the message.
         """
-        for name, label in self.labels():
+        for name, label in _compared(self._tree):
             if name not in frame.columns:
                 continue
             column = frame[name]
@@ -313,7 +309,7 @@ def _columns(node):
 
 
 def _compared(node: _Node):
-    """Pairs of a column and what it is compared with."""
+    """Pairs of a column and the label or number that it is compared with by ``==``, ``!=`` and ``in``."""
     match node:
         case _Comparison(left, op, right) if op in ("==", "!="):
             for one, other in ((left, right), (right, left)):

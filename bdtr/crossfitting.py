@@ -280,14 +280,16 @@ def _crossfitted(
         if report:
             report(jobs, steps)
 
+    with _said(way, count):
+        parts = [part_of(data, fold == f, fit.settings) for f in range(count)]
+
     def learned(f: int) -> list[np.ndarray]:
         with _said(way, count):
-            return learn(fit, fold != f, fold == f, way == "units", settings[count + f])
+            return learn(fit, fold != f, parts[f], way == "units", settings[count + f])
 
     def fitted(f: int) -> Fit:
         with _said(way, count):
-            part = part_of(data, fold == f, fit.settings)
-            return fit_checked(_with_blips(part, means[f]), settings[f])
+            return fit_checked(_with_blips(parts[f], means[f]), settings[f])
 
     def valued(f: int) -> tuple[np.ndarray, int]:
         units = np.flatnonzero(fits[f].require_data("cross-fitting").valued)

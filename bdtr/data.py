@@ -25,13 +25,19 @@ from bdtr.families import FAMILIES
 from bdtr.flow import Faults, Steps, raise_faults
 from bdtr.formula import Formula
 from bdtr.history import conditions, delivered_now, stage_formula
-from bdtr.outside import NO_DECISION, fill_outside, no_action, without_mark
+from bdtr.outside import (
+    arms_of,
+    fill_outside,
+    has_decision,
+    no_action,
+    with_arms,
+    without_mark,
+)
 from bdtr.trial import Stage, Trial
 
 __all__ = [
     "StageData",
     "TrialData",
-    "arms_of",
     "check",
     "check_again",
     "feasible_sets",
@@ -136,12 +142,6 @@ class TrialData:
         return digest.hexdigest()[:16]
 
 
-def arms_of(stage: Stage) -> tuple[str, ...]:
-    """The actions of a stage, and the arm of those without a decision where there is one."""
-    own = tuple(stage.actions or ())
-    return (*own, NO_DECISION) if stage.outside == "arm" else own
-
-
 def check(
     trial: Trial,
     frame: pd.DataFrame,
@@ -196,9 +196,8 @@ def check(
             for condition in conditions(stage):
                 condition.check_labels(coded, f"Stage({stage.action!r})")
     no_action(trial, coded, frame, outcome, units)
-    trial = _with_arms(trial, coded, outcome)
+    trial = with_arms(trial, coded, outcome)
     filled: tuple[str, ...] = ()
-    formulas = [stage_formula(trial, k) for k in range(len(trial.stages))]
     if any(stage.outside == "arm" for stage in trial.stages):
         coding = replace(
             coding, levels={**coding.levels, **{s.action: arms_of(s) for s in trial.stages}}
@@ -256,20 +255,6 @@ def _with_actions(trial: Trial, frame: pd.DataFrame) -> Trial:
                     "categorical. List the actions in your order, the reference first."
                 )
             stage = stage.with_actions(list(dtype.categories))
-        stages.append(stage)
-    return replace(trial, stages=tuple(stages))
-
-
-def _with_arms(trial: Trial, coded: pd.DataFrame, outcome: np.ndarray) -> Trial:
-    """Say for each stage what becomes of those without a decision, where the user has not."""
-    stages = []
-    for k, stage in enumerate(trial.stages):
-        if stage.among is not None and stage.outside is None:
-            payoffs = [coded[s.reward].to_numpy() for s in trial.stages[k:] if s.reward]
-            lost = np.isnan(np.sum([outcome, *payoffs], axis=0)) & (_among(stage, coded) == 0)
-            clusters = any(s.delivered_in for s in trial.stages[k:])
-            arm = stage.model is None and bool(trial.site or lost.any() or clusters)
-            stage = replace(stage, outside="arm" if arm else "carry")
         stages.append(stage)
     return replace(trial, stages=tuple(stages))
 
@@ -376,7 +361,7 @@ def _present(
     for k in reversed(range(len(trial.stages))):
         stage, formula = trial.stages[k], formulas[k]
         reward = np.zeros(len(coded)) if stage.reward is None else coded[stage.reward].to_numpy()
-        among = _among(stage, coded)
+        among = has_decision(stage, coded)
         action = coded[stage.action].cat.codes.to_numpy().astype(np.int64)
         _outside_has_no_action(stage, among, action, units)
         feasible, decided = feasible_sets(stage, coded, among == 1, units)
@@ -463,12 +448,6 @@ def _any(masks, rows: int) -> np.ndarray:
     for mask in masks:
         out |= mask
     return out
-
-
-def _among(stage: Stage, coded: pd.DataFrame) -> np.ndarray:
-    if stage.among is None:
-        return np.ones(len(coded), dtype=np.int8)
-    return Condition(stage.among).evaluate(coded)
 
 
 def _outside_has_no_action(stage, among, action, units) -> None:

@@ -2,84 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bdtr.coding import Coding, label_series
+from bdtr.coding import Coding
 from bdtr.columns import Columns, DesignError
-from bdtr.data import StageData, TrialData
+from bdtr.data import TrialData
 from bdtr.formula import Formula
+from bdtr.groupdesign import (
+    GroupDesign,
+    factor_labels,
+    fixed_terms,
+    group_scale,
+    note_zeros,
+    parts_of,
+)
 from bdtr.history import delivered_now, earlier_terms
 from bdtr.margins import Measure, as_written, margins_of, measured, residual_columns
 from bdtr.multilevel.layout import Factor
+from bdtr.rank import check_rank, collinear
 from bdtr.sitelevel import SiteLevel, site_level
 
 __all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design"]
 
 LEARNED = "learned blip"
-_NONE = -1  # code of a level that the fit has not seen
-_SAME = 1e-7  # share of a column beyond all others, below which it is one of them
-
-
-@dataclass(frozen=True)
-class GroupDesign:
-    """A grouping factor of a stage: its columns, its levels, and its part in the Q-function.
-
-    ``role`` is ``"site"``, ``"history"`` (known when the action is chosen) or ``"delivery"`` (formed
-    with the action, so integrated out of the Q-function). ``measure`` says how the engines see its columns.
-    """
-
-    factor: tuple[str, ...]
-    columns: Columns
-    keep: tuple[int, ...]
-    correlated: bool
-    role: str
-    levels: np.ndarray
-    measure: Measure
-
-    @property
-    def name(self) -> str:
-        """The factor as in the formula."""
-        return ":".join(self.factor)
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """Names of the coefficients that vary between levels."""
-        return tuple(self.columns.names[i] for i in self.keep)
-
-    def matrix(self, frame: pd.DataFrame) -> np.ndarray:
-        """Row x term values, as written."""
-        return self.columns.matrix(frame)[:, list(self.keep)]
-
-    def measured(self, frame: pd.DataFrame) -> np.ndarray:
-        """Row x term values, as the engines take them."""
-        return self.matrix(frame) @ self.measure.turn
-
-    def labels(self, frame: pd.DataFrame) -> np.ndarray:
-        """Label of each row's level."""
-        return factor_labels(frame, self.factor)
-
-    def codes(self, frame: pd.DataFrame) -> np.ndarray:
-        """Position of each row's level, -1 for levels the fit has not seen or missing ones."""
-        return pd.Index(self.levels).get_indexer(pd.Index(self.labels(frame)))
 
 
 def _one_action(arms: Sequence[str], code: int, rows: int) -> Any:
     """A column in which everyone has one action."""
     return pd.Categorical([arms[code]] * rows, categories=list(arms))
-
-
-def factor_labels(frame: pd.DataFrame, factor: Sequence[str]) -> np.ndarray:
-    """Labels of a (combined) factor; missing where any part is missing."""
-    first, *rest = [label_series(frame[name]).astype(object) for name in factor]
-    labels = first
-    for part in rest:
-        labels = labels + ":" + part
-    return labels.where(labels.notna(), None).to_numpy(dtype=object)
 
 
 @dataclass(frozen=True)
@@ -225,22 +180,19 @@ def stage_design(data: TrialData, k: int) -> StageDesign:
         group, more = _group(data, k, term, rows, points)
         groups.append(group)
         notes += more
-    sites = SiteLevel.none(len(site_levels))
+    sites, codes = SiteLevel.none(len(site_levels)), site_codes(rows, trial.site, site_levels)
     if any(g.role == "site" for g in groups) and not own_model:
-        codes = site_codes(rows, trial.site, site_levels)
         own = _columns_of_sites(columns, keep)
         sites, more = site_level(stage, own, matrix, codes, len(site_levels), where)
         notes += more
     if sites.names:
-        codes = site_codes(rows, trial.site, site_levels)
         both = written_columns(rows, codes, columns, keep, arm_of, sites, action, arms)
         left, _ = residual_columns(both, _margins(columns, keep, arm_of, sites, action, both)[0])
-        if _collinear(left).any():
+        if collinear(left).any():
             notes.append(
                 f"{where}: site means are left out, as they are exactly collinear with the other columns."
             )
             sites = SiteLevel.none(len(site_levels))
-    codes = site_codes(rows, trial.site, site_levels)
     calibrated = not own_model and learned_columns(action, arms)[0] in rows
     both = written_columns(rows, codes, columns, keep, arm_of, sites, action, arms, calibrated)
     margins, base = _margins(columns, keep, arm_of, sites, action, both)
@@ -249,7 +201,7 @@ def stage_design(data: TrialData, k: int) -> StageDesign:
     names = [columns.names[i] for i in keep]
     fixed = [i for i, n in enumerate(names) if n in (stage.stage.priors or {}) and n != "Intercept"]
     measure = measured(b, scale, fixed)
-    notes += _note_zeros(groups, rows, where)
+    notes += note_zeros(groups, rows, where)
     return StageDesign(
         k,
         action,
@@ -320,27 +272,6 @@ def _margins(
     return margins, base
 
 
-def _collinear(left: np.ndarray) -> np.ndarray:
-    """Columns that are made of the ones before them, given what regression on their margins leaves of
-    each."""
-    size = np.sqrt(np.mean(np.square(left), axis=0))
-    basis = np.zeros((len(left), 0))
-    out = np.zeros(left.shape[1], dtype=bool)
-    for k in range(left.shape[1]):
-        if size[k] == 0:
-            out[k] = True
-            continue
-        own = left[:, k] / size[k]
-        for _ in range(2):
-            own = own - basis @ (basis.T @ own / len(own))
-        rest = np.sqrt(np.mean(np.square(own)))
-        if rest < _SAME:
-            out[k] = True
-        else:
-            basis = np.c_[basis, own / rest]
-    return out
-
-
 def _told_apart(
     data: TrialData,
     k: int,
@@ -358,7 +289,7 @@ def _told_apart(
     added = set(earlier_terms(data.trial, k).common)
     # Nor does the arm without a decision tell apart all that a formula lets vary with the action.
     arm = f"{stage.stage.action}[{stage.arms[-1]}]" if stage.outside.any() else None
-    own_arm = {i for i in keep if arm in _parts(names[i]) and names[i] != arm}
+    own_arm = {i for i in keep if arm in parts_of(names[i]) and names[i] != arm}
     asked = [i for i in keep if columns.factors[i] not in added and i not in own_arm]
     none = SiteLevel.none(0)
     action, where = stage.stage.action, f"stage {stage.stage.action}"
@@ -368,13 +299,15 @@ def _told_apart(
 
     own = matrix[:, asked]
     has_intercept = bool(asked) and names[asked[0]] == "Intercept"
-    _check_rank(own, [names[i] for i in asked], stage, margins(asked, (), own), has_intercept)
+    taken = np.bincount(stage.action[stage.fitted], minlength=stage.feasible.shape[1])
+    named = [names[i] for i in asked]
+    check_rank(own, named, action, taken, margins(asked, (), own), has_intercept)
     chosen = list(keep)
     if len(asked) < len(keep):
         order = [*asked, *(i for i in keep if i not in asked)]
         both = matrix[:, order]
         again = residual_columns(both, margins(order, (), both))[0]
-        out = {order[i] for i in np.flatnonzero(_collinear(again)) if order[i] not in asked}
+        out = {order[i] for i in np.flatnonzero(collinear(again)) if order[i] not in asked}
         chosen = [i for i in keep if i not in out]
     arm_of: tuple[int, ...] = ()
     if stage.outside.any():
@@ -383,7 +316,7 @@ def _told_apart(
         outside = (rows[action].cat.codes.to_numpy() == len(stage.arms) - 1)[:, None]
         both = np.hstack([matrix[:, chosen], matrix[:, apart] * outside])
         left = residual_columns(both, margins(chosen, apart, both))[0]
-        gone = _collinear(left)[len(chosen) :]
+        gone = collinear(left)[len(chosen) :]
         arm_of = tuple(i for i, drop in zip(apart, gone, strict=True) if not drop)
         notes.append(
             f"{where}: {int((stage.outside & stage.fitted).sum()):,} units without a decision "
@@ -440,14 +373,14 @@ def _group(
     kept, notes = _kept(columns, columns.matrix(points), stage.stage.action, f", ({term.name})")
     matrix = columns.matrix(rows)[:, list(kept)]
     correlated = term.correlated and len(kept) > 1
-    measure = as_written(_group_scale(columns, kept, matrix, matrix))
+    measure = as_written(group_scale(columns, kept, matrix, matrix))
     if correlated and stage.stage.model is None:
         margins, _ = _margins(columns, kept, (), SiteLevel.none(0), stage.stage.action, matrix)
         left, b = residual_columns(matrix, margins)
         measure = measured(
             b,
-            _group_scale(columns, kept, matrix, left),
-            _fixed(stage.stage.priors or {}, term.name, [columns.names[i] for i in kept]),
+            group_scale(columns, kept, matrix, left),
+            fixed_terms(stage.stage.priors or {}, term.name, [columns.names[i] for i in kept]),
         )
     return (
         GroupDesign(
@@ -461,66 +394,6 @@ def _group(
         ),
         notes,
     )
-
-
-def _fixed(priors: Mapping[str, Any], factor: str, names: Sequence[str]) -> list[int]:
-    """Terms whose SDs have priors of the user's, which are for the term as written."""
-    return [
-        i
-        for i, n in enumerate(names)
-        if f"sd({factor})" in priors or f"sd({factor})[{n}]" in priors
-    ]
-
-
-def _group_scale(
-    columns: Columns, keep: Sequence[int], matrix: np.ndarray, left: np.ndarray
-) -> np.ndarray:
-    """Scale of each group term: its range where it has two values, else its SD, of products the product.
-
-    All of these are the same wherever a variable has its zero.
-    """
-    names = [columns.names[i] for i in keep]
-    out = np.ones(len(names))
-    for i, name in enumerate(names):
-        parts = _parts(name)
-        if len(parts) > 1 and all(p in names for p in parts):
-            out[i] = np.prod([out[names.index(p)] for p in parts])
-            continue
-        values = np.unique(matrix[:, i])
-        own = np.ptp(values) if values.size == 2 else np.std(left[:, i])
-        size = np.abs(matrix[:, i]).max(initial=0.0)
-        out[i] = own if own > 1e-10 * size else (size or 1.0)
-    return out
-
-
-def _parts(name: str) -> list[str]:
-    """Columns that a product is made of: ``a[x:y]:z`` of ``a[x:y]`` and ``z``."""
-    parts, depth = [""], 0
-    for mark in name:
-        depth += (mark in "[(") - (mark in "])")
-        if mark == ":" and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += mark
-    return parts
-
-
-def _note_zeros(groups: Sequence[GroupDesign], rows: pd.DataFrame, where: str) -> list[str]:
-    """Slopes without correlation whose variable has its zero outside the data."""
-    out = []
-    for g in groups:
-        if g.correlated or len(g.terms) < 2:
-            continue
-        values = g.matrix(rows)
-        low, high = values.min(axis=0), values.max(axis=0)
-        far = [n for n, a, b in zip(g.terms, low, high, strict=True) if (a > 0 or b < 0) and a != b]
-        if far:
-            out.append(
-                f"{where}: the zero of {', '.join(far)} lies outside the data, and without correlations "
-                f"(|| {g.name}) the model of group effects depends on where it is. Centre the column, or "
-                "write | for ||."
-            )
-    return out
 
 
 def _role(data: TrialData, k: int, factor: tuple[str, ...]) -> str:
@@ -582,52 +455,3 @@ def _kept(
             continue
         notes.append(f"stage {action}{part}: {name} is dropped; {why}.")
     return tuple(keep), notes
-
-
-def _check_rank(
-    matrix: np.ndarray,
-    names: Sequence[str],
-    stage: StageData,
-    margins: Sequence[Sequence[int]],
-    intercept: bool,
-) -> None:
-    """Raise if columns are exactly collinear on the rows of the fit, naming them."""
-    where = f"Stage({stage.stage.action!r})"
-    unsupported = np.flatnonzero(~matrix.any(axis=0))
-    counts = np.bincount(stage.action[stage.fitted], minlength=stage.feasible.shape[1])
-    # A declared action that nobody took is reported by the gate, which refuses to recommend.
-    if unsupported.size and (counts > 0).all():
-        raise DesignError(
-            f"{where}: no unit in the fit informs {', '.join(names[int(i)] for i in unsupported)}; every "
-            "value is 0. Take the term out, or coarsen the column."
-        )
-    if intercept:
-        flat = [
-            i for i in range(1, len(names)) if i not in unsupported and np.ptp(matrix[:, i]) == 0
-        ]
-        if flat:
-            raise DesignError(
-                f"{where}: {', '.join(names[i] for i in flat)} does not vary in "
-                "the fit, so it cannot be told apart from the intercept. Take it out of the formula."
-            )
-    left, b = residual_columns(matrix, margins)
-    size = np.sqrt(np.mean(np.square(left), axis=0))
-    nothing = [i for i in np.flatnonzero(size == 0) if i not in unsupported]
-    involved: list[int] = []
-    if nothing:
-        with_ = np.abs(b[:, nothing[0]]) * size > 0
-        found = {int(i) for i in (*np.flatnonzero(with_), nothing[0])}
-        involved = sorted(found - {0 if intercept else -1})
-    else:
-        used = [i for i in range(len(names)) if size[i] > 0]
-        x = left[:, used] / size[used]
-        values, vectors = (
-            np.linalg.eigh(x.T @ x / len(x)) if used else (np.ones(1), np.ones((1, 1)))
-        )
-        if values[0] < 1e-10 * values[-1]:
-            involved = [used[i] for i in np.flatnonzero(np.abs(vectors[:, 0]) > 1e-3)]
-    if involved:
-        raise DesignError(
-            f"{where}: the columns {', '.join(names[i] for i in involved)} are exactly collinear in the "
-            "data; their coefficients cannot be told apart. Take one of them out of the formula."
-        )

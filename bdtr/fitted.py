@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.carrying import Carried
 from bdtr.data import TrialData
 from bdtr.design import StageDesign
 from bdtr.diagnostics import State
@@ -81,6 +82,7 @@ class Fit:
     _stage_draws: dict[tuple[str, int], StageDraws | OwnDraws] = field(
         default_factory=dict, repr=False
     )
+    carried: dict[tuple[int, bytes | None], Carried] = field(default_factory=dict, repr=False)
     unit_columns: dict[int, tuple[UnitColumns | OwnColumns, np.ndarray]] = field(
         default_factory=dict, repr=False
     )

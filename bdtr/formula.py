@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["TRANSFORMS", "Formula", "FormulaError", "GroupTerm"]
+__all__ = ["TRANSFORMS", "Formula", "FormulaError", "GroupTerm", "names_in"]
 
 TRANSFORMS = ("bs", "poly", "log", "sqrt", "exp", "scale", "center", "I")
 _OPTIONS = ("df", "degree", "include_intercept", "lower_bound", "upper_bound", "raw")
@@ -23,6 +23,11 @@ _ALLOWED = (
     "A formula may name columns, use : * + - and 0 or 1, group terms such as (1 + a | school) or "
     f"(1 + a || school), and the transforms {', '.join(TRANSFORMS)} with arithmetic inside."
 )
+
+
+def names_in(expression: str) -> set[str]:
+    """Names in an expression: columns and transforms."""
+    return set(re.findall(r"[^\W\d]\w*", expression))
 
 
 class FormulaError(ValueError):

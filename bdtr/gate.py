@@ -48,10 +48,8 @@ def gate(fitted: Fit) -> State:
         if k < last:
             engine = node["engine"].to_dataset().attrs
             states += [_short_chains(name, engine), _refits(name, engine)]
-        limit, remedy = (
-            rhat_limit(chains, draws),
-            "raise propagated=" if k < last else "raise draws=",
-        )
+        limit = rhat_limit(chains, draws)
+        remedy = "raise propagated=" if k < last else "raise draws="
         if k == last and settings.sampler != "direct":
             remedy += " and tune="
         table = convergence(posterior)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bdtr.coding import DataError
 from bdtr.condition import Condition
-from bdtr.formula import TRANSFORMS, Formula
+from bdtr.formula import TRANSFORMS, Formula, names_in
 from bdtr.trial import Stage, Trial
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
         return Earlier((), (), ())
     formula = Formula.parse(stage.formula)
     known, common, sources = terms_of(formula.common), [], []
-    # What has no intercept has none on purpose; the dummies of its first factor stand in for it.
     own = {g.factor: (terms_of(g.expression), g.correlated) for g in formula.groups}
     groups: dict[tuple[str, ...], tuple[list[frozenset[str]], bool]] = {}
     delivered = {s.delivered_in for s in trial.stages[: k + 1] if s.delivered_in}
@@ -75,7 +75,7 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
         for g in earlier.groups:
             if set(g.factor) <= delivered:
                 continue
-            had, _ = own.get(g.factor, ([], True))
+            had, _ = own.get(g.factor, ((), True))
             found, correlated = groups.get(g.factor, ([], own.get(g.factor, ([], g.correlated))[1]))
             more = [t for t in terms_of(g.expression) if t not in had and t not in found]
             if more:
@@ -88,18 +88,14 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
     )
 
 
-def terms_of(expression: str) -> list[frozenset[str]]:
+@lru_cache(256)  # asked for by each part of a design, and by the fit of each fold
+def terms_of(expression: str) -> tuple[frozenset[str], ...]:
     """Terms of a right-hand side as sets of factors; the intercept is the empty set."""
     from formulaic import Formula as Terms
 
     make: Any = Terms
     found = make(expression)
-    return [frozenset(str(f) for f in term.factors) - {"1"} for term in found]
-
-
-def names_in(factor: str) -> set[str]:
-    """Names in a factor of a term: columns and transforms."""
-    return set(re.findall(r"[^\W\d]\w*", factor))
+    return tuple(frozenset(str(f) for f in term.factors) - {"1"} for term in found)
 
 
 def not_yet_known(trial: Trial, k: int) -> set[str]:

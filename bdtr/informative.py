@@ -25,7 +25,7 @@ from bdtr.multilevel.layout import layout
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
 from bdtr.posterior import phi_of
-from bdtr.sitelevel import site_sizes
+from bdtr.sitelevel import site_means, site_sizes
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -57,7 +57,10 @@ def informative_sites(fit: Fit) -> list[str]:
                 f"{design.action}[{design.actions[a]}]" in t for t in group.terms
             ):
                 continue
-            ways = {"size": site_sizes(site, sites)[site], "share": _shares(taken, site)}
+            ways = {
+                "size": site_sizes(site, sites)[site],
+                "share": site_means(taken * 1.0, site, sites)[site],
+            }
             for what, z in ways.items():
                 if what in known or np.ptp(z) == 0:
                     continue
@@ -65,12 +68,6 @@ def informative_sites(fit: Fit) -> list[str]:
                 if abs(apart) > _APART:
                     found.append(_said(data.trial.site, design, a, what, apart))
     return found
-
-
-def _shares(taken: np.ndarray, site: np.ndarray) -> np.ndarray:
-    counts = np.bincount(site)
-    share = np.bincount(site, taken) / np.maximum(counts, 1)
-    return share[site] - taken.mean()
 
 
 def _said(site: str | None, design, a: int, what: str, apart: float) -> str:

@@ -23,8 +23,7 @@ _UNITS = 100_000  # whose columns are in memory at once
 
 
 def few_draws(settings: Settings, most: int = 200) -> int:
-    """Propagated draws for fits to parts of the data or with other priors: at most so many, if they
-    divide."""
+    """Propagated draws for parts of the data or other priors: at most so many, if they divide."""
     whole, chains = settings.propagated, settings.chains
     sizes = [n for n in range(chains, most + 1, chains) if whole % n == 0 and n >= _LEAST_DRAWS]
     return max(sizes, default=whole)
@@ -59,13 +58,9 @@ def part_of(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:
 
 
 def learn(
-    fit: Fit, keep: np.ndarray, wanted: np.ndarray, at_sites: bool, settings: Settings
+    fit: Fit, keep: np.ndarray, part: TrialData, at_sites: bool, settings: Settings
 ) -> list[np.ndarray]:
-    """Mean Q-values of some units by what is learned from others, later stages recommended.
-
-    Where all stages are Gaussian ones made by formulas, standard deviations and correlations are those
-    of the whole fit, and coefficients and effects posterior means given them (:mod:`bdtr.leaveout`); else
-    the trial is fitted anew.
+    """Mean Q-values of some units by a fit to others, later stages recommended.
 
     Parameters
     ----------
@@ -73,12 +68,12 @@ def learn(
         A fitted trial with its data.
     keep
         (unit of the data) whom it is learned from.
-    wanted
-        (unit of the data) whose Q-values are wanted.
+    part
+        The data of those whose Q-values are wanted.
     at_sites
         Whether the effects of the trial's sites are known, or Q-values are means over sites.
     settings
-        Of a new fit.
+        Of the fit to the others.
 
     Returns
     -------
@@ -87,16 +82,15 @@ def learn(
     """
     data = fit.require_data("learning a rule")
     found = fit_checked(part_of(data, keep, fit.settings), settings)
-    part, out = part_of(data, wanted, fit.settings), []
+    out = []
     for k, (design, stage) in enumerate(zip(found.designs, part.stages, strict=True)):
         mean = np.full(stage.feasible.shape, np.nan)
         columns = [c for c in part.frame.columns if c in (*design.history, part.trial.site)]
         coded = design.coding.code(part.frame, columns)
         q_function = found.q_function(k, sites="observed" if at_sites else "average")
         known = np.flatnonzero(stage.history)
-        for first in range(
-            0, len(known), _UNITS
-        ):  # columns for many units at a time: each time costs
+        # Columns for many units at a time, as each time costs.
+        for first in range(0, len(known), _UNITS):
             units = known[first : first + _UNITS]
             made: Any = q_function.columns(coded.iloc[units])
             for block in found.passed().blocks(np.arange(len(units))):

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bdtr.carrying import KnownEffects, carried_terms
+from bdtr.carrying import KnownEffects
 from bdtr.induction import BackwardPass, Policy, StageResponses, backward, together
 from bdtr.multilevel.crossproducts import Columns, CrossProducts, Responses
 from bdtr.multilevel.exact import solve
 from bdtr.multilevel.system import system
 from bdtr.outcome import OutcomeModel
-from bdtr.passes import columns_of, decisions
+from bdtr.passes import carried, columns_of, decisions
 from bdtr.posterior import group_roots, phi_of
 from bdtr.prediction import QFunction, StageDraws
 from bdtr.propagation import accumulate
@@ -74,10 +74,9 @@ def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[
         k: int, responses: list[StageResponses], later: list[StageDraws]
     ) -> list[StageDraws]:
         totals = accumulate(rows(k), designs[k].factors, together(responses), units(k))
-        fixed = [r.actions[k + 1] if r.kind == "regime" else None for r in rules]
         known = [
-            carried_terms(data, designs[k], designs[k + 1], f).effects(own, designs[k].factors)
-            for f, own in zip(fixed, later, strict=True)
+            carried(fit, k, rule).effects(own, designs[k].factors)
+            for rule, own in zip(rules, later, strict=True)
         ]
         phi = fit.tree[f"stage_{k + 1}/engine"].to_dataset()["phi"].to_numpy()
         phi = phi.reshape(-1, phi.shape[-1])[pick]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bdtr.data import TrialData
-from bdtr.design import GroupDesign, StageDesign
+from bdtr.design import StageDesign
 from bdtr.families import FAMILIES, Family
+from bdtr.groupdesign import GroupDesign
 from bdtr.multilevel.crossproducts import Columns, CrossProducts, Responses
 from bdtr.multilevel.layout import Factor
 from bdtr.multilevel.parameters import Parameters, parameters

@@ -8,6 +8,7 @@ look the worst.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,54 @@ import pandas as pd
 from bdtr.coding import Coding, DataError, label_series, some
 from bdtr.condition import Condition
 from bdtr.formula import Formula
-from bdtr.trial import Trial, TrialError
+from bdtr.trial import Stage, Trial, TrialError
 
-__all__ = ["NO_DECISION", "fill_outside", "no_action", "without_mark"]
+__all__ = [
+    "NO_DECISION",
+    "arms_of",
+    "fill_outside",
+    "has_decision",
+    "no_action",
+    "with_arms",
+    "without_mark",
+]
 
 NO_DECISION = "no decision"  # label of their arm
 _MOST_VALUES = 10  # of a column that may tell them apart
+
+
+def arms_of(stage: Stage) -> tuple[str, ...]:
+    """The actions of a stage, and the arm of those without a decision where there is one."""
+    own = tuple(stage.actions or ())
+    return (*own, NO_DECISION) if stage.outside == "arm" else own
+
+
+def has_decision(stage: Stage, coded: pd.DataFrame) -> np.ndarray:
+    """Whether a decision is due for each unit: 1, 0, or -1 where that is not known."""
+    if stage.among is None:
+        return np.ones(len(coded), dtype=np.int8)
+    return Condition(stage.among).evaluate(coded)
+
+
+def with_arms(trial: Trial, coded: pd.DataFrame, outcome: np.ndarray) -> Trial:
+    """Say for each stage what becomes of those without a decision, where the user has not."""
+    stages = []
+    for k, stage in enumerate(trial.stages):
+        if stage.among is not None and stage.outside is None:
+            lost = np.isnan(_payoff_from(trial, k, coded, outcome)) & (
+                has_decision(stage, coded) == 0
+            )
+            clusters = any(s.delivered_in for s in trial.stages[k:])
+            arm = stage.model is None and bool(trial.site or lost.any() or clusters)
+            stage = replace(stage, outside="arm" if arm else "carry")
+        stages.append(stage)
+    return replace(trial, stages=tuple(stages))
+
+
+def _payoff_from(trial: Trial, k: int, coded: pd.DataFrame, outcome: np.ndarray) -> np.ndarray:
+    """Observed payoff of each unit from stage k on, missing where any part of it is."""
+    rewards = [coded[s.reward].to_numpy() for s in trial.stages[k:] if s.reward]
+    return np.sum([outcome, *rewards], axis=0)
 
 
 def without_mark(trial: Trial, frame: pd.DataFrame) -> pd.DataFrame:
@@ -63,11 +106,8 @@ def no_action(
     """
     present = coded[trial.stages[0].action].notna().to_numpy()
     for k, stage in enumerate(trial.stages[1:], start=1):
-        payoffs = [coded[s.reward].to_numpy() for s in trial.stages[k:] if s.reward]
-        known = ~np.isnan(np.sum([outcome, *payoffs], axis=0))
-        due = present & known
-        if stage.among is not None:
-            due &= Condition(stage.among).evaluate(coded) == 1
+        due = present & ~np.isnan(_payoff_from(trial, k, coded, outcome))
+        due &= has_decision(stage, coded) == 1
         if stage.eligible is not None:
             due &= Condition(stage.eligible).evaluate(coded) == 1
         acted = coded[stage.action].notna().to_numpy()
@@ -149,9 +189,9 @@ def fill_outside(
     """
     notes, changed = [], {}
     for stage, formula in zip(trial.stages, formulas, strict=True):
-        if stage.outside != "arm" or stage.among is None:
+        if stage.outside != "arm":
             continue
-        outside = (Condition(stage.among).evaluate(coded) == 0) & np.ones(len(coded), dtype=bool)
+        outside = has_decision(stage, coded) == 0
         labels = label_series(coded[stage.action]).astype(object)
         labels[outside & labels.isna().to_numpy()] = NO_DECISION
         levels = list(coding.levels[stage.action])

@@ -12,7 +12,6 @@ import xarray as xr
 
 from bdtr.carrying import Carried, carried_terms
 from bdtr.data import TrialData
-from bdtr.design import StageDesign
 from bdtr.induction import (
     POLICIES,
     Decisions,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from bdtr.propagation import Propagated
 
 __all__ = [
+    "carried",
     "columns_of",
     "decisions",
     "mean_payoff",
@@ -124,9 +124,7 @@ def _propagated(
         )
         fit.keep_model(k, known_model, totals.mean)
     known = [
-        _carried(data, design, fit.designs[k + 1], rule).effects(d, design.factors)
-        if isinstance(d, StageDraws)
-        else None
+        carried(fit, k, rule).effects(d, design.factors) if isinstance(d, StageDraws) else None
         for rule, d in zip(policies, later, strict=True)
     ]
     anchor = _phi(fit, k) if further else None
@@ -135,9 +133,14 @@ def _propagated(
     return propagate(known_model, totals, known, seed, chains, anchor, report, common)
 
 
-def _carried(data: TrialData, here: StageDesign, there: StageDesign, rule: Policy) -> Carried:
-    fixed = rule.actions[there.index] if rule.kind == "regime" else None
-    return carried_terms(data, here, there, fixed)
+def carried(fit: Fit, k: int, rule: Policy) -> Carried:
+    """Which effects of stage k + 1 are known at stage k under a policy; kept, as a jackknife asks often."""
+    fixed = rule.actions[k + 1] if rule.kind == "regime" else None
+    key = k, None if fixed is None else fixed.tobytes()
+    if key not in fit.carried:
+        data = fit.require_data("a backward pass")
+        fit.carried[key] = carried_terms(data, fit.designs[k], fit.designs[k + 1], fixed)
+    return fit.carried[key]
 
 
 def _refitted(

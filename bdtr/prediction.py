@@ -10,8 +10,9 @@ import pandas as pd
 import xarray as xr
 from numba import njit
 
-from bdtr.design import GroupDesign, StageDesign
+from bdtr.design import StageDesign
 from bdtr.families import FAMILIES
+from bdtr.groupdesign import GroupDesign
 
 __all__ = [
     "SITES",

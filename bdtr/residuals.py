@@ -97,7 +97,7 @@ def residual_structure(fit: Fit) -> list[str]:
             worst = 0.0
             for a in range(1, len(design.actions)):
                 use = inside & (bins >= 0)
-                if bins is None or not use.any():
+                if not use.any():
                     continue
                 size = _misfit_of_blip(own[use], bins[use], arm[use] == a)
                 worst = max(worst, size / max(float(response.std()), 1e-300))

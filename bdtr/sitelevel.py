@@ -18,7 +18,7 @@ import numpy as np
 
 from bdtr.data import StageData
 
-__all__ = ["SiteLevel", "site_level", "site_sizes"]
+__all__ = ["SiteLevel", "site_level", "site_means", "site_sizes"]
 
 _MIN_SITES_PER_MEAN = 3
 
@@ -114,13 +114,13 @@ def site_level(
     elif own.site_means:
         for i, name, about in wanted:
             about = frozenset(f"mean of {v}" for v in about)
-            add(f"site_mean({name})", _means(matrix[:, i], site, counts), -1, about)
+            add(f"site_mean({name})", site_means(matrix[:, i], site, sites), -1, about)
     arms = stage.action[stage.fitted]
     actions = [a for a in range(1, len(own.actions or ())) if (arms == a).any()]
     labels = [f"{action}[{label}]" for label in own.actions or ()]
     if "size" in own.site_terms:
         about = frozenset({"site size"})
-        add("site_size", _centred(np.log(np.maximum(counts, 1.0)), site, counts), -1, about)
+        add("site_size", site_sizes(site, sites), -1, about)
         for a in actions:
             add(f"{labels[a]}:site_size", None, a, about | {action})
     if "share" in own.site_terms:
@@ -128,7 +128,7 @@ def site_level(
             about = frozenset({f"mean of {action}"})
             known = f"site_mean({labels[a]})"
             if known not in names:
-                add(known, _means((arms == a) * 1.0, site, counts), -1, about)
+                add(known, site_means((arms == a) * 1.0, site, sites), -1, about)
             names.append(f"{labels[a]}:{known}")
             value.append(value[names.index(known)])
             taken.append(a)
@@ -145,20 +145,18 @@ def site_level(
 def site_sizes(site: np.ndarray, sites: int) -> np.ndarray:
     """Log number of rows at each site, less its average over rows."""
     counts = np.bincount(site, minlength=sites)
-    return _centred(np.log(np.maximum(counts, 1.0)), site, counts)
+    sizes = np.log(np.maximum(counts, 1.0))
+    return np.where(counts > 0, sizes - sizes[site].mean(), 0.0)
 
 
-def _means(values: np.ndarray, site: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    sums = np.bincount(site, weights=values - values.mean(), minlength=len(counts))
+def site_means(values: np.ndarray, site: np.ndarray, sites: int) -> np.ndarray:
+    """Mean of the rows of each site, less the mean of all; 0 for sites without rows."""
+    counts = np.bincount(site, minlength=sites)
+    sums = np.bincount(site, weights=values - values.mean(), minlength=sites)
     return np.where(counts > 0, sums / np.maximum(counts, 1), 0.0)
 
 
-def _centred(values: np.ndarray, site: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.where(counts > 0, values - values[site].mean(), 0.0)
-
-
 def _varies_within(values: np.ndarray, site: np.ndarray, sites: int) -> bool:
-    counts = np.maximum(np.bincount(site, minlength=sites), 1)
     away = values - values.mean()
-    means = np.bincount(site, weights=away, minlength=sites) / counts
-    return bool(np.abs(away - means[site]).max() > 1e-9 * np.abs(away).max(initial=0.0))
+    inside = away - site_means(values, site, sites)[site]
+    return bool(np.abs(inside).max() > 1e-9 * np.abs(away).max(initial=0.0))

@@ -16,9 +16,10 @@ import xarray as xr
 from bdtr.coding import Coding
 from bdtr.columns import Columns
 from bdtr.data import TrialData, check
-from bdtr.design import GroupDesign, StageDesign
+from bdtr.design import StageDesign
 from bdtr.diagnostics import State
 from bdtr.formula import Formula
+from bdtr.groupdesign import GroupDesign
 from bdtr.margins import Measure
 from bdtr.settings import Settings
 from bdtr.sitelevel import SiteLevel

@@ -27,6 +27,7 @@ LAYERS = [
     {"multilevel.linking"},
     {"multilevel.layout", "multilevel.randomness", "multilevel.weights"},
     {"columns", "sitelevel", "multilevel.crossproducts"},
+    {"groupdesign", "rank"},
     {"design"},
     {"multilevel.parameters"},
     {"multilevel.system"},

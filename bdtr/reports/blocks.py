@@ -35,8 +35,8 @@ _HEADINGS = {
     "sd": "SD", "r_hat": "R-hat", "ess_bulk": "bulk ESS", "ess_tail": "tail ESS", "p_best": "P(best)",
     "p_better": "P(better)", "p_optimal": "P(optimal)", "p_value": "p-value", "in_set": "in the set",
     "off_path": "units off path", "cannot_follow": "units that cannot follow",
-    "as_written": "coefficient as written", "delta_sd": "delta "
-    "(SDs)", "mean_rank": "mean rank",
+    "as_written": "coefficient as written", "delta_sd": "delta (SDs)",
+    "mean_rank": "mean rank",
     "mean_reference": "mean of reference", "units_reference": "units with reference",
     "largest_share": "largest share", "effective": "effective units",
 }  # fmt: skip
