@@ -5,6 +5,9 @@
     python benchmarks/calibration.py values --sets 1000       # of the recommended regime
     python benchmarks/calibration.py populations --sets 1000  # of regimes named in advance
     python benchmarks/calibration.py opinion --sets 200       # outcome model right and wrong
+    python benchmarks/calibration.py places --sets 300        # fixed regimes by subgroup and site
+
+and likewise ``arms``, ``responders``, ``site_level`` and ``crossfit``, whose trials are in situations.py.
 
 With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on. With
 ``--only`` a run works on some designs; the table has all those that the file knows.
@@ -34,6 +37,7 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # one data set a process, one t
 
 import numpy as np
 import pandas as pd
+import situations
 from designs import (
     BEST,
     CLUSTERED,
@@ -322,6 +326,26 @@ def table_of_coverage(found: dict[str, list]) -> list[str]:
     return lines
 
 
+def table_of_situations(found: dict[str, list]) -> list[str]:
+    """Bias and coverage, each with its Monte-Carlo standard error, and mean width: a line for each."""
+    keys = list(dict.fromkeys(key for results in found.values() for key in results[0]))
+    lines = ["| quantity | " + " | ".join(found) + " |", "|---" * (len(found) + 1) + "|"]
+    for key in keys:
+        cells = []
+        for results in found.values():
+            if key not in results[0]:
+                cells.append("")
+                continue
+            all_sets = np.array([r[key] for r in results])
+            bias, cover, width = all_sets.mean(axis=0)
+            off, error, _ = all_sets.std(axis=0, ddof=1) / np.sqrt(len(all_sets))
+            share = f"{100 * cover:.1f} ± {100 * error:.1f}"
+            # A share of data sets alone has no width.
+            cells.append(f"{bias:+.3f} ± {off:.3f}, {share} ({width:.3f})" if width else share)
+        lines.append(f"| {key} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def table_of_values(found: dict[str, list]) -> list[str]:
     """Bias with its Monte-Carlo standard error, and coverage; mean regret of the learned rule."""
     keys = [k for k in next(iter(found.values()))[0] if k != "regret"]
@@ -347,6 +371,16 @@ TABLES = {
     "values": (nine_values, SCENARIOS, table_of_values),
     "populations": (population_coverage, POPULATIONS, table_of_coverage),
     "opinion": (opinion_coverage, OPINION, table_of_coverage),
+    "places": (situations.places, situations.PLACES, table_of_situations),
+    "arms": (situations.arms, situations.ARMS, table_of_situations),
+    "responders": (situations.responders, situations.RESPONDERS, table_of_situations),
+    "site_level": (situations.site_level, situations.SITE_LEVEL, table_of_situations),
+    "crossfit": (situations.crossfit, situations.CROSSFIT, table_of_situations),
+}
+
+TITLES = {
+    table_of_coverage: "coverage in per cent of 95 % intervals (mean width)",
+    table_of_situations: "bias, coverage in per cent of 95 % intervals (mean width)",
 }
 
 
@@ -375,7 +409,7 @@ def main() -> None:
     packages = ", ".join(f"{p} {version(p)}" for p in ("bdtr", "numpy", "numba"))
     head = (
         f"{date.today()}, Python {platform.python_version()}, {packages}; {sets} data sets{' each' * same}; "
-        "coverage in per cent of 95 % intervals (mean width)"
+        f"{TITLES.get(table, TITLES[table_of_coverage])}"
     )
     text = "\n".join([f"# Calibration: {chosen.table}", "", head, "", *lines, ""])
     print(text)
