@@ -1,8 +1,9 @@
 r"""How actions were assigned: the probability of each feasible action given history.
 
-Known ones are the trial's. ``"model"`` fits a multilevel regression (:mod:`bdtr.propensity`). Left out, they
-are the shares of actions among units with the same feasible
-actions, at each site where there are sites, drawn to the shares over all sites:
+Known ones are the trial's. Left out, they are those of a multilevel regression on the history that the
+stage's model has, with effects of sites and of the set of feasible actions (:mod:`bdtr.propensity`).
+``"shares"`` are those of actions among units with the same feasible actions, at each site where there are
+sites, drawn to the shares over all sites; they do not know that assignment depends on history:
 
     P(a | site j) = (n_ja + m p_a) / (n_j + m),
 
@@ -19,19 +20,21 @@ import numpy as np
 
 from bdtr.labels import label_text
 from bdtr.multilevel.randomness import children
+from bdtr.propensity import category_probabilities
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["Known", "treatment_probabilities"]
+__all__ = ["WORDS", "Known", "treatment_probabilities"]
 
-# Probabilities by action, renormalised over the feasible ones of each unit; an array (unit, action); "model".
+# Probabilities by action, renormalised over the feasible ones of each unit; an array (unit, action); a word.
 type Known = Mapping | np.ndarray | str | None
 
 
-def treatment_probabilities(
-    fit: Fit, k: int, known: Known = None, progress: bool = False
-) -> np.ndarray:
+WORDS = ("model", "shares")
+
+
+def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray:
     """Probability of each action for each unit of the data.
 
     Parameters
@@ -42,10 +45,8 @@ def treatment_probabilities(
         Stage, from 0.
     known
         Probabilities by action, renormalised over the feasible actions of each unit; or an array
-        (unit, action), actions in the order of the stage; or ``"model"``: a multilevel categorical
-        regression on the stage's history, in PyMC. Left out: shares by site.
-    progress
-        Whether to show the sampler's progress.
+        (unit, action), actions in the order of the stage; ``"model"`` (also if left out): a multilevel
+        categorical regression on the stage's history; ``"shares"``: shares by site.
 
     Returns
     -------
@@ -68,17 +69,20 @@ def treatment_probabilities(
     due = stage.history & stage.among
     out = np.full(stage.feasible.shape, np.nan)
     where = f"probabilities[{design.action!r}]"
+    known = "model" if known is None else known
     if isinstance(known, str):
-        if known != "model":
-            raise ValueError(f"{where}: {known!r} is not allowed; the one word is 'model'.")
-        out[due] = _modelled(fit, k, due, progress)
+        if known not in WORDS:
+            raise ValueError(
+                f"{where}: {known!r} is not allowed; words are {', '.join(map(repr, WORDS))}."
+            )
+        out[due] = _modelled(fit, k, due) if known == "model" else _shares(fit, k)[due]
     elif isinstance(known, Mapping):
         labels = {label_text(a): float(p) for a, p in known.items()}
         if set(labels) != set(actions):
             raise ValueError(f"{where}: name all actions {actions}, got {list(labels)}.")
         wanted = np.pad([labels[a] for a in actions], alone, constant_values=1.0)
         out[due] = wanted * stage.feasible[due]
-    elif known is not None:
+    else:
         given = np.asarray(known, dtype=float)
         if given.shape != (len(data), len(actions)):
             raise ValueError(
@@ -86,8 +90,6 @@ def treatment_probabilities(
             )
         given = np.pad(given, ((0, 0), alone), constant_values=1.0)
         out[due] = given[due] * stage.feasible[due]
-    else:
-        out[due] = _shares(fit, k)[due]
     total = out[due].sum(axis=1, keepdims=True)
     if not (np.isfinite(out[due]).all() and (out[due] >= 0).all() and (total > 0).all()):
         raise ValueError(
@@ -97,19 +99,19 @@ def treatment_probabilities(
     return out
 
 
-def _modelled(fit: Fit, k: int, due: np.ndarray, progress: bool) -> np.ndarray:
+def _modelled(fit: Fit, k: int, due: np.ndarray) -> np.ndarray:
     """Probabilities by the multilevel regression for the units that are due (unit, action)."""
-    from bdtr.propensity import category_probabilities
-
     data, design = fit.require_data("treatment probabilities"), fit.designs[k]
     stage, frame = data.stages[k], data.frame[due].reset_index(drop=True)
     site = design.site_codes(frame)
-    taken = np.where(stage.took & (stage.feasible.sum(axis=1) > 1), stage.action, -1)[due]
+    feasible = stage.feasible[due]
+    taken = np.where(stage.took[due] & (feasible.sum(axis=1) > 1), stage.action[due], -1)
+    # Under another set of feasible actions the same two may have been given at other rates.
+    pattern = np.unique(feasible, axis=0, return_inverse=True)[1].ravel()
+    sets = (pattern[:, None] == np.unique(pattern[taken >= 0])[1:]).astype(float)
+    x = np.column_stack([design.common(design.acting(frame, 0), site), sets])
     seed = children(fit.settings.stream("assignment"), k + 1)[k]
-    return category_probabilities(
-        design.common(design.acting(frame, 0), site), site if data.trial.site else None,
-        stage.feasible[due], taken, seed, progress,
-    )  # fmt: skip
+    return category_probabilities(x, site if data.trial.site else None, feasible, taken, seed)
 
 
 def _shares(fit: Fit, k: int) -> np.ndarray:

@@ -166,7 +166,7 @@ def overlap(fit: Fit, planned: Mapping[str, Mapping[object, float]] | None = Non
     for k, design in enumerate(fit.designs):
         stage = data.stages[k]
         choice = stage.took & (stage.feasible.sum(axis=1) > 1)
-        found = treatment_probabilities(fit, k)
+        found = treatment_probabilities(fit, k, "shares")
         own = (planned or {}).get(design.action)
         plan = None if own is None else treatment_probabilities(fit, k, dict(own))
         for a, action in enumerate(design.actions):

@@ -5,14 +5,16 @@ learns a rule without a fold of the data and values it by a posterior given that
 is the mean value of the fold rules (compare Chernozhukov et al. 2018, Econom. J. 21(1), on
 cross-fitting).
 
-The evaluating model has a *calibration line*: the blip that was learned without the fold, b(h, a),
-enters each stage as a column, the blip of the action taken,
+The evaluating model has a *calibration line*: blips b_c(h) of the arms c that were learned without the fold
+enter each stage, that of the action taken and, as history, those of all arms,
 
-    Q(h, a) = x(h, a)'beta + gamma b(h, a) + z(h, a)'u,
+    Q(h, a) = x(h, a)'beta + sum_c delta_c b_c(h) + gamma b_a(h) + z(h, a)'u,
 
-(compare Chernozhukov, Demirer, Duflo and Fernandez-Val 2018, NBER 24678). Without it the posterior of a
-fold, which has few units of each site, shrinks the blip of a site as if the rule that was learned for
-that site said nothing of it.
+(compare Chernozhukov, Demirer, Duflo and Fernandez-Val 2018, NBER 24678), beyond what the other columns say.
+Without gamma the posterior of a fold, which has few units of each site, shrinks the blip of a site as if the
+rule that was learned for that site said nothing of it. Without delta it takes for blips what is due to the
+sites: a posterior mean of a site's blip goes with its intercept, as sites with good results under the action
+get both.
 
 Errors of folds are correlated, as the units of each teach the rules of the others: where those of fold
 f happen to favour an action, f finds it better, and so do the rules of the others, which they then value.

@@ -72,8 +72,9 @@ class StageDesign:
         """Names of the common columns."""
         names = self.columns.names
         own = [f"{names[i]}:{self.action}[{self.arms[-1]}]" for i in self.arm_of]
-        learned = [LEARNED] if self.calibrated else []
-        return (*(names[i] for i in self.keep), *own, *self.sites.names, *learned)
+        learned = [f"{LEARNED} of {a}" for a in self.arms[1:]] + [LEARNED]
+        known = learned if self.calibrated else []
+        return (*(names[i] for i in self.keep), *own, *self.sites.names, *known)
 
     @property
     def factors(self) -> tuple[Factor, ...]:
@@ -124,8 +125,8 @@ def written_columns(
     arms: Sequence[str],
     calibrated: bool = False,
 ) -> np.ndarray:
-    """Common columns of a frame: the formula's, those of the arm without a decision, those of sites, and the
-    blip of the action taken that was learned elsewhere."""
+    """Common columns of a frame: the formula's, those of the arm without a decision, those of sites, and
+    blips that were learned elsewhere: all of a unit's, and that of the action taken."""
     every = columns.matrix(frame)
     parts = [every[:, list(keep)]]
     some = len(arm_of) or sites.names or calibrated
@@ -139,7 +140,7 @@ def written_columns(
     if calibrated:
         assert taken is not None
         learned = frame[list(learned_columns(action, arms))].to_numpy()
-        parts.append(np.take_along_axis(learned, taken[:, None], axis=1))
+        parts += [learned[:, 1:], np.take_along_axis(learned, taken[:, None], axis=1)]
     return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
@@ -253,9 +254,11 @@ def _margins(
     first = 2 * len(columns.names)
     own += sites.variables
     of += [first + t for t in sites.term]
-    if len(own) < matrix.shape[1]:  # the blip learned elsewhere, beyond what is the same for all
-        own.append(frozenset({action, LEARNED}))
-        of.append(-1)
+    blips = matrix.shape[1] - len(own)
+    if blips:  # learned elsewhere, beyond all that the other columns say
+        history = frozenset().union(*own) - {action} | {LEARNED}
+        own += [history] * (blips - 1) + [history | {action}]
+        of += [-2] * (blips - 1) + [-1]
     margins = margins_of(own, of)
     base = np.zeros(len(own))
     if keep and columns.names[keep[0]] == "Intercept":

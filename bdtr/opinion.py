@@ -36,7 +36,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import t as student_t
 
-from bdtr.assignment import Known, treatment_probabilities
+from bdtr.assignment import WORDS, Known, treatment_probabilities
 from bdtr.coding import DataError
 from bdtr.crossfitting import crossfit
 from bdtr.data import TrialData
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Opinion", "second_opinion"]
 
-STAYING = ("model", "shares")
 _MOST_CLUSTERS = 5_000  # units are put into so many batches at random for the bootstrap
 _FEW_SITES = 10
 _NOTHING = 0.2  # difference, in posterior SDs of the value, that is no disagreement
@@ -116,11 +115,12 @@ def second_opinion(
         Regimes; left out: all embedded in the trial. The recommended regime is cross-fitted: each unit
         has the action of a rule that was learned without its fold, and the name says so.
     probabilities
-        Of actions, by stage: known ones, ``"model"``, or left out, shares by site; see
-        :mod:`bdtr.assignment`.
+        Of actions, by stage: known ones; ``"model"``, a multilevel regression on history, which is also what
+        is done if they are left out; or ``"shares"``, shares by site, which are wrong where assignment
+        depends on history. See :mod:`bdtr.assignment`.
     staying
         Probability of staying and being in the protocol, where some are not: ``"model"``, a multilevel
-        logistic regression on history and action in PyMC, or ``"shares"``, shares by action and site.
+        logistic regression on history and action, or ``"shares"``, shares by action and site.
     interval
         Probability of the equal-tailed intervals.
     groups
@@ -145,8 +145,8 @@ def second_opinion(
     >>> bdtr.opinion.second_opinion(fit, bdtr.static(a1="small", a2="small"))  # doctest: +SKIP
     """
     data = fit.require_data("a second opinion")
-    if staying not in STAYING:
-        raise ValueError(f"staying={staying!r}: allowed are {', '.join(map(repr, STAYING))}.")
+    if staying not in WORDS:
+        raise ValueError(f"staying={staying!r}: allowed are {', '.join(map(repr, WORDS))}.")
     for name in probabilities or {}:
         fit.stage_index(name)
     chosen = list(regimes) or embedded(data)
@@ -154,7 +154,7 @@ def second_opinion(
     for regime in chosen:
         rules.append(_crossed(fit, regime) if regime.is_recommended else named_policy(regime, data))
         names.append(f"{regime.name}, cross-fitted" if regime.is_recommended else regime.name)
-    chance = _chances(fit, probabilities or {}, staying, progress)
+    chance = _chances(fit, probabilities or {}, staying)
     units = np.flatnonzero(data.valued)
     seed = fit.settings.stream("opinion", random_seed)
     boot_seed, group_seed = children(seed, 2 * fit.stages + 2)[-2:]
@@ -195,16 +195,14 @@ def _crossed(fit: Fit, regime: Regime) -> Policy:
     return Policy("regime", f"{regime.name}, cross-fitted over {over}", tuple(codes), tuple(off))
 
 
-def _chances(
-    fit: Fit, probabilities: Mapping[str, Known], staying: str, progress: bool
-) -> list[np.ndarray]:
+def _chances(fit: Fit, probabilities: Mapping[str, Known], staying: str) -> list[np.ndarray]:
     """Per stage the probability of what each unit of its fit did: its action, and being seen on."""
     data, out = fit.require_data("a second opinion"), []
     seeds = children(fit.settings.stream("opinion"), 2 * len(data.stages))
     for k, stage in enumerate(data.stages):
         chance = np.ones(len(data))
         known = probabilities.get(stage.stage.action)
-        action = treatment_probabilities(fit, k, known, progress)
+        action = treatment_probabilities(fit, k, known)
         due = stage.history & stage.among
         took = stage.took
         chance[took] = action[took, stage.action[took]]
@@ -213,9 +211,7 @@ def _chances(
             (took, stage.fitted, True, seeds[2 * k + 1]),
         ):
             if not happened[some].all():
-                chance[some] *= _staying(
-                    fit, k, some, happened[some], acted, staying, seed, progress
-                )
+                chance[some] *= _staying(fit, k, some, happened[some], acted, staying, seed)
         out.append(chance)
     return out
 
@@ -228,7 +224,6 @@ def _staying(
     acted: bool,
     staying: str,
     seed: np.random.SeedSequence,
-    progress: bool,
 ) -> np.ndarray:
     """Probability that a unit is seen on, given its history and, where it has acted, its action."""
     data, design = fit.require_data("a second opinion"), fit.designs[k]
@@ -243,7 +238,7 @@ def _staying(
     x = design.common(frame if acted else design.acting(frame, 0), site)
     possible = np.ones((len(frame), 2), dtype=bool)
     where = site if data.trial.site else None
-    found = category_probabilities(x, where, possible, happened.astype(np.int64), seed, progress)
+    found = category_probabilities(x, where, possible, happened.astype(np.int64), seed)
     return found[:, 1]
 
 

@@ -104,7 +104,7 @@ def confounded(
     scale
         ``"outcome"``: c in units of the outcome; ``"sd"``: in SDs of the observed payoff.
     probabilities
-        Of actions, by stage; left out: shares by site (:mod:`bdtr.assignment`).
+        Of actions, by stage; left out: of a regression on history (:mod:`bdtr.assignment`).
     interval
         Probability of the equal-tailed intervals.
     progress
@@ -265,7 +265,7 @@ def tipping_points(
     sizes
         Deltas in SDs of the payoff for which changed recommendations are counted.
     probabilities
-        Of the actions of this stage; left out: shares by site (:mod:`bdtr.assignment`).
+        Of the actions of this stage; left out: of a regression on history (:mod:`bdtr.assignment`).
     interval
         Probability of the equal-tailed intervals.
 

@@ -1,4 +1,4 @@
-"""Treatment probabilities: shares by site, known ones, feasible sets."""
+"""Treatment probabilities: shares by site, known ones, of a regression, feasible sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fit():
 
 
 def test_shares_of_a_site_are_drawn_to_those_of_all(fit):
-    found = treatment_probabilities(fit, 0)
+    found = treatment_probabilities(fit, 0, "shares")
     frame = fit.data.frame
     overall = frame["a1"].astype(int).mean()
     for site, rows in frame.groupby("site", observed=True):
@@ -43,7 +43,7 @@ def test_actions_that_are_not_feasible_have_none():
         missing="exclude",
     )  # fmt: skip
     stage = fit.data.stages[1]
-    for known in (None, dict.fromkeys(stage.stage.actions, 1.0)):
+    for known in ("shares", "model", dict.fromkeys(stage.stage.actions, 1.0)):
         found = treatment_probabilities(fit, 1, known)
         due = stage.history & stage.among
         assert np.isnan(found[~due]).all()
@@ -51,6 +51,27 @@ def test_actions_that_are_not_feasible_have_none():
         assert (found[due][~stage.feasible[due]] == 0).all()
     choices = stage.feasible[due].sum(axis=1)
     assert np.allclose(found[due].max(axis=1), 1 / choices)
+
+
+def test_sets_of_feasible_actions_have_rates_of_their_own():
+    """Two of three actions may be given to some, at other odds than to those who may be given all."""
+    rng = np.random.default_rng(2)
+    n = 3000
+    two = rng.random(n) < 0.5
+    drawn = rng.random(n)
+    a = np.where(
+        two, np.where(drawn < 0.8, "b", "a"), np.array(["a", "b", "c"])[(3 * drawn).astype(int)]
+    )
+    frame = pd.DataFrame({"two": two * 1, "a": a, "y": rng.normal(size=n)})
+    feasible = {"two == 1": ["a", "b"], "two == 0": ["a", "b", "c"]}
+    stage = bdtr.Stage("a", actions=["a", "b", "c"], formula="a", feasible=feasible)
+    fit = bdtr.fit(
+        bdtr.Trial([stage], outcome="y"), frame, sampler="direct", draws=100, propagated=200,
+        random_seed=1, progress=False,
+    )  # fmt: skip
+    found = treatment_probabilities(fit, 0)
+    for rows, right in ((two, [0.2, 0.8, 0.0]), (~two, [1 / 3] * 3)):
+        assert np.allclose(found[rows], right, atol=0.04)
 
 
 def test_known_probabilities(fit):
@@ -70,7 +91,7 @@ def test_those_who_leave_after_an_action_took_it():
         trial, frame, sampler="direct", draws=100, propagated=200, random_seed=1, progress=False,
         missing="exclude",
     )  # fmt: skip
-    for known in (None, "model"):
+    for known in ("shares", "model"):
         assert np.allclose(treatment_probabilities(fit, 0, known), 0.5, atol=0.01)
 
 

@@ -149,3 +149,13 @@ def test_a_random_coefficient_that_never_varies_within_its_site():
     b, se = least_squares(np.c_[np.ones(250), frame[["x", "a"]]], frame["y"].to_numpy())
     assert mean_sd(fitted, "a[1]")[0] == pytest.approx(b[2], abs=0.6 * se[2])
     assert np.isfinite(fitted.posterior(0)["u_site"].to_numpy()).all()
+
+
+def test_a_group_with_one_row_for_each_level():
+    """Its SD and the residual SD enter the likelihood as a sum of variances alone."""
+    frame = rows(10, 10)
+    frame["id"] = [f"p{i}" for i in range(100)]
+    with pytest.raises(
+        DataError, match="'id' has as many levels as there are units.*the residuals"
+    ):
+        fit(frame, "x + a + (1 | id)")

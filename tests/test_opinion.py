@@ -211,9 +211,60 @@ def test_probabilities_of_a_categorical_regression():
         ({"staying": "always"}, "staying='always': allowed are 'model', 'shares'"),
         ({"probabilities": {"a9": None}}, "stage='a9'"),
         ({"groups": 2}, "groups=2: must be a whole number, 5 or more"),
-        ({"probabilities": {"a1": "logit"}}, "'logit' is not allowed; the one word is 'model'"),
+        ({"probabilities": {"a1": "logit"}}, "'logit' is not allowed; words are 'model', 'shares'"),
     ],
 )
 def test_wrong_arguments(two_stage, arguments, message):
     with pytest.raises(ValueError, match=message):
         second_opinion(two_stage, bdtr.static(a1=1, a2=1), **arguments)
+
+
+def test_a_sound_model_of_one_stage_is_left_alone():
+    """With the action in the formula, opinions differ by what the priors shrink, far less than an SD."""
+    flagged = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x, a = rng.normal(size=400), rng.integers(0, 2, 400)
+        frame = pd.DataFrame({"x": x, "a": a, "y": 2 * x + a + rng.normal(size=400)})
+        trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
+        own = second_opinion(fitted(trial, frame), bdtr.static(a=1))
+        flagged += bool(own.followers["disagree"].iloc[0])
+    assert flagged <= 2
+
+
+def history_decides(seed, units=1500):
+    """P(a = 1) = expit(1.2 c) at both stages; always 1 is worth 2, as c has mean 0."""
+    rng = np.random.default_rng(seed)
+
+    def chance(c):
+        return 1 / (1 + np.exp(-1.2 * c))
+
+    c1 = rng.normal(size=units)
+    a1 = (rng.random(units) < chance(c1)) * 1
+    c2 = 0.5 * c1 + rng.normal(size=units)
+    a2 = (rng.random(units) < chance(c2)) * 1
+    y = c1 + c2 + a1 + a2 + rng.normal(size=units)
+    frame = pd.DataFrame({"c1": c1, "a1": a1, "c2": c2, "a2": a2, "y": y})
+    known = {k: np.stack([1 - chance(c), chance(c)], 1) for k, c in (("a1", c1), ("a2", c2))}
+    return frame, known
+
+
+def test_history_that_decides_is_modelled_by_default():
+    """By known probabilities and by those of the model the weighted value is near 2, by shares 2.9."""
+    frame, known = history_decides(5)
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="c1 * a1"),
+        bdtr.Stage("a2", actions=[0, 1], formula="c1 + a1 + c2 * a2"),
+    ]
+    fit = fitted(bdtr.Trial(stages, outcome="y"), frame)
+    always = bdtr.static("always", a1=1, a2=1)
+    words = dict.fromkeys(known, "shares")
+    right, modelled, shares = (
+        second_opinion(fit, always, probabilities=p).table["mean"]["always", "weighted"]
+        for p in (known, None, words)
+    )
+    assert right == pytest.approx(2, abs=0.4)
+    assert modelled == pytest.approx(2, abs=0.4)
+    assert shares > 2.6
+    # That assignment goes with history is said by the fit.
+    assert [r for r in fit.state.model_reasons if "balance" in r and "c1 by" in r]

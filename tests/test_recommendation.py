@@ -150,3 +150,17 @@ def test_actions_within_a_margin_of_the_best(clinic_fit, clinics):
 def test_thresholds_that_cannot_be(clinic_fit, clinics, arguments, message):
     with pytest.raises(ValueError, match=message):
         clinic_fit.recommend(clinics, **arguments)
+
+
+def test_sites_that_no_formula_has_change_nothing(clinics):
+    """``site=`` is named, no term is by site: recommendations are those of the same trial without it."""
+    rng = np.random.default_rng(1)
+    x, a = rng.normal(size=200), rng.integers(0, 2, 200)
+    y = x + a * (0.3 + x) + rng.normal(size=200)
+    frame = pd.DataFrame({"site": [f"s{i % 5}" for i in range(200)], "x": x, "a": a, "y": y})
+    actions = []
+    for site in (None, "site"):
+        trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], "y", site=site)
+        fit = bdtr.fit(trial, frame, sampler="direct", draws=250, random_seed=1, progress=False)
+        actions.append(fit.recommend(frame).actions["action"].astype(str).to_numpy())
+    assert (actions[0] == actions[1]).mean() > 0.97

@@ -242,3 +242,24 @@ def test_a_function_sees_only_what_is_known(few_sites):
     assert "a1" not in seen["a1"]
     assert {"a2", "y"} & (seen["a1"] | seen["a2"]) == set()
     assert {"a1", "m"} <= seen["a2"]
+
+
+@pytest.mark.parametrize("sites", [29, 30])
+def test_the_mean_over_units_of_sites_like_these_at_any_number_of_sites(sites):
+    """Sizes of 40 to 400 go with blips of -.5 to .5: sum(n blip) / sum(n) is .146, over sites 0."""
+    rng = np.random.default_rng(3)
+    size = np.linspace(40, 400, sites).round().astype(int)
+    blip = np.linspace(-0.5, 0.5, sites)
+    site = np.repeat(np.arange(sites), size)
+    a = rng.integers(0, 2, len(site))
+    y = blip[site] * a + 0.5 * rng.normal(size=len(site))
+    frame = pd.DataFrame({"site": [f"s{j:02d}" for j in site], "a1": a, "y": y})
+    stage = bdtr.Stage("a1", actions=[0, 1], formula="a1 + (1 + a1 | site)")
+    fit = bdtr.fit(
+        bdtr.Trial([stage], outcome="y", site="site"), frame, sampler="direct", draws=250,
+        random_seed=1, progress=False,
+    )  # fmt: skip
+    pair = bdtr.static(a1=0), bdtr.static(a1=1)
+    for weight, right in (("unit", (size * blip).sum() / size.sum()), ("site", 0.0)):
+        found = bdtr.value(fit, *pair, population="sites", weight=weight).contrasts["mean"].iloc[0]
+        assert found == pytest.approx(right, abs=0.05), weight
