@@ -189,11 +189,13 @@ def stage_design(data: TrialData, k: int) -> StageDesign:
     if sites.names:
         both = written_columns(rows, codes, columns, keep, arm_of, sites, action, arms)
         left, _ = residual_columns(both, _margins(columns, keep, arm_of, sites, action, both)[0])
-        if collinear(left).any():
+        gone = collinear(left)[-len(sites.names) :]
+        if gone.any():
+            which = ", ".join(n for n, out in zip(sites.names, gone, strict=True) if out)
             notes.append(
-                f"{where}: site means are left out, as they are exactly collinear with the other columns."
+                f"{where}: {which} left out: exactly collinear with other columns, or the same at all sites."
             )
-            sites = SiteLevel.none(len(site_levels))
+            sites = sites.only(~gone)
     calibrated = not own_model and learned_columns(action, arms)[0] in rows
     both = written_columns(rows, codes, columns, keep, arm_of, sites, action, arms, calibrated)
     margins, base = _margins(columns, keep, arm_of, sites, action, both)

@@ -44,6 +44,15 @@ class SiteLevel:
         """No such columns."""
         return cls((), np.zeros((sites, 0)), (), (), ())
 
+    def only(self, kept: np.ndarray) -> SiteLevel:
+        """Some of the columns (a flag for each)."""
+        value, action, variables = (
+            tuple(v for v, keep in zip(every, kept, strict=True) if keep)
+            for every in (self.value, self.action, self.variables)
+        )
+        names = tuple(n for n, keep in zip(self.names, kept, strict=True) if keep)
+        return SiteLevel(names, self.table, value, action, variables)
+
     @property
     def term(self) -> list[int]:
         """Number of the term of each column: products of one value with the actions are one term."""

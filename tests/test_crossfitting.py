@@ -220,3 +220,17 @@ def test_blips_that_were_learned_are_history_too(two_stage):
     others = [i for i, term in enumerate(design.terms[:-2]) if term != "a1[1]"]
     assert np.abs(left[:, -2] @ left[:, others]).max() < 1e-8 * len(left)
     assert np.abs(left[:, -1] @ left[:, :-1]).max() < 1e-8 * len(left)
+
+
+def test_cross_fitting_with_few_draws_is_not_refused_for_that(clinic_fit):
+    few = bdtr.crossfit(clinic_fit, over="units", propagated=200)
+    many = bdtr.crossfit(clinic_fit, over="units")
+    assert few.draws.sizes["draw"] == 50
+    assert few.state.level != "refused"
+    # Two Monte-Carlo errors of a mean of 200 draws, of two posteriors.
+    error = 2 * few.table["sd"].max() / np.sqrt(200)
+    assert few.table["mean"].to_numpy() == pytest.approx(
+        many.table["mean"].to_numpy(), abs=3 * error
+    )
+    with pytest.raises(ValueError, match="propagated=300"):
+        bdtr.crossfit(clinic_fit, propagated=300)

@@ -286,3 +286,41 @@ def test_warning_where_cluster_ids_count_within_sites():
     stage = bdtr.Stage("a", actions=["r", "s"], formula="a + (1 | site)", delivered_in="cl")
     with pytest.warns(bdtr.DesignWarning, match="occur at several sites"):
         check(bdtr.Trial([stage], outcome="y", site="site"), frame)
+
+
+def decided(**second):
+    """Second decisions for those with r of "no"; s is High or Low."""
+    rng = np.random.default_rng(3)
+    a1, a2 = rng.integers(0, 2, (2, 200))
+    s, r = (
+        np.where(rng.random(200) < 0.5, "High", "Low"),
+        np.where(rng.random(200) < 0.4, "yes", "no"),
+    )
+    number = np.where(r == "yes", "1.0", "0.0")
+    frame = pd.DataFrame(
+        {"a1": a1, "s": s, "r": r, "number": number, "a2": a2, "y": rng.normal(size=200)}
+    )
+    if "among" in second:
+        frame["a2"] = np.where(r == "yes", np.nan, a2)
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="a1"),
+        bdtr.Stage("a2", actions=[0, 1], formula="a1 + s * a2", **second),
+    ]
+    return check(bdtr.Trial(stages, outcome="y"), frame, missing="exclude")
+
+
+@pytest.mark.parametrize(
+    ("second", "existing"),
+    [
+        ({"among": "r != 'Yes'"}, "'yes'"),
+        ({"among": "r != 'yes '"}, "'yes'"),
+        ({"among": "number != 1"}, "'1.0'"),
+        ({"eligible": "s != 'high'"}, "'High'"),
+        ({"feasible": {"s == 'HIGH'": [0], "s != 'HIGH'": [0, 1]}}, "'High'"),
+        ({"feasible": {"s in ['High', 'low']": [0, 1], "s == 'Low'": [0]}}, "'Low'"),
+    ],
+)
+def test_labels_that_occur_nowhere_are_errors_that_name_those_there_are(second, existing):
+    with pytest.raises(ValueError, match=existing):
+        decided(**second)
+    assert decided(among="r != 'yes'").stages[1].among.sum() < 200

@@ -194,3 +194,20 @@ def test_a_cluster_kept_for_two_stages_is_history_at_the_second():
     _, (first, second) = designs(bdtr.Trial(stages, outcome="y"), frame)
     assert [g.role for g in first.groups] == ["delivery"]
     assert [g.role for g in second.groups] == ["history"]
+
+
+def test_what_is_known_of_sites_is_left_out_one_by_one():
+    """Sites of one size: size says nothing, shares and means do."""
+    rng = np.random.default_rng(1)
+    site = np.repeat(np.arange(12), 10)
+    frame = pd.DataFrame({"site": [f"s{j}" for j in site], "x": rng.normal(size=120)})
+    frame["a"] = (rng.random(120) < rng.uniform(0.2, 0.8, 12)[site]) * 1
+    frame["y"] = rng.normal(size=120)
+    stage = bdtr.Stage(
+        "a", actions=[0, 1], formula="x + a + (1 + a | site)", site_terms=["size", "share"]
+    )
+    design = stage_design(check(bdtr.Trial([stage], outcome="y", site="site"), frame), 0)
+    known = ("site_mean(x)", "site_mean(a[1])", "a[1]:site_mean(a[1])")
+    assert design.terms == ("Intercept", "x", "a[1]", *known)
+    (note,) = [n for n in design.notes if "left out" in n]
+    assert "site_size, a[1]:site_size left out" in note

@@ -8,6 +8,7 @@ from dataclasses import replace
 from html import unescape
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -176,34 +177,6 @@ def test_wrong_choices_are_said_before_work(clinic_fit, tmp_path, arguments, mes
     assert not list(tmp_path.iterdir())
 
 
-def test_wider_priors_move_little_where_data_say_much(clinic_fit):
-    found = bdtr.sensitivity.prior_widths(clinic_fit, factors=(0.01, 2.0))
-    mean = found.table["mean"].droplevel("regime")
-    assert list(mean.index) == [0.01, 1.0, 2.0]
-    assert abs(mean[2.0] - mean[1.0]) < 0.1 * found.table["sd"].max() + 0.02
-    # Priors of a hundredth of their width hold every coefficient at zero: no blips, no value of tailoring.
-    assert (found.changed.loc[1.0] == 0).all()
-    assert abs(mean[0.01] - mean[1.0]) > abs(mean[2.0] - mean[1.0])
-    with pytest.raises(ValueError, match="factors"):
-        bdtr.sensitivity.prior_widths(clinic_fit, factors=(0.0,))
-    with pytest.raises(ValueError, match="propagated=150"):
-        bdtr.sensitivity.prior_widths(clinic_fit, propagated=150)
-
-
-def test_cross_fitting_with_few_draws_is_not_refused_for_that(clinic_fit):
-    few = bdtr.crossfit(clinic_fit, over="units", propagated=200)
-    many = bdtr.crossfit(clinic_fit, over="units")
-    assert few.draws.sizes["draw"] == 50
-    assert few.state.level != "refused"
-    # Two Monte-Carlo errors of a mean of 200 draws, of two posteriors.
-    error = 2 * few.table["sd"].max() / np.sqrt(200)
-    assert few.table["mean"].to_numpy() == pytest.approx(
-        many.table["mean"].to_numpy(), abs=3 * error
-    )
-    with pytest.raises(ValueError, match="propagated=300"):
-        bdtr.crossfit(clinic_fit, propagated=300)
-
-
 def test_the_command_writes_a_page_and_its_numbers(tmp_path):
     path = tmp_path / "star.html"
     arguments = [
@@ -245,3 +218,30 @@ def test_wrong_arguments_are_said(arguments, message):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert message in re.sub(r"[\s│]+", " ", result.output)
+
+
+def test_words_follow_an_outcome_whose_lower_values_are_better(tmp_path):
+    """Always 1 lowers y by .56: it is not worth -.56 "more", the worst regime is not the largest first, and
+    a probability below 1 does not read 1.00."""
+    rng = np.random.default_rng(2)
+    n = 300
+    x, a1, a2 = rng.normal(size=n), rng.integers(0, 2, n), rng.integers(0, 2, n)
+    y = 10 + x - 0.45 * a1 - 0.1 * a2 + rng.normal(size=n)
+    frame = pd.DataFrame({"x": x, "a1": a1, "a2": a2, "y": y})
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="x + a1"),
+        bdtr.Stage("a2", actions=[0, 1], formula="x + a1 + a2"),
+    ]
+    trial = bdtr.Trial(stages, outcome="y", higher_is_better=False)
+    fit = bdtr.fit(trial, frame, sampler="direct", draws=250, random_seed=1, progress=False)
+    path = bdtr.report(fit, tmp_path / "page.html", thorough=False, title="Lower is better")
+    page = re.sub(r"<(style|script).*?</\1>", " ", path.read_text(encoding="utf-8"), flags=re.S)
+    words = " ".join(words_of(page).split())
+    found = re.search(r"Against \u201c0; 0\u201d its mean payoff is lower by (0\.\d+)", words)
+    assert found and float(found[1]) == pytest.approx(0.56, abs=0.05)
+    assert not re.search(r"it is worth [-\u2212][^)]*\) more", words)
+    values = bdtr.value(fit, bdtr.static(a1=0, a2=0), bdtr.static(a1=1, a2=1)).draws["value"]
+    if float((values.isel(regime=1) < values.isel(regime=0)).mean()) < 1:
+        assert not re.search(r"probability 1\.00\b", words)
+    for text in re.findall(r'alt="([^"]*largest mean[^"]*)"', page):
+        assert not re.search(r"largest mean[^.]*0; 0|0; 0[^.]*largest mean", text)

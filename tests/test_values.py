@@ -193,3 +193,11 @@ def test_p_best_is_of_several_regimes(clinic_fit):
     values = bdtr.value(clinic_fit, regimes)
     among = ranks(values).table["p_best"].reindex(values.table.index)
     assert (values.table["p_best"] - among).abs().max() < 1e-12
+
+
+def test_rules_name_labels_that_units_have(clinic_fit):
+    """A mistyped label would move everyone to one side."""
+    second = {"responder == 1": "keep", "else": "more"}
+    rule = bdtr.rule("here", first="app if clinic == 'clinic <A> $' else talk", second=second)
+    with pytest.raises(ValueError, match="'Clinic <A>"):
+        bdtr.value(clinic_fit, rule)
