@@ -35,6 +35,11 @@ def test_engine():
         ("values", "1"),
         ("populations", None),
         ("opinion", None),
+        ("places", "two stages"),
+        ("arms", None),
+        ("responders", None),
+        ("site_level", "size"),
+        ("crossfit", "20 sites of 24"),
     ],
 )
 def test_calibration(table, design):
