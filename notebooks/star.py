@@ -186,8 +186,8 @@ bdtr.opinion.second_opinion(fit, *bdtr.embedded(fit))
 
 # %% [markdown]
 # For one of the five, two years in a regular class, the opinions differ: the augmented value is .03 SD lower.
-# That is little beside what the posterior leaves open (.07), and of five such checks at 5 % one finds something
-# by chance in about a quarter of all trials; it would widen the lead of small classes.
+# That is little beside what the posterior leaves open (.07), and of five such checks at 5 % one finds
+# something by chance in about a quarter of all trials; it would widen the lead of small classes.
 
 # %% [markdown]
 # All of this as a page to attach to a paper: `bdtr.report(fit, "star.html")`.

@@ -224,7 +224,7 @@ def test_blips_that_were_learned_are_history_too(two_stage):
 
 def test_cross_fitting_with_few_draws_is_not_refused_for_that(clinic_fit):
     few = bdtr.crossfit(clinic_fit, over="units", propagated=200)
-    many = bdtr.crossfit(clinic_fit, over="units")
+    many = bdtr.crossfit(clinic_fit, over="units", propagated=500)
     assert few.draws.sizes["draw"] == 50
     assert few.state.level != "refused"
     # Two Monte-Carlo errors of a mean of 200 draws, of two posteriors.

@@ -70,15 +70,17 @@ def test_one_sd_near_zero_follows_the_exact_marginal():
     system = _system(Columns(one, (one,), (codes,)), factors, priors, y[:, None])
     drawn = draw_posterior(*system, chains=4, draws=2000, seed=np.random.SeedSequence(3))
     sd = np.exp(drawn.phi[:, 0]) * np.abs(drawn.phi[:, 1])
-    # The same posterior on a grid of (SD, residual SD), from scipy's multivariate normal.
-    tau, sigma = np.linspace(0.0, 1.2, 121), np.linspace(0.6, 1.6, 61)
-    same = codes[:, None] == codes[None, :]
-    log = np.empty((tau.size, sigma.size))
-    for i, t in enumerate(tau):
-        for j, s in enumerate(sigma):
-            v = s**2 * np.eye(len(y)) + t**2 * same + 25.0
-            log[i, j] = st.multivariate_normal(np.zeros(len(y)), v).logpdf(y)
-            log[i, j] += st.halfnorm.logpdf(t) + st.halfnorm.logpdf(s)
+    # The same posterior on a grid of (SD, residual SD): y is normal with variances sigma^2 within sites,
+    # sigma^2 + 8 tau^2 between them, and 25 n more for the mean.
+    tau, sigma = np.linspace(0.0, 1.2, 121)[:, None], np.linspace(0.6, 1.6, 61)
+    mean, means = y.mean(), y.reshape(sites, per).mean(axis=1)
+    squares = [((y - means[codes]) ** 2).sum(), per * ((means - mean) ** 2).sum(), y.size * mean**2]
+    between = sigma**2 + per * tau**2
+    variances = [sigma**2 + 0 * tau, between, between + 25.0 * y.size]
+    log = st.halfnorm.logpdf(tau) + st.halfnorm.logpdf(sigma)
+    for v, square, count in zip(variances, squares, (y.size - sites, sites - 1, 1), strict=True):
+        log = log - 0.5 * (count * np.log(v) + square / v)
+    tau = tau.ravel()
     weight = np.exp(log - log.max()).sum(axis=1)
     cdf = np.concatenate([[0], np.cumsum((weight[1:] + weight[:-1]) / 2)])
     uniform = np.interp(sd[::4], tau, cdf / cdf[-1])
@@ -132,7 +134,7 @@ def test_simulation_based_calibration():
     priors = StagePriors((Normal(0, 1),) * 3, groups, HalfNormal(1.0), {})
     params = parameters(factors, priors, 2)
     rng = np.random.default_rng(21)
-    simulations, inside = 1000, 39
+    simulations, inside = 600, 39
     truths, ys = [], []
     for _ in range(simulations):
         sigma, sds = abs(rng.normal(size=2)), abs(rng.normal(size=5)) * 0.7

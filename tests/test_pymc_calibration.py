@@ -11,7 +11,7 @@ import bdtr
 from bdtr.priors import HalfNormal, Normal
 from bdtr.refits import Refits, refits
 
-SIMULATIONS, RANKED, THIN = 1000, 39, 5
+SIMULATIONS, RANKED, THIN = 600, 39, 5
 
 
 def test_ranks_of_the_truth_are_uniform():

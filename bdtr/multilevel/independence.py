@@ -191,11 +191,13 @@ def posterior_chains(
 
 def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator) -> int:
     """Proposals for one of the draws of a chain that asks for draws that are nearly independent."""
-    if not np.isfinite(weights).any():
+    possible = np.isfinite(weights)  # proposals outside the support have no weight
+    if not possible.any():
         return _MOST_THINNED + 1
     # Neighbours of an independence chain are as correlated as moves are rejected.
-    accepted = np.exp(np.minimum(rng.permutation(weights) - weights, 0.0))
-    share = np.exp(weights - weights.max())
+    states, proposed = weights[possible], rng.permutation(weights)[possible]
+    accepted = np.exp(np.minimum(proposed - states, 0.0))
+    share = np.exp(states - states.max())
     rejected = float(np.clip(1.0 - accepted @ share / share.sum(), 1e-9, 0.999))
     stuck = math.ceil(_longest_stay(weights) / (_STUCK * draws))
     return max(stuck, math.ceil(math.log(_STICKY) / math.log(rejected)))
