@@ -58,10 +58,8 @@ def category_probabilities(
     vary = spread > 1e-8 * np.maximum(np.abs(centre), 1e-300)
     z = np.column_stack([np.ones(len(x)), (x[:, vary] - centre[vary]) / spread[vary]])
     sites = 0 if site is None else int(site.max()) + 1
-    at = np.zeros(0, dtype=int) if site is None else site
-    rows = np.arange(len(at))
-    member = csr_array((np.ones(len(at)), (at, rows)), shape=(sites, len(x)))
-    model = _Model(z[seen], member[:, seen], possible[seen], category[seen])
+    member = _members(site, sites, np.ones(len(x), dtype=bool))
+    model = _Model(z[seen], _members(site, sites, seen), possible[seen], category[seen], sites)
     b, u, tau = model.fitted()
     curve = model.curvature(b, u, tau)
     rng, out = np.random.default_rng(seed), np.zeros(possible.shape)
@@ -69,6 +67,13 @@ def category_probabilities(
         away_b, away_u = curve.draw(rng)
         out += _softmax(z @ (b + away_b) + member.T @ (u + away_u), possible)
     return out / _AVERAGED
+
+
+def _members(site: np.ndarray | None, sites: int, rows: np.ndarray) -> csr_array:
+    """1 where a row is one of a site's (site, row); without sites it has no rows."""
+    own = np.zeros(0, dtype=np.int64) if site is None else site[rows]
+    cells = (own, np.arange(len(own)))
+    return csr_array((np.ones(len(own)), cells), shape=(sites, int(rows.sum())))
 
 
 def _softmax(eta: np.ndarray, possible: np.ndarray) -> np.ndarray:
@@ -86,10 +91,11 @@ class _Model:
     member: csr_array
     possible: np.ndarray
     category: np.ndarray
+    sites: int
 
     def fitted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Modes of coefficients (column, category) and effects (site, category), and tau (category,)."""
-        others, sites = self.possible.shape[1] - 1, self.member.shape[0]
+        others, sites = self.possible.shape[1] - 1, self.sites
         b, u = np.zeros((self.z.shape[1], others)), np.zeros((sites, others))
         tau = np.full(others, 0.5)
         for _ in range(_STEPS):
@@ -100,7 +106,7 @@ class _Model:
             # Where -J + E[sum u^2] / tau^2 + 1 - tau^2, the slope in log tau, is 0.
             half = (sites - 1) / 2
             new = np.sqrt(-half + np.sqrt(half**2 + squares))
-            settled = np.abs(np.log(new / tau)).max() < _SETTLED
+            settled = bool((np.abs(new - tau) < _SETTLED * tau).all())
             tau = new
             if settled:
                 break

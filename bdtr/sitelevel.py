@@ -46,12 +46,14 @@ class SiteLevel:
 
     def only(self, kept: np.ndarray) -> SiteLevel:
         """Some of the columns (a flag for each)."""
-        value, action, variables = (
-            tuple(v for v, keep in zip(every, kept, strict=True) if keep)
-            for every in (self.value, self.action, self.variables)
+        at = np.flatnonzero(kept)
+        return SiteLevel(
+            tuple(self.names[i] for i in at),
+            self.table,
+            tuple(self.value[i] for i in at),
+            tuple(self.action[i] for i in at),
+            tuple(self.variables[i] for i in at),
         )
-        names = tuple(n for n, keep in zip(self.names, kept, strict=True) if keep)
-        return SiteLevel(names, self.table, value, action, variables)
 
     @property
     def term(self) -> list[int]:
