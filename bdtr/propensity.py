@@ -102,7 +102,9 @@ class _Model:
             b, u = self._climbed(b, u, tau)
             if not sites:
                 break
-            squares = (u**2).sum(axis=0) + self.curvature(b, u, tau).variances().sum(axis=0)
+            squares: np.ndarray = (u**2).sum(axis=0) + self.curvature(b, u, tau).variances().sum(
+                axis=0
+            )
             # Where -J + E[sum u^2] / tau^2 + 1 - tau^2, the slope in log tau, is 0.
             half = (sites - 1) / 2
             new = np.sqrt(-half + np.sqrt(half**2 + squares))
@@ -112,7 +114,7 @@ class _Model:
                 break
         return b, u, tau
 
-    def _climbed(self, b, u, tau):
+    def _climbed(self, b, u, tau) -> tuple[np.ndarray, np.ndarray]:
         """Newton's method on a density that is log-concave; a step that does not climb is halved."""
         now = self._log_density(b, u, tau)
         for _ in range(_STEPS):
