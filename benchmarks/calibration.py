@@ -176,12 +176,17 @@ def nine_values(name: str, seed: int) -> dict[str, list[float]]:
     o1 = frame["o1"].to_numpy()
     # Few draws: a fit in some thousands is refused for an effective number of draws that is low by luck.
     known = fit.recommend(frame, override="one of many simulated trials")
-    learned = _true_value(name, frame, known.actions)
+    rule = _rule(frame, known.actions)
+    learned = nine_value(name, o1, *rule)
     crossed = bdtr.crossfit(fit, over="units")
-    folds = [
-        _true_value(name, frame.iloc[own["unit"].astype(int).unique()], own)
-        for _, own in crossed.actions.groupby("fold")
-    ]
+    folds = []
+    for _, own in crossed.actions.groupby("fold"):
+        part = frame.iloc[own["unit"].astype(int).unique()]
+        # In one fold of a hundred nobody has one of the histories; there it is given the rule of all data.
+        first, second = (
+            {**every, **some} for every, some in zip(rule, _rule(part, own), strict=True)
+        )
+        folds.append(nine_value(name, part["o1"].to_numpy(), first, second))
     found = bdtr.maximum.draw_wise_maximum(fit, margin=0.1).table.loc["maximum"]
     inside, outside = (crossed.table.loc[("units", w)] for w in ("in the sample", "cross-fitted"))
     columns = ["mean", "lower", "upper"]
@@ -194,8 +199,8 @@ def nine_values(name: str, seed: int) -> dict[str, list[float]]:
     }
 
 
-def _true_value(name: str, frame: pd.DataFrame, actions: pd.DataFrame) -> float:
-    """True value of a rule from what it recommends to units with this history."""
+def _rule(frame: pd.DataFrame, actions: pd.DataFrame) -> tuple[dict, dict]:
+    """The rule by what it recommends to units: first[o1] and second[o1, a1, o2] are actions."""
     wide = actions.assign(unit=actions["unit"].astype(int)).pivot(
         index="unit", columns="stage", values="action"
     )
@@ -204,7 +209,7 @@ def _true_value(name: str, frame: pd.DataFrame, actions: pd.DataFrame) -> float:
     )
     first = known.groupby("o1")["first"].first().to_dict()
     second = known.groupby(["o1", "a1", "o2"])["second"].first().to_dict()
-    return nine_value(name, frame["o1"].to_numpy(), first, second)
+    return first, second
 
 
 def population_coverage(name: str, seed: int) -> dict[str, list[float]]:
