@@ -72,9 +72,12 @@ def _opinion(case: Case) -> list[Block]:
     named = [r for r in case.regimes if not r.is_recommended]
     try:
         found = second_opinion(
-            fit, *named, probabilities=known or None, staying="shares",
-            interval=case.choices.interval, progress=case.choices.progress,
-        )  # fmt: skip
+            fit,
+            *named,
+            probabilities=known or None,
+            interval=case.choices.interval,
+            progress=case.choices.progress,
+        )
     except ValueError as error:
         return [text(f"No second opinion: {error}")]
     against = found.followers.index[found.followers["disagree"]]
@@ -85,6 +88,10 @@ def _opinion(case: Case) -> list[Block]:
     )
     return [
         text(f"The second opinion {verdict}."),
-        table(found.table, f"Second opinion; staying: shares by action and site. {found.caption}"),
+        table(
+            found.table,
+            "Second opinion; probabilities of staying, and of actions that were not planned, by regressions "
+            f"on history. {found.caption}",
+        ),
         table(found.followers, "Units that followed each regime to the end."),
     ]
