@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Case", "Choices"]
 
-_FEW = (200, 100)
-
 
 @dataclass(frozen=True)
 class Choices:
@@ -66,12 +64,6 @@ class Case:
     def kind(self) -> str:
         """Kind and level of the intervals."""
         return kind_of(self.choices.interval)
-
-    @property
-    def few(self) -> int | None:
-        """Draws enough for fits to parts of the data or with other priors, if the fit's allow it."""
-        whole, chains = self.fit.settings.propagated, self.fit.settings.chains
-        return next((n for n in _FEW if whole % n == 0 and n % chains == 0), None)
 
     @property
     def shown(self) -> bool:

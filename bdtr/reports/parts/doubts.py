@@ -54,7 +54,6 @@ def _priors(case: Case) -> list[Block]:
     found = prior_widths(
         case.fit,
         *followed,
-        propagated=case.few or case.fit.settings.propagated,
         interval=case.choices.interval,
         progress=case.choices.progress,
     )

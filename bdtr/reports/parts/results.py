@@ -8,6 +8,7 @@ from bdtr import plots
 from bdtr.comparison import ranks, set_of_best
 from bdtr.crossfitting import crossfit
 from bdtr.effects import effect_sizes
+from bdtr.learning import few_draws
 from bdtr.reports.blocks import Block, Part, folded, table, text
 from bdtr.reports.case import Case
 
@@ -43,7 +44,10 @@ def _honest(case: Case) -> list[Block]:
         return [text("The recommended regime was not cross-fitted (thorough=False).", note=True)]
     fit = case.fit
     found = crossfit(
-        fit, interval=case.choices.interval, propagated=case.few, progress=case.choices.progress
+        fit,
+        interval=case.choices.interval,
+        propagated=few_draws(fit.settings),
+        progress=case.choices.progress,
     )
     return [
         text("The recommended regime, valued on units that it was not learned from:"),
