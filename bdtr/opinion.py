@@ -73,8 +73,9 @@ class Opinion(Shown):
     ``draws`` has ``model``, ``weighted`` and ``augmented`` with dims ``chain, draw, regime``; ``table`` their
     means and intervals, and the ``difference`` of augmented and model by the jackknife (all units of the same
     weight). ``followers`` has per regime the units that followed it to the end, their effective number
-    sum(w)^2 / sum(w^2), the largest share of one unit, and whether the opinions ``disagree``: the interval
-    of the difference leaves 0 out, and the difference is more than a fifth of the posterior SD of the value.
+    sum(w)^2 / sum(w^2), the largest share of one unit, and whether the opinions ``disagree``: the interval of
+    the difference, simultaneous over the regimes of the call (Bonferroni), leaves 0 out, and the difference
+    is more than a fifth of the posterior SD of the value.
     """
 
     _tables = ("table", "followers")
@@ -388,7 +389,9 @@ def _result(fit, names, found, difference, left_out, followers, about, interval)
     # Shrinkage alone makes a difference, and where weighted residuals sum to zero nothing spreads it.
     sizes = parts["model"]["sd"].to_numpy()
     seen = apart["mean"].abs().to_numpy() > _NOTHING * sizes
-    people["disagree"] = seen & ((apart["lower"] > 0) | (apart["upper"] < 0)).to_numpy()
+    # One of many regimes differs by chance: of all that are looked at, at once (Bonferroni).
+    wide = _difference(pd.Series(difference, names), left_out, 1 - (1 - interval) / len(names))
+    people["disagree"] = seen & ((wide["lower"] > 0) | (wide["upper"] < 0)).to_numpy()
     against = [n for n, flag in zip(names, people["disagree"], strict=True) if flag]
     reasons = tuple(
         f"the second opinion on {n!r} disagrees with the outcome models" for n in against

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats as st
 from simulate import TwoStage
 
 import bdtr
@@ -230,6 +231,20 @@ def test_a_sound_model_of_one_stage_is_left_alone():
         own = second_opinion(fitted(trial, frame), bdtr.static(a=1))
         flagged += bool(own.followers["disagree"].iloc[0])
     assert flagged <= 2
+
+
+def test_disagreement_is_judged_of_all_regimes_at_once(two_stage):
+    """By t quantiles at 1 - .05 / 4 for four regimes; where all are sound hardly any call finds one."""
+    regimes = [bdtr.static(a1=a, a2=b) for a in (0, 1) for b in (0, 1)]
+    half = {0: 0.5, 1: 0.5}
+    found = second_opinion(two_stage, *regimes, probabilities={"a1": half, "a2": half})
+    table = found.table.xs("difference", level="by")
+    t = (table["mean"] / table["sd"]).abs()
+    size = table["mean"].abs() / found.table.xs("model", level="by")["sd"]
+    expected = (t > st.t(19).ppf(1 - 0.05 / 8)) & (size > 0.2)
+    assert found.followers["disagree"].to_dict() == expected.to_dict()
+    half_width = (table["upper"] - table["mean"]) / table["sd"]
+    assert half_width.to_numpy() == pytest.approx(st.t(19).ppf(0.975))
 
 
 def history_decides(seed, units=1500):
