@@ -254,7 +254,7 @@ def _blocks_adjoint(factors, s, weights, r_bar, inner, slopes, room):
         square = square.T.copy()
         _apply_factors(factors, terms, levels, of, first, square)
         cells = m + wide
-        for a in range(weights.size):
+        for a in range(1, weights.size):  # the first stratum's weight is 1
             total = 0.0
             for i in range(m):
                 if used[a, first + i]:
@@ -286,7 +286,7 @@ def _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes):
     """
     wide, hth, hty, yty = s.hth.shape[1], s.hth, y.hty, y.yty
     start, blocks, block_start, used, zty = s.start, s.blocks, s.block_start, s.used, y.zty
-    for a in range(slopes.size):
+    for a in range(1, slopes.size):
         for i in range(wide):
             for c in range(wide):
                 slopes[a] += r_bar[i, c] * hth[a, i, c]
@@ -299,7 +299,7 @@ def _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes):
         first = start[j]
         m = start[j + 1] - first
         cells = m + wide
-        for a in range(slopes.size):
+        for a in range(1, slopes.size):
             for i in range(m):
                 if not used[a, first + i]:
                     continue
