@@ -15,6 +15,7 @@ from bdtr.data import TrialData
 from bdtr.formula import Formula
 from bdtr.groupdesign import (
     GroupDesign,
+    check_zeros,
     factor_labels,
     fixed_terms,
     group_scale,
@@ -323,16 +324,15 @@ def _told_apart(
         left = residual_columns(both, margins(chosen, apart, both))[0]
         gone = collinear(left)[len(chosen) :]
         arm_of = tuple(i for i, drop in zip(apart, gone, strict=True) if not drop)
-        notes.append(
-            f"{where}: {int((stage.outside & stage.fitted).sum()):,} units without a decision "
-            f"(outside among={stage.stage.among!r}) are an arm of their own in the model"
-            + (
-                f", with coefficients of their own for {', '.join(names[i] for i in arm_of)}"
-                if arm_of
-                else ""
+        count = int((stage.outside & stage.fitted).sum())
+        own_columns = ", ".join(names[i] for i in arm_of)
+        if count:
+            notes.append(
+                f"{where}: {count:,} units without a decision (outside among={stage.stage.among!r}) are an "
+                "arm of their own in the model"
+                + (f", with coefficients of their own for {own_columns}" if arm_of else "")
+                + '. outside="carry" carries their observed payoff to the earlier stages instead.'
             )
-            + '. outside="carry" carries their observed payoff to the earlier stages instead.'
-        )
     return tuple(chosen), arm_of, notes
 
 
@@ -387,6 +387,8 @@ def _group(
             group_scale(columns, kept, matrix, left),
             fixed_terms(stage.stage.priors or {}, term.name, [columns.names[i] for i in kept]),
         )
+        names = [columns.names[i] for i in kept]
+        check_zeros(measure, names, term.name, f"stage {stage.stage.action}")
     return (
         GroupDesign(
             term.factor,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bdtr.condition import Condition
 from bdtr.data import TrialData
 from bdtr.diagnostics import (
     State,
@@ -20,6 +19,7 @@ from bdtr.diagnostics import (
     worst,
 )
 from bdtr.doubts import doubts
+from bdtr.support import support
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -55,7 +55,7 @@ def gate(fitted: Fit) -> State:
         table = convergence(posterior)
         states.append(gate_parameters(name, table, limit, chains * draws, divergences, remedy))
     data = fitted.require_data("the gate")
-    states += [State("refused", (reason,)) for reason in _unsupported(data)]
+    states.append(support(data))
     limit = rhat_limit(settings.chains, settings.propagated // settings.chains)
     states.append(gate_decisions(_decision_quantities(fitted, data), limit))
     if not settings.quick:
@@ -85,26 +85,6 @@ def _refits(stage: str, attrs: Mapping[str, Any]) -> State:
     if attrs["divergences"] > _DIVERGENT * count * attrs["draws"]:
         reasons.append(f"{stage}: {attrs['divergences']} divergent transitions in {count} refits")
     return State("caution" if reasons else "ok", tuple(reasons))
-
-
-def _unsupported(data: TrialData) -> list[str]:
-    """Actions that are feasible, for everyone or under a condition, and that nobody in the fit took."""
-    reasons = []
-    for stage in data.stages:
-        actions = list(stage.stage.actions or ())
-        everyone = {"": tuple(actions)}
-        for condition, allowed in (stage.stage.feasible or everyone).items():
-            rows = stage.fitted.copy()
-            if condition:
-                rows &= Condition(condition).evaluate(data.frame) == 1
-            taken = {stage.arms[code] for code in np.unique(stage.action[rows])}
-            reasons += [
-                f"stage {stage.stage.action}: nobody in the fit took {label!r}"
-                + (f" where {condition}" if condition else "")
-                for label in allowed
-                if label not in taken
-            ]
-    return reasons
 
 
 def _decision_quantities(fitted: Fit, data: TrialData) -> xr.Dataset:

@@ -10,10 +10,20 @@ import numpy as np
 import pandas as pd
 
 from bdtr.coding import label_series
-from bdtr.columns import Columns
+from bdtr.columns import Columns, DesignError
 from bdtr.margins import Measure
 
-__all__ = ["GroupDesign", "factor_labels", "fixed_terms", "group_scale", "note_zeros", "parts_of"]
+__all__ = [
+    "GroupDesign",
+    "check_zeros",
+    "factor_labels",
+    "fixed_terms",
+    "group_scale",
+    "note_zeros",
+    "parts_of",
+]
+
+_LOST = 0.02  # bound on the share of a variance that rounding takes; a tenth of that in fact
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,28 @@ def parts_of(name: str) -> list[str]:
         else:
             parts[-1] += mark
     return parts
+
+
+def check_zeros(measure: Measure, names: Sequence[str], factor: str, where: str) -> None:
+    r"""Raise where the covariance between terms as written cannot hold that of the terms as measured.
+
+    With T = ``turn`` and B = ``back``, C = T M T' is stored and M = B C B' is read from it. For M = I its
+    diagonal is read to within eps times the sum of squares of the rows of \|B\| \|T\|, where eps is the
+    precision of a floating-point number.
+
+    Raises
+    ------
+    DesignError
+        Where that is more than 2 %, as for squares of Julian days.
+    """
+    grown = np.abs(measure.back) @ np.abs(measure.turn)
+    lost = np.finfo(float).eps * np.square(grown).sum(axis=1)
+    if (lost > _LOST).any():
+        raise DesignError(
+            f"{where}: the zero of {', '.join(n for n in names if n != 'Intercept')} lies so far from the data "
+            f"that the SDs and correlations of ({' + '.join(names)} | {factor}) are lost to rounding. Centre "
+            "the column in the data, such as data['x'] - data['x'].mean(), and use that in the formula."
+        )
 
 
 def note_zeros(groups: Sequence[GroupDesign], rows: pd.DataFrame, where: str) -> list[str]:

@@ -11,7 +11,7 @@ from bdtr.design import StageDesign
 from bdtr.multilevel.elimination import relative_factors
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel, coords, variable_dims
-from bdtr.prediction import measured_covariance
+from bdtr.prediction import correlation_root, measured_correlation
 from bdtr.settings import Settings
 
 __all__ = [
@@ -131,15 +131,11 @@ def phi_of(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:
     sigma = flat("sigma").reshape(len(flat("b")), -1) / model.spread
     sds, partial = [], []
     for group in model.design.groups:
-        total = measured_covariance(posterior, group) / model.spread**2
-        sd = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
-        sds.append(sd / sigma[:, :1])
-        if not group.correlated:
+        sd, cor = measured_correlation(posterior, group)
+        sds.append(sd / model.spread / sigma[:, :1])
+        if cor is None:
             continue
-        # Correlations at the edge of their range make the matrix singular to rounding.
-        size, terms = np.maximum(sd, 1e-300), len(group.terms)
-        cor = total / (size[:, :, None] * size[:, None, :]) + 1e-10 * np.eye(terms)
-        root = np.linalg.cholesky(cor)
+        root, terms = correlation_root(cor), len(group.terms)
         for i in range(1, terms):
             left = np.ones(len(root))
             for k in range(i):

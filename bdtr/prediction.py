@@ -20,13 +20,15 @@ __all__ = [
     "StageDraws",
     "UnitColumns",
     "add_effects",
+    "correlation_root",
     "group_root",
-    "measured_covariance",
+    "measured_correlation",
     "stage_draws",
     "unit_columns",
 ]
 
 SITES = ("observed", "new", "typical")
+_LEAST_EIGENVALUE = 1e-10  # of a correlation matrix; 0 at correlations of 1
 _NODES = 15  # Gauss-Hermite nodes for a delivery cluster on a curved link
 
 
@@ -88,15 +90,34 @@ def _stacked(values: xr.DataArray) -> np.ndarray:
 
 def group_root(posterior: xr.Dataset, group: GroupDesign) -> np.ndarray:
     """A root of the covariance between the terms of a factor, as written (sample, term, term)."""
+    sd, cor = measured_correlation(posterior, group)
+    root = sd[:, :, None] * (np.eye(sd.shape[1]) if cor is None else correlation_root(cor))
+    return group.measure.turn @ root
+
+
+def measured_correlation(
+    posterior: xr.Dataset, group: GroupDesign
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """SDs (sample, term) of the terms of a factor as measured, and their correlation matrix (sample, term,
+    term); None where the terms are independent."""
     total = measured_covariance(posterior, group)
-    sd = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+    # Where an SD is next to 0, rounding on the way from the terms as written may leave less than 0.
+    sd = np.sqrt(np.maximum(np.diagonal(total, axis1=1, axis2=2), 0.0))
     if not group.correlated:
-        return group.measure.turn @ (sd[:, :, None] * np.eye(sd.shape[1]))
+        return sd, None
     size = np.maximum(sd, 1e-300)
-    cor = total / (size[:, :, None] * size[:, None, :])
-    # Correlations at the edge of their range make the matrix singular to rounding.
-    root = np.linalg.cholesky(cor + 1e-10 * np.eye(cor.shape[-1]))
-    return group.measure.turn @ (sd[:, :, None] * root)
+    cor = np.clip(total / (size[:, :, None] * size[:, None, :]), -1.0, 1.0)
+    at = np.arange(sd.shape[1])
+    cor[:, at, at] = 1.0
+    return sd, cor
+
+
+def correlation_root(cor: np.ndarray) -> np.ndarray:
+    """Triangular root of correlation matrices (.., term, term), of those that rounding has left next to or
+    beyond the edge of what a correlation matrix can be as well."""
+    values, vectors = np.linalg.eigh(cor)
+    values = np.maximum(values, _LEAST_EIGENVALUE)
+    return np.linalg.cholesky((vectors * values[..., None, :]) @ np.swapaxes(vectors, -1, -2))
 
 
 def measured_covariance(posterior: xr.Dataset, group: GroupDesign) -> np.ndarray:

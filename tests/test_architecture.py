@@ -43,7 +43,7 @@ LAYERS = [
     {"posterior"},
     {"sampling"},
     {"propagation", "groups", "induction", "decisions", "diagnostics", "bounds"},
-    {"refits", "propensity"},
+    {"refits", "propensity", "support"},
     {"regimes", "comparison"},
     {
         "recommendation",

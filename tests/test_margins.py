@@ -160,3 +160,36 @@ def test_stage_values_far_from_zero():
         )
     assert found[1] == pytest.approx(found[0], abs=1e-3)
     assert found[0][2] > 0.05  # the value is not known for sure
+
+
+def grown(x, formula="a + x + I(x**2) + (1 + x + I(x**2) | g)", population="sample"):
+    """Value of a = 1 in data that grow with x at 12 sites."""
+    rng = np.random.default_rng(5)
+    z, site = rng.normal(size=360), np.repeat(np.arange(12), 30)
+    frame = pd.DataFrame({"x": x(z, site), "g": [f"g{j}" for j in site]})
+    frame["a"] = rng.integers(0, 2, 360)
+    frame["y"] = 0.3 * frame["a"] + 0.4 * z + 0.3 * rng.normal(size=12)[site] * (1 + z)
+    frame["y"] += rng.normal(size=360)
+    trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula=formula)], outcome="y", site="g")
+    options = {"sampler": "direct", "draws": 200, "propagated": 200, "random_seed": 1}
+    fit = bdtr.fit(trial, frame, progress=False, **options)
+    return bdtr.value(fit, bdtr.static(a="1"), population=population).table.iloc[0]
+
+
+def test_curves_by_site_far_from_zero():
+    """Calendar years, squared, by site: new sites too have the same values as with x centred."""
+    near = grown(lambda z, site: z, population="new site")
+    far = grown(lambda z, site: 2017 + 4 * z, population="new site")
+    assert far["mean"] == pytest.approx(near["mean"], abs=1e-3)
+    assert far["sd"] == pytest.approx(near["sd"], rel=1e-3)
+
+
+def test_what_rounding_loses_is_a_clear_error():
+    with pytest.raises(bdtr.columns.DesignError, match="lost to rounding. Centre the column"):
+        grown(lambda z, site: 2.45e6 + 100 * z)
+
+
+def test_a_column_that_is_constant_within_sites_may_vary_by_site():
+    """Its intercept SD as measured is next to 0, and no draw of a new site is missing for that."""
+    found = grown(lambda z, site: 2017.0 + site, "x * a + (1 + x | g)", "new site")
+    assert np.isfinite(found[["mean", "sd", "lower", "upper"]].astype(float)).all()

@@ -191,3 +191,37 @@ def test_errors_of_site_contrasts_are_posterior_sds():
         off = apart.mean(("chain", "draw")) - (0.2 + u)
         scaled.append((off / apart.std(("chain", "draw"))).to_numpy())
     assert 0.8 < np.sqrt(np.mean(np.square(scaled))) < 1.13
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        (lambda d: (d["r"] == 1) & (d["a1"] == 1), "without a decision with '1' in a1 is in the fit"),
+        (lambda d: d["r"] == 1, "without a decision is in the fit"),
+    ],
+)
+def test_a_group_without_any_payoff_is_refused(lost, said):
+    """The value of those who respond to a1 = 1 would come from those who respond to a1 = 0."""
+    frame = responders().drop(columns="site")
+    frame.loc[lost(frame), "y"] = np.nan
+    found = fit(trial(None), frame, missing="exclude")
+    assert found.state.level == "refused"
+    assert said in str(found.state) and "fit.flow" in str(found.state)
+
+
+def test_a_group_of_a_few_without_a_payoff_is_a_caution():
+    frame = responders().drop(columns="site")
+    group = frame.index[(frame["r"] == 1) & (frame["a1"] == 1)]
+    frame = frame.drop(index=group[4:])
+    frame.loc[group[:4], "y"] = np.nan
+    found = fit(trial(None), frame, missing="exclude")
+    assert "none of the 4 units without a decision with '1' in a1" in str(found.state)
+    assert found.state.sampling == "caution"
+
+
+def test_a_group_with_some_payoffs_passes():
+    frame = responders().drop(columns="site")
+    group = frame.index[(frame["r"] == 1) & (frame["a1"] == 1)]
+    frame.loc[group[::2], "y"] = np.nan
+    found = fit(trial(None), frame, missing="exclude")
+    assert "is in the fit" not in str(found.state)

@@ -1,0 +1,87 @@
+"""What a fit predicts and nobody in it has shown: actions that nobody took, groups without a payoff."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bdtr.condition import Condition
+from bdtr.data import StageData, TrialData
+from bdtr.diagnostics import State
+
+__all__ = ["support"]
+
+_FEW = 0.01  # share of a stage's units below which a group without a payoff cannot carry a value
+
+
+def support(data: TrialData) -> State:
+    """The state of the data's support for what is predicted from them.
+
+    Parameters
+    ----------
+    data
+        Checked data.
+
+    Returns
+    -------
+    State
+        Refused where an action is feasible and nobody in the fit took it, or where nobody is in
+        the fit of a group that the stage's model has coefficients for: those with or without a decision,
+        by each earlier action. Caution where such a group is smaller than 1 % of the stage.
+    """
+    refused, doubtful = [], []
+    for k, stage in enumerate(data.stages):
+        refused += _never_taken(data, stage)
+        total = max(int(stage.history.sum()), 1)
+        for said, group in _groups(data, k):
+            size = int((stage.history & group).sum())
+            if size and not (stage.fitted & group).any():
+                (refused if size > _FEW * total else doubtful).append(
+                    f"stage {stage.stage.action}: none of the {size:,} units {said} is in the fit "
+                    "(fit.flow says why), so that their payoff is guessed from that of others and values "
+                    "that include them are not supported; some of their outcomes are needed"
+                )
+                if said == _WITHOUT:
+                    break  # the same units by earlier action
+    if refused:
+        return State("refused", (*refused, *doubtful))
+    return State("caution", tuple(doubtful)) if doubtful else State()
+
+
+_WITHOUT = "without a decision"
+
+
+def _groups(data: TrialData, k: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Groups that the model of stage k tells apart by coefficients of its own or that it added."""
+    stage = data.stages[k]
+    some = bool((stage.outside & stage.history).any())
+    if some:
+        yield _WITHOUT, stage.outside
+    earlier = data.stages[:k]
+    sides = [(_WITHOUT, stage.outside)] if some else []
+    sides.append(("with a decision" if some else "", ~stage.outside))
+    for said, side in sides:
+        for before in earlier:
+            for code, label in enumerate(before.arms):
+                took = f"{said} with {label!r} in {before.stage.action}".strip()
+                yield took, side & (before.action == code)
+
+
+def _never_taken(data: TrialData, stage: StageData) -> list[str]:
+    """Actions that are feasible, for everyone or under a condition, and that nobody in the fit took."""
+    reasons = []
+    actions = list(stage.stage.actions or ())
+    everyone = {"": tuple(actions)}
+    for condition, allowed in (stage.stage.feasible or everyone).items():
+        rows = stage.fitted.copy()
+        if condition:
+            rows &= Condition(condition).evaluate(data.frame) == 1
+        taken = {stage.arms[code] for code in np.unique(stage.action[rows])}
+        reasons += [
+            f"stage {stage.stage.action}: nobody in the fit took {label!r}"
+            + (f" where {condition}" if condition else "")
+            for label in allowed
+            if label not in taken
+        ]
+    return reasons
