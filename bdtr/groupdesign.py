@@ -137,8 +137,8 @@ def check_zeros(measure: Measure, names: Sequence[str], factor: str, where: str)
     if (lost > _LOST).any():
         raise DesignError(
             f"{where}: the zero of {', '.join(n for n in names if n != 'Intercept')} lies so far from the data "
-            f"that the SDs and correlations of ({' + '.join(names)} | {factor}) are lost to rounding. Centre "
-            "the column in the data, such as data['x'] - data['x'].mean(), and use that in the formula."
+            f"that the SDs and correlations of ({' + '.join(names)} | {factor}) are lost to rounding. "
+            "Centre the column in the data, such as data['x'] - data['x'].mean(), and use that in the formula."
         )
 
 
