@@ -135,10 +135,11 @@ def check_zeros(measure: Measure, names: Sequence[str], factor: str, where: str)
     grown = np.abs(measure.back) @ np.abs(measure.turn)
     lost = np.finfo(float).eps * np.square(grown).sum(axis=1)
     if (lost > _LOST).any():
+        far = ", ".join(n for n in names if n != "Intercept")
         raise DesignError(
-            f"{where}: the zero of {', '.join(n for n in names if n != 'Intercept')} lies so far from the data "
-            f"that the SDs and correlations of ({' + '.join(names)} | {factor}) are lost to rounding. "
-            "Centre the column in the data, such as data['x'] - data['x'].mean(), and use that in the formula."
+            f"{where}: the zero of {far} lies so far from the data that the SDs and correlations of "
+            f"({' + '.join(names)} | {factor}) are lost to rounding. Centre the column in the data, such as "
+            "data['x'] - data['x'].mean(), and use that in the formula."
         )
 
 
