@@ -382,12 +382,12 @@ def _group(
     if correlated and stage.stage.model is None:
         margins, _ = _margins(columns, kept, (), SiteLevel.none(0), stage.stage.action, matrix)
         left, b = residual_columns(matrix, margins)
+        names = [columns.names[i] for i in kept]
         measure = measured(
             b,
             group_scale(columns, kept, matrix, left),
-            fixed_terms(stage.stage.priors or {}, term.name, [columns.names[i] for i in kept]),
+            fixed_terms(stage.stage.priors or {}, term.name, names),
         )
-        names = [columns.names[i] for i in kept]
         check_zeros(measure, names, term.name, f"stage {stage.stage.action}")
     return (
         GroupDesign(

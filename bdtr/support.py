@@ -8,7 +8,7 @@ import numpy as np
 
 from bdtr.condition import Condition
 from bdtr.data import StageData, TrialData
-from bdtr.diagnostics import State
+from bdtr.diagnostics import State, worst
 
 __all__ = ["support"]
 
@@ -30,42 +30,40 @@ def support(data: TrialData) -> State:
         the fit of a group that the stage's model has coefficients for: those with or without a decision,
         by each earlier action. Caution where such a group is smaller than 1 % of the stage.
     """
-    refused, doubtful = [], []
+    states = []
     for k, stage in enumerate(data.stages):
-        refused += _never_taken(data, stage)
-        total = max(int(stage.history.sum()), 1)
-        for said, group in _groups(data, k):
-            size = int((stage.history & group).sum())
-            if size and not (stage.fitted & group).any():
-                (refused if size > _FEW * total else doubtful).append(
-                    f"stage {stage.stage.action}: none of the {size:,} units {said} is in the fit "
-                    "(fit.flow says why), so that their payoff is guessed from that of others and values "
-                    "that include them are not supported; some of their outcomes are needed"
-                )
-                if said == _WITHOUT:
-                    break  # the same units by earlier action
-    if refused:
-        return State("refused", (*refused, *doubtful))
-    return State("caution", tuple(doubtful)) if doubtful else State()
-
-
-_WITHOUT = "without a decision"
+        states += [State("refused", (reason,)) for reason in _never_taken(data, stage)]
+        states += [_shown(stage, said, group) for said, group in _groups(data, k)]
+    return worst(states)
 
 
 def _groups(data: TrialData, k: int) -> Iterator[tuple[str, np.ndarray]]:
     """Groups that the model of stage k tells apart by coefficients of its own or that it added."""
     stage = data.stages[k]
-    some = bool((stage.outside & stage.history).any())
-    if some:
-        yield _WITHOUT, stage.outside
-    earlier = data.stages[:k]
-    sides = [(_WITHOUT, stage.outside)] if some else []
-    sides.append(("with a decision" if some else "", ~stage.outside))
+    sides = [("", ~stage.outside)]
+    if (stage.outside & stage.history).any():
+        sides = [("without a decision", stage.outside), ("with a decision", ~stage.outside)]
     for said, side in sides:
-        for before in earlier:
+        if not (stage.fitted & side).any():
+            yield said, side  # as a whole, not by earlier action
+            continue
+        for before in data.stages[:k]:
             for code, label in enumerate(before.arms):
                 took = f"{said} with {label!r} in {before.stage.action}".strip()
                 yield took, side & (before.action == code)
+
+
+def _shown(stage: StageData, said: str, group: np.ndarray) -> State:
+    """State of what a stage's fit says of a group: not ok where nobody of it is in the fit."""
+    size = int((stage.history & group).sum())
+    if not size or (stage.fitted & group).any():
+        return State()
+    reason = (
+        f"stage {stage.stage.action}: none of the {size:,} units {said} is in the fit "
+        "(fit.flow says why), so that their payoff is guessed from that of others and values "
+        "that include them are not supported; some of their outcomes are needed"
+    )
+    return State("refused" if size > _FEW * stage.history.sum() else "caution", (reason,))
 
 
 def _never_taken(data: TrialData, stage: StageData) -> list[str]:
