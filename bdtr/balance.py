@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bdtr.data import StageData
     from bdtr.fitted import Fit
 
-__all__ = ["attrition", "balance", "overlap", "stage_flow"]
+__all__ = ["attrition", "balance", "covariates", "design_effect", "overlap", "stage_flow"]
 
 FINE, ADJUST = 0.05, 0.25
 _MOST_LEVELS = 8
@@ -61,7 +61,7 @@ def balance(fit: Fit) -> Captioned:
     for k, design in enumerate(fit.designs):
         stage = data.stages[k]
         site = design.site_codes(data.frame)
-        covariates = _covariates(fit, k)
+        history = covariates(fit, k)
         for a in range(1, len(design.actions)):
             both = stage.took & stage.feasible[:, 0] & stage.feasible[:, a]
             one = both & (stage.action == a)
@@ -70,7 +70,7 @@ def balance(fit: Fit) -> Captioned:
                 continue
             rows += [
                 (design.action, design.actions[a], name, *_difference(x, one, none, site))
-                for name, x in covariates.items()
+                for name, x in history.items()
             ]
     columns = ["stage", "action", "covariate", "units_reference", "units", "mean_reference", "mean",
                "difference"]  # fmt: skip
@@ -86,7 +86,7 @@ def balance(fit: Fit) -> Captioned:
     )
 
 
-def _covariates(fit: Fit, k: int) -> dict[str, np.ndarray]:
+def covariates(fit: Fit, k: int) -> dict[str, np.ndarray]:
     """Numeric history of a stage; text columns as one column for each of a few levels."""
     data, out = fit.require_data("balance"), {}
     skip = {data.trial.site, *(s.stage.delivered_in for s in data.stages)}
@@ -129,6 +129,39 @@ def _difference(
     apart = (weight * (means[0] - means[1])).sum() / total if total > 0 else np.nan
     size = apart / spread if spread > 0 else np.nan
     return int(none.sum()), int(one.sum()), float(x[none].mean()), float(x[one].mean()), float(size)
+
+
+def design_effect(x: np.ndarray, cluster: np.ndarray) -> float:
+    """By how much the variance of a mean is larger where units of a cluster are alike and counted together.
+
+    1 + (m - 1) ICC (Kish 1965, Survey Sampling, 5.4; Donner and Klar 2000, 6.2), with the intraclass
+    correlation of the analysis of variance between clusters and m = sum_c n_c^2 / n.
+
+    Parameters
+    ----------
+    x
+        The covariate (unit); missing values are left out.
+    cluster
+        Code of each unit's cluster, -1 for none.
+
+    Returns
+    -------
+    float
+        At least 1.
+    """
+    use = np.isfinite(x) & (cluster >= 0)
+    values, (_, codes) = x[use], np.unique(cluster[use], return_inverse=True)
+    size = np.bincount(codes)
+    n, count = int(use.sum()), len(size)
+    if count < 2 or n == count:
+        return 1.0
+    means = np.bincount(codes, values) / size
+    within = float(np.square(values - means[codes]).sum()) / (n - count)
+    between = float((size * np.square(means - values.mean())).sum()) / (count - 1)
+    typical = (n - np.square(size).sum() / n) / (count - 1)
+    total = between + (typical - 1) * within
+    icc = (between - within) / total if total > 0 else 0.0
+    return 1.0 + (float(np.square(size).sum()) / n - 1.0) * max(icc, 0.0)
 
 
 def overlap(fit: Fit, planned: Mapping[str, Mapping[object, float]] | None = None) -> Captioned:

@@ -1,100 +1,173 @@
-"""Treatment that reaches whole groups: columns within which an action hardly ever varies."""
+r"""Treatment that reaches whole groups: factors within whose levels an action hardly ever varies.
+
+An action is taken to reach whole levels of a factor where it is the same within 95 % of them, and chance
+does not make it so. With levels of k_l members, actions of shares p_a, the chance that a level holds one
+action is q_l = sum_a p_a^{k_l}; the chance that a share s of m levels or more does is at most
+exp{-m KL(s || mean q)} (Hoeffding 1956, Ann. Math. Statist. 27(3), and Chernoff). Members are units, or the
+levels of a factor that the model knows already and within which the action does not vary: what is then
+coarser, such as districts above schools, has to hold one action in more districts than schools treated one by
+one would.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from bdtr.history import conditions
+from bdtr.history import terms_of
 from bdtr.trial import Trial
 
 if TYPE_CHECKING:
     from bdtr.data import StageData
 
-__all__ = ["DesignWarning", "shared_clusters", "unknown_clusters"]
+__all__ = ["DesignWarning", "shared_clusters", "treated_together", "unknown_clusters"]
+
+_ALIKE = 0.95  # share of levels with one action; data may merge or split a few clusters
+_LEAST_LEVELS = 4  # fewer are a coarse covariate
+_CHANCE = math.log(1e4)
+_KNOWN_FOR = 0.5  # share of units whose level is known
 
 
 class DesignWarning(UserWarning):
     """Something in the data that the model of a stage should probably know."""
 
 
-def unknown_clusters(
-    trial: Trial, stages: Sequence[StageData], frame: pd.DataFrame
-) -> tuple[str, ...]:
-    """Columns within whose levels an action never varies and that the stage model does not know.
+@dataclass(frozen=True)
+class _Found:
+    """A factor that the action hardly ever varies in: whether it is a number, how many levels it has, its
+    column, and whether its ids count within sites."""
 
-    The site column is one of them where the formula has no term by site, and so are ids that count
-    within sites.
-    Of several such columns, as clinics and what is measured of clinics, the one with the fewest levels
-    is named:
-    whole levels of it were treated alike.
+    number: bool
+    levels: int
+    name: str
+    nested: bool
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        return self.number, self.levels, self.name
+
+
+def unknown_clusters(
+    trial: Trial, stages: Sequence[StageData], frame: pd.DataFrame, numbers: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Columns within whose levels an action hardly ever varies and whose effects the stage model lacks.
+
+    The site column is one of them where the formula has no intercept by site, and so are ids that count
+    within sites. What is nested in a factor that the model knows and that is treated as a whole needs no
+    term; what is coarser does. Of several such columns the one with the fewest levels is named: whole
+    levels of it were treated alike.
+
+    Parameters
+    ----------
+    trial, stages
+        The trial and who takes part in its stages.
+    frame
+        The user's data, columns that the trial does not use among them.
+    numbers
+        Columns that enter formulas as numbers.
+
+    Returns
+    -------
+    tuple of str
+        What is said, one text for each stage.
     """
-    notes = []
+    notes, actions = [], np.column_stack([stage.action for stage in stages])
     for stage in stages:
-        found = _constant_columns(trial, stage, frame)
+        found = _constant_columns(trial, stage, actions, frame, numbers)
         if not found:
             continue
-        _, name, nested = min(found)
-        others = [n for _, n, _ in sorted(found)[1:4] if n != name]
-        notes.append(_remedy(trial, stage, name, nested, others))
+        found.sort(key=lambda x: x.order)
+        notes.append(_remedy(trial, stage, found[0], [x.name for x in found[1:4]]))
         warnings.warn(notes[-1], DesignWarning, stacklevel=4)
     return tuple(notes)
 
 
+def treated_together(
+    stage: StageData, frame: pd.DataFrame, numbers: Collection[str] = ()
+) -> np.ndarray | None:
+    """Level of the coarsest factor of the stage's model within which the action hardly ever varies.
+
+    Parameters
+    ----------
+    stage
+        Who takes part.
+    frame
+        The data.
+    numbers
+        Columns that enter formulas as numbers.
+
+    Returns
+    -------
+    ndarray or None
+        Codes over all units, -1 for those who choose no action or whose level is missing; None where
+        units are treated one by one.
+    """
+    rows = _choosing(stage)
+    if not rows.any():
+        return None
+    known = [
+        codes for factor in _factors(stage, numbers)
+        if _alike(codes := _codes(frame, factor, rows), stage.action[rows])
+    ]  # fmt: skip
+    if not known:
+        return None
+    out = np.full(len(rows), -1)
+    out[rows] = min(known, key=lambda codes: int(codes.max()))
+    return out
+
+
 def _constant_columns(
-    trial: Trial, stage: StageData, frame: pd.DataFrame
-) -> list[tuple[tuple[bool, int], str, bool]]:
-    """(numbers last, levels), name, and whether ids count within sites, of the columns that are constant."""
-    rows = stage.fitted & ~stage.outside
-    known = {*stage.formula.columns, trial.unit, trial.outcome, *(s.action for s in trial.stages)}
-    known |= {c for x in conditions(stage.stage) for c in x.columns}
-    if trial.site not in stage.factors:
-        known.discard(trial.site)
-    factors = [pd.factorize(frame[c][rows])[0] for c in stage.factors if c in frame.columns]
-    action, out = stage.action[rows], []
-    site = None if trial.site is None else pd.factorize(frame[trial.site][rows])[0]
+    trial: Trial,
+    stage: StageData,
+    actions: np.ndarray,
+    frame: pd.DataFrame,
+    numbers: Collection[str],
+) -> list[_Found]:
+    rows = _choosing(stage)
+    if not rows.any():
+        return []
+    action, factors = stage.action[rows], _factors(stage, numbers)
+    known = [codes for f in factors if _alike(codes := _codes(frame, f, rows), action)]
+    skip = {f[0] for f in factors if len(f) == 1} | {trial.unit, trial.outcome}
+    skip |= {name for s in trial.stages for name in (s.action, s.reward)}
+    if stage.stage.model is not None:
+        skip |= set(stage.formula.columns)
+    out = []
     for name in frame.columns:
-        if name in known or not _may_be_cluster(frame[name]):
+        if name in skip or not _may_be_cluster(frame[name]):
             continue
-        codes, levels = pd.factorize(frame[name][rows])
-        ways = [(codes, len(levels), False)]
-        if site is not None and name != trial.site:
-            joined, both = pd.factorize(
-                np.where((codes < 0) | (site < 0), -1, codes * (site.max() + 1) + site)
-            )
-            joined = np.where(both[joined] < 0, -1, joined) if len(both) else joined
-            if len(both) > len(levels):
-                ways.append((joined, len(both), True))
-        for code, count, nested in ways:
-            if any(_within(f, code) for f in factors):
-                continue  # what is measured of clusters that the model knows
-            if _constant_within(code, action, count):
-                numeric = pd.api.types.is_numeric_dtype(frame[name].dtype)
-                out.append(((bool(numeric), count), str(name), nested))
+        alone = _codes(frame, (name,), rows)
+        if _recodes(alone, actions[rows]):
+            continue
+        ways = [(alone, False)]
+        if trial.site is not None and name != trial.site:
+            joined = _codes(frame, (trial.site, name), rows)
+            if joined.max() > alone.max():
+                ways.append((joined, True))
+        number = pd.api.types.is_numeric_dtype(frame[name].dtype)
+        for codes, nested in ways:
+            if _alike(codes, action) and not any(_explains(f, codes, action) for f in known):
+                out.append(_Found(bool(number), int(codes.max()) + 1, str(name), nested))
                 break
     return out
 
 
-def _within(fine: np.ndarray, coarse: np.ndarray) -> bool:
-    """Whether each level of one column has a single level of another."""
-    seen = (fine >= 0) & (coarse >= 0)
-    pairs = pd.DataFrame({"fine": fine[seen], "coarse": coarse[seen]}).drop_duplicates()
-    return bool(seen.any()) and not pairs["fine"].duplicated().any()
-
-
-def _remedy(trial: Trial, stage: StageData, name: str, nested: bool, others: Sequence[str]) -> str:
+def _remedy(trial: Trial, stage: StageData, found: _Found, others: Sequence[str]) -> str:
     """What is wrong and which term of this trial's models mends it."""
-    action = stage.stage.action
+    action, name, nested = stage.stage.action, found.name, found.nested
+    only = " otherwise than as a number" if name in stage.formula.model_columns else ""
     also = f" (and of {', '.join(map(repr, others))})" if others else ""
     where = f" of each {trial.site!r}" if nested else ""
     text = (
         f"stage {action}: {action} hardly ever varies within the levels of {name!r}{where}{also}, "
         f"which the model "
-        "does not know: treatment reached whole groups, whose own effects are taken for effects of "
+        f"does not know{only}: treatment reached whole groups, whose own effects are taken for effects of "
         f"{action}, and intervals are too narrow. "
     )
     if name == trial.site:
@@ -113,24 +186,103 @@ def _remedy(trial: Trial, stage: StageData, name: str, nested: bool, others: Seq
 
 
 def _may_be_cluster(column: pd.Series) -> bool:
+    """Whether values can be labels: whole numbers and whatever else can be told apart."""
+    if column.dtype == object:
+        return all(map(pd.api.types.is_hashable, column))
     if pd.api.types.is_float_dtype(column.dtype):
         values = column.dropna().to_numpy()
         return len(values) > 0 and bool(np.all(values == np.round(values)))
     return True
 
 
-def _constant_within(codes: np.ndarray, action: np.ndarray, levels: int) -> bool:
-    """Whether actions are constant in 95 % of the levels; data may merge or split a few clusters."""
+def _choosing(stage: StageData) -> np.ndarray:
+    """Units of the fit who have a choice: where one action alone is feasible nobody assigned it."""
+    return stage.fitted & stage.choosing & ~stage.outside
+
+
+def _factors(stage: StageData, numbers: Collection[str]) -> list[tuple[str, ...]]:
+    """Factors whose levels have effects of their own in the stage's model: group terms with an intercept,
+    and text or categories that enter as such."""
+    grouped = [g.factor for g in stage.formula.groups if frozenset() in terms_of(g.expression)]
+    entered = [
+        tuple(term) for term in terms_of(stage.formula.common)
+        if term <= set(stage.formula.model_columns) - {stage.stage.action, *numbers} and len(term) == 1
+    ]  # fmt: skip
+    return [*grouped, *entered]
+
+
+def _codes(frame: pd.DataFrame, factor: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    """Level of each of these rows, numbered from 0 without gaps; -1 where a part of it is missing."""
+    codes = np.zeros(int(rows.sum()), dtype=np.int64)
+    for name in factor:
+        own = pd.factorize(frame[name][rows])[0]
+        missing = (codes < 0) | (own < 0)
+        codes = np.where(missing, -1, codes * (own.max(initial=0) + 1) + own)
+        seen = codes >= 0
+        codes[seen] = np.unique(codes[seen], return_inverse=True)[1]
+    return codes
+
+
+def _alike(codes: np.ndarray, action: np.ndarray, members: np.ndarray | None = None) -> bool:
+    """Whether levels hold one action each, more of them than chance would make so.
+
+    ``members`` are what takes an action as one, units if left out.
+    """
     seen = codes >= 0
-    actions = int(action.max()) + 1
-    table = np.zeros((levels, actions), dtype=np.int64)
-    np.add.at(table, (codes[seen], action[seen]), 1)
-    size = table.sum(axis=1)
-    several = size >= 2
-    # Fewer levels than this are a recoding of the action or a coarse covariate, not clusters.
-    if several.sum() < max(4, 2 * actions) or seen.mean() < 0.5 or size[several].mean() < 3:
+    if members is not None:
+        seen &= members >= 0
+        _, first = np.unique(np.stack([codes, members])[:, seen], axis=1, return_index=True)
+        at = np.flatnonzero(seen)[first]
+    else:
+        at = np.flatnonzero(seen)
+    if seen.mean() < _KNOWN_FOR or not at.size:
         return False
-    return bool(((table[several] > 0).sum(axis=1) == 1).mean() >= 0.95)
+    counts = np.zeros((int(codes.max()) + 1, int(action.max()) + 1))
+    np.add.at(counts, (codes[at], action[at]), 1)
+    size = counts.sum(axis=1)
+    counts = counts[size >= 2]
+    if len(counts) < _LEAST_LEVELS:
+        return False
+    size, held = counts.sum(axis=1), float(((counts > 0).sum(axis=1) == 1).mean())
+    if held < _ALIKE:
+        return False
+    shares = np.bincount(action[at]) / at.size
+    chance = max(float((shares[None] ** size[:, None]).sum(axis=1).mean()), 1e-300)
+    return held > chance and len(counts) * _divergence(held, chance) > _CHANCE
+
+
+def _divergence(p: float, q: float) -> float:
+    """Kullback-Leibler divergence of a coin of probability p from one of q."""
+    one = p * math.log(p / q)
+    return one if p == 1.0 else one + (1 - p) * math.log((1 - p) / (1 - q))
+
+
+def _explains(known: np.ndarray, codes: np.ndarray, action: np.ndarray) -> bool:
+    """Whether an action is constant in levels because they are parts or unions of known levels."""
+    parts = codes if codes.max() >= known.max() else known
+    whole = known if parts is codes else codes
+    table = pd.DataFrame({"part": parts, "whole": whole})[(parts >= 0) & (whole >= 0)]
+    wholes = table.groupby("part")["whole"].nunique()
+    if parts is codes and len(wholes) and (wholes == 1).mean() >= _ALIKE:
+        return True  # what is nested in what was treated as a whole
+    return not _alike(codes, action, known)
+
+
+def _recodes(codes: np.ndarray, actions: np.ndarray) -> bool:
+    """Whether levels are names of actions or of paths through the trial: one for each.
+
+    ``actions`` are codes by unit and stage, -1 where none was taken.
+    """
+    count = int(codes.max()) + 1
+    if count > np.prod(actions.max(axis=0) + 2):
+        return False
+    paths, seen = [np.zeros(count, dtype=np.int64)], codes >= 0
+    for own in actions.T:
+        acted, path = seen & (own >= 0), np.full(count, -1)
+        path[codes[acted]] = own[acted]
+        if (path[codes[acted]] == own[acted]).all():  # else levels say nothing of this stage
+            paths.append(path)
+    return len(np.unique(paths, axis=1).T) == count
 
 
 def shared_clusters(

@@ -212,7 +212,7 @@ def check(
         _check_support(stage)
         if whole:
             _check_groups(stage, coded)
-    doubts = unknown_clusters(trial, stages, frame)
+    doubts = unknown_clusters(trial, stages, frame, coding.numbers)
     notes = filled + notes + doubts + shared_clusters(trial, stages, coded)
     return TrialData(trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts)
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2, norm
 
-from bdtr.balance import ADJUST, balance
+from bdtr.balance import ADJUST, balance, covariates, design_effect
+from bdtr.clusters import treated_together
 from bdtr.history import known_columns
 from bdtr.outcome import OutcomeModel
 
@@ -173,10 +174,10 @@ def imbalance(fit: Fit) -> list[str]:
             continue
         own = table.xs(design.action, level="stage")
         error = np.sqrt(1 / own["units"] + 1 / own["units_reference"])
-        cluster = data.stages[k].stage.delivered_in
-        if cluster is not None:  # actions reach whole clusters
-            rows = data.frame.loc[data.stages[k].fitted, cluster]
-            error = error * np.sqrt(len(rows) / max(rows.nunique(), 1))
+        together = treated_together(data.stages[k], data.frame, data.coding.numbers)
+        if together is not None:
+            effect = {name: design_effect(x, together) for name, x in covariates(fit, k).items()}
+            error = error * np.sqrt(own.index.get_level_values("covariate").map(effect))
         far = own[(own["difference"].abs() > ADJUST) & (own["difference"].abs() > _CHANCE * error)]
         if len(far):
             worst = (

@@ -178,18 +178,6 @@ def test_ids_and_sites_that_look_like_numbers_stay_apart():
     assert set(data.frame["site"]) == {"NA", "None"}
 
 
-def test_warning_where_treatment_reaches_whole_groups():
-    rng = np.random.default_rng(0)
-    group = np.repeat(np.arange(20), 10)
-    action = rng.integers(0, 2, 20)[group]
-    frame = pd.DataFrame({"class": group, "a": action, "y": rng.normal(size=200)})
-    stage = {"actions": [0, 1], "formula": "a"}
-    with pytest.warns(bdtr.DesignWarning, match="hardly ever varies within the levels of 'class'"):
-        check(bdtr.Trial([bdtr.Stage("a", **stage)], outcome="y"), frame)
-    check(bdtr.Trial([bdtr.Stage("a", **stage, delivered_in="class")], outcome="y"), frame)
-    check(bdtr.Trial([bdtr.Stage("a", **stage)], outcome="y"), frame.drop(columns="class"))
-
-
 @given(st.data())
 def test_flow_adds_up_whatever_is_missing(data):
     frame = small(20)
@@ -279,13 +267,6 @@ def test_grouping_factors_that_are_numbers():
     stage = bdtr.Stage("a", actions=["r", "s"], formula="a + (1 | wave)", eligible="wave >= 1")
     data = check(bdtr.Trial([stage], outcome="y"), frame)
     assert data.stages[0].fitted.sum() == 32
-
-
-def test_warning_where_cluster_ids_count_within_sites():
-    frame = small(80).drop(columns="b").assign(cl=lambda f: np.arange(80) // 4 % 3)
-    stage = bdtr.Stage("a", actions=["r", "s"], formula="a + (1 | site)", delivered_in="cl")
-    with pytest.warns(bdtr.DesignWarning, match="occur at several sites"):
-        check(bdtr.Trial([stage], outcome="y", site="site"), frame)
 
 
 def decided(**second):

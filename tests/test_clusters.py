@@ -1,0 +1,184 @@
+"""Treatment that reaches whole groups: said where the model of a stage lacks their effects, only there."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bdtr
+from bdtr.balance import design_effect
+from bdtr.clusters import treated_together
+from bdtr.data import check
+from bdtr.residuals import imbalance
+
+COLUMNS = {"district": 8, "school": 40, "klass": 120, "pupil": 720}
+
+
+def nested(level, seed=0):
+    """8 districts of 5 schools of 3 classes of 6 pupils; half of the levels of one of them are treated."""
+    rng = np.random.default_rng(seed)
+    of = {name: np.repeat(np.arange(count), 720 // count) for name, count in COLUMNS.items()}
+    frame = pd.DataFrame({name: [f"{name}{i}" for i in codes] for name, codes in of.items()})
+    frame["a"] = rng.permutation(np.arange(COLUMNS[level]) % 2)[of[level]]
+    frame["size"] = rng.integers(200, 900, 40)[of["school"]]
+    frame["score"] = rng.integers(0, 20, 720)
+    frame["couple"] = np.arange(720) // 2
+    return frame.assign(x=rng.normal(size=720), y=rng.normal(size=720))
+
+
+def said(frame, formula, site=None, **changes):
+    """What is said of groups, as (column named first) or None."""
+    stage = bdtr.Stage("a", actions=[0, 1], formula=formula, **changes)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", bdtr.DesignWarning)
+        data = check(bdtr.Trial([stage], outcome="y", site=site), frame)
+    texts = [str(w.message) for w in caught if issubclass(w.category, bdtr.DesignWarning)]
+    assert list(data.doubts) == texts
+    return texts[0].split("levels of '")[1].split("'")[0] if texts else None
+
+
+@pytest.mark.parametrize(
+    ("level", "formula", "options", "named"),
+    [
+        ("school", "a", {}, "school"),
+        ("school", "a + (1 | klass)", {}, "school"),
+        ("school", "a + (1 | district)", {"site": "district"}, "school"),
+        ("school", "a + (1 | district)", {"site": "district", "delivered_in": "klass"}, "school"),
+        ("school", "a + (0 + x | school)", {}, "school"),
+        ("school", "x + a", {"eligible": "school != 'school3'"}, "school"),
+        ("school", "a + (1 | school)", {}, None),
+        ("school", "a + (1 | school) + (1 | klass)", {}, None),
+        ("school", "a + (1 | district/school)", {"site": "district"}, None),
+        ("school", "a + school", {}, None),
+        ("school", "a", {"delivered_in": "school"}, None),
+        ("district", "a + (1 | school)", {}, "district"),
+        ("district", "a + (1 | klass)", {}, "district"),
+        ("district", "a + (1 | district)", {}, None),
+        ("klass", "a + (1 | school)", {"site": "school"}, "klass"),
+        ("klass", "a + (1 | school)", {"site": "school", "delivered_in": "klass"}, None),
+        ("pupil", "x + a", {"site": "school"}, None),
+        ("pupil", "a + (1 | school)", {"site": "school"}, None),
+    ],
+)
+def test_the_level_that_was_treated_as_a_whole_is_named(level, formula, options, named):
+    for seed in range(5):
+        assert said(nested(level, seed).drop(columns="pupil"), formula, **options) == named
+
+
+def test_ids_that_count_within_sites_are_joined_with_them():
+    frame = nested("klass").drop(columns="size")
+    frame["klass"] = np.arange(720) // 6 % 3
+    assert said(frame, "a + (1 | school)", site="school") == "klass"
+    assert said(frame, "a + (1 | school/klass)", site="school") is None
+
+
+def test_a_group_that_enters_as_a_number_is_not_known():
+    frame = nested("school").assign(school=lambda f: f["school"].str[6:].astype(int))
+    frame = frame[["school", "a", "y"]]
+    with pytest.warns(bdtr.DesignWarning, match="does not know otherwise than as a number"):
+        check(
+            bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="a + school")], outcome="y"), frame
+        )
+
+
+def test_couples_are_groups():
+    frame = nested("pupil")[["couple", "y"]]
+    rng = np.random.default_rng(1)
+    assert said(frame.assign(a=rng.integers(0, 2, 360)[frame["couple"]]), "a") == "couple"
+    assert said(frame.assign(a=rng.integers(0, 2, 720)), "a") is None
+    # Most couples hold one action by chance where nearly all take the same.
+    assert said(frame.assign(a=rng.random(720) < 0.96).astype({"a": int}), "a") is None
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["pupil", "klass", "school", "district"]))
+@settings(max_examples=60)
+def test_chance_is_not_taken_for_design(seed, level):
+    """Columns that cut across the levels that were treated, small ones and coarse ones."""
+    rng = np.random.default_rng(seed)
+    frame = nested(level, seed)
+    by = np.arange(720) // {"pupil": 1, "klass": 6, "school": 18, "district": 90}[level]
+    levels = int(by.max()) + 1
+    for i, fewer in enumerate((1.3, 2, 5)):
+        frame[f"odd{i}"] = rng.integers(0, max(int(levels / fewer), 2), levels)[by]
+    group = "" if level == "pupil" else f" + (1 | {level})"
+    assert said(frame, f"a{group}") is None
+
+
+def test_names_of_actions_and_of_paths_are_no_groups():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"site": np.arange(400) % 20, "r": rng.integers(0, 2, 400)})
+    frame["a"], second = rng.integers(0, 2, (2, 400))
+    frame["b"] = np.where(frame["r"] == 1, np.nan, second)
+    frame["arm"] = np.where(frame["a"] == 1, "new", "usual")
+    path = np.where(frame["r"] == 1, "r", second.astype(str))
+    frame["cell"] = frame["arm"] + path
+    frame["y"] = rng.normal(size=400)
+    trial = bdtr.Trial(
+        [
+            bdtr.Stage("a", actions=[0, 1], formula="a + (1 | site)"),
+            bdtr.Stage("b", actions=[0, 1], formula="a * b + (1 | site)", among="r == 0"),
+        ],
+        outcome="y", site="site",
+    )  # fmt: skip
+    assert not check(trial, frame).doubts
+
+
+def test_columns_of_lists_are_passed_over():
+    frame = nested("pupil")
+    assert said(frame.assign(visits=[[1, 2]] * 720), "a") is None
+
+
+def test_warning_where_cluster_ids_count_within_sites():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"site": np.repeat(list("uvwx"), 20), "cl": np.arange(80) // 4 % 3})
+    frame["a"], frame["y"] = np.where(np.arange(80) % 2, "s", "r"), rng.normal(size=80)
+    stage = bdtr.Stage("a", actions=["r", "s"], formula="a + (1 | site)", delivered_in="cl")
+    with pytest.warns(bdtr.DesignWarning, match="occur at several sites"):
+        check(bdtr.Trial([stage], outcome="y", site="site"), frame)
+
+
+def test_the_coarsest_factor_treated_as_a_whole():
+    frame = nested("school")
+    stage = bdtr.Stage(
+        "a", actions=[0, 1], formula="a + (1 | school) + (1 | klass) + (1 | district)"
+    )
+    data = check(bdtr.Trial([stage], outcome="y"), frame)
+    assert len(np.unique(treated_together(data.stages[0], data.frame))) == 40
+    data = check(bdtr.Trial([stage], outcome="y"), nested("pupil"))
+    assert treated_together(data.stages[0], data.frame) is None
+
+
+def test_design_effect_is_that_of_kish():
+    """Means of 60 clusters of 12 with intraclass correlation .2 have 1 + 11 * .2 = 3.2 times the variance."""
+    rng = np.random.default_rng(0)
+    cluster = np.repeat(np.arange(60), 12)
+    found, means = [], []
+    for _ in range(400):
+        x = np.sqrt(0.2) * rng.normal(size=60)[cluster] + np.sqrt(0.8) * rng.normal(size=720)
+        found.append(design_effect(x, cluster))
+        means.append(x.mean())
+    assert np.mean(found) == pytest.approx(3.2, abs=0.1)
+    assert np.var(means) * 720 == pytest.approx(3.2, rel=4 * np.sqrt(2 / 400))
+    assert design_effect(np.repeat(rng.normal(size=60), 12), cluster) == pytest.approx(12)
+    assert design_effect(rng.normal(size=720), np.full(720, -1)) == 1.0
+
+
+@pytest.mark.parametrize(("shift", "alarms"), [(0.0, False), (1.2, True)])
+def test_imbalance_is_judged_by_the_groups_that_were_treated(shift, alarms):
+    """A covariate of classes differs by chance more than one of pupils; 20 sites of 4 classes of 15."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        klass = np.repeat(np.arange(80), 15)
+        action = np.concatenate([rng.permutation([0, 0, 1, 1]) for _ in range(20)])[klass]
+        frame = pd.DataFrame({"site": klass // 4, "klass": klass % 4, "a": action})
+        frame["z"] = rng.normal(size=80)[klass] + shift * action
+        frame["y"] = 0.4 * rng.normal(size=80)[klass] + rng.normal(size=1200)
+        stage = bdtr.Stage("a", actions=[0, 1], formula="z + a + (1 | site/klass)")
+        fit = bdtr.fit(
+            bdtr.Trial([stage], outcome="y", site="site"), frame, sampler="direct", chains=2,
+            draws=100, propagated=100, progress=False, random_seed=seed,
+        )  # fmt: skip
+        assert any("differs in z" in text for text in imbalance(fit)) == alarms
