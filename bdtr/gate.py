@@ -70,7 +70,11 @@ def _short_chains(stage: str, attrs: Mapping[str, Any]) -> State:
         return State()
     return State(
         "caution",
-        (f"{stage}: slice chains of {attrs['sweeps']} sweeps differ from long ones (p = {p:.1g})",),
+        (
+            f"{stage}: slice chains of {attrs['sweeps']} sweeps differ from long ones (p = {p:.1g}); "
+            "leave out group terms or slopes of this stage that the data cannot tell from zero, and compare "
+            "values with another random_seed",
+        ),
     )
 
 

@@ -28,6 +28,9 @@ _BENT = 0.15  # SD of a blip's misfit over units, in SDs of the response
 _SURE = 1e-4  # p-value for each variable
 _BINS = 5
 _MOST_LEVELS = 8
+_EXACT = (
+    0.05  # residual SD of an action, in SDs of the response, below which its shape is of no account
+)
 _CHANCE = 4.0  # standard errors of a difference between actions
 
 
@@ -56,8 +59,8 @@ def misfit(fit: Fit) -> list[str]:
         if model.rows.weight is not None:
             own = own * np.sqrt(model.rows.weight)
         spread = np.sqrt(np.bincount(arm, own**2) / np.maximum(np.bincount(arm), 1))
-        if not (spread[np.unique(arm)] > 1e-8 * model.spread).all():
-            continue  # responses that are exact functions of the columns
+        if not (spread[np.unique(arm)] > _EXACT * model.spread).all():
+            continue  # responses that are all but functions of the columns
         z, n, said = own / spread[arm], len(own), []
         skewness = float((z**3).mean())
         if abs(skewness) > _SKEWED and abs(skewness) / np.sqrt(6 / n) > _CHANCE:

@@ -23,7 +23,7 @@ from bdtr.multilevel.peaks import find_peaks
 from bdtr.multilevel.perturbed import ErrorRoots, Streams, error_roots, perturbed_draws
 from bdtr.multilevel.proposals import Ellipses
 from bdtr.multilevel.randomness import children
-from bdtr.multilevel.slices import pilot, slice_chains
+from bdtr.multilevel.slices import denser, pilot, slice_chains
 from bdtr.multilevel.system import Priors, system
 
 __all__ = [
@@ -254,7 +254,12 @@ def draw_given(
 
 
 def _slices(responses, params, own, priors, phi, left, used, seed, progress):
-    """Slice chains for the responses where weights are not good enough, from the draws there are."""
+    """Slice chains for the responses where weights are not good enough.
+
+    They start from the draws there are or, where that is denser, from the middle of the pilot chains, with
+    other SDs of their own or not, and reach as far as these are apart: poor proposals may lie where short
+    chains with widths of the pilot's would not find back from.
+    """
     pilot_seed, chain_seed, _ = children(seed, 3)
     phi[left] = _inside(phi[left], params, priors)
     found = pilot(own, priors, params, responses.each(left[:1]), phi[left[0]], pilot_seed)
@@ -263,10 +268,14 @@ def _slices(responses, params, own, priors, phi, left, used, seed, progress):
         kept = np.empty((at.size, 1, params.size))
         evaluations = np.zeros(at.size, dtype=np.int64)
         zty, hty, yty = responses.each(at)
+        middle = _inside(np.tile(found.start, (at.size, 1)), params, priors)
+        width = np.maximum(found.width, np.abs(phi[at] - middle))
+        start = phi[at]
+        for other in (_at_sigma(start, middle[:, :1], params), middle):
+            start = denser(start, _inside(other, params, priors), own, priors, zty, hty, yty)
         slice_chains(
-            phi[at], found.width, found.sweeps, 1, seeds[at], own, priors, zty, hty, yty,
-            kept, evaluations,
-        )  # fmt: skip
+            start, width, found.sweeps, 1, seeds[at], own, priors, zty, hty, yty, kept, evaluations
+        )
         phi[at] = kept[:, 0]
         used[at] += evaluations
         if progress:
@@ -394,11 +403,20 @@ def _chunks(which: np.ndarray):
 
 
 def _inside(phi: np.ndarray, params: Parameters, priors: Priors) -> np.ndarray:
-    """The same with residual SDs above the floor, where chains can start."""
-    out = phi.copy()
-    out[..., 0] = np.maximum(out[..., 0], math.log(2.0 * max(priors.floor, 1e-300)))
-    lowest = math.log(2.0 * max(priors.floor, 1e-300)) - out[..., :1]
-    out[..., params.ratios] = np.maximum(out[..., params.ratios], lowest)
+    """The same with residual SDs above the floor, where chains can start; just above, as SDs of responses
+    without residuals lie within 1 / n of it."""
+    out, lowest = phi.copy(), math.log(max(priors.floor, 1e-300)) + 1e-6
+    out[..., 0] = np.maximum(out[..., 0], lowest)
+    out[..., params.ratios] = np.maximum(out[..., params.ratios], lowest - out[..., :1])
+    return out
+
+
+def _at_sigma(phi: np.ndarray, log_sigma: np.ndarray, params: Parameters) -> np.ndarray:
+    """phi with another residual SD of the first stratum, all other SDs as they are."""
+    out, less = phi.copy(), phi[..., :1] - log_sigma
+    out[..., :1] = log_sigma
+    out[..., params.group_sds] *= np.exp(less)
+    out[..., params.ratios] += less
     return out
 
 

@@ -21,7 +21,7 @@ from bdtr.multilevel.randomness import seeded, uniform
 from bdtr.multilevel.system import Priors, Response, System, make_room
 from bdtr.threads import spread
 
-__all__ = ["Pilot", "pilot", "slice_chains"]
+__all__ = ["Pilot", "denser", "pilot", "slice_chains"]
 
 _PILOT_CHAINS, _PILOT_SWEEPS = 4, (25, 60)
 _LEAST_SWEEPS, _LEAST_THIN, _MOST_SWEEPS = 10, 2, 60
@@ -99,12 +99,38 @@ def pilot(
     return Pilot(np.median(late, axis=(0, 1)), width, float(lag.max()))
 
 
+def denser(one, other, own, priors, zty, hty, yty):
+    """Of two starts for each response (response, phi) the one where its density is higher."""
+    out = one.copy()
+    spread(_denser, len(one), out, other, own, priors, zty, hty, yty)
+    return out
+
+
+@kernel
+def _denser(first, last, out, other, own, priors, zty, hty, yty):
+    p = own.precision.size
+    room, reduced = make_room(own), np.empty((p + 1, p + 1))
+    for s in range(first, last):
+        y = Response(zty[s], hty[s], yty[s])
+        logdet = eliminate(out[s], own, y, reduced, room)
+        here = reduced_density(out[s], logdet, reduced, own, priors, room.small)
+        logdet = eliminate(other[s], own, y, reduced, room)
+        if not here >= reduced_density(other[s], logdet, reduced, own, priors, room.small):
+            out[s] = other[s]
+
+
 def slice_chains(start, width, thin, draws, seeds, own, priors, zty, hty, yty, kept, used):
     """Slice chains, one per response; every ``thin`` sweeps a state is kept (response, draw, phi).
 
+    ``width`` are the widths of first intervals (phi, or response and phi). A relative SD that starts beyond
+    its width has its own size for one: an interval that is too wide costs a few evaluations, one that is too
+    narrow is hardly left.
     ``used`` counts evaluations of the density. Every update has a random stream of its own, so that
     chains with the same seed on similar responses stay together.
     """
+    sds = slice(1, priors.sd.shape[0])
+    width = np.broadcast_to(width, start.shape).copy()
+    width[:, sds] = np.maximum(width[:, sds], np.abs(start[:, sds]))
     spread(
         _chains,
         len(start),
@@ -125,7 +151,10 @@ def slice_chains(start, width, thin, draws, seeds, own, priors, zty, hty, yty, k
 
 @kernel
 def _chains(first, last, start, width, thin, draws, seeds, own, priors, zty, hty, yty, kept, used):
-    size, p = start.shape[1], own.precision.size
+    size, p, sds = start.shape[1], own.precision.size, priors.sd.shape[0] - 1
+    strata = own.rows.size
+    # One part of phi after the other, then sigma with all other SDs held.
+    moves = size + 1 if sds + strata > 1 else size
     room = make_room(own)
     current, trial = np.empty((p + 1, p + 1)), np.empty((p + 1, p + 1))
     for s in range(first, last):
@@ -136,12 +165,14 @@ def _chains(first, last, start, width, thin, draws, seeds, own, priors, zty, hty
         used[s] += 1
         for d in range(draws):
             for t in range(thin):
-                for i in range(size):
-                    rng = seeded(seeds[s], (d * thin + t) * size + i + 1)
+                for move in range(moves):
+                    rng = seeded(seeds[s], (d * thin + t) * moves + move + 1)
+                    alone = move == size
+                    i = 0 if alone else move
                     level = density + np.log(uniform(rng))
                     x0 = phi[i]
-                    left = x0 - width[i] * uniform(rng)
-                    right = left + width[i]
+                    left = x0 - width[s, i] * uniform(rng)
+                    right = left + width[s, i]
                     # Stepping out to the left, to the right, then shrinkage towards x0.
                     room_left = int(_STEPS_OUT * uniform(rng))
                     room_right = _STEPS_OUT - 1 - room_left
@@ -159,30 +190,32 @@ def _chains(first, last, start, width, thin, draws, seeds, own, priors, zty, hty
                             x = right
                         else:
                             x = left + uniform(rng) * (right - left)
-                        phi[i] = x
+                        _put(phi, i, x, alone, sds, strata)
                         used[s] += 1
-                        if i == 0:  # S0, r0, q0 do not depend on sigma
+                        if move == 0:  # S0, r0, q0 do not depend on sigma
                             new_logdet = logdet
                             new = reduced_density(phi, logdet, current, own, priors, room.small)
                         else:
                             new_logdet = eliminate(phi, own, y, trial, room)
                             new = reduced_density(phi, new_logdet, trial, own, priors, room.small)
+                        # d(relative SDs) / d(group SDs) = sigma^-sds where these are held.
+                        above = new - (sds * (x - x0) if alone else 0.0) > level
                         if phase == 0:
-                            if new > level:
-                                left -= width[i]
+                            if above:
+                                left -= width[s, i]
                                 room_left -= 1
                             else:
                                 phase = 1
                         elif phase == 1:
-                            if new > level:
-                                right += width[i]
+                            if above:
+                                right += width[s, i]
                                 room_right -= 1
                             else:
                                 phase = 2
-                        elif new > level:
+                        elif above:
                             density = new
                             logdet = new_logdet
-                            if i > 0:
+                            if move > 0:
                                 current, trial = trial, current
                             break
                         else:
@@ -191,7 +224,20 @@ def _chains(first, last, start, width, thin, draws, seeds, own, priors, zty, hty
                             else:
                                 right = x
                             if right - left < 1e-14 * (1.0 + abs(x0)):
-                                phi[i] = x0  # the slice has shrunk to a point: stay
+                                # The slice has shrunk to a point: stay.
+                                _put(phi, i, x0, alone, sds, strata)
                                 break
             for i in range(size):
                 kept[s, d, i] = phi[i]
+
+
+@kernel
+def _put(phi, i, x, alone, sds, strata):
+    """Move part i of phi to x; if sigma moves alone, group SDs and those of the other arms stay."""
+    if alone:
+        shrink = np.exp(phi[i] - x)
+        for c in range(1, 1 + sds):
+            phi[c] *= shrink
+        for c in range(phi.size - strata + 1, phi.size):
+            phi[c] += phi[i] - x
+    phi[i] = x
