@@ -5,7 +5,7 @@
     not_part   := "not" not_part | "(" condition ")" | comparison
     comparison := operand ("==" | "!=" | "<" | "<=" | ">" | ">=") operand
                 | operand ["not"] "in" "[" literal ("," literal)* "]"
-    operand    := column | number | 'text' | "text"
+    operand    := column | number | 'text' | "text" | True | False
 
 Missing values follow three-valued logic: a comparison with a missing value is unknown, `unknown and
 False` is False, `unknown or True` is True.
@@ -44,6 +44,7 @@ _COMPARE: dict[str, Callable] = {
     ">=": operator.ge,
 }
 _WORDS = {"and", "or", "not", "in"}
+_TRUTH = {"True": 1.0, "False": 0.0}  # as columns of truth values are coded
 _HELP = (
     "Allowed are column names, numbers, quoted text, == != < <= > >=, in [..], not in [..], "
     "and, or, not, and parentheses; for example \"responder == 0 and arm in ['A', 'B']\"."
@@ -144,12 +145,12 @@ class Condition:
         return _truth(self._tree, frame, self.text)
 
     def check_labels(self, frame: pd.DataFrame, where: str) -> None:
-        """Raise if the condition names a label that no row of a text column has.
+        """Raise if the condition names a label, or by == or in a number, that no row has.
 
         Parameters
         ----------
         frame
-            Coded data: text and categories; numbers are left alone.
+            Coded data: text, categories, numbers.
         where
             Where the condition stands, for the message.
         """
@@ -158,15 +159,7 @@ class Condition:
                 continue
             column = frame[name]
             if pd.api.types.is_numeric_dtype(column.dtype):
-                if (
-                    isinstance(label, str)
-                    and _as_numbers(np.asarray([label], dtype=object)) is None
-                ):
-                    raise ConditionError(
-                        f"{where}: the condition {self.text!r} compares {name!r} with {label!r}, "
-                        f"but its values "
-                        f"are numbers, such as {', '.join(f'{v:g}' for v in column.dropna().unique()[:5])}."
-                    )
+                self._check_number(label, column, where)
                 continue
             known = _known_labels(column)
             if label_text(label) not in known:
@@ -176,6 +169,19 @@ class Condition:
                     f"that no unit has in "
                     f"{name!r}. Labels there: {some}. Capitals and blanks count."
                 )
+
+    def _check_number(self, value: float | str, column: pd.Series, where: str) -> None:
+        number = _as_numbers(np.asarray([value], dtype=object))
+        present = np.unique(column.dropna().to_numpy(dtype=float))
+        if number is not None and number[0] in present:
+            return
+        some = ", ".join(f"{v:g}" for v in present[:10]) + (", .." if len(present) > 10 else "")
+        why = (
+            f"compares {column.name!r} with {value!r}, but its values are numbers, such as"
+            if number is None
+            else f"names {number[0]:g}, a value that no unit has in {column.name!r}. Values there:"
+        )
+        raise ConditionError(f"{where}: the condition {self.text!r} {why} {some}.")
 
     def check_columns(self, available: Iterable[str]) -> None:
         """Raise if the condition names a column that the data do not have."""
@@ -265,7 +271,7 @@ class _Parser:
     def operand(self) -> _Column | _Literal:
         kind, value = self.take()
         if kind == "name":
-            return _Column(value)
+            return _Literal(_TRUTH[value]) if value in _TRUTH else _Column(value)
         if kind == "number":
             return _Literal(float(value))
         if kind == "text":

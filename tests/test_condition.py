@@ -145,3 +145,26 @@ def test_agrees_with_three_valued_logic_worked_by_hand(expression):
 def test_any_text_parses_or_is_refused_by_name(text):
     with contextlib.suppress(ConditionError):
         Condition(text)
+
+
+@pytest.mark.parametrize("dtype", [bool, "boolean", int, float])
+def test_truth_values_are_one_and_zero(dtype):
+    frame = pd.DataFrame({"b": pd.Series([1, 0, 1]).astype(dtype)})
+    assert Condition("b == True").evaluate(frame).tolist() == [1, 0, 1]
+    assert Condition("b != True or b in [False]").evaluate(frame).tolist() == [0, 1, 0]
+    Condition("b == True and b != 0").check_labels(frame, "here")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n == 7", r"here: .*names 7, a value that no unit has in 'n'. Values there: 1, 2, 3, 4\."),
+        ("x > 1 or n not in [1, 2.5]", "names 2.5"),
+        ("n == 'many'", "compares 'n' with 'many', but its values are numbers, such as 1, 2"),
+        ("g == 'A'", "names 'A', a label that no unit has in 'g'"),
+    ],
+)
+def test_values_that_no_unit_has_are_errors(text, message):
+    with pytest.raises(ConditionError, match=message):
+        Condition(text).check_labels(FRAME, "here")
+    Condition("n == 4 or n > 7 or x != 2").check_labels(FRAME, "here")

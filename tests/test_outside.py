@@ -228,3 +228,15 @@ def test_a_group_with_some_payoffs_passes():
     frame.loc[group[::2], "y"] = np.nan
     found = fit(trial(None), frame, missing="exclude")
     assert "is in the fit" not in str(found.state)
+
+
+def test_every_group_without_a_payoff_is_named():
+    frame = responders().drop(columns="site")
+    frame.loc[(frame["r"] == 1) | (frame["a1"] == 1), "y"] = np.nan
+    found = fit(trial(None), frame, missing="exclude")
+    assert found.state.level == "refused"
+    for said in (
+        "without a decision is in the fit",
+        "with a decision with '1' in a1 is in the fit",
+    ):
+        assert said in str(found.state)
