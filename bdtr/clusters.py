@@ -213,13 +213,13 @@ def _factors(stage: StageData, numbers: Collection[str]) -> list[tuple[str, ...]
 
 def _codes(frame: pd.DataFrame, factor: Sequence[str], rows: np.ndarray) -> np.ndarray:
     """Level of each of these rows, numbered from 0 without gaps; -1 where a part of it is missing."""
-    codes = np.zeros(int(rows.sum()), dtype=np.int64)
-    for name in factor:
+    codes = pd.factorize(frame[factor[0]][rows])[0]
+    for name in factor[1:]:
         own = pd.factorize(frame[name][rows])[0]
-        missing = (codes < 0) | (own < 0)
-        codes = np.where(missing, -1, codes * (own.max(initial=0) + 1) + own)
-        seen = codes >= 0
-        codes[seen] = np.unique(codes[seen], return_inverse=True)[1]
+        seen = (codes >= 0) & (own >= 0)
+        both = codes[seen] * (own.max(initial=0) + 1) + own[seen]
+        codes = np.full(len(codes), -1)
+        codes[seen] = pd.factorize(both)[0]
     return codes
 
 
@@ -237,8 +237,9 @@ def _alike(codes: np.ndarray, action: np.ndarray, members: np.ndarray | None = N
         at = np.flatnonzero(seen)
     if seen.mean() < _KNOWN_FOR or not at.size:
         return False
-    counts = np.zeros((int(codes.max()) + 1, int(action.max()) + 1))
-    np.add.at(counts, (codes[at], action[at]), 1)
+    levels, arms = int(codes.max()) + 1, int(action.max()) + 1
+    counts = np.bincount(codes[at] * arms + action[at], minlength=levels * arms)
+    counts = counts.reshape(levels, arms)
     size = counts.sum(axis=1)
     counts = counts[size >= 2]
     if len(counts) < _LEAST_LEVELS:

@@ -3,7 +3,8 @@
 Univariate slice sampling with stepping out and shrinkage (Neal 2003, Ann. Statist. 31(3)) of each part
 of phi in turn. Pilot chains on one response find where the mass is, how wide it is and how many sweeps
 a chain needs; every response then has a chain of its own from there. SDs near zero need no special care:
-the density is folded there, not unbounded.
+the density is folded there, not unbounded. Relative SDs go with 1 / sigma where residuals all but vanish,
+so a sweep ends with a move of sigma while all other SDs are held.
 """
 
 from __future__ import annotations
