@@ -131,37 +131,50 @@ def _difference(
     return int(none.sum()), int(one.sum()), float(x[none].mean()), float(x[one].mean()), float(size)
 
 
-def design_effect(x: np.ndarray, cluster: np.ndarray) -> float:
-    """By how much the variance of a mean is larger where units of a cluster are alike and counted together.
+def design_effect(x: np.ndarray, site: np.ndarray, cluster: np.ndarray | None = None) -> float:
+    """Variance of a difference within sites against that among as many units that are alike to no one.
 
-    1 + (m - 1) ICC (Kish 1965, Survey Sampling, 5.4; Donner and Klar 2000, 6.2), with the intraclass
-    correlation of the analysis of variance between clusters and m = sum_c n_c^2 / n.
+    (v + m t^2) / s^2: v and t^2 the variances of x within and between clusters, inside sites (analysis of
+    variance), s^2 that of x, m = sum_c n_c^2 / n. Without sites this is 1 + (m - 1) ICC (Kish 1965, Survey
+    Sampling, 5.4; Donner and Klar 2000, 6.2).
 
     Parameters
     ----------
     x
         The covariate (unit); missing values are left out.
+    site
+        Code of each unit's site; one code for all without sites.
     cluster
-        Code of each unit's cluster, -1 for none.
+        Code of what was treated as a whole, -1 for none; left out: units were treated one by one.
 
     Returns
     -------
     float
-        At least 1.
     """
-    use = np.isfinite(x) & (cluster >= 0)
-    values, (_, codes) = x[use], np.unique(cluster[use], return_inverse=True)
-    size = np.bincount(codes)
-    n, count = int(use.sum()), len(size)
-    if count < 2 or n == count:
+    use = np.isfinite(x) if cluster is None else np.isfinite(x) & (cluster >= 0)
+    values, site = x[use], np.unique(site[use], return_inverse=True)[1]
+    n, sites = len(values), int(site.max(initial=-1)) + 1
+    if n <= sites or not values.var() > 0:
         return 1.0
-    means = np.bincount(codes, values) / size
-    within = float(np.square(values - means[codes]).sum()) / (n - count)
-    between = float((size * np.square(means - values.mean())).sum()) / (count - 1)
-    typical = (n - np.square(size).sum() / n) / (count - 1)
-    total = between + (typical - 1) * within
-    icc = (between - within) / total if total > 0 else 0.0
-    return 1.0 + (float(np.square(size).sum()) / n - 1.0) * max(icc, 0.0)
+    per_site = np.bincount(site)
+    centred = values - (np.bincount(site, values) / per_site)[site]
+    in_all = float(values.var(ddof=1))
+    alone = float(np.square(centred).sum()) / (n - sites) / in_all
+    if cluster is None:
+        return alone
+    codes = np.unique(cluster[use], return_inverse=True)[1]
+    size = np.bincount(codes)
+    crossed = len(np.unique(codes * sites + site)) > len(size)
+    free = len(size) - (1 if crossed else sites)
+    if free < 1 or n == len(size):
+        return alone
+    means = np.bincount(codes, centred) / size
+    within = float(np.square(centred - means[codes]).sum()) / (n - len(size))
+    between = float((size * np.square(means)).sum()) / free
+    whole = n if crossed else per_site[site]
+    typical = (n - float((size[codes] / whole).sum())) / free
+    apart = max(between - within, 0.0) / typical
+    return (within + float(np.square(size).sum()) / n * apart) / in_all
 
 
 def overlap(fit: Fit, planned: Mapping[str, Mapping[object, float]] | None = None) -> Captioned:

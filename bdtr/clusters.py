@@ -1,9 +1,10 @@
 r"""Treatment that reaches whole groups: factors within whose levels an action hardly ever varies.
 
-An action is taken to reach whole levels of a factor where it is the same within 95 % of them, and chance
-does not make it so. With levels of k_l members, actions of shares p_a, the chance that a level holds one
-action is q_l = sum_a p_a^{k_l}; the chance that a share s of m levels or more does is at most
-exp{-m KL(s || mean q)} (Hoeffding 1956, Ann. Math. Statist. 27(3), and Chernoff). Members are units, or the
+An action is taken to reach whole levels of a factor where 85 % of the members of each, in 95 % of the
+levels, have one action, and chance does not make it so. With levels of k_l members and actions of shares p_a,
+the chance that a level does is q_l = sum_a P(Bin(k_l, p_a) >= .85 k_l); the chance that a share s of m levels
+or more does is at most exp{-m KL(s || mean q)} (Hoeffding 1956, Ann. Math. Statist. 27(3), and Chernoff). So
+a few coarse levels are passed over, such as eight districts of two schools. Members are units, or the
 levels of a factor that the model knows already and within which the action does not vary: what is then
 coarser, such as districts above schools, has to hold one action in more districts than schools treated one by
 one would.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
 from bdtr.history import terms_of
 from bdtr.trial import Trial
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["DesignWarning", "shared_clusters", "treated_together", "unknown_clusters"]
 
 _ALIKE = 0.95  # share of levels with one action; data may merge or split a few clusters
+_MAJORITY = 0.85  # share of a level's members with its action; a few cross over
+_CLEARLY = 2 / 3  # levels of a column against those of another that it is coarser than
 _LEAST_LEVELS = 4  # fewer are a coarse covariate
 _CHANCE = math.log(1e4)
 _KNOWN_FOR = 0.5  # share of units whose level is known
@@ -40,17 +44,17 @@ class DesignWarning(UserWarning):
 
 @dataclass(frozen=True)
 class _Found:
-    """A factor that the action hardly ever varies in: whether it is a number, how many levels it has, its
-    column, and whether its ids count within sites."""
+    """A column that the action hardly ever varies in: its place in ``order``, whether its ids count within
+    sites, and its level by unit."""
 
-    number: bool
-    levels: int
+    order: tuple[int, ...]
     name: str
     nested: bool
+    codes: np.ndarray
 
     @property
-    def order(self) -> tuple[bool, int, str]:
-        return self.number, self.levels, self.name
+    def levels(self) -> int:
+        return int(self.codes.max()) + 1
 
 
 def unknown_clusters(
@@ -60,8 +64,8 @@ def unknown_clusters(
 
     The site column is one of them where the formula has no intercept by site, and so are ids that count
     within sites. What is nested in a factor that the model knows and that is treated as a whole needs no
-    term; what is coarser does. Of several such columns the one with the fewest levels is named: whole
-    levels of it were treated alike.
+    term; what is coarser does. Of several such columns the coarsest is named, and of those that are all but
+    one to one the site, else text, else ids that run through, else other numbers and dates.
 
     Parameters
     ----------
@@ -79,10 +83,9 @@ def unknown_clusters(
     """
     notes, actions = [], np.column_stack([stage.action for stage in stages])
     for stage in stages:
-        found = _constant_columns(trial, stage, actions, frame, numbers)
+        found = _coarsest(_constant_columns(trial, stage, actions, frame, numbers))
         if not found:
             continue
-        found.sort(key=lambda x: x.order)
         notes.append(_remedy(trial, stage, found[0], [x.name for x in found[1:4]]))
         warnings.warn(notes[-1], DesignWarning, stacklevel=4)
     return tuple(notes)
@@ -134,28 +137,72 @@ def _constant_columns(
         return []
     action, factors = stage.action[rows], _factors(stage, numbers)
     known = [codes for f in factors if _alike(codes := _codes(frame, f, rows), action)]
-    skip = {f[0] for f in factors if len(f) == 1} | {trial.unit, trial.outcome}
-    skip |= {name for s in trial.stages for name in (s.action, s.reward)}
+    skip = {trial.unit, trial.outcome, *(n for s in trial.stages for n in (s.action, s.reward))}
     if stage.stage.model is not None:
         skip |= set(stage.formula.columns)
     out = []
-    for name in frame.columns:
+    for at, name in enumerate(frame.columns):
         if name in skip or not _may_be_cluster(frame[name]):
             continue
-        alone = _codes(frame, (name,), rows)
-        if _recodes(alone, actions[rows]):
+        try:
+            alone = _codes(frame, (name,), rows)
+        except (TypeError, NotImplementedError):
+            continue  # values that cannot be told apart, such as lists
+        if _recodes(alone, actions[rows]) or _is_dose(frame[name], alone, action):
             continue
-        ways = [(alone, False)]
+        ways = [] if (name,) in factors else [(alone, False)]
         if trial.site is not None and name != trial.site:
             joined = _codes(frame, (trial.site, name), rows)
             if joined.max() > alone.max():
                 ways.append((joined, True))
-        number = pd.api.types.is_numeric_dtype(frame[name].dtype)
         for codes, nested in ways:
             if _alike(codes, action) and not any(_explains(f, codes, action) for f in known):
-                out.append(_Found(bool(number), int(codes.max()) + 1, str(name), nested))
+                order = (name != trial.site, _kind(frame[name]), nested, at)
+                out.append(_Found(tuple(map(int, order)), str(name), nested, codes))
                 break
     return out
+
+
+def _kind(column: pd.Series) -> int:
+    """How likely values are ids: text and categories (0), numbers that run through, other numbers, dates."""
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return 0
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        values = column.dropna().unique().astype(float)
+        return 1 if values.size and np.ptp(values) + 1 == values.size else 2
+    return 3 if pd.api.types.is_datetime64_any_dtype(column.dtype) else 0
+
+
+def _coarsest(found: list[_Found]) -> list[_Found]:
+    """Without columns that are parts of a clearly coarser one; the rest in their order."""
+    kept = [
+        one
+        for one in found
+        if not any(
+            other.levels <= _CLEARLY * one.levels and _nested(one.codes, other.codes)
+            for other in found
+        )
+    ]
+    return sorted(kept, key=lambda x: x.order)
+
+
+def _nested(parts: np.ndarray, whole: np.ndarray) -> bool:
+    """Whether nearly each level of one column lies within a single level of another."""
+    seen = (parts >= 0) & (whole >= 0)
+    wholes = pd.Series(whole[seen]).groupby(parts[seen]).nunique()
+    return bool(len(wholes)) and bool((wholes == 1).mean() >= _ALIKE)
+
+
+def _is_dose(column: pd.Series, codes: np.ndarray, action: np.ndarray) -> bool:
+    """Whether a number is what an action gave, such as sessions: 0, or another value, for nearly all of an
+    arm."""
+    if not pd.api.types.is_numeric_dtype(column.dtype) or codes.max() < 1:
+        return False
+    seen = codes >= 0
+    levels, arms = int(codes.max()) + 1, int(action.max()) + 1
+    table = np.bincount(codes[seen] * arms + action[seen], minlength=levels * arms)
+    table = table.reshape(levels, arms)
+    return bool((table.max(axis=0) >= 0.9 * np.maximum(table.sum(axis=0), 1)).any())
 
 
 def _remedy(trial: Trial, stage: StageData, found: _Found, others: Sequence[str]) -> str:
@@ -174,7 +221,7 @@ def _remedy(trial: Trial, stage: StageData, found: _Found, others: Sequence[str]
         return text + f"Add (1 | {name}) to the formula of Stage({action!r})."
     unique = ""
     if nested:
-        joined = f"data[{trial.site!r}] + ':' + data[{name!r}].astype(str)"
+        joined = _joined(trial.site, name)
         unique = f", with ids of their own: data[{name!r}] = {joined}"
     if stage.stage.delivered_in is None and stage.stage.model is None:
         return (
@@ -185,10 +232,12 @@ def _remedy(trial: Trial, stage: StageData, found: _Found, others: Sequence[str]
     return text + f"Add (1 | {name}) to the formula of Stage({action!r}){unique}."
 
 
+def _joined(site: str | None, name: str) -> str:
+    return f"data[{site!r}].astype(str) + ':' + data[{name!r}].astype(str)"
+
+
 def _may_be_cluster(column: pd.Series) -> bool:
-    """Whether values can be labels: whole numbers and whatever else can be told apart."""
-    if column.dtype == object:
-        return all(map(pd.api.types.is_hashable, column))
+    """Whether values can be labels: whole numbers, and all that is no number."""
     if pd.api.types.is_float_dtype(column.dtype):
         values = column.dropna().to_numpy()
         return len(values) > 0 and bool(np.all(values == np.round(values)))
@@ -244,11 +293,14 @@ def _alike(codes: np.ndarray, action: np.ndarray, members: np.ndarray | None = N
     counts = counts[size >= 2]
     if len(counts) < _LEAST_LEVELS:
         return False
-    size, held = counts.sum(axis=1), float(((counts > 0).sum(axis=1) == 1).mean())
+    size = counts.sum(axis=1)
+    least = np.ceil(_MAJORITY * size - 1e-9)
+    held = float((counts.max(axis=1) >= least).mean())
     if held < _ALIKE:
         return False
-    shares = np.bincount(action[at]) / at.size
-    chance = max(float((shares[None] ** size[:, None]).sum(axis=1).mean()), 1e-300)
+    shares = np.bincount(action[at], minlength=arms) / at.size
+    by_chance = binom.sf(least[:, None] - 1, size[:, None], shares[None]).sum(axis=1)
+    chance = float(np.clip(by_chance, 1e-300, 1.0).mean())
     return held > chance and len(counts) * _divergence(held, chance) > _CHANCE
 
 
@@ -262,9 +314,7 @@ def _explains(known: np.ndarray, codes: np.ndarray, action: np.ndarray) -> bool:
     """Whether an action is constant in levels because they are parts or unions of known levels."""
     parts = codes if codes.max() >= known.max() else known
     whole = known if parts is codes else codes
-    table = pd.DataFrame({"part": parts, "whole": whole})[(parts >= 0) & (whole >= 0)]
-    wholes = table.groupby("part")["whole"].nunique()
-    if parts is codes and len(wholes) and (wholes == 1).mean() >= _ALIKE:
+    if parts is codes and _nested(parts, whole):
         return True  # what is nested in what was treated as a whole
     return not _alike(codes, action, known)
 
@@ -302,7 +352,7 @@ def shared_clusters(
             notes.append(
                 f"most labels of {name!r} occur at several sites (stage {stage.stage.action}), and "
                 "each is taken for one cluster across sites. If the labels count within a site, make "
-                f"them unique first: data[{name!r}] = data[{trial.site!r}] + ':' + data[{name!r}]."
+                f"them unique first: data[{name!r}] = {_joined(trial.site, name)}."
             )
             warnings.warn(notes[-1], DesignWarning, stacklevel=4)
     return tuple(notes)

@@ -145,7 +145,8 @@ class Condition:
         return _truth(self._tree, frame, self.text)
 
     def check_labels(self, frame: pd.DataFrame, where: str) -> None:
-        """Raise if the condition names a label, or by == or in a number, that no row has.
+        """Raise if the condition names a label that no row has, or a number by == or in; a number that is
+        ruled out, as a code for missing is, need not be there.
 
         Parameters
         ----------
@@ -154,12 +155,12 @@ class Condition:
         where
             Where the condition stands, for the message.
         """
-        for name, label in _compared(self._tree):
+        for name, label, wanted in _compared(self._tree):
             if name not in frame.columns:
                 continue
             column = frame[name]
             if pd.api.types.is_numeric_dtype(column.dtype):
-                self._check_number(label, column, where)
+                self._check_number(label, column, where, wanted)
                 continue
             known = _known_labels(column)
             if label_text(label) not in known:
@@ -167,15 +168,17 @@ class Condition:
                 raise ConditionError(
                     f"{where}: the condition {self.text!r} names {label_text(label)!r}, a label "
                     f"that no unit has in "
-                    f"{name!r}. Labels there: {some}. Capitals and blanks count."
+                    f"{name!r}. Labels there: {some}. Capitals and blanks count; labels are quoted."
                 )
 
-    def _check_number(self, value: float | str, column: pd.Series, where: str) -> None:
+    def _check_number(
+        self, value: float | str, column: pd.Series, where: str, wanted: bool
+    ) -> None:
         number = _as_numbers(np.asarray([value], dtype=object))
         present = np.unique(column.dropna().to_numpy(dtype=float))
-        if number is not None and number[0] in present:
+        if number is not None and (not wanted or number[0] in present):
             return
-        some = ", ".join(f"{v:g}" for v in present[:10]) + (", .." if len(present) > 10 else "")
+        some = ", ".join(map(label_text, present[:10])) + (", .." if len(present) > 10 else "")
         why = (
             f"compares {column.name!r} with {value!r}, but its values are numbers, such as"
             if number is None
@@ -314,21 +317,22 @@ def _columns(node):
                 yield from _columns(part)
 
 
-def _compared(node: _Node):
-    """Pairs of a column and the label or number that it is compared with by ``==``, ``!=`` and ``in``."""
+def _compared(node: _Node, wanted: bool = True):
+    """Columns, the labels or numbers that ``==``, ``!=`` and ``in`` compare them with, and whether these are
+    wanted and not ruled out."""
     match node:
         case _Comparison(left, op, right) if op in ("==", "!="):
             for one, other in ((left, right), (right, left)):
                 if isinstance(one, _Column) and isinstance(other, _Literal):
-                    yield one.name, other.value
-        case _Membership(_Column(name), values, _):
+                    yield one.name, other.value, wanted == (op == "==")
+        case _Membership(_Column(name), values, negated):
             for value in values:
-                yield name, value
+                yield name, value, wanted != negated
         case _Not(part):
-            yield from _compared(part)
+            yield from _compared(part, not wanted)
         case _Junction(_, parts):
             for part in parts:
-                yield from _compared(part)
+                yield from _compared(part, wanted)
 
 
 def _known_labels(column: pd.Series) -> list[str]:

@@ -178,9 +178,9 @@ def imbalance(fit: Fit) -> list[str]:
         own = table.xs(design.action, level="stage")
         error = np.sqrt(1 / own["units"] + 1 / own["units_reference"])
         together = treated_together(data.stages[k], data.frame, data.coding.numbers)
-        if together is not None:
-            effect = {name: design_effect(x, together) for name, x in covariates(fit, k).items()}
-            error = error * np.sqrt(own.index.get_level_values("covariate").map(effect))
+        site = design.site_codes(data.frame)
+        effect = {n: design_effect(x, site, together) for n, x in covariates(fit, k).items()}
+        error = error * np.sqrt(own.index.get_level_values("covariate").map(effect))
         far = own[(own["difference"].abs() > ADJUST) & (own["difference"].abs() > _CHANCE * error)]
         if len(far):
             worst = (

@@ -58,7 +58,8 @@ def _shown(stage: StageData, said: str, group: np.ndarray) -> State:
     size = int((stage.history & group).sum())
     if not size or (stage.fitted & group).any():
         return State()
-    none = f"none of the {size:,} units {said} is" if size > 1 else f"the one unit {said} is not"
+    who = f" {said}" if said else ""
+    none = f"none of the {size:,} units{who} is" if size > 1 else f"the one unit{who} is not"
     reason = (
         f"stage {stage.stage.action}: {none} in the fit "
         "(fit.flow says why), so that their payoff is guessed from that of others and values "

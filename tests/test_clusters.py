@@ -126,9 +126,49 @@ def test_names_of_actions_and_of_paths_are_no_groups():
     assert not check(trial, frame).doubts
 
 
+def test_a_few_who_cross_over_change_nothing():
+    for seed in range(5):
+        frame = nested("school", seed).drop(columns=["pupil", "couple"])
+        rows = np.random.default_rng(seed).choice(720, 14, replace=False)  # 2 %
+        frame.loc[rows, "a"] = 1 - frame.loc[rows, "a"]
+        assert said(frame, "a + (1 | klass)") == "school"
+        assert said(frame, "a + (1 | school)") is None
+
+
+def test_numbers_may_be_ids_and_dates_are_hardly():
+    """The level that was treated is named whatever its type, not what is finer, or measured of it."""
+    for seed in range(5):
+        frame = nested("school", seed).drop(columns=["pupil", "couple", "district"])
+        frame["school"] = frame["school"].str[6:].astype(int)
+        start = np.random.default_rng(seed).integers(0, 300, 40)[frame["school"]]
+        frame["start"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(start, unit="D")
+        frame["sex"] = np.where(frame["x"] > 0, "f", "m")
+        assert said(frame, "a") == "school"
+        assert said(frame, "a", site="school") == "school"
+
+
+def test_ids_within_sites_that_enter_as_if_they_were_whole():
+    frame = nested("klass").drop(columns=["size", "pupil", "couple"])
+    frame["klass"] = np.char.add("c", (np.arange(720) // 6 % 3).astype(str))
+    frame["school"] = frame["school"].str[6:].astype(int)
+    for formula in ("a + (1 | school) + (1 | klass)", "a + klass + (1 | school)"):
+        assert said(frame, formula, site="school") == "klass"
+    assert said(frame, "a + klass + (1 | school/klass)", site="school") is None
+
+
+def test_doses_are_no_groups():
+    frame = nested("pupil")[["school", "a", "y"]]
+    rng = np.random.default_rng(2)
+    frame["sessions"] = np.where(frame["a"] == 1, rng.integers(1, 13, 720), 0)
+    assert said(frame, "a + (1 | school)", site="school") is None
+
+
 def test_columns_of_lists_are_passed_over():
     frame = nested("pupil")
     assert said(frame.assign(visits=[[1, 2]] * 720), "a") is None
+    pyarrow = pytest.importorskip("pyarrow")
+    lists = pd.Series([[1, 2]] * 720, dtype=pd.ArrowDtype(pyarrow.list_(pyarrow.int64())))
+    assert said(frame.assign(visits=lists), "a + (1 | school)", site="school") is None
 
 
 def test_warning_where_cluster_ids_count_within_sites():
@@ -151,30 +191,50 @@ def test_the_coarsest_factor_treated_as_a_whole():
     assert treated_together(data.stages[0], data.frame) is None
 
 
-def test_design_effect_is_that_of_kish():
-    """Means of 60 clusters of 12 with intraclass correlation .2 have 1 + 11 * .2 = 3.2 times the variance."""
+@pytest.mark.parametrize(
+    ("sites", "spread", "right"), [(1, 0.0, 3.2), (20, 0.0, 3.2), (20, 1.5, 0.98)]
+)
+def test_design_effect_is_that_of_kish(sites, spread, right):
+    """60 clusters of 12 with correlation .2 have 1 + 11 * .2 = 3.2 times the variance; where sites add 1.5^2,
+    which differences within them do not know, 3.2 / 3.25 = .98 times that of x."""
     rng = np.random.default_rng(0)
     cluster = np.repeat(np.arange(60), 12)
-    found, means = [], []
+    site = cluster * sites // 60
+    found = []
     for _ in range(400):
         x = np.sqrt(0.2) * rng.normal(size=60)[cluster] + np.sqrt(0.8) * rng.normal(size=720)
-        found.append(design_effect(x, cluster))
-        means.append(x.mean())
-    assert np.mean(found) == pytest.approx(3.2, abs=0.1)
-    assert np.var(means) * 720 == pytest.approx(3.2, rel=4 * np.sqrt(2 / 400))
-    assert design_effect(np.repeat(rng.normal(size=60), 12), cluster) == pytest.approx(12)
-    assert design_effect(rng.normal(size=720), np.full(720, -1)) == 1.0
+        found.append(design_effect(x + spread * rng.normal(size=sites)[site], site, cluster))
+    if spread:
+        # Sites' variance is known to sqrt(2 / 19): the mean of the ratio lies between .9 and 1.15.
+        assert 0.9 < np.mean(found) < 1.15
+    else:
+        assert np.mean(found) == pytest.approx(right, abs=0.12)
 
 
-@pytest.mark.parametrize(("shift", "alarms"), [(0.0, False), (1.2, True)])
-def test_imbalance_is_judged_by_the_groups_that_were_treated(shift, alarms):
+def test_design_effects_at_the_ends():
+    rng = np.random.default_rng(0)
+    cluster, one = np.repeat(np.arange(60), 12), np.zeros(720, dtype=int)
+    assert design_effect(np.repeat(rng.normal(size=60), 12), one, cluster) == pytest.approx(
+        12 * 60 / 59, rel=0.01
+    )
+    assert design_effect(rng.normal(size=720), one) == pytest.approx(1, rel=0.01)
+    assert design_effect(rng.normal(size=720), one, np.full(720, -1)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("shift", "of_class", "of_site", "alarms"),
+    [(0.0, 1.0, 0.0, False), (1.2, 1.0, 0.0, True), (1.0, 0.0, 1.2, True)],
+)
+def test_imbalance_is_judged_by_the_groups_that_were_treated(shift, of_class, of_site, alarms):
     """A covariate of classes differs by chance more than one of pupils; 20 sites of 4 classes of 15."""
     for seed in range(4):
         rng = np.random.default_rng(seed)
         klass = np.repeat(np.arange(80), 15)
         action = np.concatenate([rng.permutation([0, 0, 1, 1]) for _ in range(20)])[klass]
         frame = pd.DataFrame({"site": klass // 4, "klass": klass % 4, "a": action})
-        frame["z"] = rng.normal(size=80)[klass] + shift * action
+        frame["z"] = of_class * rng.normal(size=80)[klass] + shift * action
+        if of_site:
+            frame["z"] += of_site * rng.normal(size=20)[klass // 4] + rng.normal(size=1200)
         frame["y"] = 0.4 * rng.normal(size=80)[klass] + rng.normal(size=1200)
         stage = bdtr.Stage("a", actions=[0, 1], formula="z + a + (1 | site/klass)")
         fit = bdtr.fit(

@@ -135,7 +135,7 @@ def test_wards_whose_ids_count_within_hospitals():
     found = fit([S("a1", "a1 + (1 | hospital)")], clinics(wards=True), site="hospital")
     (said,) = [r for r in found.state.model_reasons if "whole groups" in r]
     assert "'ward' of each 'hospital'" in said
-    assert "data['ward'] = data['hospital'] + ':' + data['ward'].astype(str)" in said
+    assert "data['ward'] = data['hospital'].astype(str) + ':' + data['ward'].astype(str)" in said
 
 
 def test_values_outside_the_bounds_of_the_payoff():
