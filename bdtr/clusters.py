@@ -114,10 +114,7 @@ def treated_together(
     rows = _choosing(stage)
     if not rows.any():
         return None
-    known = [
-        codes for factor in _factors(stage, numbers)
-        if _alike(codes := _codes(frame, factor, rows), stage.action[rows])
-    ]  # fmt: skip
+    known = _known(_factors(stage, numbers), frame, rows, stage.action[rows])
     if not known:
         return None
     out = np.full(len(rows), -1)
@@ -136,7 +133,7 @@ def _constant_columns(
     if not rows.any():
         return []
     action, factors = stage.action[rows], _factors(stage, numbers)
-    known = [codes for f in factors if _alike(codes := _codes(frame, f, rows), action)]
+    known = _known(factors, frame, rows, action)
     skip = {trial.unit, trial.outcome, *(n for s in trial.stages for n in (s.action, s.reward))}
     if stage.stage.model is not None:
         skip |= set(stage.formula.columns)
@@ -199,9 +196,7 @@ def _is_dose(column: pd.Series, codes: np.ndarray, action: np.ndarray) -> bool:
     if not pd.api.types.is_numeric_dtype(column.dtype) or codes.max() < 1:
         return False
     seen = codes >= 0
-    levels, arms = int(codes.max()) + 1, int(action.max()) + 1
-    table = np.bincount(codes[seen] * arms + action[seen], minlength=levels * arms)
-    table = table.reshape(levels, arms)
+    table = _counts(codes[seen], action[seen], int(codes.max()) + 1, int(action.max()) + 1)
     return bool((table.max(axis=0) >= 0.9 * np.maximum(table.sum(axis=0), 1)).any())
 
 
@@ -260,6 +255,14 @@ def _factors(stage: StageData, numbers: Collection[str]) -> list[tuple[str, ...]
     return [*grouped, *entered]
 
 
+def _known(
+    factors: Sequence[tuple[str, ...]], frame: pd.DataFrame, rows: np.ndarray, action: np.ndarray
+) -> list[np.ndarray]:
+    """Levels, by row, of the factors within which the action hardly ever varies."""
+    every = [_codes(frame, factor, rows) for factor in factors]
+    return [codes for codes in every if _alike(codes, action)]
+
+
 def _codes(frame: pd.DataFrame, factor: Sequence[str], rows: np.ndarray) -> np.ndarray:
     """Level of each of these rows, numbered from 0 without gaps; -1 where a part of it is missing."""
     codes = pd.factorize(frame[factor[0]][rows])[0]
@@ -270,6 +273,11 @@ def _codes(frame: pd.DataFrame, factor: Sequence[str], rows: np.ndarray) -> np.n
         codes = np.full(len(codes), -1)
         codes[seen] = pd.factorize(both)[0]
     return codes
+
+
+def _counts(codes: np.ndarray, action: np.ndarray, levels: int, arms: int) -> np.ndarray:
+    """How many members of each level have each action."""
+    return np.bincount(codes * arms + action, minlength=levels * arms).reshape(levels, arms)
 
 
 def _alike(codes: np.ndarray, action: np.ndarray, members: np.ndarray | None = None) -> bool:
@@ -286,9 +294,7 @@ def _alike(codes: np.ndarray, action: np.ndarray, members: np.ndarray | None = N
         at = np.flatnonzero(seen)
     if seen.mean() < _KNOWN_FOR or not at.size:
         return False
-    levels, arms = int(codes.max()) + 1, int(action.max()) + 1
-    counts = np.bincount(codes[at] * arms + action[at], minlength=levels * arms)
-    counts = counts.reshape(levels, arms)
+    counts = _counts(codes[at], action[at], int(codes.max()) + 1, int(action.max()) + 1)
     size = counts.sum(axis=1)
     counts = counts[size >= 2]
     if len(counts) < _LEAST_LEVELS:
@@ -298,7 +304,7 @@ def _alike(codes: np.ndarray, action: np.ndarray, members: np.ndarray | None = N
     held = float((counts.max(axis=1) >= least).mean())
     if held < _ALIKE:
         return False
-    shares = np.bincount(action[at], minlength=arms) / at.size
+    shares = np.bincount(action[at], minlength=counts.shape[1]) / at.size
     by_chance = binom.sf(least[:, None] - 1, size[:, None], shares[None]).sum(axis=1)
     chance = float(np.clip(by_chance, 1e-300, 1.0).mean())
     return held > chance and len(counts) * _divergence(held, chance) > _CHANCE
@@ -312,9 +318,7 @@ def _divergence(p: float, q: float) -> float:
 
 def _explains(known: np.ndarray, codes: np.ndarray, action: np.ndarray) -> bool:
     """Whether an action is constant in levels because they are parts or unions of known levels."""
-    parts = codes if codes.max() >= known.max() else known
-    whole = known if parts is codes else codes
-    if parts is codes and _nested(parts, whole):
+    if codes.max() >= known.max() and _nested(codes, known):
         return True  # what is nested in what was treated as a whole
     return not _alike(codes, action, known)
 

@@ -86,11 +86,6 @@ class StageData:
         """Units with a complete history who have a decision between two feasible actions or more."""
         return self.history & self.among & (self.feasible.sum(axis=1) > 1)
 
-    @property
-    def factors(self) -> tuple[str, ...]:
-        """Columns that name grouping factors at this stage, delivery cluster included."""
-        return tuple(dict.fromkeys(c for g in self.formula.groups for c in g.factor))
-
 
 @dataclass(frozen=True)
 class TrialData:

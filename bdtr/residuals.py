@@ -28,9 +28,7 @@ _BENT = 0.15  # SD of a blip's misfit over units, in SDs of the response
 _SURE = 1e-4  # p-value for each variable
 _BINS = 5
 _MOST_LEVELS = 8
-_EXACT = (
-    0.05  # residual SD of an action, in SDs of the response, below which its shape is of no account
-)
+_EXACT = 0.05  # residual SD, in SDs of the response, below which its shape is of no account
 _CHANCE = 4.0  # standard errors of a difference between actions
 
 

@@ -68,6 +68,18 @@ def test_the_level_that_was_treated_as_a_whole_is_named(level, formula, options,
         assert said(nested(level, seed).drop(columns="pupil"), formula, **options) == named
 
 
+def test_warning_where_treatment_reaches_whole_groups():
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(20), 10)
+    action = rng.integers(0, 2, 20)[group]
+    frame = pd.DataFrame({"class": group, "a": action, "y": rng.normal(size=200)})
+    stage = {"actions": [0, 1], "formula": "a"}
+    with pytest.warns(bdtr.DesignWarning, match="hardly ever varies within the levels of 'class'"):
+        check(bdtr.Trial([bdtr.Stage("a", **stage)], outcome="y"), frame)
+    check(bdtr.Trial([bdtr.Stage("a", **stage, delivered_in="class")], outcome="y"), frame)
+    check(bdtr.Trial([bdtr.Stage("a", **stage)], outcome="y"), frame.drop(columns="class"))
+
+
 def test_ids_that_count_within_sites_are_joined_with_them():
     frame = nested("klass").drop(columns="size")
     frame["klass"] = np.arange(720) // 6 % 3

@@ -4,6 +4,7 @@ models make of the columns of an earlier stage."""
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats as st
 from test_direct import _system
@@ -75,8 +76,6 @@ def test_slice_chains_have_the_posterior_of_independence_chains(kind, monkeypatc
 @pytest.mark.parametrize("seed", [0, 2])
 def test_a_payoff_that_columns_of_an_earlier_stage_make_is_no_reason_for_caution(seed):
     """The effect of a2 is the same for all, so that stage 1 sees a function of its own columns."""
-    import pandas as pd
-
     rng = np.random.default_rng(seed)
     site, x = np.arange(300) % 15, rng.normal(size=300)
     a1, a2 = rng.integers(0, 2, (2, 300))

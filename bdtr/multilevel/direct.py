@@ -23,7 +23,7 @@ from bdtr.multilevel.peaks import find_peaks
 from bdtr.multilevel.perturbed import ErrorRoots, Streams, error_roots, perturbed_draws
 from bdtr.multilevel.proposals import Ellipses
 from bdtr.multilevel.randomness import children
-from bdtr.multilevel.slices import denser, pilot, slice_chains
+from bdtr.multilevel.slices import densest, pilot, slice_chains
 from bdtr.multilevel.system import Priors, system
 
 __all__ = [
@@ -270,9 +270,8 @@ def _slices(responses, params, own, priors, phi, left, used, seed, progress):
         zty, hty, yty = responses.each(at)
         middle = _inside(np.tile(found.start, (at.size, 1)), params, priors)
         width = np.maximum(found.width, np.abs(phi[at] - middle))
-        start = phi[at]
-        for other in (_at_sigma(start, middle[:, :1], params), middle):
-            start = denser(start, _inside(other, params, priors), own, priors, zty, hty, yty)
+        moved = _inside(_at_sigma(phi[at], middle[:, :1], params), params, priors)
+        start = densest(np.stack([phi[at], moved, middle]), own, priors, zty, hty, yty)
         slice_chains(
             start, width, found.sweeps, 1, seeds[at], own, priors, zty, hty, yty, kept, evaluations
         )

@@ -22,7 +22,7 @@ from bdtr.multilevel.randomness import seeded, uniform
 from bdtr.multilevel.system import Priors, Response, System, make_room
 from bdtr.threads import spread
 
-__all__ = ["Pilot", "denser", "pilot", "slice_chains"]
+__all__ = ["Pilot", "densest", "pilot", "slice_chains"]
 
 _PILOT_CHAINS, _PILOT_SWEEPS = 4, (25, 60)
 _LEAST_SWEEPS, _LEAST_THIN, _MOST_SWEEPS = 10, 2, 60
@@ -100,24 +100,25 @@ def pilot(
     return Pilot(np.median(late, axis=(0, 1)), width, float(lag.max()))
 
 
-def denser(one, other, own, priors, zty, hty, yty):
-    """Of two starts for each response (response, phi) the one where its density is higher."""
-    out = one.copy()
-    spread(_denser, len(one), out, other, own, priors, zty, hty, yty)
+def densest(starts, own, priors, zty, hty, yty):
+    """Of several starts for each response (start, response, phi) the one where its density is highest."""
+    out = starts[0].copy()
+    spread(_densest, out.shape[0], starts, out, own, priors, zty, hty, yty)
     return out
 
 
 @kernel
-def _denser(first, last, out, other, own, priors, zty, hty, yty):
+def _densest(first, last, starts, out, own, priors, zty, hty, yty):
     p = own.precision.size
     room, reduced = make_room(own), np.empty((p + 1, p + 1))
     for s in range(first, last):
-        y = Response(zty[s], hty[s], yty[s])
-        logdet = eliminate(out[s], own, y, reduced, room)
-        here = reduced_density(out[s], logdet, reduced, own, priors, room.small)
-        logdet = eliminate(other[s], own, y, reduced, room)
-        if not here >= reduced_density(other[s], logdet, reduced, own, priors, room.small):
-            out[s] = other[s]
+        y, best = Response(zty[s], hty[s], yty[s]), -np.inf
+        for c in range(starts.shape[0]):
+            logdet = eliminate(starts[c, s], own, y, reduced, room)
+            density = reduced_density(starts[c, s], logdet, reduced, own, priors, room.small)
+            if density > best:
+                best = density
+                out[s] = starts[c, s]
 
 
 def slice_chains(start, width, thin, draws, seeds, own, priors, zty, hty, yty, kept, used):
