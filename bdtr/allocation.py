@@ -17,13 +17,15 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
+from bdtr.errors import BdtrError
+
 __all__ = ["Allocation", "AllocationError", "Rows", "allocate", "least_limit"]
 
 _NEAR, _NEAR_ROW = 200, 4  # units assigned as wholes: in all, and for each row
 _NODES = 500  # of the integer program: not seconds, so that every machine has the same result
 
 
-class AllocationError(ValueError):
+class AllocationError(BdtrError, ValueError):
     """No assignment keeps to all limits."""
 
 

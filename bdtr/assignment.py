@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bdtr.errors import ArgumentError
 from bdtr.labels import label_text
 from bdtr.multilevel.randomness import children
 from bdtr.propensity import category_probabilities
@@ -72,27 +73,27 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
     known = "model" if known is None else known
     if isinstance(known, str):
         if known not in WORDS:
-            raise ValueError(
+            raise ArgumentError(
                 f"{where}: {known!r} is not allowed; words are {', '.join(map(repr, WORDS))}."
             )
         out[due] = _modelled(fit, k, due) if known == "model" else _shares(fit, k)[due]
     elif isinstance(known, Mapping):
         labels = {label_text(a): float(p) for a, p in known.items()}
         if set(labels) != set(actions):
-            raise ValueError(f"{where}: name all actions {actions}, got {list(labels)}.")
+            raise ArgumentError(f"{where}: name all actions {actions}, got {list(labels)}.")
         wanted = np.pad([labels[a] for a in actions], alone, constant_values=1.0)
         out[due] = wanted * stage.feasible[due]
     else:
         given = np.asarray(known, dtype=float)
         if given.shape != (len(data), len(actions)):
-            raise ValueError(
+            raise ArgumentError(
                 f"{where}: must have the shape {(len(data), len(actions))} (unit, action), got {given.shape}."
             )
         given = np.pad(given, ((0, 0), alone), constant_values=1.0)
         out[due] = given[due] * stage.feasible[due]
     total = out[due].sum(axis=1, keepdims=True)
     if not (np.isfinite(out[due]).all() and (out[due] >= 0).all() and (total > 0).all()):
-        raise ValueError(
+        raise ArgumentError(
             f"{where}: must be 0 or more, and above 0 for one feasible action of each unit."
         )
     out[due] /= total

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from bdtr.history import terms_of
+from bdtr.columns import terms_of
 from bdtr.trial import Trial
 
 if TYPE_CHECKING:

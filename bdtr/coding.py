@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bdtr.errors import BdtrError
 from bdtr.labels import label_text
 
 __all__ = ["Coding", "DataError", "label_series", "level_order", "number_series", "rows_of", "some"]
@@ -15,7 +16,7 @@ __all__ = ["Coding", "DataError", "label_series", "level_order", "number_series"
 _SHOW = 5  # rows or labels named in a message
 
 
-class DataError(ValueError):
+class DataError(BdtrError, ValueError):
     """Data that do not fit the trial."""
 
 

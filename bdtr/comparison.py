@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked
 from bdtr.shown import Captioned, Shown
 
@@ -111,7 +112,9 @@ def contrasts(
     names = [str(n) for n in draws["regime"].to_numpy()]
     chosen = names[0] if reference is None else reference
     if chosen not in names:
-        raise ValueError(f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}.")
+        raise ArgumentError(
+            f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}."
+        )
     kind = _scale(scale, draws)
     forward = xr.apply_ufunc(kind.forward, draws)
     others = [n for n in names if n != chosen]
@@ -250,23 +253,23 @@ def set_of_best(
     regimes and sample size determination for SMARTs with binary outcomes. arXiv 2008.02341.
     """
     if not 0 < level < 1:
-        raise ValueError(f"level={level!r}: must lie between 0 and 1.")
+        raise ArgumentError(f"level={level!r}: must lie between 0 and 1.")
     draws, better, about = _taken(values, higher_is_better)
     extra = [str(d) for d in draws.dims if d not in ("chain", "draw", "sample", "regime")]
     if extra:
-        raise ValueError(
+        raise ArgumentError(
             f"values: set_of_best compares one population; choose one {extra[0]} first."
         )
     learned = tuple(getattr(values, "learned", ()))
     names = [str(n) for n in draws["regime"].to_numpy() if n not in learned]
     if len(names) < 2:
-        raise ValueError(
+        raise ArgumentError(
             "values: set_of_best needs two regimes or more that were named before the data were seen."
         )
     if learned:
         about += f"Left out, as learned from these data: {', '.join(learned)}. "
     if scale == "ratio":
-        raise ValueError("scale='ratio': use 'log risk ratio' for values between 0 and 1.")
+        raise ArgumentError("scale='ratio': use 'log risk ratio' for values between 0 and 1.")
     x = stacked(draws.sel(regime=names)).to_numpy()
     advantage = _scale(scale, draws).forward(x) * (1.0 if better else -1.0)
     best = int(advantage.mean(axis=1).argmax())
@@ -298,12 +301,12 @@ def _simultaneous(x: np.ndarray, level: float) -> np.ndarray:
 
 def _scale(name: str, draws: xr.DataArray) -> _Scale:
     if name not in SCALES:
-        raise ValueError(f"scale={name!r}: allowed are {', '.join(map(repr, SCALES))}.")
+        raise ArgumentError(f"scale={name!r}: allowed are {', '.join(map(repr, SCALES))}.")
     scale = SCALES[name]
     low, high = float(draws.min()), float(draws.max())
     first, last = scale.domain
     if low <= first or high >= last:
-        raise ValueError(
+        raise ArgumentError(
             f"scale={name!r} needs values between {first:g} and {last:g}; these reach from {low:.3g} to "
             f"{high:.3g}. Use scale='difference'."
         )
@@ -320,7 +323,7 @@ def _taken(
         draws, better = values.draws["value"], values.higher_is_better
         about = f"{values.state}. Population: {values.population}. Later stages: {values.policy}. "
     if "regime" not in draws.dims:
-        raise ValueError(
+        raise ArgumentError(
             f"values: they need the dim 'regime'; they have {', '.join(map(str, draws.dims))}."
         )
     return draws, better if higher_is_better is None else higher_is_better, about

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bdtr.errors import BdtrError
 from bdtr.labels import label_text
 
 __all__ = ["Condition", "ConditionError"]
@@ -51,7 +52,7 @@ _HELP = (
 )
 
 
-class ConditionError(ValueError):
+class ConditionError(BdtrError, ValueError):
     """A condition that cannot be read, or that does not fit the data."""
 
 

@@ -42,6 +42,7 @@ from bdtr.coding import DataError
 from bdtr.data import TrialData
 from bdtr.design import DesignError, learned_columns
 from bdtr.diagnostics import State, worst
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates
 from bdtr.fitting import fit_checked
 from bdtr.induction import Policy
@@ -231,16 +232,16 @@ def _count(data: TrialData, way: str, folds: int | None) -> int:
 
 def _ways(data: TrialData, over: str | None, folds: int | None) -> list[str]:
     if over not in (None, *_OVER):
-        raise ValueError(f"over={over!r}: allowed are None, 'sites' and 'units'.")
+        raise ArgumentError(f"over={over!r}: allowed are None, 'sites' and 'units'.")
     folds = 2 if folds is None else folds
     sites = 0 if data.trial.site is None else len(data.site_levels)
     if over == "sites" and not sites:
-        raise ValueError("over='sites': the trial names no site column.")
+        raise ArgumentError("over='sites': the trial names no site column.")
     enough = {"sites": folds <= sites // 2, "units": folds <= len(data) // 2}
     wanted = [over] if over else [way for way in _OVER if way == "units" or enough[way]]
     for way, count in (("sites", sites), ("units", len(data))):
         if way in wanted and not (folds >= 2 and enough[way]):
-            raise ValueError(
+            raise ArgumentError(
                 f"folds={folds!r}: must be at least 2 and at most half the number of {way} ({count})."
                 + (" With over='units' folds are of units." if way == "sites" else "")
             )

@@ -20,7 +20,6 @@ from bdtr.groupdesign import (
     fixed_terms,
     group_scale,
     note_zeros,
-    parts_of,
 )
 from bdtr.history import delivered_now, earlier_terms
 from bdtr.margins import Measure, as_written, margins_of, measured, residual_columns
@@ -76,6 +75,14 @@ class StageDesign:
         learned = [f"{LEARNED} of {a}" for a in self.arms[1:]] + [LEARNED]
         known = learned if self.calibrated else []
         return (*(names[i] for i in self.keep), *own, *self.sites.names, *known)
+
+    @property
+    def variables(self) -> tuple[frozenset[str], ...]:
+        """What each of the terms is made from: columns of the frame, or what is known of the sites."""
+        own = _variables(self.columns, self.keep, self.arm_of, self.sites, self.action)
+        blips = len(self.terms) - len(own)
+        learned = [frozenset({LEARNED})] * (blips - 1) + [frozenset({LEARNED, self.action})]
+        return (*own, *(learned if blips else ()))
 
     @property
     def factors(self) -> tuple[Factor, ...]:
@@ -239,6 +246,14 @@ def _spread(left: np.ndarray, intercept: bool) -> np.ndarray:
     return np.where(scale > 0, scale, 1.0)
 
 
+def _variables(
+    columns: Columns, keep: Sequence[int], arm_of: Sequence[int], sites: SiteLevel, action: str
+) -> list[frozenset[str]]:
+    """What the common columns are made from, those that are learned elsewhere apart."""
+    found = columns.variables
+    return [*(found[i] for i in keep), *(found[i] | {action} for i in arm_of), *sites.variables]
+
+
 def _margins(
     columns: Columns,
     keep: Sequence[int],
@@ -251,11 +266,9 @@ def _margins(
 
     Without an intercept the dummies of a factor may stand in for it; all else is then measured from them.
     """
-    variables, term = columns.variables, columns.term
-    own = [variables[i] for i in keep] + [variables[i] | {action} for i in arm_of]
+    term, own = columns.term, _variables(columns, keep, arm_of, sites, action)
     of = [term[i] for i in keep] + [len(columns.names) + term[i] for i in arm_of]
     first = 2 * len(columns.names)
-    own += sites.variables
     of += [first + t for t in sites.term]
     blips = matrix.shape[1] - len(own)
     if blips:  # learned elsewhere, beyond all that the other columns say
@@ -295,7 +308,7 @@ def _told_apart(
     added = set(earlier_terms(data.trial, k).common)
     # Nor does the arm without a decision tell apart all that a formula lets vary with the action.
     arm = f"{stage.stage.action}[{stage.arms[-1]}]" if stage.outside.any() else None
-    own_arm = {i for i in keep if arm in parts_of(names[i]) and names[i] != arm}
+    own_arm = {i for i in keep if arm in columns.parts[i] and names[i] != arm}
     asked = [i for i in keep if columns.factors[i] not in added and i not in own_arm]
     none = SiteLevel.none(0)
     action, where = stage.stage.action, f"stage {stage.stage.action}"

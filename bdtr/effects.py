@@ -23,6 +23,7 @@ import xarray as xr
 from bdtr.comparison import contrasts
 from bdtr.data import TrialData, check_again
 from bdtr.diagnostics import State, worst
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked
 from bdtr.fitting import fit_checked
 from bdtr.shown import Shown
@@ -99,7 +100,7 @@ def effect_sizes(
     >>> bdtr.effects.effect_sizes(fit, bdtr.value(fit), reference="regular; regular")  # doctest: +SKIP
     """
     if fit.trial.family != "gaussian":
-        raise ValueError(
+        raise ArgumentError(
             f"Hedges' g is for continuous outcomes, and this one is {fit.trial.family}. Use "
             "values.compared(reference, 'log odds ratio')."
         )

@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.diagnostics import State, worst
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked, with_labels
 from bdtr.grouping import By, grouping
 from bdtr.limits import action_code, everyone_may
@@ -145,7 +146,7 @@ def _grouped(fit: Fit, plan: Plan, by: By) -> tuple[np.ndarray, np.ndarray, list
     found = grouping(fit, by)
     kept = found.code[plan.units] >= 0
     if not kept.any():
-        raise ValueError("by: no unit has a group.")
+        raise ArgumentError("by: no unit has a group.")
     units = plan.units[kept]
     group, labels = found.of(units)
     return units, group, [str(x) for x in labels], kept
@@ -225,14 +226,14 @@ def frontier(
     means, taken within each draw: not the largest difference of each draw, which grows with doubt alone.
     """
     if of not in ("value", "benefit"):
-        raise ValueError(f"of={of!r}: allowed are 'value' and 'benefit'.")
+        raise ArgumentError(f"of={of!r}: allowed are 'value' and 'benefit'.")
     if not plans:
-        raise ValueError("plans: name one plan or more, by name.")
+        raise ArgumentError("plans: name one plan or more, by name.")
     values, apart, states = [], [], []
     for one in plans.values():
         found = groups(fit, one, by, reference, interval)
         if of not in found.draws:
-            raise ValueError(f"of={of!r}: no action is feasible for all. Use of='value'.")
+            raise ArgumentError(f"of={of!r}: no action is feasible for all. Use of='value'.")
         draws = found.draws[of]
         order = draws.mean(("chain", "draw")).to_numpy().argsort()
         apart.append(draws.isel(group=order[-1], drop=True) - draws.isel(group=order[0], drop=True))

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.errors import ArgumentError
+
 __all__ = ["estimates", "stacked", "with_labels"]
 
 
@@ -52,7 +54,7 @@ def estimates(draws: xr.DataArray, interval: float = 0.95) -> pd.DataFrame:
     {'s1': 2.0}
     """
     if not 0 < interval < 1:
-        raise ValueError(f"interval={interval!r}: must lie between 0 and 1.")
+        raise ArgumentError(f"interval={interval!r}: must lie between 0 and 1.")
     flat = stacked(draws)
     names = [str(d) for d in flat.dims[:-1]]
     labels = [flat[d].to_numpy() for d in names]

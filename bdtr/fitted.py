@@ -14,6 +14,7 @@ from bdtr.carrying import Carried
 from bdtr.data import TrialData
 from bdtr.design import StageDesign
 from bdtr.diagnostics import State
+from bdtr.errors import ArgumentError
 from bdtr.families import FAMILIES
 from bdtr.induction import BackwardPass, Policy
 from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
@@ -96,7 +97,7 @@ class Fit:
         """Number of the stage with this action column, from 0."""
         names = [d.action for d in self.designs]
         if stage not in names:
-            raise ValueError(f"stage={stage!r}: the stages are {', '.join(map(repr, names))}.")
+            raise ArgumentError(f"stage={stage!r}: the stages are {', '.join(map(repr, names))}.")
         return names.index(stage)
 
     @property

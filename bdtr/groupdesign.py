@@ -20,7 +20,6 @@ __all__ = [
     "fixed_terms",
     "group_scale",
     "note_zeros",
-    "parts_of",
 ]
 
 _LOST = 0.02  # bound on the share of a variance that rounding takes; a tenth of that in fact
@@ -96,8 +95,8 @@ def group_scale(
     """
     names = [columns.names[i] for i in keep]
     out = np.ones(len(names))
-    for i, name in enumerate(names):
-        parts = parts_of(name)
+    for i in range(len(names)):
+        parts = columns.parts[keep[i]]
         if len(parts) > 1 and all(p in names for p in parts):
             out[i] = np.prod([out[names.index(p)] for p in parts])
             continue
@@ -106,18 +105,6 @@ def group_scale(
         size = np.abs(matrix[:, i]).max(initial=0.0)
         out[i] = own if own > 1e-10 * size else (size or 1.0)
     return out
-
-
-def parts_of(name: str) -> list[str]:
-    """Columns that a product is made of: ``a[x:y]:z`` of ``a[x:y]`` and ``z``."""
-    parts, depth = [""], 0
-    for mark in name:
-        depth += (mark in "[(") - (mark in "])")
-        if mark == ":" and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += mark
-    return parts
 
 
 def check_zeros(measure: Measure, names: Sequence[str], factor: str, where: str) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bdtr.coding import label_series
 from bdtr.data import TrialData
+from bdtr.errors import ArgumentError
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -37,7 +38,7 @@ class Grouping:
         """Group of each of these units, and the labels of the groups that have any."""
         present, code = np.unique(self.code[units], return_inverse=True)
         if self.dim == "group" and len(present) > _MOST_GROUPS:
-            raise ValueError(
+            raise ArgumentError(
                 f"by: {len(present):,} different values, at most {_MOST_GROUPS} are allowed. Cut the "
                 "column into groups first, for example by pandas.cut, and pass these."
             )
@@ -71,7 +72,7 @@ def grouping(fit: Fit, by: By) -> Grouping:
         return Grouping(np.zeros(len(data), dtype=np.int64), np.array(["all"], dtype=object), None)
     if isinstance(by, str) and by in ("site", fit.trial.site):
         if fit.trial.site is None:
-            raise ValueError("by='site': the trial names no site column.")
+            raise ArgumentError("by='site': the trial names no site column.")
         design = fit.designs[0]
         return Grouping(design.site_codes(data.frame), design.site_levels, "site")
     if isinstance(by, tuple):
@@ -83,7 +84,9 @@ def grouping(fit: Fit, by: By) -> Grouping:
 def _crossed(data: TrialData, names: tuple[str, ...]) -> Grouping:
     """Every combination of the labels of several columns."""
     if len(set(names)) != len(names) or not names:
-        raise ValueError(f"by={names!r}: name different columns, for example ('female', 'lunch').")
+        raise ArgumentError(
+            f"by={names!r}: name different columns, for example ('female', 'lunch')."
+        )
     parts = [_coded(_column(data, name)) for name in names]
     shape = tuple(len(labels) for _, labels in parts)
     codes = np.stack([code for code, _ in parts])
@@ -108,14 +111,14 @@ def _column(data: TrialData, by: str | Sequence) -> pd.Series:
     if isinstance(by, str):
         by = data.trial.site if by == "site" and data.trial.site else by
         if by not in data.frame.columns:
-            raise ValueError(
+            raise ArgumentError(
                 f"by={by!r}: allowed are 'site', a column that the trial uses "
                 f"({', '.join(map(str, data.frame.columns))}), a tuple of columns, or labels of all rows "
                 "of the data."
             )
         return data.frame[by]
     if len(by) != len(data):
-        raise ValueError(f"by: {len(by):,} labels for {len(data):,} rows of the data.")
+        raise ArgumentError(f"by: {len(by):,} labels for {len(data):,} rows of the data.")
     kind = getattr(by, "dtype", None)
     return pd.Series(list(by), dtype=kind if isinstance(kind, pd.CategoricalDtype) else object)
 

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import betaln, expit, gammaln, log_expit
 
+from bdtr.errors import BdtrError
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
 from bdtr.posterior import group_covariances, labelled
@@ -34,7 +35,7 @@ GROUPS: tuple[str, ...] = (
 )
 
 
-class GroupError(ValueError):
+class GroupError(BdtrError, ValueError):
     """A group that is not known."""
 
 

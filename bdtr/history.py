@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bdtr.coding import DataError
+from bdtr.columns import terms_of
 from bdtr.condition import Condition
 from bdtr.formula import TRANSFORMS, Formula, names_in
 from bdtr.trial import Stage, Trial
@@ -86,16 +86,6 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
     return Earlier(
         tuple(common), tuple((f, tuple(t), c) for f, (t, c) in groups.items()), tuple(sources)
     )
-
-
-@lru_cache(256)  # asked for by each part of a design, and by the fit of each fold
-def terms_of(expression: str) -> tuple[frozenset[str], ...]:
-    """Terms of a right-hand side as sets of factors; the intercept is the empty set."""
-    from formulaic import Formula as Terms
-
-    make: Any = Terms
-    found = make(expression)
-    return tuple(frozenset(str(f) for f in term.factors) - {"1"} for term in found)
 
 
 def not_yet_known(trial: Trial, k: int) -> set[str]:

@@ -21,6 +21,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from bdtr.diagnostics import State
+from bdtr.errors import ArgumentError
 from bdtr.induction import BackwardPass
 from bdtr.multilevel.crossproducts import Columns, ResponseProducts, cross_products
 from bdtr.multilevel.layout import Factor, layout
@@ -252,13 +253,13 @@ def new_trial(
     """
     k = fit.stage_index(stage)
     if at not in _AT:
-        raise ValueError(f"at={at!r}: allowed are {', '.join(map(repr, _AT))}.")
+        raise ArgumentError(f"at={at!r}: allowed are {', '.join(map(repr, _AT))}.")
     if not len(sizes) or any(not isinstance(n, (int, np.integer)) or n < 1 for n in sizes):
-        raise ValueError(f"sizes={sizes!r}: name whole numbers above 0.")
+        raise ArgumentError(f"sizes={sizes!r}: name whole numbers above 0.")
     most = fit.settings.propagated
     simulations = min(250, most) if simulations is None else simulations
     if not isinstance(simulations, (int, np.integer)) or not 2 <= simulations <= most:
-        raise ValueError(f"simulations={simulations!r}: must lie between 2 and {most}.")
+        raise ArgumentError(f"simulations={simulations!r}: must lie between 2 and {most}.")
     simulated = _Simulator.of(fit, k, np.linspace(0, most - 1, simulations).astype(int))
     seeds = children(fit.settings.stream("new trial", random_seed), len(sizes))
     learned = []
@@ -330,7 +331,7 @@ class _Simulator:
         data, model, draws = fit.require_data("a new trial"), fit.model(k), fit.q_function(k).draws
         sd = outcome_sd(fit, k, classes=False)
         if data.trial.site is None and fit.designs[k].groups:
-            raise ValueError(
+            raise ArgumentError(
                 f"new_trial: stage {fit.designs[k].action} has groups such as classes, and the trial names "
                 "no site to draw them with. Name a site column."
             )

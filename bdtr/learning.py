@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import logit
 
 from bdtr.data import TrialData, check_again
+from bdtr.errors import ArgumentError
 from bdtr.families import FAMILIES
 from bdtr.fitting import fit_checked
 from bdtr.settings import Settings, integrates
@@ -40,7 +41,7 @@ def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
     whole, chains = settings.propagated, settings.chains
     count = whole if propagated is None else propagated
     if count < 1 or whole % count or count % chains:
-        raise ValueError(
+        raise ArgumentError(
             f"propagated={propagated!r}: must divide the fit's {whole} propagated draws and be a multiple "
             f"of its {chains} chains."
         )

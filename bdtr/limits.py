@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bdtr.allocation import Rows
+from bdtr.errors import ArgumentError
 from bdtr.grouping import By, grouping
 from bdtr.labels import label_text
 
@@ -93,13 +94,13 @@ class Gap:
 
     def __post_init__(self):
         if self.of not in _OF:
-            raise ValueError(f"Gap(of={self.of!r}): allowed are {', '.join(map(repr, _OF))}.")
+            raise ArgumentError(f"Gap(of={self.of!r}): allowed are {', '.join(map(repr, _OF))}.")
         if not self.bound >= 0:
-            raise ValueError(f"Gap(bound={self.bound!r}): must be 0 or more.")
+            raise ArgumentError(f"Gap(bound={self.bound!r}): must be 0 or more.")
         if (self.of == "rate") != (self.action is not None):
-            raise ValueError("Gap: name an action with of='rate', and with it alone.")
+            raise ArgumentError("Gap: name an action with of='rate', and with it alone.")
         if self.reference is not None and self.of != "benefit":
-            raise ValueError("Gap: a reference goes with of='benefit' alone.")
+            raise ArgumentError("Gap: a reference goes with of='benefit' alone.")
 
     def __str__(self) -> str:
         what = {"value": "values", "benefit": "benefits", "rate": f"rates of {self.action}"}
@@ -201,14 +202,14 @@ def costs_of(costs: Mapping, actions: tuple[str, ...], where: str) -> np.ndarray
     for action, cost in costs.items():
         out[action_code(action, actions, f"{where}(costs")] = float(cost)
     if not np.isfinite(out).all():
-        raise ValueError(f"{where}: costs must be numbers, got {dict(costs)}.")
+        raise ArgumentError(f"{where}: costs must be numbers, got {dict(costs)}.")
     return out
 
 
 def action_code(action: object, actions: tuple[str, ...], where: str) -> int:
     """Code of an action of the stage."""
     if label_text(action) not in actions:
-        raise ValueError(f"{where}={action!r}): the actions of the stage are {list(actions)}.")
+        raise ArgumentError(f"{where}={action!r}): the actions of the stage are {list(actions)}.")
     return actions.index(label_text(action))
 
 
@@ -216,7 +217,7 @@ def everyone_may(feasible: np.ndarray, actions: tuple[str, ...], action: int, wh
     """An error unless the action is feasible for all of these units (unit, action)."""
     can = feasible[:, action]
     if not can.all():
-        raise ValueError(
+        raise ArgumentError(
             f"{where}={actions[action]!r}): the action is not feasible for {(~can).sum():,} of "
             f"{can.size:,} units. Name one that is."
         )
@@ -241,7 +242,7 @@ def _groups(fit: Fit, by: By, options: Options) -> tuple[np.ndarray, list[str]]:
     code = found.code[options.units]
     present = np.unique(code[code >= 0])
     if not present.size:
-        raise ValueError("by: no unit has a group.")
+        raise ArgumentError("by: no unit has a group.")
     place = np.full(code.max(initial=0) + 2, -1)
     place[present] = np.arange(len(present))
     return np.where(code >= 0, place[code], -1), [str(x) for x in found.labels[present]]
@@ -249,5 +250,7 @@ def _groups(fit: Fit, by: By, options: Options) -> tuple[np.ndarray, list[str]]:
 
 def _group_code(labels: list[str], label: object, where: str) -> int:
     if label_text(label) not in labels:
-        raise ValueError(f"{where}={label!r}): the groups are {', '.join(map(repr, labels[:20]))}.")
+        raise ArgumentError(
+            f"{where}={label!r}): the groups are {', '.join(map(repr, labels[:20]))}."
+        )
     return labels.index(label_text(label))

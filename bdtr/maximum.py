@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.diagnostics import State
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates
 from bdtr.shown import Shown
 from bdtr.values import mean_payoffs
@@ -90,7 +91,7 @@ def draw_wise_maximum(
     >>> bdtr.maximum.draw_wise_maximum(fit, margin=0.1)  # doctest: +SKIP
     """
     if not margin >= 0:
-        raise ValueError(f"margin={margin!r}: must be 0 or more, in units of the outcome.")
+        raise ArgumentError(f"margin={margin!r}: must be 0 or more, in units of the outcome.")
     data = fit.require_data("the draw-wise maximum")
     units = np.flatnonzero(data.valued)
     best, followed = fit.passes(["optimal", "recommended"], progress)

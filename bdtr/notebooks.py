@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bdtr.errors import BdtrError
 from bdtr.files import write_whole
 
 __all__ = ["NotebookError", "is_notebook", "parameter", "run_notebook"]
@@ -25,7 +26,7 @@ _LIBRARIES = ("papermill", "jupytext", "nbconvert", "ipykernel")
 _TAG = "parameters"
 
 
-class NotebookError(RuntimeError):
+class NotebookError(BdtrError, RuntimeError):
     """A notebook that cannot be read, given its parameters, or run to its end."""
 
 

@@ -42,6 +42,7 @@ from bdtr.crossfitting import crossfit
 from bdtr.data import TrialData
 from bdtr.design import DesignError
 from bdtr.diagnostics import State, doubt, worst
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, with_labels
 from bdtr.fitting import fit_checked
 from bdtr.induction import BackwardPass, Policy
@@ -147,7 +148,7 @@ def second_opinion(
     """
     data = fit.require_data("a second opinion")
     if staying not in WORDS:
-        raise ValueError(f"staying={staying!r}: allowed are {', '.join(map(repr, WORDS))}.")
+        raise ArgumentError(f"staying={staying!r}: allowed are {', '.join(map(repr, WORDS))}.")
     for name in probabilities or {}:
         fit.stage_index(name)
     chosen = list(regimes) or embedded(data)
@@ -165,7 +166,7 @@ def second_opinion(
     found, followers, apart = [], [], []
     for name, own, done in zip(names, weights, fit.passes(rules, progress), strict=True):
         if not own[-1][units].any():
-            raise ValueError(
+            raise ArgumentError(
                 f"regime {name!r}: nobody followed it to the end; it has no second opinion."
             )
         draws, residual = _values(done, units, cluster, boot, own)
@@ -316,7 +317,7 @@ def _groups(fit: Fit, groups: int, rng: np.random.Generator) -> np.ndarray:
     """Group of each unit of the data for the jackknife: whole sites, or units dealt out at random."""
     data = fit.require_data("a second opinion")
     if not isinstance(groups, (int, np.integer)) or groups < 5:
-        raise ValueError(f"groups={groups!r}: must be a whole number, 5 or more.")
+        raise ArgumentError(f"groups={groups!r}: must be a whole number, 5 or more.")
     many = len(data.site_levels) if data.trial.site else 0
     if many >= _FEW_SITES:
         return (rng.permutation(many) % min(groups, many))[fit.designs[0].site_codes(data.frame)]

@@ -26,6 +26,7 @@ import xarray as xr
 
 from bdtr.allocation import Allocation, AllocationError, Rows, allocate, least_limit
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates
 from bdtr.induction import BackwardPass, Policy
 from bdtr.limits import Budget, Floor, Gap, Limit, Options, costs_of
@@ -137,7 +138,7 @@ def plan(
     (done,) = fit.passes([policy], progress)
     units = np.flatnonzero(data.stages[k].deciding)
     if utility is not None and utility.of == "outcomes" and policy is not None:
-        raise ValueError("utility of outcomes: prices of later stages do not go with it.")
+        raise ArgumentError("utility of outcomes: prices of later stages do not go with it.")
     noise = outcome_noise(fit, k) if utility is not None and utility.of == "outcomes" else None
     mean, worth = np.empty((2, len(units), len(design.actions)))
     with progress_bar(progress, f"plan of stage {stage}: payoffs") as report:
@@ -260,7 +261,7 @@ def _prices(
     """The policy of later stages net of their prices (None: there are none), own prices, in words."""
     for stage in prices:
         if fit.stage_index(stage) < k:
-            raise ValueError(f"prices: stage {stage!r} comes before {fit.designs[k].action!r}.")
+            raise ArgumentError(f"prices: stage {stage!r} comes before {fit.designs[k].action!r}.")
     by_stage = [
         costs_of(prices.get(d.action, {}), tuple(d.actions), f"prices[{d.action!r}]")
         for d in fit.designs

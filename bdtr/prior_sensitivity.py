@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bdtr.diagnostics import State, worst
+from bdtr.errors import ArgumentError
 from bdtr.fitting import fit_checked
 from bdtr.induction import best_mean
 from bdtr.learning import few_draws, quick_settings
@@ -98,9 +99,11 @@ def prior_widths(
     """
     data = fit.require_data("refits with other priors")
     if not factors or not all(np.isfinite(f) and f > 0 for f in factors):
-        raise ValueError(f"factors={factors!r}: must be above 0.")
+        raise ArgumentError(f"factors={factors!r}: must be above 0.")
     if any(stage.model is not None for stage in fit.trial.stages):
-        raise ValueError("prior_widths: a model of your own has priors that only you can change.")
+        raise ArgumentError(
+            "prior_widths: a model of your own has priors that only you can change."
+        )
     propagated = few_draws(fit.settings) if propagated is None else propagated
     settings = quick_settings(fit, propagated)
     widths = [1.0, *(f for f in dict.fromkeys(factors) if f != 1.0)]

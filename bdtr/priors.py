@@ -9,13 +9,15 @@ from typing import Self
 
 import numpy as np
 
+from bdtr.errors import BdtrError
+
 __all__ = ["LKJ", "Exponential", "HalfNormal", "HalfStudentT", "Normal", "Prior", "StagePriors"]
 
 
 _WIDTH, _OF_SITES = 2.5, 1.0  # SDs of default priors of coefficients, in SDs
 
 
-class PriorError(ValueError):
+class PriorError(BdtrError, ValueError):
     """A prior that names no parameter of the model, or is of the wrong kind for it."""
 
 

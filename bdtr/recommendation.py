@@ -14,6 +14,7 @@ from bdtr.condition import Condition
 from bdtr.data import feasible_sets
 from bdtr.decisions import summarise_actions
 from bdtr.diagnostics import State
+from bdtr.errors import ArgumentError
 from bdtr.prediction import SITES
 from bdtr.progress import progress_bar
 from bdtr.settings import FitError
@@ -94,9 +95,9 @@ def recommend(
         )
     for name, given in (("interval", interval), ("sure", sure), ("clear", clear)):
         if not 0 < given < 1:
-            raise ValueError(f"{name}={given!r}: must lie between 0 and 1.")
+            raise ArgumentError(f"{name}={given!r}: must lie between 0 and 1.")
     if margin is not None and not margin >= 0:
-        raise ValueError(f"margin={margin!r}: must be 0 or more, in units of the outcome.")
+        raise ArgumentError(f"margin={margin!r}: must be 0 or more, in units of the outcome.")
     sites = _sites(fit, frame, sites)
     units = _unit_labels(fit, frame)
     parts, gaps = [], []
@@ -175,7 +176,7 @@ def recommend_known(fit: Fit, interval: float, override: str | None = None) -> R
 
 def _sites(fit: Fit, frame: pd.DataFrame, sites: str | None) -> str:
     if sites is not None and sites not in SITES:
-        raise ValueError(f"sites={sites!r}: allowed are {', '.join(map(repr, SITES))}.")
+        raise ArgumentError(f"sites={sites!r}: allowed are {', '.join(map(repr, SITES))}.")
     name = fit.trial.site
     if name is None or not any(g.role == "site" for d in fit.designs for g in d.groups):
         return sites or "observed"
@@ -188,7 +189,7 @@ def _sites(fit: Fit, frame: pd.DataFrame, sites: str | None) -> str:
         labels = label_series(coded[name][gone]).unique()[:5]
         what = f"{int(gone.sum()):,} units are at sites the fit has not seen ({', '.join(map(repr, labels))})"
     if unseen and sites in (None, "observed"):
-        raise ValueError(
+        raise ArgumentError(
             f"recommend: {what}. Say sites='new' (effects drawn from the population of sites) or "
             "sites='typical' (effects at their mean)."
         )

@@ -22,6 +22,7 @@ import numpy as np
 import xarray as xr
 
 from bdtr.chains import rhat
+from bdtr.errors import ArgumentError
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
 from bdtr.propagation import Propagated
@@ -134,7 +135,7 @@ def _unpack(what: bytes) -> None:
 
 def _begin(what: Refits) -> None:
     if what.sampler not in ("plain", "marginal"):
-        raise ValueError(f"sampler={what.sampler!r}: allowed are 'plain' and 'marginal'.")
+        raise ArgumentError(f"sampler={what.sampler!r}: allowed are 'plain' and 'marginal'.")
     if what.sampler == "plain" or isinstance(what.model, OwnModel):
         compiled = compiled_plain(what.model)
     else:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bdtr.condition import Condition
 from bdtr.data import StageData, TrialData
+from bdtr.errors import BdtrError
 from bdtr.history import known_columns
 from bdtr.induction import Policy
 from bdtr.labels import label_text
@@ -19,7 +20,7 @@ from bdtr.trial import Trial
 __all__ = ["Regime", "RegimeError", "embedded", "policy", "recommended", "rule", "static"]
 
 
-class RegimeError(ValueError):
+class RegimeError(BdtrError, ValueError):
     """A regime that names no action, or one that is not feasible on its own path."""
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
+from bdtr.errors import ArgumentError
 from bdtr.induction import best_mean
 from bdtr.prediction import StageDraws
 
@@ -64,9 +65,9 @@ type Utility = WorstMean | Quantile | None
 
 def _check(kind: str, name: str, value: float, of: str) -> None:
     if not 0 < value < 1:
-        raise ValueError(f"{kind}({name}={value!r}): must lie between 0 and 1.")
+        raise ArgumentError(f"{kind}({name}={value!r}): must lie between 0 and 1.")
     if of not in OF:
-        raise ValueError(f"{kind}(of={of!r}): allowed are {', '.join(map(repr, OF))}.")
+        raise ArgumentError(f"{kind}(of={of!r}): allowed are {', '.join(map(repr, OF))}.")
 
 
 def utilities(q: np.ndarray, utility: Utility, noise: np.ndarray | None = None) -> np.ndarray:
@@ -140,13 +141,13 @@ def outcome_sd(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
         If the outcome is not continuous, or a stage from here on has a model of your own.
     """
     if fit.trial.family != "gaussian":
-        raise ValueError(
+        raise ArgumentError(
             f"of='outcomes' is for continuous outcomes, and this one is {fit.trial.family}: the mean says "
             "all about its spread. Use of='parameters'."
         )
     own = [s.action for s in fit.trial.stages[k:] if s.model is not None]
     if own:
-        raise ValueError(
+        raise ArgumentError(
             f"of='outcomes': stage {own[0]} has a model of your own, which does not say how outcomes "
             "spread. Use of='parameters'."
         )

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bdtr.condition import Condition
+from bdtr.errors import BdtrError
 from bdtr.labels import label_text
 
 __all__ = ["ELSE", "Rule", "RuleError", "action_codes", "read_rule", "rule_columns", "rule_text"]
@@ -27,7 +28,7 @@ _HELP = 'Write for example "aide if y_k < 0 else regular".'
 type Rule = str | Mapping[str, str] | Callable[[pd.DataFrame], object]
 
 
-class RuleError(ValueError):
+class RuleError(BdtrError, ValueError):
     """A rule that cannot be read, or that names no action of its stage."""
 
 

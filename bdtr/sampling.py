@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from bdtr.errors import BdtrError
 from bdtr.multilevel.crossproducts import (
     CrossProducts,
     Responses,
@@ -39,7 +40,7 @@ __all__ = [
 type Progress = Callable[[int, int], None]
 
 
-class SamplingError(RuntimeError):
+class SamplingError(BdtrError, RuntimeError):
     """A sampler that stopped early or returned draws that are not all there."""
 
 

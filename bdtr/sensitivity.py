@@ -24,6 +24,7 @@ import xarray as xr
 from bdtr.assignment import Known, treatment_probabilities
 from bdtr.comparison import ranks
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, with_labels
 from bdtr.history import known_columns
 from bdtr.limits import action_code
@@ -157,7 +158,7 @@ def _shifts(
 ) -> tuple[tuple[tuple[np.ndarray, np.ndarray], ...], str]:
     """What is added to Q-values at each stage, and the assumption in words."""
     if scale not in _IN:
-        raise ValueError(f"scale={scale!r}: allowed are {', '.join(map(repr, _IN))}.")
+        raise ArgumentError(f"scale={scale!r}: allowed are {', '.join(map(repr, _IN))}.")
     for name in (*confounding, *probabilities):
         fit.stage_index(name)
     unit = payoff_sd(fit) if scale == "sd" else 1.0
@@ -195,7 +196,7 @@ def _stage_shift(
         elif callable(c):
             values = np.asarray(c(data.frame[known_columns(data, k)].copy()), dtype=float)
             if values.shape != (len(data),):
-                raise ValueError(
+                raise ArgumentError(
                     f"confounding[{design.action!r}]: the function of {action!r} must return a number for "
                     f"each of the {len(data):,} rows, got the shape {values.shape}."
                 )
@@ -205,7 +206,7 @@ def _stage_shift(
             amount[a] *= float(c)
             text = f"{float(c):g}"
         else:
-            raise ValueError(
+            raise ArgumentError(
                 f"confounding[{design.action!r}]: {c!r} is no size. Give a number, bdtr.priors.Normal(mu, "
                 "sigma) or a function of the history."
             )
@@ -371,9 +372,9 @@ def tipping_regime(
         If fewer than two regimes are given, or ``most`` or ``steps`` is not above 0.
     """
     if len(regimes) < 2:
-        raise ValueError("regimes: name two or more.")
+        raise ArgumentError("regimes: name two or more.")
     if not most > 0 or not (isinstance(steps, int) and steps > 0):
-        raise ValueError(f"most={most!r}, steps={steps!r}: must be above 0.")
+        raise ArgumentError(f"most={most!r}, steps={steps!r}: must be above 0.")
     sign = 1.0 if fit.trial.higher_is_better else -1.0
     data = fit.require_data("tipping points")
     units = np.flatnonzero(data.valued)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bdtr.errors import BdtrError
 from bdtr.trial import Trial
 
 __all__ = ["FitError", "Settings", "integrates", "make_settings"]
@@ -27,7 +28,7 @@ _TUNE, _TUNE_INTEGRATED = 1000, 400  # warm-up draws: few are enough where there
 _FIRST = 1 << 21  # number of a child of the seed that no stage gets to
 
 
-class FitError(RuntimeError):
+class FitError(BdtrError, RuntimeError):
     """Something that this fit cannot do, and what to do instead."""
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.columns import term_columns
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked
 from bdtr.labels import label_text
 from bdtr.outcome import OutcomeModel
@@ -99,7 +99,7 @@ def site_blips(
     actions, labels = list(design.actions), [*data.site_levels, NEW_SITE]
     if reference is not None:
         if label_text(reference) not in actions:
-            raise ValueError(
+            raise ArgumentError(
                 f"reference={reference!r}: the actions of {design.action} are {actions}."
             )
         base = actions.index(label_text(reference))
@@ -131,7 +131,7 @@ def site_blips(
 
 def _stage(fit: Fit, stage: str | None) -> int:
     if fit.trial.site is None:
-        raise ValueError("The trial names no site column.")
+        raise ArgumentError("The trial names no site column.")
     return 0 if stage is None else fit.stage_index(stage)
 
 
@@ -253,7 +253,7 @@ def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> Capti
     name = next((g.name for g in fit.designs[k].groups if g.role == "site"), None)
     posterior = fit.posterior(k)
     if name is None or f"u_{name}" not in posterior:
-        raise ValueError(f"stage {fit.designs[k].action}: the model has no site effects.")
+        raise ArgumentError(f"stage {fit.designs[k].action}: the model has no site effects.")
     effects = posterior[f"u_{name}"].transpose("chain", "draw", ...)
     level, term = (str(d) for d in effects.dims[2:])
     table = estimates(effects, interval)
@@ -312,19 +312,19 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
     data, design = fit.require_data("shrinkage of sites"), fit.designs[k]
     model = fit.model(k)
     if not isinstance(model, OutcomeModel) or model.family.name != "gaussian":
-        raise ValueError(
+        raise ArgumentError(
             f"stage {design.action}: raw blips need a Gaussian stage that a formula makes."
         )
     actions = list(design.actions)
     label = actions[1] if action is None else label_text(action)
     if label not in actions[1:]:
-        raise ValueError(f"action={action!r}: allowed are {', '.join(map(repr, actions[1:]))}.")
+        raise ArgumentError(f"action={action!r}: allowed are {', '.join(map(repr, actions[1:]))}.")
     blips = site_blips(fit, design.action)
     own = blips.table.xs(label, level="action").drop(NEW_SITE)
     rows = np.flatnonzero(data.stages[k].fitted)
     response = fit.mean_response(k)
     b = stacked(fit.posterior(k)["b"]).mean("sample").to_numpy()
-    free = np.array([design.action not in term_columns(t) for t in design.terms])
+    free = np.array([design.action not in made_of for made_of in design.variables])
     site, took = design.site_codes(data.frame)[rows], data.stages[k].action[rows]
     rest = response - design.written(data.frame.iloc[rows], site)[:, free] @ b[free]
     arms = [took == 0, took == actions.index(label)]

@@ -16,6 +16,7 @@ import xarray as xr
 
 from bdtr.data import TrialData
 from bdtr.design import StageDesign
+from bdtr.errors import BdtrError
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 
-class ModelError(RuntimeError):
+class ModelError(BdtrError, RuntimeError):
     """A stage model that does not keep to what :class:`StageModel` asks for."""
 
 

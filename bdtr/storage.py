@@ -18,6 +18,7 @@ from bdtr.columns import Columns
 from bdtr.data import TrialData, check
 from bdtr.design import StageDesign
 from bdtr.diagnostics import State
+from bdtr.errors import BdtrError
 from bdtr.formula import Formula
 from bdtr.groupdesign import GroupDesign
 from bdtr.margins import Measure
@@ -33,7 +34,7 @@ __all__ = ["StorageError", "load", "save"]
 _FORMAT = 3
 
 
-class StorageError(ValueError):
+class StorageError(BdtrError, ValueError):
     """A file that is no saved fit, or one of another format."""
 
 

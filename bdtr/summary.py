@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.diagnostics import State, convergence
+from bdtr.errors import ArgumentError
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -84,7 +85,7 @@ class Summary:
 def summary(fit: Fit, interval: float = 0.95) -> Summary:
     """See :meth:`bdtr.Fit.summary`."""
     if not 0 < interval < 1:
-        raise ValueError(f"interval={interval!r}: must lie between 0 and 1.")
+        raise ArgumentError(f"interval={interval!r}: must lie between 0 and 1.")
     tail = (1 - interval) / 2
     parts = []
     for k, design in enumerate(fit.designs):
@@ -127,7 +128,7 @@ def tidy_draws(fit: Fit, stage: str | None) -> pd.DataFrame:
     """See :meth:`bdtr.Fit.draws`."""
     known = [d.action for d in fit.designs]
     if stage is not None and stage not in known:
-        raise ValueError(f"stage={stage!r}: allowed are {', '.join(map(repr, known))}.")
+        raise ArgumentError(f"stage={stage!r}: allowed are {', '.join(map(repr, known))}.")
     parts = []
     for k, design in enumerate(fit.designs):
         if stage not in (None, design.action):

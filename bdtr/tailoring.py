@@ -15,8 +15,8 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.coding import label_series
-from bdtr.columns import term_columns
 from bdtr.decisions import summarise_actions
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates
 from bdtr.history import known_columns
 from bdtr.shown import Captioned, Shown
@@ -49,12 +49,8 @@ def tailoring_columns(fit: Fit, stage: str) -> tuple[str, ...]:
     ('y_k',)
     """
     design = fit.designs[fit.stage_index(stage)]
-    found: dict[str, None] = {}
-    for term in design.terms:
-        parts = term_columns(term)
-        if design.action in parts:
-            found |= dict.fromkeys(p for p in parts if p in design.history and p != design.action)
-    return tuple(found)
+    with_action = frozenset().union(*(v for v in design.variables if design.action in v))
+    return tuple(c for c in design.history if c in with_action)
 
 
 def over_history(
@@ -100,7 +96,7 @@ def over_history(
     k = fit.stage_index(stage)
     names = [over] if isinstance(over, str) else list(over)
     if not 1 <= len(names) <= 2 or len(set(names)) != len(names):
-        raise ValueError(f"over={over!r}: name one or two columns.")
+        raise ArgumentError(f"over={over!r}: name one or two columns.")
     data = fit.require_data("recommendations over history")
     state = data.stages[k]
     units = np.flatnonzero(state.choosing)
@@ -155,7 +151,7 @@ def _cells(
     data = fit.require_data("recommendations over history")
     allowed = known_columns(data, k)
     if name not in allowed:
-        raise ValueError(
+        raise ArgumentError(
             f"over: {name!r} is no history of stage {fit.designs[k].action}; allowed are "
             f"{', '.join(map(str, allowed))}."
         )
@@ -163,7 +159,7 @@ def _cells(
     if pd.api.types.is_numeric_dtype(column):
         x = column.to_numpy(dtype=float)
         if np.isnan(x).any():
-            raise ValueError(f"over: {name!r} is missing for some units of the stage.")
+            raise ArgumentError(f"over: {name!r} is missing for some units of the stage.")
         if len(np.unique(x)) > bins:
             edges = np.unique(np.quantile(x, np.linspace(0, 1, bins + 1)))
             code = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
@@ -242,7 +238,7 @@ def blips_along(
         if pd.api.types.is_numeric_dtype(data.frame[c]) and c != data.trial.site
     ]  # fmt: skip
     if variable not in allowed:
-        raise ValueError(
+        raise ArgumentError(
             f"variable={variable!r}: must be a number in the history of stage {stage}; allowed are "
             f"{', '.join(map(str, allowed)) or 'none'}."
         )

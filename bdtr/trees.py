@@ -17,6 +17,7 @@ import xarray as xr
 
 from bdtr.coding import label_series
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates
 from bdtr.history import known_columns
 from bdtr.planning import mean_of_codes, payoffs
@@ -121,9 +122,9 @@ def shallow_tree(
     """
     k = fit.stage_index(stage)
     if depth not in (1, 2, 3):
-        raise ValueError(f"depth={depth!r}: allowed are 1, 2 and 3.")
+        raise ArgumentError(f"depth={depth!r}: allowed are 1, 2 and 3.")
     if not isinstance(least, (int, np.integer)) or least < 1:
-        raise ValueError(f"least={least!r}: must be a whole number above 0.")
+        raise ArgumentError(f"least={least!r}: must be a whole number above 0.")
     data, design, done = fit.require_data("a tree"), fit.designs[k], fit.passed()
     sign = 1.0 if data.trial.higher_is_better else -1.0
     units = np.flatnonzero(data.stages[k].deciding)
@@ -197,7 +198,7 @@ class _Questions:
         over = [over] if isinstance(over, str) else list(over)
         wrong = [name for name in over if name not in known]
         if wrong or not over:
-            raise ValueError(
+            raise ArgumentError(
                 f"over={over!r}: name columns that are known at stage {fit.designs[k].action}: "
                 f"{', '.join(map(repr, known))}."
             )
@@ -206,7 +207,9 @@ class _Questions:
             column = data.frame[name].iloc[units]
             gone = int(column.isna().sum())
             if gone:
-                raise ValueError(f"over: {name!r} is missing for {gone:,} of {len(units):,} units.")
+                raise ArgumentError(
+                    f"over: {name!r} is missing for {gone:,} of {len(units):,} units."
+                )
             if pd.api.types.is_numeric_dtype(column.dtype):
                 own, cuts, many = _of_numbers(column.to_numpy(dtype=float))
                 short += [name] if many else []
@@ -269,7 +272,7 @@ def _quoted(name: str, label: str) -> str:
     if "'" not in label:
         return f"'{label}'"
     if '"' in label:
-        raise ValueError(
+        raise ArgumentError(
             f"over: {name!r} has the label {label!r} with both kinds of quotes. Rename it."
         )
     return f'"{label}"'

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from bdtr.condition import Condition, ConditionError
+from bdtr.errors import BdtrError
 from bdtr.families import FAMILIES
 from bdtr.labels import label_text
 from bdtr.priors import Prior, prior_from_text
@@ -14,7 +15,7 @@ from bdtr.priors import Prior, prior_from_text
 __all__ = ["Stage", "Trial", "TrialError"]
 
 
-class TrialError(ValueError):
+class TrialError(BdtrError, ValueError):
     """A trial that contradicts itself, whatever the data."""
 
 

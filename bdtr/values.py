@@ -20,6 +20,7 @@ from bdtr.bounds import outside_bounds
 from bdtr.coding import label_series
 from bdtr.comparison import Comparison, contrasts, ranks
 from bdtr.diagnostics import State, doubt, gate_decisions, rhat_limit, worst
+from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates
 from bdtr.grouping import By, grouping
 from bdtr.induction import BackwardPass, Policy
@@ -148,7 +149,7 @@ def value(
         population == "sites" and len(data.site_levels) >= FEW_SITES
     )
     if not sites_known and fit.trial.stages[0].model is not None:
-        raise ValueError(
+        raise ArgumentError(
             f"population={population!r}: stage {fit.trial.stages[0].action} has a model of your own, which "
             "does not say how sites vary. Use 'sample' or 'units'."
         )
@@ -156,7 +157,7 @@ def value(
         chosen = [replace(r, tailored=False) if r.is_recommended else r for r in chosen]
     names = [r.name for r in chosen]
     if len(set(names)) != len(names):
-        raise ValueError(f"regimes: two have the same name: {names}. Give them names.")
+        raise ArgumentError(f"regimes: two have the same name: {names}. Give them names.")
     groups = grouping(fit, by)
     units, left_out = _units(fit, groups.code >= 0, site)
     group, labels = groups.of(units)
@@ -202,22 +203,22 @@ def _needs_sites(population: str, weight: str) -> bool:
 
 def _check(fit, population, weight, by, site, interval) -> None:
     if population not in POPULATIONS:
-        raise ValueError(
+        raise ArgumentError(
             f"population={population!r}: allowed are {', '.join(map(repr, POPULATIONS))}."
         )
     if weight not in WEIGHTS:
-        raise ValueError(f"weight={weight!r}: allowed are {', '.join(map(repr, WEIGHTS))}.")
+        raise ArgumentError(f"weight={weight!r}: allowed are {', '.join(map(repr, WEIGHTS))}.")
     if not 0 < interval < 1:
-        raise ValueError(f"interval={interval!r}: must lie between 0 and 1.")
+        raise ArgumentError(f"interval={interval!r}: must lie between 0 and 1.")
     at_sites = [f"population={population!r}"] if population in ("sites", "new site") else []
     at_sites += ["by='site'"] if isinstance(by, str) and by == "site" else []
     at_sites += [f"weight={weight!r}"] if weight == "site" else []
     at_sites += [f"site={site!r}"] if site is not None else []
     if at_sites and fit.trial.site is None:
-        raise ValueError(f"{at_sites[0]}: the trial names no site column.")
+        raise ArgumentError(f"{at_sites[0]}: the trial names no site column.")
     parts = [word for word in at_sites[1:] if not word.startswith("weight")]
     if parts and population in ("sites", "new site"):
-        raise ValueError(f"{parts[0]} does not go with {at_sites[0]}: it is over all sites.")
+        raise ArgumentError(f"{parts[0]} does not go with {at_sites[0]}: it is over all sites.")
 
 
 def _flat(regimes: Sequence[Regime | Sequence[Regime]]) -> list[Regime]:
@@ -226,7 +227,7 @@ def _flat(regimes: Sequence[Regime | Sequence[Regime]]) -> list[Regime]:
         out += [item] if isinstance(item, Regime) else list(item)
     wrong = [r for r in out if not isinstance(r, Regime)]
     if wrong:
-        raise ValueError(
+        raise ArgumentError(
             f"regimes: {wrong[0]!r} is no regime; use bdtr.static(...), bdtr.rule(...), "
             "bdtr.recommended(fit) or bdtr.embedded(fit)."
         )
@@ -242,7 +243,7 @@ def _units(fit: Fit, grouped: np.ndarray, site: object) -> tuple[np.ndarray, str
         labels = label_series(wanted).tolist()
         unknown = [x for x in labels if x not in set(data.site_levels)]
         if unknown:
-            raise ValueError(
+            raise ArgumentError(
                 f"site={site!r}: the fit has no site {unknown[0]!r}; it has "
                 f"{', '.join(map(repr, data.site_levels[:5]))}, .."
             )
@@ -252,7 +253,7 @@ def _units(fit: Fit, grouped: np.ndarray, site: object) -> tuple[np.ndarray, str
         left_out = f"; {int((keep & ~grouped).sum()):,} units without a group left out"
     units = np.flatnonzero(keep & grouped)
     if not units.size:
-        raise ValueError("value: no unit is left to take the mean over.")
+        raise ArgumentError("value: no unit is left to take the mean over.")
     return units, left_out
 
 

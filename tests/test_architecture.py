@@ -14,10 +14,11 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 # A room may import rooms of lower layers when it is loaded. Names used inside functions (lazy
 # imports) may point down as well, never up.
 LAYERS = [
+    {"errors"},
     {"labels", "threads", "allocation", "treesearch", "files"},
     {"notebooks"},
     {"condition", "formula", "priors", "families", "chains"},
-    {"rules", "estimates", "shown"},
+    {"rules", "estimates", "shown", "columns"},
     {"trial", "protocol"},
     {"starter"},
     {"coding", "settings", "progress", "flow", "populations", "history", "margins"},
@@ -26,7 +27,7 @@ LAYERS = [
     {"grouping"},
     {"multilevel.linking"},
     {"multilevel.layout", "multilevel.randomness", "multilevel.weights"},
-    {"columns", "sitelevel", "multilevel.crossproducts"},
+    {"sitelevel", "multilevel.crossproducts"},
     {"groupdesign", "rank"},
     {"design"},
     {"multilevel.parameters"},

@@ -18,13 +18,15 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from bdtr.errors import BdtrError
+
 __all__ = ["CrossingError", "Factor", "Layout", "layout"]
 
 _MOST_DENSE = 5_000  # coefficients of one dense factorisation: 200 MB, some seconds each
 _COMMON = 10  # common columns assumed when the work of a split is estimated
 
 
-class CrossingError(ValueError):
+class CrossingError(BdtrError, ValueError):
     """Grouping factors that cross so widely that their levels need too large a dense system."""
 
 

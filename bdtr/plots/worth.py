@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.errors import ArgumentError
 from bdtr.plots.style import colour, figure_of, finish, interval_of, kind_of, plain
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def value_forest_by_site(
     mean, lower, upper = interval_of(draws, interval)
     pages = -(-mean.shape[1] // _SITES_A_PAGE)
     if not 1 <= page <= pages:
-        raise ValueError(
+        raise ArgumentError(
             f"page={page!r}: these values fill {pages} page(s) of {_SITES_A_PAGE} sites."
         )
     order = np.argsort(-better_sign(values) * mean[0])[

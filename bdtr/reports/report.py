@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bdtr.errors import ArgumentError
 from bdtr.files import write_whole
 from bdtr.protocol import TEXTS
 from bdtr.regimes import Regime
@@ -124,15 +125,15 @@ def report(
     """
     unknown = [name for name in texts or {} if name not in TEXTS]
     if unknown:
-        raise ValueError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
+        raise ArgumentError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
     if Path(path).suffix in (".json", ".pdf"):
-        raise ValueError(
+        raise ArgumentError(
             f"path={str(path)!r}: the page must end in .html; the numbers go beside it."
         )
     if pdf:
         require_typst()
     if min_cell < 1:
-        raise ValueError(f"min_cell={min_cell!r}: must be 1 or more.")
+        raise ArgumentError(f"min_cell={min_cell!r}: must be 1 or more.")
     for stage in over or {}:
         fit.stage_index(stage)
     choices = Choices(
@@ -142,7 +143,9 @@ def report(
     case = Case(fit, choices)
     names = [r.name for r in case.regimes]
     if reference is not None and reference not in names:
-        raise ValueError(f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}.")
+        raise ArgumentError(
+            f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}."
+        )
     contents = _contents(case)
     path = Path(path)
     numbers = json.dumps(contents, ensure_ascii=False, indent=1, allow_nan=False)
