@@ -88,7 +88,9 @@ class Columns:
         "Intercept" is the name of the constant alone; a covariate of that name is put in backticks.
         """
         labels = {
-            str(c): list(example[c].cat.categories) for c in example if example[c].dtype == "category"
+            str(c): list(example[c].cat.categories)
+            for c in example
+            if example[c].dtype == "category"
         }
         names = [str(name) for name in self._spec.column_names]
         found: list[tuple[str, ...]] = [()] * len(names)

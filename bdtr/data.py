@@ -213,12 +213,16 @@ def check(
 
 
 def check_again(
-    trial: Trial, frame: pd.DataFrame, missing: str = "error", off_protocol: str = "error"
+    trial: Trial,
+    frame: pd.DataFrame,
+    missing: str = "error",
+    off_protocol: str = "error",
+    whole: bool = False,
 ) -> TrialData:
-    """As :func:`check`, for part of data that were checked: warnings were given then."""
+    """As :func:`check`, for data that were checked, or part of them: warnings were given then."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DesignWarning)
-        return check(trial, frame, missing, off_protocol, whole=False)
+        return check(trial, frame, missing, off_protocol, whole)
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -1,18 +1,146 @@
-"""Files that are complete or absent."""
+"""Files that are written: where they may go, and complete or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["write_whole"]
+from bdtr.errors import BdtrError
+
+__all__ = ["OutputError", "check_output", "write_whole"]
+
+
+class OutputError(BdtrError, OSError):
+    """A file that may not or cannot be written."""
+
+
+def check_output(
+    path: str | os.PathLike,
+    argument: str,
+    suffixes: Iterable[str] = (),
+    inputs: Iterable[str | os.PathLike] = (),
+) -> Path:
+    """A path that can be written, found out before any work is done.
+
+    Parameters
+    ----------
+    path
+        Where a file is to go.
+    argument
+        What the user calls it, for messages.
+    suffixes
+        Allowed endings; none: any.
+    inputs
+        Files that are read and must stay as they are, whatever they are called.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    OutputError
+        If it is a folder or an input, ends otherwise, or its folder is absent or closed.
+    """
+    try:
+        path = Path(path)
+        target = Path(os.path.realpath(path))
+    except (TypeError, ValueError) as error:
+        raise OutputError(f"{argument} {path!r}: is no path of a file. {error}") from None
+    allowed = tuple(suffixes)
+    where = f"{argument} {path}"
+    if target.is_dir():
+        raise OutputError(f"{where}: is a folder. Name a file in it.")
+    if allowed and path.suffix.lower() not in allowed:
+        raise OutputError(f"{where}: must end in {' or '.join(allowed)}.")
+    if not target.parent.is_dir():
+        raise OutputError(f"{where}: the folder {target.parent} does not exist.")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"{where}: nothing can be written in the folder {target.parent}.")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{where}: is no ordinary file.")
+    for one in inputs:
+        if target == Path(os.path.realpath(one)) or (
+            target.exists() and os.path.exists(one) and os.path.samefile(target, one)
+        ):
+            raise OutputError(f"{where}: would replace {one}, which is read. Choose another name.")
+    return path
 
 
 def write_whole(contents: Mapping[Path, bytes]) -> None:
-    """Write files aside and move them into place once all of them are there."""
-    asides = {path: path.with_name(path.name + ".part") for path in contents}
-    for path, content in contents.items():
-        asides[path].write_bytes(content)
-    for path, aside in asides.items():
-        os.replace(aside, path)
+    """Write files, all of them or none.
+
+    Each is written aside, under a name of its own, and moved into place once all are there; where a move
+    fails, those before it are undone. Symbolic links are followed.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written, for example because the disk is full. What was there is still there.
+    """
+    asides: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            target = Path(os.path.realpath(path))
+            if target in asides:
+                raise OutputError(f"{path}: two files would be written to one name.")
+            asides[target] = _aside(target)
+            _write(asides[target], content)
+            if target.exists():
+                shutil.copymode(target, asides[target])
+        _move(asides)
+    except OutputError:
+        raise
+    except OSError as error:
+        names = ", ".join(map(str, contents))
+        raise OutputError(
+            f"{names}: cannot be written, {error.strerror or error}. Nothing was changed."
+        ) from None
+    finally:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
+
+
+def _aside(target: Path) -> Path:
+    """A name beside the file that no other process uses."""
+    return target.with_name(f".bdtr-{secrets.token_hex(8)}.part")
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _move(asides: Mapping[Path, Path]) -> None:
+    """Move files into place; the last move decides, until then all can be undone."""
+    kept: dict[Path, Path | None] = {}
+    try:
+        for i, (target, aside) in enumerate(asides.items()):
+            if i < len(asides) - 1:
+                kept[target] = _second_name(target) if target.exists() else None
+            os.replace(aside, target)
+    except BaseException:
+        for target, old in kept.items():
+            if old is not None:
+                os.replace(old, target)
+            elif not asides[target].exists():
+                target.unlink(missing_ok=True)
+        raise
+    finally:
+        for old in kept.values():
+            if old is not None:
+                old.unlink(missing_ok=True)
+
+
+def _second_name(target: Path) -> Path:
+    other = _aside(target)
+    try:
+        os.link(target, other)
+    except OSError:  # a file system without links
+        shutil.copy2(target, other)
+    return other

@@ -34,7 +34,7 @@ _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
 def gate(fitted: Fit) -> State:
     """The state of a fit: convergence of its parameters and of its decision quantities, support, the
-    model."""
+    model; without data, what the draws of the parameters say."""
     settings, last = fitted.settings, fitted.stages - 1
     states = [enough(settings.propagated)]
     for k in range(fitted.stages):
@@ -54,13 +54,24 @@ def gate(fitted: Fit) -> State:
             remedy += " and tune="
         table = convergence(posterior)
         states.append(gate_parameters(name, table, limit, chains * draws, divergences, remedy))
-    data = fitted.require_data("the gate")
+        states.append(_finite(name, posterior))
+    data = fitted.data
+    if data is None:
+        return worst(states)
     states.append(support(data))
     limit = rhat_limit(settings.chains, settings.propagated // settings.chains)
     states.append(gate_decisions(_decision_quantities(fitted, data), limit))
     if not settings.quick:
         states += doubts(fitted)
     return worst(states)
+
+
+def _finite(stage: str, posterior: xr.Dataset) -> State:
+    """Refused where a draw is missing or not finite."""
+    bad = [str(n) for n, v in posterior.data_vars.items() if not np.isfinite(v.to_numpy()).all()]
+    if not bad:
+        return State()
+    return State("refused", (f"{stage}: draws of {', '.join(bad)} are missing or not finite",))
 
 
 def _short_chains(stage: str, attrs: Mapping[str, Any]) -> State:

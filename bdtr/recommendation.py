@@ -113,9 +113,14 @@ def recommend(
             for at in range(0, len(rows), size):
                 block = rows[at : at + size]
                 q = q_function(coded.iloc[block])[: len(design.actions)]
+                if not np.isfinite(q).all():
+                    raise FitError(
+                        f"stage {design.action}: Q-values are missing or not finite. Nothing is "
+                        "recommended from such draws, whatever the state says; fit again."
+                    )
                 better = fit.trial.higher_is_better
                 found = summarise_actions(q, feasible[block], interval, better, margin or 0.0)
-                parts.append(_block_table(design, units[block], feasible[block], found))
+                parts.append(_block_table(design, units[block], block, feasible[block], found))
                 if report:
                     report(at + len(block), len(rows))
     if not parts:
@@ -124,6 +129,7 @@ def recommend(
             + "; ".join(f"stage {s}: {r} ({c:,} units)" for s, r, c in gaps)
         )
     table = _joined(parts)
+    row = table.pop("row").to_numpy()
     if margin is None:
         table = table.drop(columns="p_within")
     chosen = table[table["recommended"]].reset_index(drop=True)
@@ -132,7 +138,7 @@ def recommend(
     decision = actions["action"].cat.add_categories(_UNCLEAR).mask(unclear, _UNCLEAR)
     actions = actions.assign(decision=decision)
     if margin is not None:
-        actions["within_margin"] = _within_margin(table, sure)
+        actions["within_margin"] = _within_margin(table, row, sure)
     left_out = pd.DataFrame(gaps, columns=["stage", "reason", "units"])
     return Recommendation(
         actions, table, left_out, sites, interval, clear, margin, sure, fit.state, override
@@ -149,12 +155,12 @@ def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([part.astype(kinds) for part in parts], ignore_index=True)
 
 
-def _within_margin(table: pd.DataFrame, sure: float) -> Any:
+def _within_margin(table: pd.DataFrame, row: np.ndarray, sure: float) -> Any:
     """Names of the actions within the margin, for each unit and stage in order."""
     close = (table["p_within"] >= sure).to_numpy() | table["recommended"].to_numpy()
     # Rows of one unit and stage stand together, each with one recommended action.
-    stage, unit = table["stage"].cat.codes.to_numpy(), table["unit"].to_numpy()
-    change = np.r_[True, (stage[1:] != stage[:-1]) | (unit[1:] != unit[:-1])]
+    stage = table["stage"].cat.codes.to_numpy()
+    change = np.r_[True, (stage[1:] != stage[:-1]) | (row[1:] != row[:-1])]
     group = np.cumsum(change) - 1
     action = table["action"].cat.codes.to_numpy().astype(np.int64)
     masks = np.bincount(group, weights=close * 2.0**action).astype(np.int64)
@@ -245,13 +251,14 @@ def _ready(fit: Fit, frame: pd.DataFrame, k: int):
     return coded, ready, feasible, reasons
 
 
-def _block_table(design, units, feasible, found) -> pd.DataFrame:
+def _block_table(design, units, rows, feasible, found) -> pd.DataFrame:
     action, unit = np.nonzero(feasible.T)
     order = np.lexsort((action, unit))
     action, unit = action[order], unit[order]
     return pd.DataFrame(
         {
             "unit": units[unit],
+            "row": rows[unit],  # ids may be repeated, or missing
             "stage": _labelled(np.zeros(len(unit), dtype=np.int8), [design.action]),
             "action": _labelled(action, design.actions),
             "recommended": found.best[unit] == action,

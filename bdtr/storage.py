@@ -1,7 +1,14 @@
-"""A fit as one netCDF file: draws as ArviZ expects them, the rest as JSON text; no pickled code."""
+"""A fit as one netCDF file: draws as ArviZ expects them, the rest as JSON text; no code.
+
+What is in the file is data. Formulas, conditions and priors are read by their grammars, as those of a user;
+nothing is evaluated. A digest of all text, arrays and attributes (SHA-256) tells a file that was changed
+or damaged. It is no signature: who changes a file can make a new one. So the state is not believed either,
+but computed again from the draws.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,31 +22,43 @@ import xarray as xr
 
 from bdtr.coding import Coding
 from bdtr.columns import Columns
-from bdtr.data import TrialData, check
+from bdtr.data import TrialData, check_again
 from bdtr.design import StageDesign
-from bdtr.diagnostics import State
+from bdtr.diagnostics import State, worst
 from bdtr.errors import BdtrError
+from bdtr.files import OutputError, check_output, write_whole
 from bdtr.formula import Formula
+from bdtr.gate import gate
 from bdtr.groupdesign import GroupDesign
 from bdtr.margins import Measure
 from bdtr.settings import Settings
 from bdtr.sitelevel import SiteLevel
-from bdtr.trial import Trial
+from bdtr.trial import Trial, TrialError
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
 __all__ = ["StorageError", "load", "save"]
 
-_FORMAT = 3
+_FORMAT = 4
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+# Endings of files that hold something else.
+_OTHERS = (
+    ".csv", ".tsv", ".gz", ".dta", ".sav", ".rds", ".xlsx", ".parquet", ".feather", ".json", ".toml", ".html",
+    ".htm", ".pdf", ".ipynb", ".py", ".md", ".txt", ".pkl",
+)  # fmt: skip
+_POINTWISE = ("prior_predictive", "posterior_predictive", "log_likelihood", "observed_data")
 
 
 class StorageError(BdtrError, ValueError):
-    """A file that is no saved fit, or one of another format."""
+    """A file that is no saved fit, one of another format, or one that was changed."""
 
 
-def save(fit: Fit, path: str, data: bool = True) -> None:
-    """See :meth:`bdtr.Fit.save`. The file is complete or absent: written aside, then renamed."""
+def save(fit: Fit, path: str | os.PathLike, data: bool = True) -> None:
+    """See :meth:`bdtr.Fit.save`. Made in memory first: HDF5 ends the process where a disk is full."""
+    if not isinstance(data, (bool, np.bool_)):
+        raise StorageError(f"data={data!r}: must be True or False.")
+    target = _place(path)
     header = {
         "format": _FORMAT,
         "trial": fit.trial.to_dict(),
@@ -56,28 +75,41 @@ def save(fit: Fit, path: str, data: bool = True) -> None:
     tree = fit.tree.copy()
     if not data:  # pointwise groups hold the data, or labels of units
         for stage in (child for name, child in tree.children.items() if name.startswith("stage_")):
-            for name in (
-                "prior_predictive",
-                "posterior_predictive",
-                "log_likelihood",
-                "observed_data",
-            ):
+            for name in _POINTWISE:
                 if name in stage.children:
                     del stage[name]
-    tree.attrs = {"bdtr": json.dumps(_jsonable(header))}
     if data and fit.data is not None:
         tree["data"] = xr.DataTree(_data_group(fit.data))
-    aside = f"{path}.part"
+    text = json.dumps(_jsonable(header))
+    tree.attrs = {"bdtr": text, "digest": _digest(tree, text)}
     try:
-        tree.to_netcdf(aside, engine="h5netcdf")
-        os.replace(aside, path)
-    finally:
-        if os.path.exists(aside):
-            os.remove(aside)
+        content = bytes(tree.to_netcdf(engine="h5netcdf"))
+    except UnicodeEncodeError as error:
+        raise StorageError(
+            f"{path}: the fit holds text that no file can, {error.object!r}. Correct the label in the data."
+        ) from None
+    write_whole({target: content})
 
 
-def load(path: str, models: Mapping[str, Any] | None = None) -> Fit:
-    """Read a fit that :meth:`bdtr.Fit.save` wrote.
+def _place(path: str | os.PathLike):
+    """Where a fit may be written: not over something else."""
+    target = check_output(path, "path")
+    if target.suffix.lower() in _OTHERS:
+        raise OutputError(f"path {path}: a fit is a netCDF file; call it {target.stem}.nc.")
+    if target.is_file() and target.stat().st_size:
+        with open(target, "rb") as file:
+            if file.read(len(_HDF5)) != _HDF5:
+                raise OutputError(
+                    f"path {path}: is there already and holds something else. Choose another name."
+                )
+    return target
+
+
+def load(path: str | os.PathLike, models: Mapping[str, Any] | None = None) -> Fit:
+    """Read a fit that :meth:`bdtr.Fit.save` wrote; nothing in the file is run.
+
+    The state is computed again from the draws. Where the data were not saved, only what the draws of the
+    parameters show can be, and the worse of that and of the state in the file holds.
 
     Parameters
     ----------
@@ -94,31 +126,85 @@ def load(path: str, models: Mapping[str, Any] | None = None) -> Fit:
     Raises
     ------
     StorageError
-        If the file is no saved fit.
+        If the file is no saved fit, or was changed after it was saved.
     TrialError
         If a stage model of your own is not given.
     """
+    tree, text = _opened(path)
+    try:
+        header = _from_jsonable(json.loads(text))
+        found = header["format"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise StorageError(f"{path}: is no fit saved by bdtr, or a broken one.") from None
+    if found != _FORMAT:
+        raise StorageError(
+            f"{path}: has format {found!r}; this bdtr reads {_FORMAT}. Fit again, or read it with "
+            "the bdtr that wrote it."
+        )
+    digest = tree.attrs.pop("digest", None)
+    tree.attrs.pop("bdtr")
+    if digest != _digest(tree, text):
+        raise StorageError(
+            f"{path}: was changed or damaged after bdtr saved it (its digest does not fit its contents) "
+            "and is not read. Take another copy, or fit again."
+        )
+    tree.attrs = {}
+    given = models or {}
+    trial = _trial(path, header, given)
+    try:
+        return _fit(trial, header, tree)
+    except Exception as error:  # whatever a file that somebody made up leads to
+        reason = f"{error}" if isinstance(error, BdtrError) else f"{type(error).__name__}: {error}"
+        raise StorageError(f"{path}: is no complete fit. {reason}") from None
+
+
+def _opened(path: str | os.PathLike) -> tuple[xr.DataTree, str]:
+    """The tree of a file, and its header."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise StorageError(f"path={path!r}: must name a file.")
+    if not os.path.isfile(path):
+        what = "is a folder" if os.path.isdir(path) else "there is no such file"
+        raise StorageError(f"{path}: {what}.")
+    try:
+        with xr.open_datatree(path, engine="h5netcdf", decode_times=False) as opened:
+            tree = opened.load().copy()
+            text = tree.attrs.get("bdtr")
+    except Exception as error:  # of the libraries that read it
+        reason = " ".join(str(error).split())[:200]
+        raise StorageError(f"{path}: cannot be read as a netCDF file. {reason}") from None
+    if not isinstance(text, str):
+        raise StorageError(f"{path}: is no fit saved by bdtr.")
+    return tree, text
+
+
+def _trial(path: str | os.PathLike, header: Mapping[str, Any], models: Mapping[str, Any]) -> Trial:
+    try:
+        return Trial.from_dict(header["trial"], models)
+    except TrialError as error:
+        if models or any(s.get("model") for s in header["trial"]["stages"]):
+            raise  # a model of the user's that was not given, or another one
+        raise StorageError(f"{path}: the trial in it is none. {error}") from None
+    except Exception as error:
+        raise StorageError(f"{path}: the trial in it is none. {error}") from None
+
+
+def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
     from bdtr.fitted import Fit
 
-    with xr.open_datatree(path, engine="h5netcdf") as opened:
-        tree = opened.load().copy()
-    if "bdtr" not in tree.attrs:
-        raise StorageError(f"{path} is no fit saved by bdtr.")
-    header = _from_jsonable(json.loads(tree.attrs["bdtr"]))
-    if header["format"] != _FORMAT:
-        raise StorageError(f"{path} has format {header['format']}; this bdtr reads {_FORMAT}.")
-    tree.attrs = {}
     settings = Settings(**header["settings"])
-    trial = Trial.from_dict(header["trial"], models)
     raw = header["coding"]
     levels = {name: tuple(values) for name, values in raw["levels"].items()}
     coding = Coding(levels, tuple(raw["numbers"]), tuple(raw["labels"]))
     designs = tuple(_design(state, coding) for state in header["designs"])
+    if [d.action for d in designs] != [s.action for s in trial.stages]:
+        raise StorageError("Its designs are those of another trial.")
     data = None
     if "data" in tree:
         frame = _frame(tree["data"].to_dataset())
-        data = check(trial, frame, settings.missing, settings.off_protocol)
+        data = check_again(trial, frame, settings.missing, settings.off_protocol, whole=True)
         del tree["data"]
+        if data.hash() != header["data_hash"]:
+            raise StorageError("Its data are not those that were fitted.")
     kept = header["state"]
     state = State(
         kept["sampling"],
@@ -126,7 +212,7 @@ def load(path: str, models: Mapping[str, Any] | None = None) -> Fit:
         kept["model"],
         tuple(kept["model_reasons"]),
     )
-    return Fit(
+    fitted = Fit(
         trial,
         settings,
         designs,
@@ -139,6 +225,50 @@ def load(path: str, models: Mapping[str, Any] | None = None) -> Fit:
         _table(header["priors"]),
         data,
     )
+    fitted.state = gate(fitted) if data is not None else worst([state, gate(fitted)])
+    return fitted
+
+
+def _digest(tree: xr.DataTree, header: str) -> str:
+    """SHA-256 of the header and all groups, variables and attributes, whatever types a file makes of them."""
+    digest = hashlib.sha256()
+
+    def add(*parts: str | bytes) -> None:
+        for part in parts:
+            raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+            digest.update(len(raw).to_bytes(8, "little"))
+            digest.update(raw)
+
+    add(header)
+    for node in sorted(tree.subtree, key=lambda n: n.path):
+        held = node.to_dataset(inherit=False)
+        own = {} if node is tree else held.attrs
+        add(node.path, _attributes(own))
+        for name in sorted(held.variables, key=str):
+            variable = held.variables[name]
+            values = variable.to_numpy()
+            add(str(name), json.dumps([list(map(str, variable.dims)), values.shape]))
+            add(_attributes(variable.attrs), *_raw(values))
+    return digest.hexdigest()
+
+
+def _attributes(attrs: Mapping[Any, Any]) -> str:
+    def plain(value: Any) -> Any:
+        found = np.asarray(value).tolist()
+        if isinstance(found, bool):
+            return int(found)
+        return found[0] if isinstance(found, list) and len(found) == 1 else found
+
+    return json.dumps({str(k): plain(v) for k, v in attrs.items()}, sort_keys=True, default=str)
+
+
+def _raw(values: np.ndarray) -> tuple[str | bytes, ...]:
+    """The kind of an array and its contents."""
+    if values.dtype.kind in "biu":
+        return "whole", np.ascontiguousarray(values, dtype="<i8").tobytes()
+    if values.dtype.kind == "f":
+        return "number", np.ascontiguousarray(values, dtype="<f8").tobytes()
+    return "text", json.dumps([str(v) for v in values.ravel().tolist()])
 
 
 def _table(text: str) -> pd.DataFrame:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
 import bdtr
+from bdtr import storage
+from bdtr.diagnostics import State
+from bdtr.files import OutputError
 from bdtr.storage import StorageError
 
 
@@ -82,18 +91,6 @@ def test_other_files_are_refused(tmp_path):
         bdtr.load(path)
 
 
-def test_nothing_is_left_when_writing_fails(clinic_fit, tmp_path, monkeypatch):
-    def fail(self, path, **_):
-        with open(path, "w") as file:
-            file.write("half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(xr.DataTree, "to_netcdf", fail)
-    with pytest.raises(OSError, match="disk full"):
-        clinic_fit.save(str(tmp_path / "fit.nc"))
-    assert not list(tmp_path.iterdir())
-
-
 def test_column_names_may_hold_anything(tmp_path):
     from test_data import small
 
@@ -103,3 +100,246 @@ def test_column_names_may_hold_anything(tmp_path):
     fit = bdtr.fit(trial, frame, sampler="direct", random_seed=1, progress=False)
     fit.save(str(tmp_path / "fit.nc"))
     assert bdtr.load(str(tmp_path / "fit.nc")).data.hash() == fit.data_hash
+
+
+@pytest.fixture(scope="module")
+def little():
+    """Two stages, a site, a transform: a fit whose file is small."""
+    rng = np.random.default_rng(1)
+    n = 120
+    x, (a1, a2) = rng.normal(size=n), rng.integers(0, 2, (2, n))
+    site = rng.choice(["here", "there", "elsewhere", "nowhere"], n)
+    y = x + 0.3 * a1 + a2 * (0.2 + x) + rng.normal(size=n)
+    frame = pd.DataFrame({"x": x, "a1": a1, "a2": a2, "site": site, "y": y})
+    stages = [
+        bdtr.Stage(
+            "a1",
+            actions=[0, 1],
+            formula="bs(x, df=4) + a1",
+            feasible={"x > 0": [0, 1], "x <= 0": [0, 1]},
+        ),
+        bdtr.Stage("a2", actions=[0, 1], formula="x * a2 + a1 + (1 + a2 | site)"),
+    ]
+    trial = bdtr.Trial(stages, outcome="y", site="site")
+    return bdtr.fit(
+        trial, frame, sampler="direct", draws=30, propagated=120, random_seed=1, progress=False
+    )
+
+
+@pytest.fixture
+def file(little, tmp_path):
+    path = str(tmp_path / "fit.nc")
+    little.save(path)
+    return path
+
+
+def leaves(value, at=()):
+    """Places of all texts, numbers and truth values in plain JSON."""
+    if isinstance(value, (dict, list)):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(part, (*at, key))
+    else:
+        yield at
+
+
+def other(value):
+    if isinstance(value, bool) or value is None:
+        return not value
+    return value + "x" if isinstance(value, str) else value + 1
+
+
+def test_every_text_and_number_of_the_header_is_held_against_the_digest(little, file):
+    with xr.open_datatree(file, engine="h5netcdf") as opened:
+        tree = opened.load().copy()
+    text, digest = tree.attrs["bdtr"], tree.attrs["digest"]
+    assert storage._digest(tree, text) == digest
+    header = json.loads(text)
+    places = list(leaves(header))
+    assert len(places) > 300
+    for *way, last in places:
+        changed = json.loads(text)
+        node = changed
+        for key in way:
+            node = node[key]
+        node[last] = other(node[last])
+        assert storage._digest(tree, json.dumps(changed)) != digest, (*way, last)
+
+
+def test_every_array_and_attribute_of_a_file_is_refused_when_changed_or_does_not_matter(
+    little, file
+):
+    places = []
+    with h5py.File(file) as held:
+        held.visititems(
+            lambda name, node: places.append((name, None, isinstance(node, h5py.Dataset)))
+        )
+        for name in ["/", *(p[0] for p in places)]:
+            places += [(name, attribute, False) for attribute in held[name].attrs]
+    content = Path(file).read_bytes()
+    refused, (whole, _) = 0, storage._opened(file)
+    for name, attribute, array in places:
+        Path(file).write_bytes(content)
+        with h5py.File(file, "r+") as held:
+            if not alter(held[name], attribute, array):
+                continue
+        try:
+            tree, text = storage._opened(file)
+            same = tree.attrs["digest"] == storage._digest(tree, text)
+        except StorageError:
+            same = False
+        if same:  # bookkeeping of the format, which holds nothing of ours
+            assert tree.identical(whole), (name, attribute)
+            continue
+        with pytest.raises(StorageError):
+            bdtr.load(file)
+        refused += 1
+    assert refused > 30
+
+
+def alter(node, attribute, array) -> bool:
+    """Change one thing in place, if it is a number or a text."""
+    if attribute is None:
+        if not array or not node.size:
+            return False
+        at = tuple(s // 2 for s in node.shape)
+        old = node[at]
+        new = old.decode() + "x" if isinstance(old, bytes) else other(old)
+        node[at] = new
+        return True
+    old = node.attrs[attribute]
+    if isinstance(old, (bytes, str)):
+        node.attrs[attribute] = (old.decode() if isinstance(old, bytes) else old) + "x"
+        return True
+    if np.asarray(old).dtype.kind in "if":
+        node.attrs[attribute] = old + 1
+        return True
+    return False
+
+
+def forged(path, change) -> None:
+    """Change a file and make its digest new, as somebody can who knows how."""
+    with xr.open_datatree(path, engine="h5netcdf") as opened:
+        tree = opened.load().copy()
+    text = change(tree, tree.attrs["bdtr"]) or tree.attrs["bdtr"]
+    tree.attrs = {}
+    tree.attrs = {"bdtr": text, "digest": storage._digest(tree, text)}
+    Path(path).write_bytes(bytes(tree.to_netcdf(engine="h5netcdf")))
+
+
+def test_a_forged_file_runs_nothing(file, tmp_path, monkeypatch):
+    mark = tmp_path / "mark"
+    call = f"I(x * 0 + len(open('{mark}', 'w').name) * 0)"
+    for old in ("bs(x, df=4) + a1", "x * a2 + a1", '["text", "1 + a2"', "x > 0"):
+        content = Path(file).read_bytes()
+        seen = []
+
+        def put(tree, text, old=old, seen=seen):
+            new = old.replace("x", call, 1) if "x" in old else '["text", "' + call + '"'
+            seen.append(old in text)
+            return text.replace(old, new)
+
+        forged(file, put)
+        with pytest.raises(StorageError):
+            bdtr.load(file)
+        assert seen == [True] and not mark.exists()
+        Path(file).write_bytes(content)
+
+
+def test_a_poisoned_object_that_is_saved_runs_nothing(little, tmp_path):
+    mark, path = tmp_path / "mark", str(tmp_path / "fit.nc")
+    call = f"I(x * 0 + len(open('{mark}', 'w').name) * 0)"
+    last = little.designs[1]
+    for k, columns in (
+        (0, little.designs[0].columns),
+        (1, last.columns),
+        (1, last.groups[0].columns),
+    ):
+        old, columns.text = columns.text, f"{call} + x"
+        try:
+            little.save(path)
+        finally:
+            columns.text = old
+        with pytest.raises(StorageError, match="The formula"):
+            bdtr.load(path)
+        assert not mark.exists(), k
+    for name in ("formula", "among", "eligible"):
+        stage = little.trial.stages[0]
+        before = getattr(stage, name)
+        object.__setattr__(stage, name, call)
+        try:
+            little.save(path)
+        finally:
+            object.__setattr__(stage, name, before)
+        with pytest.raises(StorageError):
+            bdtr.load(path)
+        assert not mark.exists()
+
+
+def test_the_state_is_that_of_the_draws_whatever_the_file_says(little, tmp_path):
+    path = str(tmp_path / "fit.nc")
+
+    replace(little, state=State("refused", ("made up",))).save(path)
+    assert bdtr.load(path).state == little.state
+    few = bdtr.fit(
+        little.trial,
+        little.data.named,
+        sampler="direct",
+        draws=30,
+        propagated=40,
+        random_seed=1,
+        progress=False,
+    )
+    assert few.state.level == "refused"
+    replace(few, state=State()).save(path)
+    assert bdtr.load(path).state == few.state
+    nothing = little.tree.copy(deep=True)
+    nothing["stage_1/posterior/b"][:, 0] = np.nan
+    for data in (True, False):
+        replace(little, tree=nothing, state=State()).save(path, data=data)
+        found = bdtr.load(path)
+        assert found.state.level == "refused"
+        assert "missing or not finite" in str(found.state)
+
+
+def test_draws_that_are_not_numbers_never_recommend(little):
+    nothing = little.tree.copy(deep=True)
+    nothing["stage_2/posterior/b"][:, 0] = np.nan
+    broken = replace(little, tree=nothing, state=State(), _stage_draws={})
+    frame = little.data.named.head(5)
+    for more in ({}, {"override": "to see"}):
+        with pytest.raises(bdtr.FitError, match="not finite"):
+            broken.recommend(frame, **more)
+
+
+def test_broken_files_and_other_paths_say_what_is_wrong(little, file, tmp_path):
+    content = Path(file).read_bytes()
+    (tmp_path / "cut.nc").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.nc").write_text("hello")
+    (tmp_path / "empty.nc").write_text("")
+    for name, message in [
+        ("cut.nc", "cannot be read"),
+        ("text.nc", "cannot be read"),
+        ("empty.nc", "cannot be read"),
+        ("absent.nc", "no such file"),
+        (".", "is a folder"),
+    ]:
+        with pytest.raises(StorageError, match=message) as found:
+            bdtr.load(tmp_path / name)
+        assert "\n" not in str(found.value)
+    with pytest.raises(StorageError, match="must name a file"):
+        bdtr.load(3)
+    forged(file, lambda tree, text: text.replace('["format", 4]', '["format", 3]'))
+    with pytest.raises(StorageError, match="has format 3; this bdtr reads 4"):
+        bdtr.load(file)
+    (tmp_path / "notes.dat").write_text("my notes")
+    for name, message in [
+        (".", "is a folder"),
+        ("people.csv", "a fit is a netCDF file; call it people.nc"),
+        ("notes.dat", "holds something else"),
+        ("no/fit.nc", "does not exist"),
+    ]:
+        with pytest.raises(OutputError, match=message):
+            little.save(tmp_path / name)
+    with pytest.raises(StorageError, match="True or False"):
+        little.save(tmp_path / "fit.nc", data="no")
+    little.save(tmp_path / "empty.nc")  # as files are that tempfile makes
