@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -54,8 +55,6 @@ def report(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Fit a study and write its posterior report as one HTML file, or run a notebook and write it."""
-    if not output.parent.is_dir():
-        raise typer.BadParameter(f"-o {output}: the folder {output.parent} does not exist.")
     from bdtr.notebooks import is_notebook
 
     chosen = {"random_seed": seed, "draws": draws, "sampler": sampler}
@@ -65,6 +64,10 @@ def report(
         _notebook(study, output, parameters or [], quiet)
         return
     _refuse("-p is for notebooks", parameter=parameters)
+    from bdtr.reports import report_files
+
+    with _or_exit(2):
+        report_files(output, pdf, [p for p in (data, study) if p and os.path.exists(p)], "-o")
     frame, words = _study(study, data)
     shown = {**words.report, "pdf": pdf, **({"thorough": False} if quick else {})}
     _report(study, frame, replace(words, report=shown), chosen, output, data, quiet)
@@ -77,26 +80,29 @@ def notebook(
     data: Data = None,
 ) -> None:
     """Write a notebook for a trial, ready to run and to edit."""
-    from bdtr.notebooks import NotebookError
-    from bdtr.starter import starter_notebook
+    from bdtr.starter import starter_file, starter_notebook
 
+    with _or_exit(2):
+        starter_file(output)
     _, words = _study(study, data)
     read = "bdtr.datasets.star()"
     if data is not None:
         read = f"bdtr.protocol.read_data({str(data.resolve())!r}, trial)"
-    with _or_exit(NotebookError):
+    with _or_exit():
         path = starter_notebook(output, words, read, words.report.get("title"))
     typer.echo(f"wrote {path}")
 
 
 @contextmanager
-def _or_exit(*errors: type[Exception]) -> Iterator[None]:
-    """Say an error that the user can mend, without its trace, and stop."""
+def _or_exit(code: int = 1) -> Iterator[None]:
+    """Say an error that the user can mend, without its trace, and stop; 2: the arguments are wrong."""
+    from bdtr.errors import BdtrError
+
     try:
         yield
-    except errors as error:
+    except (BdtrError, ImportError) as error:
         typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(code) from None
 
 
 def _refuse(why: str, **given: object) -> None:
@@ -106,9 +112,9 @@ def _refuse(why: str, **given: object) -> None:
 
 
 def _notebook(source: str, output: Path, parameters: list[str], quiet: bool) -> None:
-    from bdtr.notebooks import NotebookError, parameter, run_notebook
+    from bdtr.notebooks import parameter, run_notebook
 
-    with _or_exit(NotebookError):
+    with _or_exit():
         values = dict(parameter(text) for text in parameters)
         page, executed = run_notebook(source, output, parameters=values, progress=not quiet)
     typer.echo(f"wrote {page} and {executed}")
@@ -116,16 +122,14 @@ def _notebook(source: str, output: Path, parameters: list[str], quiet: bool) -> 
 
 def _study(study: str, data: Path | None):
     """The data of a study and what its file says."""
-    from bdtr.protocol import Protocol, ProtocolError, read_data, read_protocol
+    from bdtr.protocol import Protocol, read_data, read_protocol
 
     if study.endswith(".toml"):
         if data is None:
             raise typer.BadParameter(f"{study}: give the data as well, --data FILE.")
-        try:
+        with _or_exit(2):
             protocol = read_protocol(study)
             return read_data(data, protocol.trial), protocol
-        except ProtocolError as error:
-            raise typer.BadParameter(str(error)) from None
     if study not in _STUDIES:
         raise typer.BadParameter(
             f"{study!r}: allowed are {', '.join(_STUDIES)}, a trial's file (.toml) or a notebook."
@@ -145,9 +149,7 @@ def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> Non
     import bdtr
 
     settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}
-    total = settings.get("chains", 4) * settings.get("draws", 1000)
-    settings.setdefault("propagated", min(1000, total))
-    with _or_exit(bdtr.DataError, bdtr.TrialError, bdtr.FitError, ValueError):
+    with _or_exit():
         fitted = bdtr.fit(words.trial, frame, progress=not quiet, **settings)
     command = f"bdtr report {study} -o {output.name}"
     command += f" --data {data}" if data else ""
@@ -156,8 +158,8 @@ def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> Non
         command += f" --{name} {chosen[name]}" if name in chosen else ""
     command += " --quick" if words.report.get("thorough") is False else ""
     command += " --pdf" if words.report["pdf"] else ""
-    regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
-    with _or_exit(ValueError, ImportError):  # a regime or a stage that does not fit the data
+    with _or_exit():  # a regime or a stage that does not fit the data
+        regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
         bdtr.report(
             fitted, output, regimes=regimes, texts=words.texts, command=command, progress=not quiet,
             **words.report,

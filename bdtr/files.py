@@ -13,7 +13,7 @@ from bdtr.errors import BdtrError
 __all__ = ["OutputError", "check_output", "write_whole"]
 
 
-class OutputError(BdtrError, OSError):
+class OutputError(BdtrError, OSError, ValueError):
     """A file that may not or cannot be written."""
 
 

@@ -40,7 +40,7 @@ def fit(
     chains: int = 4,
     draws: int = 1000,
     tune: int | None = None,
-    propagated: int = 1000,
+    propagated: int | None = None,
     random_seed: int | None = None,
     progress: bool = True,
 ) -> Fit:
@@ -70,7 +70,8 @@ def fit(
         Warm-up draws of each chain; left out: 400 where coefficients and group effects are integrated
         out, 1,000 elsewhere.
     propagated
-        Draws sent through the backward pass; a divisor of ``chains * draws``.
+        Draws sent through the backward pass, a divisor of ``chains * draws`` and a multiple of ``chains``.
+        Left out: 1,000, or what divides and is near it.
     random_seed
         An integer for reproducible results, on any number of threads.
     progress

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import os
 import re
 import warnings
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bdtr.errors import BdtrError
-from bdtr.files import write_whole
+from bdtr.files import OutputError, check_output, write_whole
 
-__all__ = ["NotebookError", "is_notebook", "parameter", "run_notebook"]
+__all__ = ["NotebookError", "is_notebook", "notebook_files", "parameter", "run_notebook"]
 
 _KINDS = (".ipynb", ".py", ".md")
 _LIBRARIES = ("papermill", "jupytext", "nbconvert", "ipykernel")
@@ -48,7 +49,7 @@ def parameter(text: str) -> tuple[str, Any]:
         raise NotebookError(f"-p {text}: write name=value, for example -p seed=3.")
     try:
         return name.strip(), ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return name.strip(), value
 
 
@@ -67,7 +68,8 @@ def run_notebook(
         Notebook file: ``.ipynb``, or text with cells that jupytext reads (``.py``, ``.md``). It is not
         changed. Where ``x.ipynb`` is absent and ``x.py`` is there, that is taken.
     page
-        HTML file to write. Both files are complete or absent.
+        HTML file to write. The executed notebook has the same name, or ends in ``-executed.ipynb`` where that
+        is the source. Both are written, or none is.
     parameters
         Values by name for the cell tagged ``parameters``.
     progress
@@ -92,17 +94,47 @@ def run_notebook(
         raise NotebookError(
             f"Running a notebook needs {', '.join(absent)}: python -m pip install 'bdtr[notebook]'."
         )
-    source, page = _found(Path(source)), Path(page)
-    executed = page.with_suffix(".ipynb")
-    if executed.resolve() == source.resolve():
-        raise NotebookError(
-            f"-o {page}: the executed notebook would replace {source}. Give the page another name."
-        )
+    source = _found(Path(source))
+    page, executed = notebook_files(source, page)
     done = _executed(source, dict(parameters or {}), progress)
     import nbformat
 
-    write_whole({executed: nbformat.writes(done).encode(), page: _page(done, source.stem).encode()})
+    def encoded(text: str) -> bytes:
+        return text.encode("utf-8", "backslashreplace")
+
+    write_whole({executed: encoded(nbformat.writes(done)), page: encoded(_page(done, source.stem))})
     return page, executed
+
+
+def notebook_files(
+    source: Path, page: str | os.PathLike, argument: str = "-o"
+) -> tuple[Path, Path]:
+    """The page, and where the executed notebook goes: beside it, under another name where that is the source.
+
+    Raises
+    ------
+    OutputError
+        If one of them cannot be written, or is something that was not made by running a notebook.
+    """
+    page = check_output(page, argument, (".html", ".htm"), [source])
+    executed = page.with_suffix(".ipynb")
+    if executed.exists() and os.path.samefile(executed, source):
+        executed = page.with_name(f"{page.stem}-executed.ipynb")
+    check_output(executed, argument, (), [source])
+    if executed.exists() and not _was_executed(executed):
+        raise OutputError(
+            f"{argument} {page}: the executed notebook would replace {executed}, which is another one. "
+            "Give the page another name."
+        )
+    return page, executed
+
+
+def _was_executed(path: Path) -> bool:
+    try:
+        held = json.loads(path.read_bytes() or b"{}")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(held, dict) and (not held or "papermill" in held.get("metadata", {}))
 
 
 def _found(source: Path) -> Path:
@@ -168,9 +200,15 @@ def _check_parameters(source: Path, notebook, parameters: Mapping[str, Any]) -> 
         raise NotebookError(
             f"{source}: has no cell tagged {_TAG!r}, so it takes none. Tag the cell with the defaults."
         )
+    try:
+        tree = ast.parse(tagged[0].source)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise NotebookError(
+            f"{source}: the cell tagged {_TAG!r} is no Python that can be read. {error}"
+        ) from None
     known = {
         target.id
-        for node in ast.walk(ast.parse(tagged[0].source))
+        for node in ast.walk(tree)
         if isinstance(node, (ast.Assign, ast.AnnAssign))
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name)

@@ -25,6 +25,8 @@ _PURPOSES = (
     "predictive checks",
 )
 _TUNE, _TUNE_INTEGRATED = 1000, 400  # warm-up draws: few are enough where there are no funnels
+_PROPAGATED = 1000
+_MOST = 1_000_000  # draws of a chain
 _FIRST = 1 << 21  # number of a child of the seed that no stage gets to
 
 
@@ -74,13 +76,17 @@ def make_settings(
         raise FitError(f"sampler={sampler!r}: allowed are {', '.join(map(repr, _SAMPLERS))}.")
     if sampler == "direct" and trial.family != "gaussian":
         raise FitError("sampler='direct' fits Gaussian outcomes; use sampler='pymc'.")
-    for name, value in (("chains", chains), ("draws", draws), ("propagated", propagated)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise FitError(f"{name}={value!r}: must be a whole number above 0.")
+    for name, value in (("chains", chains), ("draws", draws)):
+        if not _whole(value) or not 1 <= value <= _MOST:
+            raise FitError(f"{name}={value!r}: must be a whole number from 1 to {_MOST:,}.")
     if tune is None:
         tune = _TUNE_INTEGRATED if sampler == "pymc" and integrates(trial) else _TUNE
-    if not isinstance(tune, (int, np.integer)) or tune < 0:
-        raise FitError(f"tune={tune!r}: must be a whole number, or None.")
+    if not _whole(tune) or not 0 <= tune <= _MOST:
+        raise FitError(f"tune={tune!r}: must be a whole number from 0 to {_MOST:,}, or None.")
+    if propagated is None:
+        propagated = _propagated(chains, draws)
+    if not _whole(propagated) or propagated < 1:
+        raise FitError(f"propagated={propagated!r}: must be a whole number above 0, or None.")
     if propagated % chains or (chains * draws) % propagated:
         raise FitError(
             f"propagated={propagated}: must divide chains * draws = {chains * draws} and be a "
@@ -88,8 +94,31 @@ def make_settings(
         )
     if random_seed is None:
         random_seed = int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(random_seed, bool) or not isinstance(random_seed, (int, np.integer)):
-        raise FitError(f"random_seed={random_seed!r}: must be a whole number, or None.")
+    if not _whole(random_seed) or not 0 <= random_seed < 1 << 128:
+        raise FitError(
+            f"random_seed={random_seed!r}: must be a whole number from 0 to 2**128 - 1, or None."
+        )
     return Settings(
-        int(random_seed), chains, draws, int(tune), propagated, sampler, missing, off_protocol
+        int(random_seed),
+        int(chains),
+        int(draws),
+        int(tune),
+        int(propagated),
+        sampler,
+        missing,
+        off_protocol,
     )
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _propagated(chains: int, draws: int) -> int:
+    """About 1,000 draws: of each chain the largest divisor of its draws up to that, or above it where that is
+    far less."""
+    wanted = max(1, _PROPAGATED // chains)
+    divisors = [d for d in range(1, draws + 1) if draws % d == 0]
+    below = max(d for d in divisors if d <= wanted)
+    enough = below == draws or 2 * below >= wanted
+    return chains * (below if enough else min(d for d in divisors if d > wanted))

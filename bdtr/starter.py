@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from bdtr.files import write_whole
+from bdtr.files import check_output, write_whole
 from bdtr.notebooks import NotebookError
 from bdtr.protocol import Protocol, stage_words, trial_words
 
-__all__ = ["starter_notebook", "trial_code"]
+__all__ = ["starter_file", "starter_notebook", "trial_code"]
 
 _WIDE = 88
+_KINDS = (".ipynb", ".py", ".md")
 
 
 def trial_code(protocol: Protocol) -> str:
@@ -91,124 +93,114 @@ def starter_notebook(
     --------
     >>> starter_notebook("trial.ipynb", protocol, 'pd.read_csv("pupils.csv")')  # doctest: +SKIP
     """
-    path = Path(path)
     if importlib.util.find_spec("jupytext") is None:
         raise NotebookError(
             "Writing a notebook needs jupytext: python -m pip install 'bdtr[notebook]'."
         )
-    if path.suffix not in (".ipynb", ".py", ".md"):
-        raise NotebookError(f"-o {path}: a notebook ends in .ipynb, .py or .md.")
-    if path.exists():
-        raise NotebookError(f"-o {path}: is there already; choose another name.")
+    path = starter_file(path)
     import jupytext
+    from nbformat import v4
 
-    notebook = jupytext.reads(_text(protocol, data, title or "A trial"), fmt="py:percent")
+    made = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
+    notebook = v4.new_notebook()
+    for kind, source in _cells(protocol, data, title or "A trial"):
+        notebook.cells.append(made[kind](source))
+    notebook.cells[1].metadata["tags"] = ["parameters"]
     notebook.metadata["kernelspec"] = {
         "display_name": "Python 3", "language": "python", "name": "python3",
     }  # fmt: skip
     fmt = "py:percent" if path.suffix == ".py" else path.suffix.removeprefix(".")
-    write_whole({path: jupytext.writes(notebook, fmt=fmt).encode()})
+    write_whole({path: jupytext.writes(notebook, fmt=fmt).encode("utf-8", "backslashreplace")})
     return path
 
 
-def _text(protocol: Protocol, data: str, title: str) -> str:
-    """The cells, in jupytext's percent format."""
+def starter_file(path: str | os.PathLike, argument: str = "-o") -> Path:
+    """Where a notebook may be written: to a new file of a kind that there is."""
+    path = check_output(path, argument)
+    if path.suffix not in _KINDS:
+        raise NotebookError(f"{argument} {path}: a notebook ends in .ipynb, .py or .md.")
+    if os.path.lexists(path):
+        raise NotebookError(f"{argument} {path}: is there already; choose another name.")
+    return path
+
+
+def _heading(title: str) -> str:
+    """A title as one line of Markdown that holds no tags: whatever breaks lines is a blank."""
+    line = " ".join(title.split())
+    return escape("".join(c for c in line if c.isprintable()), quote=False)
+
+
+def _cells(protocol: Protocol, data: str, title: str) -> Iterator[tuple[str, str]]:
+    """Kind and text of each cell."""
     settings = {k: v for k, v in protocol.fit.items() if k in ("missing", "off_protocol")}
     chosen = "".join(f"    {name}={_shown(value)},\n" for name, value in settings.items())
-    seed = protocol.fit.get("random_seed", 2026)
-    stage = _shown(protocol.trial.stages[0].action)
-    sampler = "direct" if protocol.trial.family == "gaussian" else "pymc"
+    trial = protocol.trial
+    stage = _shown(trial.stages[0].action)
+    sampler = "direct" if trial.family == "gaussian" else "pymc"
     regimes = "".join(
         f"    bdtr.rule({_shown(name)}, **{_shown(rules)}),\n"
         for name, rules in protocol.regimes.items()
     )
-    site = f'''
-# %% [markdown]
-# ## Sites
-# What each action adds at each site, and at one that was not in the trial.
-
-# %%
-blips = bdtr.sites.site_blips(fit, {stage})
-blips.table.loc[["(new site)"]]
-''' if protocol.trial.site else ""  # fmt: skip
-    return f"""# %% [markdown]
-# # {title}
-#
-# Written by `bdtr notebook`; change what you like. Run it from the command line with other values of the
-# parameters: `bdtr report this.ipynb -p draws=200 -o page.html`.
-
-# %% tags=["parameters"]
-seed = {seed}
-draws = 1000  # posterior draws of each of 4 chains at the last stage
-propagated = 1000  # draws sent through backward induction
-
-# %%
-import bdtr
-
-# %% [markdown]
-# ## The data and the trial
-
-# %%
-{trial_code(protocol)}
-
-# %%
-data = {data}
-data.head()
-
-# %%
-fit = bdtr.fit(
-    trial,
-    data,
-{chosen}    sampler="{sampler}",
-    draws=draws,
-    propagated=propagated,
-    random_seed=seed,
-    progress=False,
-)
-fit.state
-
-# %% [markdown]
-# ## Who is in the analysis
-# Nothing is dropped silently: each unit is counted at the first reason that applies.
-
-# %%
-fit.flow
-
-# %%
-bdtr.balance.balance(fit)
-
-# %% [markdown]
-# ## What regimes are worth
-
-# %%
-regimes = [
-    bdtr.recommended(),
-    *bdtr.embedded(fit),
-{regimes}]
-values = bdtr.value(fit, regimes)
-values
-
-# %%
-bdtr.plots.value_forest(values.draws, {_shown(protocol.trial.outcome or "payoff")})
-
-# %%
-bdtr.comparison.set_of_best(values)
-
-# %% [markdown]
-# ## What to do, and how sure we are
-
-# %%
-fit.recommend(data)
-
-# %% [markdown]
-# The recommended regime, valued on units that it was not learned from:
-
-# %%
-bdtr.crossfit(fit, propagated=propagated // 5)
-{site}
-# %% [markdown]
-# ## Do the models look like the data?
-
-# %%
-bdtr.predictive.predictive_checks(fit)
-"""
+    yield (
+        "markdown",
+        (
+            f"# {_heading(title)}\n\n"
+            "Written by `bdtr notebook`; change what you like. Run it from the command line with other "
+            "values of the\nparameters: `bdtr report this.ipynb -p draws=200 -o page.html`."
+        ),
+    )
+    yield (
+        "code",
+        (
+            f"seed = {_shown(protocol.fit.get('random_seed', 2026))}\n"
+            "draws = 1000  # posterior draws of each of 4 chains at the last stage\n"
+            "propagated = None  # draws sent through backward induction; None: about 1,000"
+        ),
+    )
+    yield "code", "import bdtr"
+    yield "markdown", "## The data and the trial"
+    yield "code", trial_code(protocol)
+    yield "code", f"data = {data}\ndata.head()"
+    yield (
+        "code",
+        (
+            f"fit = bdtr.fit(\n    trial,\n    data,\n{chosen}    sampler={_shown(sampler)},\n"
+            "    draws=draws,\n    propagated=propagated,\n    random_seed=seed,\n    progress=False,\n"
+            ")\nfit.state"
+        ),
+    )
+    yield (
+        "markdown",
+        (
+            "## Who is in the analysis\n"
+            "Nothing is dropped silently: each unit is counted at the first reason that applies."
+        ),
+    )
+    yield "code", "fit.flow"
+    yield "code", "bdtr.balance.balance(fit)"
+    yield "markdown", "## What regimes are worth"
+    yield (
+        "code",
+        (
+            f"regimes = [\n    bdtr.recommended(),\n    *bdtr.embedded(fit),\n{regimes}]\n"
+            "values = bdtr.value(fit, regimes)\nvalues"
+        ),
+    )
+    outcome = _shown(trial.outcome or "payoff")
+    yield "code", f"bdtr.plots.value_forest(values.draws, {outcome})"
+    yield "code", "bdtr.comparison.set_of_best(values)"
+    yield "markdown", "## What to do, and how sure we are"
+    yield "code", "fit.recommend(data)"
+    yield "markdown", "The recommended regime, valued on units that it was not learned from:"
+    yield "code", "bdtr.crossfit(fit)"
+    if trial.site:
+        yield (
+            "markdown",
+            ("## Sites\nWhat each action adds at each site, and at one that was not in the trial."),
+        )
+        yield (
+            "code",
+            (f'blips = bdtr.sites.site_blips(fit, {stage})\nblips.table.loc[["(new site)"]]'),
+        )
+    yield "markdown", "## Do the models look like the data?"
+    yield "code", "bdtr.predictive.predictive_checks(fit)"

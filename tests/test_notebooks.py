@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bdtr.cli import app
+from bdtr.files import OutputError
 from bdtr.notebooks import NotebookError, parameter, run_notebook
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -82,9 +83,25 @@ def test_files_that_are_no_notebooks(tmp_path):
     plain.write_text("# %%\nx = 1\n", encoding="utf-8")
     with pytest.raises(NotebookError, match="no cell tagged 'parameters'"):
         run_notebook(plain, tmp_path / "out.html", parameters={"x": 2})
-    same = plain.rename(tmp_path / "plain.ipynb")
-    with pytest.raises(NotebookError, match="would replace"):
-        run_notebook(same, tmp_path / "plain.html")
+    other = tmp_path / "other.ipynb"
+    other.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    with pytest.raises(OutputError, match="would replace"):
+        run_notebook(plain, tmp_path / "other.html")
+
+
+def test_a_notebook_is_not_replaced_by_what_becomes_of_it(small, tmp_path):
+    import jupytext
+
+    source = tmp_path / "small.ipynb"
+    jupytext.write(jupytext.read(small), source)
+    before = source.read_bytes()
+    page, executed = run_notebook(source, tmp_path / "small.html")
+    assert (page.name, executed.name) == ("small.html", "small-executed.ipynb")
+    assert source.read_bytes() == before
+    run_notebook(source, page)  # and again, over what was written
+    for name in ("small.py", "small.ipynb", "page.txt", "."):
+        with pytest.raises(OutputError):
+            run_notebook(small, tmp_path / name)
 
 
 def test_parameters_are_literals_or_text():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bdtr.errors import ArgumentError
-from bdtr.files import write_whole
+from bdtr.files import OutputError, check_output, write_whole
 from bdtr.protocol import TEXTS
 from bdtr.regimes import Regime
 from bdtr.reports.blocks import Part
@@ -30,7 +32,7 @@ from bdtr.reports.pdf import require_typst
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["report"]
+__all__ = ["report", "report_files"]
 
 _PARTS = (
     answer, question, values, actions, sites, effects, design, models, diagnostics, predictive, doubts,
@@ -69,7 +71,7 @@ def report(
         A fitted trial with its data.
     path
         HTML file to write; the numbers go into the file of the same name that ends in ``.json``. Both are
-        complete or absent.
+        written, or none is.
     title
         Heading of the page.
     regimes
@@ -126,10 +128,10 @@ def report(
     unknown = [name for name in texts or {} if name not in TEXTS]
     if unknown:
         raise ArgumentError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
-    if Path(path).suffix in (".json", ".pdf"):
-        raise ArgumentError(
-            f"path={str(path)!r}: the page must end in .html; the numbers go beside it."
-        )
+    for name, given in (("thorough", thorough), ("pdf", pdf), ("progress", progress)):
+        if not isinstance(given, (bool, np.bool_)):
+            raise ArgumentError(f"{name}={given!r}: must be True or False.")
+    places = report_files(path, pdf)
     if pdf:
         require_typst()
     if min_cell < 1:
@@ -147,16 +149,63 @@ def report(
             f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}."
         )
     contents = _contents(case)
-    path = Path(path)
     numbers = json.dumps(contents, ensure_ascii=False, indent=1, allow_nan=False)
-    written = {
-        path.with_suffix(".json"): numbers.encode(),
-        path: page(contents, case.figures).encode(),
-    }
+    made = [_encoded(page(contents, case.figures)), _encoded(numbers)]
     if pdf:
-        written[path.with_suffix(".pdf")] = as_pdf(contents, case.figures)
-    write_whole(written)
-    return path
+        made.append(as_pdf(contents, case.figures))
+    # The page is moved into place last: where it is new, so are the others.
+    write_whole(dict(reversed(list(zip(places, made, strict=True)))))
+    return places[0]
+
+
+def report_files(
+    path: str | os.PathLike,
+    pdf: bool = False,
+    inputs: Iterable[str | os.PathLike] = (),
+    argument: str = "path",
+) -> list[Path]:
+    """The files of a report, page first, if all of them can be written.
+
+    Parameters
+    ----------
+    path
+        The page; the numbers go into the file of the same name that ends in ``.json``.
+    pdf
+        Whether there is a PDF.
+    inputs
+        Files that must stay as they are.
+    argument
+        What the user calls ``path``, for messages.
+
+    Raises
+    ------
+    OutputError
+        If one of them is an input, a folder, or something that no report wrote.
+    """
+    inputs = list(inputs)
+    html = check_output(path, argument, (".html", ".htm"), inputs)
+    found = [html, check_output(html.with_suffix(".json"), argument, (), inputs)]
+    if pdf:
+        found.append(check_output(html.with_suffix(".pdf"), argument, (), inputs))
+    numbers = found[1]
+    if numbers.exists() and not _is_report(numbers):
+        raise OutputError(
+            f"{argument} {path}: the numbers would replace {numbers}, which no report wrote. "
+            "Choose another name."
+        )
+    return found
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        held = json.loads(path.read_bytes() or b"{}")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(held, dict) and (not held or {"title", "state", "parts"} <= set(held))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")  # of characters that are none
 
 
 def _contents(case: Case) -> dict[str, Any]:

@@ -36,7 +36,12 @@ def answer(case: Case) -> Part:
     out.append(
         f"Following the recommended action at every stage is worth {number(learned['mean'])} "
         f"({number(learned['lower'])} to {number(learned['upper'])}). This rule was learned and valued on "
-        "the same data, so its value is optimistic; a value that is not stands below."
+        "the same data, so its value is optimistic; "
+        + (
+            "a value that is not stands below."
+            if choices.thorough
+            else "cross-fitting, which gives one that is not, was left out."
+        )
     )
     if case.shown:
         for stage, rows in case.actions.groupby("stage", sort=False, observed=True):

@@ -1,0 +1,85 @@
+"""Files are complete or as they were: killed, on a full disk, over what is not ours, by several at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bdtr import files
+from bdtr.files import OutputError, check_output, write_whole
+
+
+@pytest.mark.parametrize("kind", ["save", "report", "notebook"])
+def test_killed_or_on_a_full_disk_there_is_the_old_file_or_the_new_one(kind, tmp_path):
+    script = Path(__file__).with_name("interrupted.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), kind, str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "20 kills" in done.stdout and done.stdout.count("Nothing was changed") == 2
+
+
+def test_files_are_written_together_or_not_at_all(tmp_path, monkeypatch):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"old")
+    two.mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_whole({one: b"new", two: b"new"})
+    assert one.read_bytes() == b"old" and sorted(p.name for p in tmp_path.iterdir()) == [
+        "one",
+        "two",
+    ]
+    three = tmp_path / "three"
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_whole({three: b"new", two: b"new"})
+    assert not three.exists()
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_whole({one: b"new", two: b"new"})
+    assert one.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_links_are_followed_and_permissions_kept(tmp_path):
+    there, link = tmp_path / "there", tmp_path / "link"
+    there.write_bytes(b"old")
+    there.chmod(0o640)
+    link.symlink_to(there)
+    write_whole({link: b"new"})
+    assert link.is_symlink() and there.read_bytes() == b"new"
+    assert there.stat().st_mode & 0o777 == 0o640
+    with pytest.raises(OutputError, match="two files"):
+        write_whole({link: b"1", there: b"2"})
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to(tmp_path / "later")
+    write_whole({dangling: b"x"})
+    assert (tmp_path / "later").read_bytes() == b"x"
+
+
+def test_inputs_are_known_under_every_name(tmp_path):
+    data = tmp_path / "d.csv"
+    data.write_text("x")
+    (tmp_path / "soft.html").symlink_to(data)
+    os.link(data, tmp_path / "hard.html")
+    for name in ("d.csv", "soft.html", "hard.html", "./d.csv"):
+        with pytest.raises(OutputError, match="would replace"):
+            check_output(tmp_path / name, "-o", (), [data])
+    assert check_output(tmp_path / "new.HTML", "-o", (".html",), [data]) == tmp_path / "new.HTML"
+    for wrong in (None, 3, "a\0b"):
+        with pytest.raises(OutputError, match="is no path"):
+            check_output(wrong, "-o")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="no ordinary file"):
+        check_output(tmp_path / "pipe", "-o")
+
+
+def test_long_names_have_room_for_what_is_written_aside(tmp_path):
+    path = tmp_path / ("x" * 255)
+    write_whole({path: b"new"})
+    assert path.read_bytes() == b"new"
+    assert len(files._aside(path).name) < 40
