@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bdtr.errors import BdtrError
+from bdtr.contents import DataError, is_number, no_codes, no_numbers, raise_unusable, rows_of, some
 from bdtr.labels import label_text
 
-__all__ = ["Coding", "DataError", "label_series", "level_order", "number_series", "rows_of", "some"]
-
-_SHOW = 5  # rows or labels named in a message
-
-
-class DataError(BdtrError, ValueError):
-    """Data that do not fit the trial."""
+__all__ = [
+    "Coding",
+    "DataError",
+    "label_series",
+    "level_order",
+    "number_series",
+    "rows_of",
+    "some",
+    "whole_text",
+]
 
 
 @dataclass(frozen=True)
@@ -58,22 +62,35 @@ class Coding:
             if name in self.levels:
                 coded[name] = _categories(frame[name], self.levels[name], name)
             elif name in self.labels:
-                coded[name] = label_series(frame[name])
+                coded[name] = whole_text(label_series(frame[name]), name)
             else:
                 coded[name] = number_series(frame[name], name)
         return pd.DataFrame(coded, index=pd.RangeIndex(len(frame)))
 
 
-def level_order(column: pd.Series, name: str) -> tuple[str, ...] | None:
-    """Labels of a text or categorical column in order, or None for numbers."""
+def level_order(column: pd.Series, name: str, modelled: bool = True) -> tuple[str, ...] | None:
+    """Labels of a text or categorical column in order, or None for numbers.
+
+    Raises
+    ------
+    DataError
+        If it holds neither, or, where it enters a model, numbers kept as text: labels would each have a
+        coefficient of their own.
+    """
     if isinstance(column.dtype, pd.CategoricalDtype):
         present = set(column.dropna().unique())
-        return tuple(label_text(c) for c in column.cat.categories if c in present)
-    if pd.api.types.is_numeric_dtype(column.dtype) or _holds_numbers(column):
+        found = [label_text(c) for c in column.cat.categories if c in present]
+        no_codes(found, name, modelled)
+        return tuple(found)
+    if is_number(column):
         return None
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        raise DataError(f"Column {name!r} holds dates: turn them into numbers, such as days.")
-    return tuple(sorted({label_text(v) for v in column.dropna()}))
+    raise_unusable(column, name)
+    labels = label_series(column)
+    found = sorted(labels.dropna().unique())
+    if modelled:
+        no_numbers(found, labels, name)
+    no_codes(found, name, modelled)
+    return tuple(found)
 
 
 def _categories(column: pd.Series, levels: tuple[str, ...], name: str) -> pd.Series:
@@ -88,34 +105,44 @@ def _categories(column: pd.Series, levels: tuple[str, ...], name: str) -> pd.Ser
     return pd.Series(pd.Categorical(labels, categories=list(levels)))
 
 
-def _holds_numbers(column: pd.Series) -> bool:
-    """Whether a column of type object, as mixed assignment leaves it, holds numbers alone."""
-    if column.dtype != object:
-        return False
-    values = column.dropna()
-    return len(values) > 0 and all(
-        isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values
-    )
-
-
 def label_series(column: pd.Series) -> pd.Series:
     """Labels as text, missing values kept."""
     if column.dtype == "str":
         return column.reset_index(drop=True)
     values = column.astype(object).to_numpy()
-    labels = [None if pd.isna(v) else label_text(v) for v in values]
+    labels = [None if _absent(v) else label_text(v) for v in values]
     return pd.Series(labels, dtype="str")
+
+
+def _absent(value: Any) -> bool:
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def whole_text(labels: pd.Series, name: str) -> pd.Series:
+    """The labels, if all of them are text that a file can hold."""
+    for label in labels.dropna().unique():
+        try:
+            str(label).encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"Column {name!r} holds {label!r}, which is no valid text: it was read with the wrong "
+                "encoding. Read the data again with the right one."
+            ) from None
+    return labels
 
 
 def number_series(column: pd.Series, name: str) -> pd.Series:
     """Numbers as floats, missing values kept; text and infinite values are errors."""
-    if _holds_numbers(column):
-        column = pd.to_numeric(column)
-    if not pd.api.types.is_numeric_dtype(column.dtype):
+    if not is_number(column):
+        raise_unusable(column, name)
+        labels = label_series(column)
+        no_numbers(sorted(labels.dropna().unique()), labels, name)
         raise DataError(
-            f"Column {name!r} must hold numbers, but its type is {column.dtype}. Convert it first, "
-            "for example with pandas.to_numeric."
+            f"Column {name!r} must hold numbers, but it holds {some(labels.dropna().unique())}. Convert it "
+            "first, for example with pandas.to_numeric."
         )
+    if column.dtype == object:
+        column = pd.to_numeric(column.where(column.notna(), np.nan).astype(float))
     values = column.to_numpy(dtype=float, na_value=np.nan)
     infinite = np.isinf(values)
     if infinite.any():
@@ -124,16 +151,3 @@ def number_series(column: pd.Series, name: str) -> pd.Series:
             "missing."
         )
     return pd.Series(values)
-
-
-def some(values) -> str:
-    """The first few of some values, and how many more there are."""
-    values = [f"{v!r}" if isinstance(v, str) else f"{v}" for v in list(values)]
-    more = f" and {len(values) - _SHOW:,} more" if len(values) > _SHOW else ""
-    return ", ".join(values[:_SHOW]) + more
-
-
-def rows_of(mask) -> str:
-    """How many rows a mask holds, and the first few of them."""
-    rows = np.flatnonzero(np.asarray(mask))
-    return f"{len(rows):,} rows (row {some(rows)}, counted from 0)"

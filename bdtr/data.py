@@ -19,11 +19,14 @@ from bdtr.coding import (
     level_order,
     rows_of,
     some,
+    whole_text,
 )
 from bdtr.condition import Condition
+from bdtr.contents import no_codes
 from bdtr.families import FAMILIES
 from bdtr.flow import Faults, Steps, raise_faults
 from bdtr.formula import Formula
+from bdtr.frames import as_frame
 from bdtr.history import conditions, delivered_now, stage_formula
 from bdtr.outside import (
     arms_of,
@@ -111,7 +114,7 @@ class TrialData:
         if self.trial.site is None:
             return np.zeros(1, dtype=object)
         labels = label_series(self.frame[self.trial.site]).dropna().unique()
-        numeric = all(label.isdigit() for label in labels)
+        numeric = all(label.isascii() and label.isdigit() for label in labels)
         ordered = sorted(labels, key=(lambda x: (int(x), x)) if numeric else None)
         return np.array(ordered, dtype=object)
 
@@ -151,7 +154,7 @@ def check(
     trial
         The trial.
     frame
-        One row per unit.
+        One row per unit: a data frame of pandas, or one of Polars or Arrow.
     missing
         ``"error"``, or ``"exclude"`` to leave units with missing values out of the fit of a stage;
         they are counted in the flow table.
@@ -171,10 +174,7 @@ def check(
     """
     _one_of("missing", missing, ("error", "exclude"))
     _one_of("off_protocol", off_protocol, ("error", "exclude"))
-    if not isinstance(frame, pd.DataFrame):
-        raise DataError(f"data: must be a pandas data frame, got {type(frame).__name__}.")
-    if frame.empty:
-        raise DataError("data: the frame has no rows.")
+    frame = as_frame(frame)
     _columns_present(trial, frame)
     trial = _with_actions(trial, frame)
     frame = without_mark(trial, frame)
@@ -231,9 +231,6 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def _columns_present(trial: Trial, frame: pd.DataFrame) -> None:
-    repeated = frame.columns[frame.columns.duplicated()].tolist()
-    if repeated:
-        raise DataError(f"data: columns appear twice: {repeated}.")
     absent = [name for name in trial.columns if name not in frame.columns]
     if absent:
         raise DataError(
@@ -307,8 +304,9 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
         if name in (trial.outcome, *(n for s in trial.stages for n in (s.reward, s.weights))):
             numbers.append(name)
         elif name in factors and name not in in_models:
+            no_codes(label_series(frame[name]).dropna().unique(), name, modelled=False)
             labels.append(name)
-        elif (found := level_order(frame[name], name)) is None:
+        elif (found := level_order(frame[name], name, name in in_models - factors)) is None:
             numbers.append(name)
         elif name in in_models:
             levels[name] = found
@@ -320,7 +318,7 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
 def _units(trial: Trial, frame: pd.DataFrame) -> np.ndarray:
     if trial.unit is None:
         return np.arange(len(frame)).astype(str).astype(object)
-    labels = label_series(frame[trial.unit])
+    labels = whole_text(label_series(frame[trial.unit]), trial.unit)
     if labels.isna().any():
         raise DataError(f"Unit column {trial.unit!r} is missing in {rows_of(labels.isna())}.")
     twice = labels.duplicated(keep=False)

@@ -55,7 +55,7 @@ def fit(
     trial
         The trial.
     data
-        One row per unit.
+        One row per unit: a data frame of pandas, or one of Polars or Arrow.
     missing, off_protocol
         ``"error"``, or ``"exclude"``: leave units with missing values, or with an action that was not
         feasible, out of the fit of that stage. They are counted in ``fit.flow``.

@@ -181,8 +181,14 @@ def _names_alone(stage: Stage, formula: Formula) -> None:
 def _only_what_is_known(trial: Trial, k: int, formula: Formula) -> None:
     """Raise if the formula or a condition names what is not yet known when the action is chosen."""
     stage, unknown = trial.stages[k], not_yet_known(trial, k)
+    unknown |= {c for j in range(k, len(trial.stages)) if (c := delivered_now(trial, j))}
+    if trial.unit in formula.columns:
+        raise DataError(
+            f"Stage({stage.action!r}): the formula names {trial.unit!r}, the names of the units, which "
+            "say nothing about others. Leave it out."
+        )
     parts = [("the formula", formula.columns, unknown - {stage.action})]
-    for text in (stage.among, *(stage.feasible or {})):
+    for text in (stage.among, stage.eligible, *(stage.feasible or {})):
         if text:
             parts.append((f"the condition {text!r}", Condition(text).columns, unknown))
     for what, columns, unknown in parts:

@@ -15,6 +15,7 @@ from bdtr.data import feasible_sets
 from bdtr.decisions import summarise_actions
 from bdtr.diagnostics import State
 from bdtr.errors import ArgumentError
+from bdtr.frames import as_frame
 from bdtr.prediction import SITES
 from bdtr.progress import progress_bar
 from bdtr.settings import FitError
@@ -98,6 +99,7 @@ def recommend(
             raise ArgumentError(f"{name}={given!r}: must lie between 0 and 1.")
     if margin is not None and not margin >= 0:
         raise ArgumentError(f"margin={margin!r}: must be 0 or more, in units of the outcome.")
+    frame = as_frame(frame)
     sites = _sites(fit, frame, sites)
     units = _unit_labels(fit, frame)
     parts, gaps = [], []

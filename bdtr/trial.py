@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
+
+import numpy as np
 
 from bdtr.condition import Condition, ConditionError
 from bdtr.errors import BdtrError
 from bdtr.families import FAMILIES
+from bdtr.formula import Formula, FormulaError
 from bdtr.labels import label_text
 from bdtr.priors import Prior, prior_from_text
 
@@ -110,9 +113,9 @@ class Stage:
         if not isinstance(self.action, str) or not self.action:
             raise TrialError(f"Stage(action=...): must name a column, got {self.action!r}.")
         if self.actions is not None:
-            if isinstance(self.actions, str):
+            if isinstance(self.actions, (str, Mapping)) or not isinstance(self.actions, Iterable):
                 raise TrialError(
-                    f"{where}: actions must be a list of labels, got the text {self.actions!r}."
+                    f"{where}: actions must be a list of labels, got {self.actions!r}."
                 )
             labels = [label_text(a) for a in self.actions]
             if len(set(labels)) != len(labels):
@@ -130,10 +133,20 @@ class Stage:
             )
         if self.feasible is not None:
             self._check_feasible(where)
+        try:
+            Formula.parse(self.formula)
+        except FormulaError as error:
+            raise FormulaError(f"{where}: {error}") from None
+        for name in ("delivered_in", "reward", "weights"):
+            _column(getattr(self, name), f"{where}: {name}")
+        for name in ("site_means", "earlier_clusters", "earlier_terms"):
+            _truth(getattr(self, name), f"{where}: {name}")
         for name in ("among", "eligible"):
             text = getattr(self, name)
             if text is not None:
                 _parse(text, f"{where}: {name}")
+        if self.priors is not None and not isinstance(self.priors, Mapping):
+            raise TrialError(f"{where}: priors must map parameters to priors, got {self.priors!r}.")
         for key, prior in (self.priors or {}).items():
             if not isinstance(prior, Prior):
                 raise TrialError(
@@ -186,13 +199,20 @@ class Stage:
         object.__setattr__(self, "earlier_terms", False)
 
     def _check_feasible(self, where: str) -> None:
-        assert self.feasible is not None
+        if not isinstance(self.feasible, Mapping):
+            raise TrialError(
+                f"{where}: feasible must map conditions to lists of actions, got {self.feasible!r}."
+            )
         if not self.feasible:
             raise TrialError(f"{where}: feasible is empty; leave it out if all is feasible.")
         sets = {}
         for condition, allowed in self.feasible.items():
             _parse(condition, f"{where}: feasible")
-            if isinstance(allowed, str) or not allowed:
+            if (
+                isinstance(allowed, (str, Mapping))
+                or not isinstance(allowed, Iterable)
+                or not len(allowed)
+            ):
                 raise TrialError(
                     f"{where}: feasible[{condition!r}] must be a non-empty list of actions, got "
                     f"{allowed!r}."
@@ -253,13 +273,17 @@ class Trial:
     higher_is_better: bool = True
 
     def __post_init__(self) -> None:
-        stages = tuple(self.stages)
+        stages = tuple(self.stages) if isinstance(self.stages, Iterable) else ()
         object.__setattr__(self, "stages", stages)
         if not stages or not all(isinstance(s, Stage) for s in stages):
             raise TrialError("Trial(stages=...): must be a non-empty list of bdtr.Stage.")
         actions = [s.action for s in stages]
         if len(set(actions)) != len(actions):
             raise TrialError(f"Trial(stages=...): two stages share an action column: {actions}.")
+        for name in ("outcome", "unit", "site"):
+            _column(getattr(self, name), f"Trial: {name}")
+        _truth(self.higher_is_better, "Trial: higher_is_better")
+        self._check_roles()
         if self.family not in FAMILIES:
             raise TrialError(
                 f"Trial(family={self.family!r}): allowed are {', '.join(map(repr, FAMILIES))}."
@@ -277,6 +301,26 @@ class Trial:
                 f"{self.family}. Leave them out."
             )
         self._check_carried_clusters()
+
+    def _check_roles(self) -> None:
+        """Raise where a column has two roles; only weights and delivery clusters may serve several stages."""
+        roles = [(name, getattr(self, name)) for name in ("outcome", "unit", "site")]
+        for s in self.stages:
+            roles.append((f"the action of stage {s.action}", s.action))
+            roles.append((f"the reward of stage {s.action}", s.reward))
+        roles += [("delivered_in", c) for c in dict.fromkeys(s.delivered_in for s in self.stages)]
+        roles += [("weights", c) for c in dict.fromkeys(s.weights for s in self.stages)]
+        taken: dict[str, str] = {}
+        for role, column in roles:
+            if column is None:
+                continue
+            if column in taken:
+                payoffs = [r for r in (role, taken[column]) if r == "outcome" or "reward" in r]
+                raise TrialError(
+                    f"Trial: the column {column!r} is {taken[column]} and {role}; a column has one role."
+                    + (" Its payoff would be counted twice." if len(payoffs) == 2 else "")
+                )
+            taken[column] = role
 
     def _check_carried_clusters(self) -> None:
         # A carried payoff brings the class noise of later stages along, which earlier models
@@ -362,6 +406,16 @@ def _stage_dict(stage: Stage) -> dict[str, Any]:
     out["site_terms"] = list(stage.site_terms)
     out["model"] = None if stage.model is None else type(stage.model).__name__
     return out
+
+
+def _column(name: object, where: str) -> None:
+    if name is not None and (not isinstance(name, str) or not name):
+        raise TrialError(f"{where} must name a column, got {name!r}.")
+
+
+def _truth(value: object, where: str) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TrialError(f"{where} must be True or False, got {value!r}.")
 
 
 def _parse(text: str, where: str) -> Condition:

@@ -57,7 +57,10 @@ def change(**columns):
         (change(id=([4], None)), "Unit column 'id' is missing"),
         (change(y=([7], np.inf)), "Column 'y' is infinite in 1 rows"),
         (change(x=([7], -np.inf)), "Column 'x' is infinite"),
-        (lambda f: f.assign(y=f["y"].astype(str)), "Column 'y' must hold numbers"),
+        (
+            lambda f: f.assign(y=f["y"].astype(str)),
+            "Column 'y' holds numbers kept as text, such as",
+        ),
         (change(site=([2], None)), "site missing for 1 units"),
         (change(x=([2], np.nan)), "x missing for 1 units"),
         (change(y=([2], np.nan)), "stage b: y missing for 1 units"),
@@ -84,7 +87,7 @@ def test_bad_data_raise_before_any_sampling(spoil, message, tmp_path, monkeypatc
         ({"formula": "x"}, DataError, "does not name the action"),
         ({"formula": "b + y"}, DataError, "not yet known"),
         (
-            {"formula": "b + (1 | site)", "delivered_in": "site"},
+            {"formula": "b + (1 | x)", "delivered_in": "x"},
             DataError,
             "name it in one of them",
         ),

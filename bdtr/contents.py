@@ -1,0 +1,175 @@
+"""What a column holds: numbers, labels, or what is neither and how to convert it."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import fractions
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bdtr.errors import BdtrError
+
+__all__ = ["DataError", "is_number", "no_codes", "no_numbers", "raise_unusable", "rows_of", "some"]
+
+_SHOW = 5  # rows or labels named in a message
+# A number as people write it: with a comma for the point, with separators, a percent sign, a currency.
+_NUMBER = re.compile(
+    r"[-+]?[$£€]?\s*(\d+([.,]\d*)?|\d{1,3}([ ,.']\d{3})+([.,]\d+)?|[.,]\d+)([eE][-+]?\d+)?\s*[%$£€]?"
+)
+_DATE = re.compile(
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ].*)?|\d{1,2}:\d{2}(:\d{2})?"
+)
+# Entries that stand for a missing value in other programs; in labels "NA" and "None" may be names.
+_CODES = {
+    ".",
+    "",
+    "-",
+    "--",
+    "?",
+    "nan",
+    "na",
+    "n/a",
+    "#n/a",
+    "null",
+    "none",
+    "<na>",
+    "missing",
+    "unknown",
+}
+_NO_LABEL = {".", "", "nan", "#n/a", "n/a", "null", "<na>"}
+_MANY = 10  # numbers among labels, from which on they are numbers with odd entries
+
+
+class DataError(BdtrError, ValueError):
+    """Data that do not fit the trial."""
+
+
+def is_number(column: pd.Series) -> bool:
+    """Whether a column holds numbers or truth values alone, if as objects that mixed assignment leaves."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return False
+    if column.dtype != object:
+        real = pd.api.types.is_numeric_dtype(column.dtype)
+        return (
+            real and not pd.api.types.is_complex_dtype(column.dtype) and not _decimal(column.dtype)
+        )
+    kinds = {type(v) for v in column.dropna()}
+    truth = kinds <= {bool, np.bool_}
+    numbers = all(issubclass(k, (int, float, np.number)) and k is not bool for k in kinds)
+    return bool(kinds) and (
+        truth or (numbers and not any(issubclass(k, np.complexfloating) for k in kinds))
+    )
+
+
+def _decimal(dtype: object) -> bool:
+    return isinstance(dtype, pd.ArrowDtype) and dtype.type is decimal.Decimal
+
+
+def raise_unusable(column: pd.Series, name: str) -> None:
+    """Raise where a column holds neither numbers nor labels: dates, durations, Decimals, lists, .."""
+    if pd.api.types.is_complex_dtype(column.dtype):
+        what, mend = "complex numbers", "take their real part, or their size"
+    else:
+        present = column.dropna()
+        kinds = {type(v) for v in present} if column.dtype != "str" else {str}
+        found = next(
+            (words for kind in kinds for types, *words in _KINDS if issubclass(kind, types)), None
+        )
+        if found is None:
+            odd = [
+                k for k in kinds if not issubclass(k, (str, bool, np.bool_, int, float, np.number))
+            ]
+            if not odd:
+                return
+            found = [
+                f"objects of {odd[0].__module__}.{odd[0].__qualname__}",
+                "turn them into numbers or labels",
+            ]
+        what, mend = found
+    where = f"data[{name!r}]"
+    raise DataError(
+        f"Column {name!r} holds {what}, which are neither numbers nor labels: {mend.format(where)}."
+    )
+
+
+_KINDS: tuple[tuple[type | tuple[type, ...], str, str], ...] = (
+    (
+        (pd.Timedelta, np.timedelta64, datetime.timedelta),
+        "durations",
+        "count them, for example in days by pandas.to_timedelta({0}) / pandas.Timedelta(days=1)",
+    ),
+    (
+        (pd.Timestamp, np.datetime64, datetime.date),
+        "dates",
+        "count days by (pandas.to_datetime({0}) - pandas.to_datetime({0}).min()).dt.days",
+    ),
+    (pd.Period, "periods", "number them by {0}.astype('category').cat.codes"),
+    (datetime.time, "times of day", "turn them into numbers, such as hours"),
+    (
+        (decimal.Decimal, fractions.Fraction),
+        "Decimals or fractions",
+        "convert them by {0}.astype(float)",
+    ),
+    ((complex, np.complexfloating), "complex numbers", "take their real part, or their size"),
+    (pd.Interval, "intervals", "make them labels by {0}.astype('category')"),
+    ((bytes, bytearray), "bytes", "decode them by {0}.str.decode('utf-8')"),
+    (
+        (list, tuple, dict, set, frozenset, np.ndarray),
+        "lists or other collections",
+        "give each of their parts a column",
+    ),
+)
+
+
+def no_numbers(labels: Sequence[str], column: pd.Series, name: str) -> None:
+    """Raise where labels are numbers or dates kept as text, if with a code for a missing value among them."""
+    for pattern, what, mend in (
+        (_NUMBER, "numbers", f"pandas.to_numeric(data[{name!r}]"),
+        (_DATE, "dates", f"pandas.to_datetime(data[{name!r}]"),
+    ):
+        hits = [x for x in labels if pattern.fullmatch(x.strip())]
+        others = [x for x in labels if x not in hits]
+        codes = [x for x in others if x.strip().lower() in _CODES]
+        if not hits or (
+            len(codes) < len(others) and (len(hits) < _MANY or len(others) > len(hits))
+        ):
+            continue
+        odd = ""
+        if others:
+            many = int(column.isin(others).sum())
+            why = ", a code for a missing value" if len(codes) == len(others) else ""
+            odd = f", and {some(others)} in {many:,} rows{why}"
+        mend += ", errors='coerce')" if others else ")"
+        if what == "dates":
+            mend += " and counted in days"
+        raise DataError(
+            f"Column {name!r} holds {what} kept as text, such as {hits[0]!r}{odd}. Convert it by {mend}; "
+            f"if they are labels, by data[{name!r}].astype('category')."
+        )
+
+
+def no_codes(labels: Sequence[str], name: str, modelled: bool = True) -> None:
+    """Raise where a label is a code for a missing value."""
+    codes = [x for x in labels if x.strip().lower() in (_NO_LABEL if modelled else {"", "."})]
+    if codes:
+        raise DataError(
+            f"Column {name!r} holds the label {some(codes)}, which often stands for a missing value. Make "
+            f"it missing by data[{name!r}].replace({codes[0]!r}, None), or give the label another name."
+        )
+
+
+def some(values) -> str:
+    """The first few of some values, and how many more there are."""
+    values = [f"{v!r}" if isinstance(v, str) else f"{v}" for v in list(values)]
+    more = f" and {len(values) - _SHOW:,} more" if len(values) > _SHOW else ""
+    return ", ".join(values[:_SHOW]) + more
+
+
+def rows_of(mask) -> str:
+    """How many rows a mask holds, and the first few of them."""
+    rows = np.flatnonzero(np.asarray(mask))
+    return f"{len(rows):,} rows (row {some(rows)}, counted from 0)"

@@ -1,0 +1,70 @@
+"""Tables of other libraries as pandas data frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals as nw
+import pandas as pd
+
+from bdtr.coding import DataError
+
+__all__ = ["as_frame"]
+
+
+def as_frame(data: Any, argument: str = "data") -> pd.DataFrame:
+    """A table as a pandas data frame, its columns checked by name.
+
+    Parameters
+    ----------
+    data
+        A table of pandas, or one of Polars, Arrow or another library that narwhals reads.
+    argument
+        What the user calls it, for messages.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Of Polars and Arrow: whole numbers stay whole, categories keep their order, nulls are missing.
+
+    Raises
+    ------
+    DataError
+        If it is no such table, has no rows, or has two columns of one name.
+    """
+    frame = data if isinstance(data, pd.DataFrame) else _converted(data, argument)
+    repeated = frame.columns[frame.columns.duplicated()].tolist()
+    if repeated:
+        raise DataError(f"{argument}: columns appear twice: {repeated}.")
+    if not len(frame):
+        raise DataError(f"{argument}: the frame has no rows.")
+    return frame
+
+
+def _converted(data: Any, argument: str) -> pd.DataFrame:
+    kind = f"{type(data).__module__}.{type(data).__qualname__}".removeprefix("builtins.")
+    try:
+        table = nw.from_native(data)
+    except TypeError:
+        raise DataError(
+            f"{argument}: must be a pandas data frame, or one of Polars or Arrow, got {kind}."
+        ) from None
+    if isinstance(table, nw.LazyFrame):
+        raise DataError(f"{argument}: is lazy ({kind}); call its collect() first.")
+    columns = {name: _column(table[name]) for name in table.columns}
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
+
+
+def _column(values: nw.Series) -> Any:
+    kind = values.dtype
+    if kind == nw.Categorical or kind == nw.Enum:
+        return pd.Categorical(values.to_list(), categories=values.cat.get_categories().to_list())
+    if kind == nw.String:
+        return pd.array(values.to_list(), dtype="str")
+    if kind == nw.Boolean:
+        return pd.array(values.to_list(), dtype="boolean")
+    if kind.is_integer():
+        return pd.array(values.to_list(), dtype="UInt64" if kind.is_unsigned_integer() else "Int64")
+    if kind.is_float():
+        return values.to_numpy()
+    return pd.Series(values.to_list(), dtype=object)
