@@ -20,7 +20,6 @@ __all__ = [
     "number_series",
     "rows_of",
     "some",
-    "whole_text",
 ]
 
 
@@ -62,7 +61,7 @@ class Coding:
             if name in self.levels:
                 coded[name] = _categories(frame[name], self.levels[name], name)
             elif name in self.labels:
-                coded[name] = whole_text(label_series(frame[name]), name)
+                coded[name] = label_series(frame[name])
             else:
                 coded[name] = number_series(frame[name], name)
         return pd.DataFrame(coded, index=pd.RangeIndex(len(frame)))
@@ -111,24 +110,19 @@ def label_series(column: pd.Series) -> pd.Series:
         return column.reset_index(drop=True)
     values = column.astype(object).to_numpy()
     labels = [None if _absent(v) else label_text(v) for v in values]
+    try:
+        "".join(label for label in labels if label).encode()
+    except UnicodeEncodeError as error:
+        odd = next(x for x in labels if x and error.object[error.start] in x)
+        raise DataError(
+            f"Column {column.name!r} holds {odd!r}, which is no valid text: it was read with the wrong "
+            "encoding. Read the data again with the right one."
+        ) from None
     return pd.Series(labels, dtype="str")
 
 
 def _absent(value: Any) -> bool:
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
-
-
-def whole_text(labels: pd.Series, name: str) -> pd.Series:
-    """The labels, if all of them are text that a file can hold."""
-    for label in labels.dropna().unique():
-        try:
-            str(label).encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"Column {name!r} holds {label!r}, which is no valid text: it was read with the wrong "
-                "encoding. Read the data again with the right one."
-            ) from None
-    return labels
 
 
 def number_series(column: pd.Series, name: str) -> pd.Series:

@@ -13,6 +13,7 @@ False` is False, `unknown or True` is True.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable
@@ -44,6 +45,7 @@ _COMPARE: dict[str, Callable] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_DEEPEST = 50
 _WORDS = {"and", "or", "not", "in"}
 _TRUTH = {"True": 1.0, "False": 0.0}  # as columns of truth values are coded
 _HELP = (
@@ -203,6 +205,7 @@ class _Parser:
         self.text = text
         self.tokens = self._tokens()
         self.at = 0
+        self.depth = 0
 
     def _tokens(self) -> list[tuple[str, str]]:
         found, at, text = [], 0, self.text.rstrip()
@@ -217,7 +220,8 @@ class _Parser:
         return found
 
     def fail(self, why: str):
-        raise ConditionError(f"The condition {self.text!r} is not understood: {why}. {_HELP}")
+        shown = self.text if len(self.text) <= 200 else f"{self.text[:197]}..."
+        raise ConditionError(f"The condition {shown!r} is not understood: {why}. {_HELP}")
 
     def peek(self) -> tuple[str, str]:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "the end")
@@ -254,13 +258,19 @@ class _Parser:
         return parts[0] if len(parts) == 1 else _Junction(word, tuple(parts))
 
     def negation(self) -> _Node:
-        if self.accept("not"):
-            return _Not(self.negation())
+        negated = False
+        while self.accept("not"):
+            negated = not negated
         if self.accept("("):
+            self.depth += 1
+            if self.depth > _DEEPEST:
+                self.fail(f"it is nested more than {_DEEPEST} deep")
             tree = self.junction("or")
             self.expect(")")
-            return tree
-        return self.comparison()
+            self.depth -= 1
+        else:
+            tree = self.comparison()
+        return _Not(tree) if negated else tree
 
     def comparison(self) -> _Node:
         left = self.operand()
@@ -277,7 +287,10 @@ class _Parser:
         if kind == "name":
             return _Literal(_TRUTH[value]) if value in _TRUTH else _Column(value)
         if kind == "number":
-            return _Literal(float(value))
+            number = float(value)
+            if math.isinf(number):
+                self.fail(f"{value[:20]} is no number")
+            return _Literal(number)
         if kind == "text":
             return _Literal(value[1:-1])
         self.fail(f"expected a column, a number or quoted text, found {value!r}")
@@ -390,7 +403,8 @@ def _comparable(a: np.ndarray, b: np.ndarray, op: str, text: str):
         # Labels may be digits kept as text ("1"): a number then names the label.
         if op in ("==", "!="):
             return _as_labels(a), _as_labels(b)
-        left, right = _as_numbers(a), _as_numbers(b)
+        quoted = any(v.ndim == 0 and _is_text(v) for v in (a, b))
+        left, right = (None, None) if quoted else (_as_numbers(a), _as_numbers(b))
         if left is not None and right is not None:
             return left, right
         raise ConditionError(
@@ -412,8 +426,8 @@ def _as_labels(values: np.ndarray) -> np.ndarray:
 def _as_numbers(values: np.ndarray) -> np.ndarray | None:
     """Numbers kept as text, such as the labels of a grouping factor; None if there is other text."""
     try:
-        return np.where(pd.isna(values), np.nan, values).astype(float)
-    except ValueError:
+        return np.where(pd.isna(values), np.nan, values.astype(object)).astype(float)
+    except (TypeError, ValueError):
         return None
 
 

@@ -19,7 +19,6 @@ from bdtr.coding import (
     level_order,
     rows_of,
     some,
-    whole_text,
 )
 from bdtr.condition import Condition
 from bdtr.contents import no_codes
@@ -318,7 +317,7 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
 def _units(trial: Trial, frame: pd.DataFrame) -> np.ndarray:
     if trial.unit is None:
         return np.arange(len(frame)).astype(str).astype(object)
-    labels = whole_text(label_series(frame[trial.unit]), trial.unit)
+    labels = label_series(frame[trial.unit])
     if labels.isna().any():
         raise DataError(f"Unit column {trial.unit!r} is missing in {rows_of(labels.isna())}.")
     twice = labels.duplicated(keep=False)
@@ -515,9 +514,16 @@ def _check_support(stage: StageData) -> None:
         raise DataError(f"{where}: no unit is left in the fit; see the flow of exclusions.")
     counts = np.bincount(stage.action[stage.fitted], minlength=len(stage.arms))
     counts = counts[: len(stage.stage.actions or ())]
+    actions = stage.stage.actions or ("",)
+    if counts[0] == 0 and (counts > 0).sum() > 1 and stage.stage.model is None:
+        raise DataError(
+            f"{where}: no unit in the fit took {actions[0]!r}, the first action, which the others are "
+            "compared with. Put another first in actions, or leave it out (of a categorical: "
+            "cat.remove_unused_categories())."
+        )
     if (counts > 0).sum() < 2:
         raise DataError(
             f"{where}: only one action is observed in the fit, "
-            f"{(stage.stage.actions or ())[int(counts.argmax())]!r} ({counts.max():,} units). "
+            f"{actions[int(counts.argmax())]!r} ({counts.max():,} units). "
             "Nothing can be learned about a choice; check the column and the exclusions."
         )

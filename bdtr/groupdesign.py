@@ -69,12 +69,22 @@ class GroupDesign:
 
 
 def factor_labels(frame: pd.DataFrame, factor: Sequence[str]) -> np.ndarray:
-    """Labels of a (combined) factor; missing where any part is missing."""
-    first, *rest = [label_series(frame[name]).astype(object) for name in factor]
-    labels = first
-    for part in rest:
+    r"""Labels of a (combined) factor; missing where any part is missing.
+
+    Parts are joined by ``:``; one that stands in a label is written ``\:``, so that school a, class b:c is
+    another level than school a:b, class c.
+    """
+    parts = [label_series(frame[name]).astype(object) for name in factor]
+    if len(parts) > 1:
+        parts = [_escaped(part) for part in parts]
+    labels = parts[0]
+    for part in parts[1:]:
         labels = labels + ":" + part
     return labels.where(labels.notna(), None).to_numpy(dtype=object)
+
+
+def _escaped(labels: pd.Series) -> pd.Series:
+    return labels.str.replace("\\", "\\\\", regex=False).str.replace(":", "\\:", regex=False)
 
 
 def fixed_terms(priors: Mapping[str, Any], factor: str, names: Sequence[str]) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -222,11 +223,17 @@ def named_policy(chosen: Regime | Policy | str | None, data: TrialData) -> Polic
 
 
 def _regime_key(regime: Regime, rule: Policy) -> str:
-    """Name of the pass of a regime: its rules, whatever it is called; of functions, what they did."""
-    if not any(callable(one) for one in regime.rules.values()):
-        return str(regime)
-    digest = sha256(b"".join(codes.tobytes() for codes in rule.actions)).hexdigest()
-    return f"{regime} ({digest[:12]})"
+    """Name of the pass of a regime: its rules, whatever it is called, and a digest of them; of functions, of
+    what they did. Texts alone may be the same for labels that hold their marks."""
+    if any(callable(one) for one in regime.rules.values()):
+        said = b"".join(codes.tobytes() for codes in rule.actions)
+    else:
+        parts = [
+            [stage, list(one.items()) if isinstance(one, Mapping) else one]
+            for stage, one in regime.rules.items()
+        ]
+        said = json.dumps(parts).encode()
+    return f"{regime} ({sha256(said).hexdigest()[:12]})"
 
 
 def shifted(rule: Policy, shifts: Sequence[tuple[np.ndarray, np.ndarray]], words: str) -> Policy:
@@ -236,5 +243,5 @@ def shifted(rule: Policy, shifts: Sequence[tuple[np.ndarray, np.ndarray]], words
 
 
 def pass_key(name: str) -> str:
-    """A pass name as a group name of a tree."""
-    return name.replace("/", "|")
+    """A pass name as a group name of a tree, which may not hold a slash; different names stay different."""
+    return name.replace("%", "%25").replace("/", "%2F")

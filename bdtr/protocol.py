@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bdtr.condition import ConditionError
+from bdtr.errors import BdtrError
 from bdtr.labels import label_text
 from bdtr.priors import PriorError, prior_from_text
 from bdtr.rules import RuleError, read_rule
@@ -156,7 +157,9 @@ def protocol_from_text(text: str, name: str = "protocol") -> Protocol:
     """The protocol that a TOML text describes; ``name`` is what errors call it."""
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ProtocolError(f"{name}: is no TOML file of a trial. It is nested too deep.") from None
+    except ValueError as error:  # broken, or a number of thousands of digits
         raise ProtocolError(f"{name}: is no TOML file. {error}") from None
     _known(content, {**_TRIAL, **dict.fromkeys(_TABLES)}, name)
     stages = content.get("stages")
@@ -171,7 +174,7 @@ def protocol_from_text(text: str, name: str = "protocol") -> Protocol:
         trial = Trial(built, **_typed(own, _TRIAL, name))
     except ProtocolError:
         raise
-    except TrialError as error:
+    except BdtrError as error:
         raise ProtocolError(f"{name}: {error}") from None
     return Protocol(trial, regimes=_regimes(content.get("regimes", {}), trial, name), **tables)
 
@@ -206,7 +209,7 @@ def _stage(given: Mapping[str, Any], where: str) -> Stage:
     for name, text in values.get("priors", {}).items():
         try:
             priors[name] = prior_from_text(text)
-        except (PriorError, TypeError, ValueError) as error:
+        except PriorError as error:
             raise ProtocolError(f"{where}: priors.{name}: {error}") from None
     return Stage(**{**values, "priors": priors or None})
 
@@ -351,5 +354,8 @@ def read_data(path: str | os.PathLike, trial: Trial) -> pd.DataFrame:
             path, sep=separators[kind], dtype=dict.fromkeys(text, "str"), keep_default_na=False,
             na_values=missing,
         )  # fmt: skip
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ProtocolError(f"{path}: cannot be read. {error}") from None
+    except ProtocolError:
+        raise
+    except Exception as error:  # of the libraries that read such files
+        reason = " ".join(str(error).split())[:300]
+        raise ProtocolError(f"{path}: cannot be read. {reason}") from None

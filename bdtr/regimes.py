@@ -38,6 +38,9 @@ class Regime:
     rules: Mapping[str, Rule]
     tailored: bool = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", {k: _in_order(r) for k, r in self.rules.items()})
+
     @property
     def is_recommended(self) -> bool:
         """Whether this is the recommended regime."""
@@ -48,6 +51,13 @@ class Regime:
             where = "" if self.tailored else " on average over sites"
             return f"the recommended action{where} at every stage"
         return "; ".join(f"{stage}: {rule_text(one)}" for stage, one in self.rules.items())
+
+
+def _in_order(rule: Rule) -> Rule:
+    """A rule in which "else", which stands for all others wherever it is written, comes last."""
+    if not isinstance(rule, Mapping) or ELSE not in rule:
+        return rule
+    return {**{c: a for c, a in rule.items() if c != ELSE}, ELSE: rule[ELSE]}
 
 
 def recommended(fit: object = None, tailored: bool = True) -> Regime:
@@ -129,7 +139,12 @@ def _read(stage: str, rule: object) -> Rule:
     if isinstance(rule, str):
         return read_rule(rule)
     if isinstance(rule, Mapping):
-        return {str(condition): label_text(action) for condition, action in rule.items()}
+        for condition in rule:
+            if condition != ELSE:
+                Condition(condition)
+        if not rule:
+            raise RegimeError(f"rule({stage}=...): the mapping is empty.")
+        return {condition: label_text(action) for condition, action in rule.items()}
     if callable(rule):
         return rule
     if isinstance(rule, (int, float, np.number)):

@@ -23,6 +23,7 @@ __all__ = ["ELSE", "Rule", "RuleError", "action_codes", "read_rule", "rule_colum
 
 ELSE = "else"
 _SPLIT = re.compile(r"'[^']*'|\"[^\"]*\"|(?P<word>\b(?:if|else)\b)")
+_DEEPEST = 50
 _HELP = 'Write for example "aide if y_k < 0 else regular".'
 
 type Rule = str | Mapping[str, str] | Callable[[pd.DataFrame], object]
@@ -55,67 +56,88 @@ def read_rule(text: str) -> str | dict[str, str]:
     >>> read_rule("aide if y_k < 0 else regular")
     {'y_k < 0': 'aide', 'else': 'regular'}
     """
+    if not isinstance(text, str):
+        raise RuleError(f"A rule must be text, got {text!r}.")
+    _not_too_deep(text)
+    cuts = [m for m in _SPLIT.finditer(text) if m.group("word")]
     found: dict[str, str] = {}
-    rest = text
+    start, end, at = 0, len(text), 0
     while True:
-        rest = _bare(rest)
-        parts = _parts(rest)
-        action = _label(parts[0][1], text)
-        if len(parts) == 1:
+        start, end = _bare(text, start, end)
+        here = [m for m in cuts[at : at + 2] if m.start() < end]
+        action = _label(text[start : here[0].start() if here else end], text)
+        if not here:
             found.setdefault(ELSE, action)
             break
-        if parts[1][0] != "if":
-            raise RuleError(f"The rule {text!r} has 'else' without 'if'. {_HELP}")
-        found.setdefault(Condition(parts[1][1]).text.strip(), action)
-        if len(parts) == 2:
+        if here[0].group("word") != "if":
+            raise RuleError(f"The rule {_short(text)} has 'else' without 'if'. {_HELP}")
+        condition = text[here[0].end() : here[1].start() if len(here) > 1 else end]
+        found.setdefault(Condition(condition).text.strip(), action)
+        if len(here) == 1:
             break
-        if parts[2][0] != ELSE:
-            raise RuleError(f"The rule {text!r} has 'if' where 'else' is due. {_HELP}")
-        rest = rest[parts[2][2] :]
+        if here[1].group("word") != ELSE:
+            raise RuleError(f"The rule {_short(text)} has 'if' where 'else' is due. {_HELP}")
+        start, at = here[1].end(), at + 2
     return found[ELSE] if set(found) == {ELSE} else found
 
 
-def _parts(text: str) -> list[tuple[str, str, int]]:
-    """(word before it, text, where it begins) of what stands between the words if and else."""
-    cuts = [m for m in _SPLIT.finditer(text) if m.group("word")]
-    words = ["", *(m.group("word") for m in cuts)]
-    starts = [0, *(m.end() for m in cuts)]
-    ends = [*(m.start() for m in cuts), len(text)]
-    return [(w, text[a:b], a) for w, a, b in zip(words, starts, ends, strict=True)]
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 200 else f"{text[:197]}...")
 
 
-def _bare(text: str) -> str:
-    """The text without parentheses around all of it."""
-    text = text.strip()
-    while text.startswith("(") and text.endswith(")"):
+def _not_too_deep(text: str) -> None:
+    depth = deepest = 0
+    for mark in re.sub(r"'[^']*'|\"[^\"]*\"|[^()]", "", text):
+        depth += 1 if mark == "(" else -1
+        deepest = max(deepest, depth)
+    if deepest > _DEEPEST:
+        raise RuleError(f"The rule {_short(text)} is nested more than {_DEEPEST} deep.")
+
+
+def _bare(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where a part of a text is without blanks and parentheses around all of it."""
+    while True:
+        while start < end and text[start].isspace():
+            start += 1
+        while start < end and text[end - 1].isspace():
+            end -= 1
+        if not (start < end and text[start] == "(" and text[end - 1] == ")"):
+            return start, end
         depth = 0
-        for i, mark in enumerate(text):
-            depth += (mark == "(") - (mark == ")")
-            if depth == 0 and i < len(text) - 1:
-                return text
-        text = text[1:-1].strip()
-    return text
+        for i in range(start, end - 1):
+            depth += (text[i] == "(") - (text[i] == ")")
+            if depth == 0:
+                return start, end
+        start, end = start + 1, end - 1
 
 
 def _label(text: str, rule: str) -> str:
-    label = text.strip()
+    label, quote = text.strip(), ""
     if len(label) > 1 and label[0] == label[-1] and label[0] in "'\"":
-        label = label[1:-1]
-    if not label or any(mark in label for mark in "'\""):
-        raise RuleError(f"The rule {rule!r} lacks an action, or quotes part of one. {_HELP}")
+        quote, label = label[0], label[1:-1]
+    if not label or any(mark in label for mark in quote or "'\""):
+        raise RuleError(f"The rule {_short(rule)} lacks an action, or quotes part of one. {_HELP}")
     return label
+
+
+def _quoted(label: str) -> str:
+    """A label as it stands in the text of a rule."""
+    cut = any(m.group("word") for m in _SPLIT.finditer(label))
+    if not cut and label == label.strip() and not set(label) & set("'\"()"):
+        return label
+    return f'"{label}"' if '"' not in label else f"'{label}'"
 
 
 def rule_text(rule: Rule) -> str:
     """A rule as text, as :func:`read_rule` reads it; of a function its name."""
     if isinstance(rule, str):
-        return rule
+        return _quoted(rule)
     if isinstance(rule, Mapping):
         actions = list(dict.fromkeys(rule.values()))
         if len(actions) == 1 and ELSE in rule:
-            return actions[0]
-        pieces = [f"{a} if {c}" for c, a in rule.items() if c != ELSE]
-        return " else ".join([*pieces, *([rule[ELSE]] if ELSE in rule else [])])
+            return _quoted(actions[0])
+        pieces = [f"{_quoted(a)} if {c}" for c, a in rule.items() if c != ELSE]
+        return " else ".join([*pieces, *([_quoted(rule[ELSE])] if ELSE in rule else [])])
     return getattr(rule, "__name__", type(rule).__name__)
 
 

@@ -87,7 +87,7 @@ def test_bad_data_raise_before_any_sampling(spoil, message, tmp_path, monkeypatc
         ({"formula": "x"}, DataError, "does not name the action"),
         ({"formula": "b + y"}, DataError, "not yet known"),
         (
-            {"formula": "b + (1 | x)", "delivered_in": "x"},
+            {"formula": "b + (1 | klass)", "delivered_in": "klass"},
             DataError,
             "name it in one of them",
         ),
@@ -108,7 +108,7 @@ def test_bad_data_raise_before_any_sampling(spoil, message, tmp_path, monkeypatc
 )
 def test_a_trial_that_does_not_fit_the_data(changes, error, message):
     with pytest.raises(error, match=message):
-        bdtr.fit(trial(**changes), small(), random_seed=1, progress=False)
+        bdtr.fit(trial(**changes), small().assign(klass="k"), random_seed=1, progress=False)
 
 
 def test_later_actions_are_not_history():
