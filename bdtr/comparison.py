@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import probability
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked
 from bdtr.shown import Captioned, Shown
@@ -108,6 +109,7 @@ def contrasts(
     >>> contrasts(draws).table.loc["b minus a", "p_better"].item()
     0.75
     """
+    probability("interval", interval)
     draws, better, about = _taken(values, higher_is_better)
     names = [str(n) for n in draws["regime"].to_numpy()]
     chosen = names[0] if reference is None else reference
@@ -252,8 +254,7 @@ def set_of_best(
     Artman, W. J., Ertefaie, A., Lynch, K. G., McKay, J. R. (2020). Bayesian set of best dynamic treatment
     regimes and sample size determination for SMARTs with binary outcomes. arXiv 2008.02341.
     """
-    if not 0 < level < 1:
-        raise ArgumentError(f"level={level!r}: must lie between 0 and 1.")
+    probability("level", level)
     draws, better, about = _taken(values, higher_is_better)
     extra = [str(d) for d in draws.dims if d not in ("chain", "draw", "sample", "regime")]
     if extra:

@@ -38,6 +38,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import norm
 
+from bdtr.arguments import probability
 from bdtr.coding import DataError
 from bdtr.data import TrialData
 from bdtr.design import DesignError, learned_columns
@@ -144,6 +145,7 @@ def crossfit(
     --------
     >>> bdtr.crossfit(fit)  # doctest: +SKIP
     """
+    probability("interval", interval)
     data = fit.require_data("cross-fitting")
     ways = _ways(data, over, folds)
     counts = {way: _count(data, way, folds) for way in ways}

@@ -27,6 +27,7 @@ from bdtr.flow import Faults, Steps, raise_faults
 from bdtr.formula import Formula
 from bdtr.frames import as_frame
 from bdtr.history import conditions, delivered_now, stage_formula
+from bdtr.labels import NEW_SITE
 from bdtr.outside import (
     arms_of,
     fill_outside,
@@ -181,8 +182,14 @@ def check(
     for k, stage in enumerate(trial.stages):
         formulas[k].check_columns(frame.columns, f"Stage({stage.action!r})")
     coding = _coding(trial, formulas, frame)
+    _transformed_are_numbers(trial, formulas, coding)
     used = _used_columns(trial, formulas)
     coded = coding.code(frame, used)
+    if trial.site and (coded[trial.site] == NEW_SITE).any():
+        raise DataError(
+            f"Site column {trial.site!r} holds {NEW_SITE!r}, which is what bdtr calls a site that was not "
+            "in the trial; give the site another name."
+        )
     units = _units(trial, frame)
     outcome = _outcome(trial, coded)
     if whole:
@@ -312,6 +319,16 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
         else:
             labels.append(name)  # only conditions use it: any label will do
     return Coding(levels, tuple(numbers), tuple(labels))
+
+
+def _transformed_are_numbers(trial: Trial, formulas: Sequence[Formula], coding: Coding) -> None:
+    for stage, formula in zip(trial.stages, formulas, strict=True):
+        labels = [c for c in formula.transformed if c not in coding.numbers]
+        if labels:
+            raise DataError(
+                f"Stage({stage.action!r}): the formula puts {labels[0]!r} into a transform, which "
+                "takes numbers, and it holds labels. Name it outside, as in x + x:a."
+            )
 
 
 def _units(trial: Trial, frame: pd.DataFrame) -> np.ndarray:

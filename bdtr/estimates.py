@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.errors import ArgumentError
+from bdtr.arguments import probability
 
 __all__ = ["estimates", "stacked", "with_labels"]
 
@@ -53,8 +53,7 @@ def estimates(draws: xr.DataArray, interval: float = 0.95) -> pd.DataFrame:
     >>> estimates(draws)["mean"].to_dict()
     {'s1': 2.0}
     """
-    if not 0 < interval < 1:
-        raise ArgumentError(f"interval={interval!r}: must lie between 0 and 1.")
+    probability("interval", interval)
     flat = stacked(draws)
     names = [str(d) for d in flat.dims[:-1]]
     labels = [flat[d].to_numpy() for d in names]

@@ -66,8 +66,8 @@ def raise_faults(faults: Faults, missing: str, off_protocol: str) -> None:
     kinds = {kind for kind, _, _ in faults.found if chosen[kind] == "error"}
     ways = [f'{kind}="exclude"' for kind in ("missing", "off_protocol") if kind in kinds]
     raise DataError(
-        "Units cannot take part as the data are:\n  "
-        + "\n  ".join(reversed(texts))
-        + f"\nCorrect the data, name those outside by design with eligible=, or pass "
+        "Units cannot take part as the data are: "
+        + "; ".join(reversed(texts))
+        + f". Correct the data, name those outside by design with eligible=, or pass "
         f"{' and '.join(ways)} to leave them out of the fit of that stage, counted."
     )

@@ -454,6 +454,8 @@ class _Reader:
         kind, value = self.peek()
         if kind == "name" and value not in ("True", "False"):
             self.at += 1
+            if self.peek()[1] != "=":
+                self.fail(f": {name}(...) takes one expression.")
             if not self.accept("=") or value not in options or value in given:
                 allowed = f"{', '.join(options)}, once each" if options else "none"
                 self.fail(f": {value}= is no option of {name}(...); allowed are {allowed}.")

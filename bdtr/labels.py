@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["label_text"]
+__all__ = ["NEW_SITE", "UNCLEAR", "label_text"]
+
+NEW_SITE = "(new site)"  # one that was not in the trial, in tables
+UNCLEAR = "no clear choice"  # in place of an action, in tables
 
 
 def label_text(value: Any) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import amount, probability
 from bdtr.diagnostics import State
-from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates
 from bdtr.shown import Shown
 from bdtr.values import mean_payoffs
@@ -90,8 +90,8 @@ def draw_wise_maximum(
     --------
     >>> bdtr.maximum.draw_wise_maximum(fit, margin=0.1)  # doctest: +SKIP
     """
-    if not margin >= 0:
-        raise ArgumentError(f"margin={margin!r}: must be 0 or more, in units of the outcome.")
+    probability("interval", interval)
+    amount("margin", margin)
     data = fit.require_data("the draw-wise maximum")
     units = np.flatnonzero(data.valued)
     best, followed = fit.passes(["optimal", "recommended"], progress)

@@ -36,6 +36,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import t as student_t
 
+from bdtr.arguments import probability
 from bdtr.assignment import WORDS, Known, treatment_probabilities
 from bdtr.coding import DataError
 from bdtr.crossfitting import crossfit
@@ -146,6 +147,7 @@ def second_opinion(
     --------
     >>> bdtr.opinion.second_opinion(fit, bdtr.static(a1="small", a2="small"))  # doctest: +SKIP
     """
+    probability("interval", interval)
     data = fit.require_data("a second opinion")
     if staying not in WORDS:
         raise ArgumentError(f"staying={staying!r}: allowed are {', '.join(map(repr, WORDS))}.")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
+from bdtr.arguments import probability
 from bdtr.groups import replicates
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
@@ -89,6 +90,7 @@ def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> Pre
     --------
     >>> bdtr.predictive.predictive_checks(fit)  # doctest: +SKIP
     """
+    probability("interval", interval)
     data = fit.require_data("predictive checks")
     count = min(draws, fit.settings.propagated)
     pick = np.linspace(0, fit.settings.propagated - 1, count).astype(int)

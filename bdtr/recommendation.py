@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bdtr.arguments import amount, probability
 from bdtr.coding import DataError, label_series
 from bdtr.condition import Condition
 from bdtr.data import feasible_sets
@@ -16,6 +17,7 @@ from bdtr.decisions import summarise_actions
 from bdtr.diagnostics import State
 from bdtr.errors import ArgumentError
 from bdtr.frames import as_frame
+from bdtr.labels import UNCLEAR
 from bdtr.prediction import SITES
 from bdtr.progress import progress_bar
 from bdtr.settings import FitError
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Recommendation", "recommend", "recommend_known"]
 
 _CELLS = 8_000_000
-_UNCLEAR = "no clear choice"
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,16 @@ def recommend(
     progress: bool = False,
 ) -> Recommendation:
     """See :meth:`bdtr.Fit.recommend`."""
+    probability("interval", interval)
     if fit.state.level == "refused" and not (override and override.strip()):
         raise FitError(
             f"No action is recommended: {fit.state}. Diagnostics stay readable in fit.summary(). To "
             "recommend all the same, pass override= with the reason in words."
         )
-    for name, given in (("interval", interval), ("sure", sure), ("clear", clear)):
-        if not 0 < given < 1:
-            raise ArgumentError(f"{name}={given!r}: must lie between 0 and 1.")
-    if margin is not None and not margin >= 0:
-        raise ArgumentError(f"margin={margin!r}: must be 0 or more, in units of the outcome.")
+    for name, given in (("sure", sure), ("clear", clear)):
+        probability(name, given)
+    if margin is not None:
+        amount("margin", margin)
     frame = as_frame(frame)
     sites = _sites(fit, frame, sites)
     units = _unit_labels(fit, frame)
@@ -137,7 +138,7 @@ def recommend(
     chosen = table[table["recommended"]].reset_index(drop=True)
     actions = chosen[["unit", "stage", "action", "choices", "p_optimal", "regret", "q_mean"]]
     unclear = actions["p_optimal"].to_numpy() < clear
-    decision = actions["action"].cat.add_categories(_UNCLEAR).mask(unclear, _UNCLEAR)
+    decision = actions["action"].cat.add_categories(UNCLEAR).mask(unclear, UNCLEAR)
     actions = actions.assign(decision=decision)
     if margin is not None:
         actions["within_margin"] = _within_margin(table, row, sure)

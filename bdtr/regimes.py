@@ -181,9 +181,12 @@ def embedded(data: TrialData) -> list[Regime]:
     if not isinstance(data, TrialData):
         raise RegimeError(f"embedded(): pass a fit, got {type(data).__name__}.")
     everyone = np.ones(len(data), dtype=bool)
+    every = list(_paths(data, 0, everyone))
+    names = ["; ".join(_text(r) for r in rules.values()) for rules in every]
     return [
-        Regime("; ".join(_text(r) for r in rules.values()), rules)
-        for rules in _paths(data, 0, everyone)
+        # Labels that hold the mark between stages may make one name of two regimes.
+        Regime(name if names.count(name) == 1 else f"{name} ({names[:i].count(name) + 1})", rules)
+        for i, (name, rules) in enumerate(zip(names, every, strict=True))
     ]
 
 

@@ -192,7 +192,13 @@ def action_codes(rule: Rule, actions: Sequence[str], history: pd.DataFrame) -> n
             out[open_ & (truth == 1)] = of(label)
             open_ &= truth == 0
         return out
-    found = np.asarray(rule(history.copy()), dtype=object)
+    try:
+        found = np.asarray(rule(history.copy()), dtype=object)
+    except Exception as error:
+        raise RuleError(
+            f"{rule_text(rule)}() failed: {type(error).__name__}: {' '.join(str(error).split())}. It is "
+            f"given the columns {', '.join(map(str, history.columns))}."
+        ) from error
     if found.shape != (len(history),):
         raise RuleError(
             f"{rule_text(rule)}() must return one action for each of the {len(history):,} rows of its "

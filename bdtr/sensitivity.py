@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import probability
 from bdtr.assignment import Known, treatment_probabilities
 from bdtr.comparison import ranks
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
@@ -125,6 +126,7 @@ def confounded(
     --------
     >>> bdtr.sensitivity.confounded(fit, {"a1": {"small": 0.1}}, bdtr.recommended())  # doctest: +SKIP
     """
+    probability("interval", interval)
     data = fit.require_data("values under confounding")
     chosen = list(regimes) or [recommended()]
     shifts, words = _shifts(fit, confounding, scale, probabilities or {})
@@ -284,6 +286,7 @@ def tipping_points(
     --------
     >>> bdtr.sensitivity.tipping_points(fit, "a1")  # doctest: +SKIP
     """
+    probability("interval", interval)
     k = fit.stage_index(stage)
     data, design, done = fit.require_data("tipping points"), fit.designs[k], fit.passed()
     actions, own = list(design.actions), data.stages[k]

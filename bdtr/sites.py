@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import probability
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked
-from bdtr.labels import label_text
+from bdtr.labels import NEW_SITE, label_text
 from bdtr.outcome import OutcomeModel
 from bdtr.populations import Cells, cell_means
 from bdtr.shown import Captioned, Shown
@@ -32,8 +33,6 @@ __all__ = [
     "shrinkage",
     "site_blips",
 ]
-
-NEW_SITE = "(new site)"
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,6 +93,7 @@ def site_blips(
     --------
     >>> bdtr.sites.site_blips(fit, "a1", reference="regular")  # doctest: +SKIP
     """
+    probability("interval", interval)
     k, base = _stage(fit, stage), 0
     data, design = fit.require_data("blips of sites"), fit.designs[k]
     actions, labels = list(design.actions), [*data.site_levels, NEW_SITE]
@@ -249,6 +249,7 @@ def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> Capti
     Gelman, A., Pardoe, I. (2006). Bayesian measures of explained variance and pooling in multilevel
     (hierarchical) models. Technometrics 48(2), 241-251.
     """
+    probability("interval", interval)
     k = _stage(fit, stage)
     name = next((g.name for g in fit.designs[k].groups if g.role == "site"), None)
     posterior = fit.posterior(k)

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import truth
 from bdtr.coding import Coding
 from bdtr.columns import Columns
 from bdtr.data import TrialData, check_again
@@ -56,8 +57,7 @@ class StorageError(BdtrError, ValueError):
 
 def save(fit: Fit, path: str | os.PathLike, data: bool = True) -> None:
     """See :meth:`bdtr.Fit.save`. Made in memory first: HDF5 ends the process where a disk is full."""
-    if not isinstance(data, (bool, np.bool_)):
-        raise StorageError(f"data={data!r}: must be True or False.")
+    truth("data", data)
     target = _place(path)
     header = {
         "format": _FORMAT,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import probability
 from bdtr.diagnostics import State, convergence
 from bdtr.errors import ArgumentError
 
@@ -84,8 +85,7 @@ class Summary:
 
 def summary(fit: Fit, interval: float = 0.95) -> Summary:
     """See :meth:`bdtr.Fit.summary`."""
-    if not 0 < interval < 1:
-        raise ArgumentError(f"interval={interval!r}: must lie between 0 and 1.")
+    probability("interval", interval)
     tail = (1 - interval) / 2
     parts = []
     for k, design in enumerate(fit.designs):

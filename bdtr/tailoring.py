@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import probability
 from bdtr.coding import label_series
 from bdtr.decisions import summarise_actions
 from bdtr.errors import ArgumentError
@@ -231,6 +232,7 @@ def blips_along(
     --------
     >>> bdtr.tailoring.blips_along(fit, "a2", "y_k")  # doctest: +SKIP
     """
+    probability("interval", interval)
     k = fit.stage_index(stage)
     data, design = fit.require_data("blips along history"), fit.designs[k]
     allowed = [

@@ -12,7 +12,7 @@ from bdtr.condition import Condition, ConditionError
 from bdtr.errors import BdtrError
 from bdtr.families import FAMILIES
 from bdtr.formula import Formula, FormulaError
-from bdtr.labels import label_text
+from bdtr.labels import UNCLEAR, label_text
 from bdtr.priors import Prior, prior_from_text
 
 __all__ = ["Stage", "Trial", "TrialError"]
@@ -120,6 +120,11 @@ class Stage:
             labels = [label_text(a) for a in self.actions]
             if len(set(labels)) != len(labels):
                 raise TrialError(f"{where}: actions has repeated labels: {labels}.")
+            if UNCLEAR in labels:
+                raise TrialError(
+                    f"{where}: {UNCLEAR!r} is what tables of recommendations say in place of an action; give "
+                    "the action another label."
+                )
             if len(labels) < 2:
                 raise TrialError(
                     f"{where}: actions must name at least two actions, got {labels}. A stage with "

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import one_of, probability
 from bdtr.bounds import outside_bounds
 from bdtr.coding import label_series
 from bdtr.comparison import Comparison, contrasts, ranks
@@ -140,6 +141,7 @@ def value(
     --------
     >>> bdtr.value(fit, bdtr.static(a1="small", a2="small"), by="site")  # doctest: +SKIP
     """
+    probability("interval", interval)
     data = fit.require_data("values")
     if isinstance(by, str) and by == fit.trial.site:
         by = "site"
@@ -202,14 +204,8 @@ def _needs_sites(population: str, weight: str) -> bool:
 
 
 def _check(fit, population, weight, by, site, interval) -> None:
-    if population not in POPULATIONS:
-        raise ArgumentError(
-            f"population={population!r}: allowed are {', '.join(map(repr, POPULATIONS))}."
-        )
-    if weight not in WEIGHTS:
-        raise ArgumentError(f"weight={weight!r}: allowed are {', '.join(map(repr, WEIGHTS))}.")
-    if not 0 < interval < 1:
-        raise ArgumentError(f"interval={interval!r}: must lie between 0 and 1.")
+    one_of("population", population, POPULATIONS)
+    one_of("weight", weight, WEIGHTS)
     at_sites = [f"population={population!r}"] if population in ("sites", "new site") else []
     at_sites += ["by='site'"] if isinstance(by, str) and by == "site" else []
     at_sites += [f"weight={weight!r}"] if weight == "site" else []
@@ -222,9 +218,9 @@ def _check(fit, population, weight, by, site, interval) -> None:
 
 
 def _flat(regimes: Sequence[Regime | Sequence[Regime]]) -> list[Regime]:
-    out: list[Regime] = []
+    out: list[Any] = []
     for item in regimes:
-        out += [item] if isinstance(item, Regime) else list(item)
+        out += item if isinstance(item, (list, tuple)) else [item]
     wrong = [r for r in out if not isinstance(r, Regime)]
     if wrong:
         raise ArgumentError(

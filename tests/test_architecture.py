@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 # imports) may point down as well, never up.
 LAYERS = [
     {"errors"},
-    {"labels", "threads", "allocation", "treesearch", "files"},
+    {"arguments", "labels", "threads", "allocation", "treesearch", "files"},
     {"notebooks"},
     {"condition", "formula", "priors", "families", "chains"},
     {"rules", "estimates", "shown", "columns"},

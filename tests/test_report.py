@@ -164,7 +164,7 @@ def test_the_report_as_pdf(clinic_fit, tmp_path):
     ("arguments", "message"),
     [
         ({"texts": {"gaol": "x"}}, "'gaol' is not known; allowed are goal"),
-        ({"min_cell": 0}, "min_cell=0: must be 1 or more"),
+        ({"min_cell": 0}, "min_cell=0: must be a whole number, at least 1"),
         ({"over": {"third": ["x"]}}, "stage='third'"),
         ({"reference": "nobody"}, "reference='nobody': the regimes are 'recommended'"),
     ],

@@ -15,6 +15,7 @@ import xarray as xr
 import bdtr
 from bdtr import storage
 from bdtr.diagnostics import State
+from bdtr.errors import ArgumentError
 from bdtr.files import OutputError
 from bdtr.storage import StorageError
 
@@ -340,6 +341,6 @@ def test_broken_files_and_other_paths_say_what_is_wrong(little, file, tmp_path):
     ]:
         with pytest.raises(OutputError, match=message):
             little.save(tmp_path / name)
-    with pytest.raises(StorageError, match="True or False"):
+    with pytest.raises(ArgumentError, match="True or False"):
         little.save(tmp_path / "fit.nc", data="no")
     little.save(tmp_path / "empty.nc")  # as files are that tempfile makes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bdtr.errors import ArgumentError
 from bdtr.plots.style import kind_of
 from bdtr.recommendation import recommend_known
 from bdtr.regimes import Regime, embedded, recommended
@@ -75,8 +76,17 @@ class Case:
         """The recommended regime, those embedded in the trial, and those that the authors add."""
         data = self.fit.require_data("a report")
         found = [recommended(), *embedded(data)]
-        taken = {r.name for r in found}
-        return [*found, *(r for r in self.choices.regimes if r.name not in taken)]
+        taken = {r.name: r for r in found}
+        for one in self.choices.regimes:
+            there = taken.get(one.name)
+            if there is not None and there.rules != one.rules:
+                raise ArgumentError(
+                    f"regimes: {one.name!r} is the name of another one ({there}). Give yours another name."
+                )
+            if there is None:
+                found.append(one)
+                taken[one.name] = one
+        return found
 
     @cached_property
     def values(self) -> Values:

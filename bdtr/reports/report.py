@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from bdtr.arguments import amount, probability, truth, whole
 from bdtr.errors import ArgumentError
 from bdtr.files import OutputError, check_output, write_whole
 from bdtr.protocol import TEXTS
@@ -129,13 +128,15 @@ def report(
     if unknown:
         raise ArgumentError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
     for name, given in (("thorough", thorough), ("pdf", pdf), ("progress", progress)):
-        if not isinstance(given, (bool, np.bool_)):
-            raise ArgumentError(f"{name}={given!r}: must be True or False.")
+        truth(name, given)
     places = report_files(path, pdf)
     if pdf:
         require_typst()
-    if min_cell < 1:
-        raise ArgumentError(f"min_cell={min_cell!r}: must be 1 or more.")
+    whole("min_cell", min_cell)
+    for name, given in (("interval", interval), ("sure", sure), ("clear", clear)):
+        probability(name, given)
+    if margin is not None:
+        amount("margin", margin)
     for stage in over or {}:
         fit.stage_index(stage)
     choices = Choices(
