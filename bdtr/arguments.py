@@ -31,7 +31,7 @@ def truth(name: str, value: object) -> None:
         raise ArgumentError(f"{name}={value!r}: must be True or False.")
 
 
-def whole(name: str, value: object, least: int = 1, most: float = math.inf) -> None:
+def whole(name: str, value: Any, least: int = 1, most: float = math.inf) -> None:
     """Raise unless this is a whole number within limits."""
     integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not integer or not least <= value <= most:

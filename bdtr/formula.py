@@ -47,7 +47,8 @@ _OPTIONS: dict[str, dict[str, tuple[float, float] | None]] = {
 }
 _WHOLE = ("df", "degree")
 TRANSFORMS = tuple(_OPTIONS)
-_MOST_TERMS, _DEEPEST, _LONGEST = 500, 50, 20_000
+_MOST_TERMS, _DEEPEST, _LONGEST = 500, 50, 2_000  # the last in names, numbers and marks
+_LONGEST_TRANSFORM = 400
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)|(?P<name>[^\W\d]\w*)"
     r"|(?P<mark>\|\||\*\*|[-+*:/()|,=~]))"
@@ -157,10 +158,6 @@ def _short(text: str) -> str:
 def _tokens(text: str) -> list[_Token]:
     if not isinstance(text, str):
         raise FormulaError(f"A formula must be text, got {text!r}.")
-    if len(text) > _LONGEST:
-        raise FormulaError(
-            f"The formula {_short(text)} has {len(text):,} characters; at most {_LONGEST:,} are read."
-        )
     found, at, text = [], 0, text.rstrip()
     while at < len(text):
         match = _TOKEN.match(text, at)
@@ -171,6 +168,11 @@ def _tokens(text: str) -> list[_Token]:
             )
         found.append((match.lastgroup, match.group(match.lastgroup)))
         at = match.end()
+        if len(found) > _LONGEST:
+            raise FormulaError(
+                f"The formula {_short(text)} has more than {_LONGEST:,} names, numbers and marks, "
+                "which is more than is read."
+            )
     if any(value == "~" for _, value in found):
         raise FormulaError(
             f"The formula {_short(text)} has a ~: give the right-hand side only. The left-hand side of "
@@ -434,6 +436,7 @@ class _Reader:
         """Columns of a transform, whose name has been read."""
         if name not in _OPTIONS:
             self.fail(f" calls {name}(...), which is not allowed. {_ALLOWED}")
+        start = self.at
         self.expect("(")
         self.deeper()
         before = len(self.transformed)
@@ -447,6 +450,11 @@ class _Reader:
             option = self._option(name, options, given)
             given.add(option)
         self.expect(")")
+        if self.at - start > _LONGEST_TRANSFORM:
+            self.fail(
+                f": {name}(...) holds more than {_LONGEST_TRANSFORM} names, numbers and marks. Compute "
+                "such a column in the data."
+            )
         self.depth -= 1
         return found
 

@@ -133,9 +133,6 @@ def rule_text(rule: Rule) -> str:
     if isinstance(rule, str):
         return _quoted(rule)
     if isinstance(rule, Mapping):
-        actions = list(dict.fromkeys(rule.values()))
-        if len(actions) == 1 and ELSE in rule:
-            return _quoted(actions[0])
         pieces = [f"{_quoted(a)} if {c}" for c, a in rule.items() if c != ELSE]
         return " else ".join([*pieces, *([_quoted(rule[ELSE])] if ELSE in rule else [])])
     return getattr(rule, "__name__", type(rule).__name__)

@@ -249,7 +249,7 @@ FORMULAS = {
     "*".join(f"z{j}" for j in range(16)) + " + a1": "more than 500 terms",
     "(" * 60 + "x" + ")" * 60 + " + a1": "nested more than 50 deep",
     "I(" + "-(" * 60 + "x" + ")" * 61 + " + a1": "nested more than 50 deep",
-    "x + " * 6000 + "a1": "characters; at most",
+    "x + " * 6000 + "a1": "more than 2,000 names",
     "y ~ x + a1": "right-hand side only",
     "__import__('os') + a1": "not allowed",
     "x.real + a1": "not allowed",
