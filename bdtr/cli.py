@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -151,8 +152,8 @@ def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> Non
     settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}
     with _or_exit():
         fitted = bdtr.fit(words.trial, frame, progress=not quiet, **settings)
-    command = f"bdtr report {study} -o {output.name}"
-    command += f" --data {data}" if data else ""
+    command = f"bdtr report {shlex.quote(study)} -o {shlex.quote(output.name)}"
+    command += f" --data {shlex.quote(str(data))}" if data else ""
     command += f" --seed {settings['random_seed']}"
     for name in ("draws", "sampler"):
         command += f" --{name} {chosen[name]}" if name in chosen else ""
