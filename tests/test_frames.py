@@ -1,0 +1,106 @@
+"""Tables of Polars and Arrow give what pandas gives; labels and numbers of every type stay what they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import bdtr
+from bdtr.coding import level_order, number_series
+from bdtr.frames import as_frame
+
+N = 120
+RNG = np.random.default_rng(3)
+FRAME = pd.DataFrame(
+    {
+        "id": np.arange(2**60, 2**60 + N),  # no float holds these
+        "site": RNG.choice(["007", "7", "east"], N),
+        "grade": pd.Categorical(
+            RNG.choice(["low", "mid", "high"], N), categories=["low", "mid", "high"]
+        ),
+        "x": RNG.normal(size=N),
+        "n": pd.array(RNG.integers(0, 5, N), dtype="Int64"),
+        "a": RNG.integers(0, 2, N),
+        "here": RNG.integers(0, 2, N).astype(bool),
+    }
+)
+FRAME["y"] = FRAME["x"] + FRAME["a"] + RNG.normal(size=N)
+FRAME.loc[3, "n"] = pd.NA
+TRIAL = bdtr.Trial(
+    [bdtr.Stage("a", actions=[0, 1], formula="x * a + grade + n + here + (1 | site)")],
+    outcome="y",
+    unit="id",
+    site="site",
+)
+HOW = {"sampler": "direct", "draws": 100, "missing": "exclude", "random_seed": 1, "progress": False}
+
+
+@pytest.mark.parametrize("make", [pl.from_pandas, pa.Table.from_pandas], ids=["polars", "arrow"])
+def test_other_tables_give_the_same_fit(make):
+    ours, theirs = bdtr.fit(TRIAL, FRAME, **HOW), bdtr.fit(TRIAL, make(FRAME), **HOW)
+    assert theirs.designs[0].terms == ours.designs[0].terms
+    assert theirs.data_hash == ours.data_hash
+    xs = [f.posterior(0)["b"].to_numpy() for f in (ours, theirs)]
+    np.testing.assert_array_equal(*xs)
+    some = FRAME.head(9)
+    pd.testing.assert_frame_equal(
+        theirs.recommend(make(some)).actions, ours.recommend(some).actions
+    )
+
+
+def test_categories_of_polars_keep_their_order_and_nulls_are_missing():
+    table = pl.DataFrame(
+        {
+            "g": pl.Series(["b", "a", None], dtype=pl.Enum(["b", "c", "a"])),
+            "n": [1, None, 3],
+            "t": [True, None, False],
+            "s": ["x", None, "z"],
+        }
+    )
+    frame = as_frame(table)
+    assert list(frame["g"].cat.categories) == ["b", "c", "a"]
+    assert frame.isna().sum().tolist() == [1, 1, 1, 1]
+    assert level_order(frame["g"], "g") == ("b", "a")
+    assert number_series(frame["t"], "t").tolist()[::2] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["K", "1", "2", "3"], ("1", "2", "3", "K")),
+        (["1A", "2B", "10C"], ("10C", "1A", "2B")),
+        (["yes", "no", None], ("no", "yes")),
+        (["NA", "None", "unknown"], ("NA", "None", "unknown")),
+        (["E12", "inf", "x1"], ("E12", "inf", "x1")),
+        (pd.Categorical([1, 2, 2], categories=[2, 1, 3]), ("2", "1")),
+        (pd.array(["u", "v"], dtype=pd.ArrowDtype(pa.string())), ("u", "v")),
+        ([True, None, False], None),
+        ([1, 2.5, None], None),
+        (pd.array([1, None], dtype="Int64"), None),
+        (pd.array([True, None], dtype="boolean"), None),
+        (pd.array([1.5, None], dtype=pd.ArrowDtype(pa.float64())), None),
+        (pd.arrays.SparseArray([0.0, 1.0]), None),
+    ],
+)
+def test_labels_and_numbers_stay_what_they_are(values, expected):
+    series = pd.Series(values)
+    assert level_order(series, "x") == expected
+    if expected is None:
+        numbers = number_series(series, "x")
+        assert numbers.dtype == float and numbers.isna().sum() == series.isna().sum()
+
+
+def test_digits_as_text_are_labels_where_they_can_be_nothing_else():
+    frame = FRAME.assign(
+        site=(100 + FRAME["a"].to_numpy() * 3).astype(str), a=FRAME["a"].astype(str)
+    )
+    trial = bdtr.Trial(
+        [bdtr.Stage("a", actions=["0", "1"], formula="x * a", eligible="n2 == 1 or n2 != 1")],
+        outcome="y",
+    )
+    data = frame.assign(n2=frame["here"].astype(int).astype(str))
+    fit = bdtr.fit(trial, data, sampler="direct", draws=100, random_seed=1, progress=False)
+    assert fit.designs[0].terms == ("Intercept", "x", "a[1]", "x:a[1]")
