@@ -25,7 +25,8 @@ def as_frame(data: Any, argument: str = "data") -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Of Polars and Arrow: whole numbers stay whole, categories keep their order, nulls are missing.
+        Of Polars and Arrow: whole numbers stay whole, nulls are missing, categories keep their order (in Polars
+        those of an Enum have one, those of a Categorical are sorted as text is).
 
     Raises
     ------
@@ -57,6 +58,8 @@ def _converted(data: Any, argument: str) -> pd.DataFrame:
 
 def _column(values: nw.Series) -> Any:
     kind = values.dtype
+    if kind == nw.Categorical and values.implementation.is_polars():
+        kind = nw.String  # such categories have no order of their own; those of an Enum do
     if kind == nw.Categorical or kind == nw.Enum:
         return pd.Categorical(values.to_list(), categories=values.cat.get_categories().to_list())
     if kind == nw.String:

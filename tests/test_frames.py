@@ -38,7 +38,12 @@ TRIAL = bdtr.Trial(
 HOW = {"sampler": "direct", "draws": 100, "missing": "exclude", "random_seed": 1, "progress": False}
 
 
-@pytest.mark.parametrize("make", [pl.from_pandas, pa.Table.from_pandas], ids=["polars", "arrow"])
+def polars(frame):
+    order = pl.Enum(["low", "mid", "high"])
+    return pl.from_pandas(frame).with_columns(pl.col("grade").cast(order))
+
+
+@pytest.mark.parametrize("make", [polars, pa.Table.from_pandas], ids=["polars", "arrow"])
 def test_other_tables_give_the_same_fit(make):
     ours, theirs = bdtr.fit(TRIAL, FRAME, **HOW), bdtr.fit(TRIAL, make(FRAME), **HOW)
     assert theirs.designs[0].terms == ours.designs[0].terms
@@ -54,6 +59,7 @@ def test_other_tables_give_the_same_fit(make):
 def test_categories_of_polars_keep_their_order_and_nulls_are_missing():
     table = pl.DataFrame(
         {
+            "c": pl.Series(["z", "y", None], dtype=pl.Categorical),
             "g": pl.Series(["b", "a", None], dtype=pl.Enum(["b", "c", "a"])),
             "n": [1, None, 3],
             "t": [True, None, False],
@@ -62,7 +68,8 @@ def test_categories_of_polars_keep_their_order_and_nulls_are_missing():
     )
     frame = as_frame(table)
     assert list(frame["g"].cat.categories) == ["b", "c", "a"]
-    assert frame.isna().sum().tolist() == [1, 1, 1, 1]
+    assert frame.isna().sum().tolist() == [1] * 5
+    assert level_order(frame["c"], "c") == ("y", "z")
     assert level_order(frame["g"], "g") == ("b", "a")
     assert number_series(frame["t"], "t").tolist()[::2] == [1.0, 0.0]
 
