@@ -78,7 +78,7 @@ def level_order(column: pd.Series, name: str, modelled: bool = True) -> tuple[st
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         present = set(column.dropna().unique())
-        found = [label_text(c) for c in column.cat.categories if c in present]
+        found = list(dict.fromkeys(label_text(c) for c in column.cat.categories if c in present))
         no_codes(found, name, modelled)
         return tuple(found)
     if is_number(column):
@@ -108,6 +108,9 @@ def label_series(column: pd.Series) -> pd.Series:
     """Labels as text, missing values kept."""
     if column.dtype == "str":
         return column.reset_index(drop=True)
+    if column.dtype in ("float16", "float32"):  # .1 is not .10000000149011612
+        column = column.map(str, na_action="ignore")
+        column = column.astype(float)
     values = column.astype(object).to_numpy()
     labels = [None if _absent(v) else label_text(v) for v in values]
     try:
@@ -136,7 +139,12 @@ def number_series(column: pd.Series, name: str) -> pd.Series:
             "first, for example with pandas.to_numeric."
         )
     if column.dtype == object:
-        column = pd.to_numeric(column.where(column.notna(), np.nan).astype(float))
+        try:
+            column = column.where(column.notna(), np.nan).astype(float)
+        except OverflowError:
+            raise DataError(
+                f"Column {name!r} holds a number that is too large to compute with."
+            ) from None
     values = column.to_numpy(dtype=float, na_value=np.nan)
     infinite = np.isinf(values)
     if infinite.any():

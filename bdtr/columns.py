@@ -75,7 +75,7 @@ class Columns:
         levels = {
             c: len(example[c].cat.categories) for c in example if example[c].dtype == "category"
         }
-        count = sum(prod(levels.get(f, 1) for f in term) for term in terms_of(self.text))
+        count = sum(prod(levels.get(f, _width(f)) for f in term) for term in terms_of(self.text))
         if count > _MOST:
             raise DesignError(
                 f"The formula {self.text!r} makes {count:,} columns; at most {_MOST:,} are made. Leave out "
@@ -92,6 +92,12 @@ class Columns:
             for c in example
             if example[c].dtype == "category"
         }
+        for column, own in labels.items():
+            twice = [x for x in own if str(x).startswith("T.") and str(x)[2:] in own]
+            if twice and column in names_in(self.text):
+                raise DesignError(
+                    f"The labels {twice[0]!r} and {twice[0][2:]!r} of {column!r} give columns one name."
+                )
         names = [str(name) for name in self._spec.column_names]
         found: list[tuple[str, ...]] = [()] * len(names)
         for term, positions in self._spec.term_indices.items():
@@ -182,6 +188,13 @@ def _plain(state: Any) -> Any:
     return state
 
 
+def _width(factor: str) -> int:
+    """Most columns that a factor can make: of a transform its largest number, which is df or degree."""
+    if not factor.startswith(("bs(", "poly(")):
+        return 1
+    return max(4, *(int(n) for n in re.findall(r"\b\d{1,3}\b", factor)), 4)
+
+
 def _split(
     name: str, factors: Sequence[str], labels: Mapping[str, Sequence[str]]
 ) -> list[str] | None:
@@ -194,7 +207,7 @@ def _split(
     first, rest = factors[0], factors[1:]
     if first in labels:
         heads = [
-            (f"{first}[{mark}{v}]", f"{first}[{v}]") for v in labels[first] for mark in ("T.", "")
+            (f"{first}[{mark}{v}]", f"{first}[{v}]") for mark in ("T.", "") for v in labels[first]
         ]
     else:
         own = re.match(re.escape(first) + r"(\[\w+\])?", name)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import probability
+from bdtr.arguments import probability, truth
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked
 from bdtr.shown import Captioned, Shown
@@ -318,8 +318,12 @@ def _taken(
     values: Values | xr.DataArray, higher_is_better: bool | None
 ) -> tuple[xr.DataArray, bool, str]:
     """Draws, whether higher is better, and what they are."""
+    if higher_is_better is not None:
+        truth("higher_is_better", higher_is_better)
     if isinstance(values, xr.DataArray):
         draws, better, about = values, True, ""
+    elif not hasattr(values, "draws"):
+        raise ArgumentError(f"values={values!r}: give values of regimes, as bdtr.value makes them.")
     else:
         draws, better = values.draws["value"], values.higher_is_better
         about = f"{values.state}. Population: {values.population}. Later stages: {values.policy}. "

@@ -45,7 +45,7 @@ _COMPARE: dict[str, Callable] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_DEEPEST = 50
+_DEEPEST, _LONGEST = 50, 5_000
 _WORDS = {"and", "or", "not", "in"}
 _TRUTH = {"True": 1.0, "False": 0.0}  # as columns of truth values are coded
 _HELP = (
@@ -215,6 +215,8 @@ class _Parser:
                 self.fail(f"cannot read {text[at:].strip()[:20]!r}")
             kind = match.lastgroup
             value = match.group(kind)
+            if len(found) >= _LONGEST:
+                self.fail(f"it has more than {_LONGEST:,} names, values and marks")
             found.append(("word" if kind == "name" and value in _WORDS else kind, value))
             at = match.end()
         return found

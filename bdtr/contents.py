@@ -16,12 +16,18 @@ from bdtr.errors import BdtrError
 __all__ = ["DataError", "is_number", "no_codes", "no_numbers", "raise_unusable", "rows_of", "some"]
 
 _SHOW = 5  # rows or labels named in a message
-# A number as people write it: with a comma for the point, with separators, a percent sign, a currency.
+_PLAIN = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)")
+# A number as people write it: with a decimal comma, separators, a percent sign, a currency, a unit.
 _NUMBER = re.compile(
-    r"[-+]?[$£€]?\s*(\d+([.,]\d*)?|\d{1,3}([ ,.']\d{3})+([.,]\d+)?|[.,]\d+)([eE][-+]?\d+)?\s*[%$£€]?"
+    r"[(~<>≈]?[-+]?[$£€]?\s*(\d+([.,]\d*)?|\d{1,3}([ ,.'_]\d{3})+([.,]\d+)?|[.,]\d+)([eE][-+]?\d+)?"
+    r"\s*([%$£€)]|[^\W\d_]{1,8}|)"
 )
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = re.compile(
-    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ].*)?|\d{1,2}:\d{2}(:\d{2})?"
+    r"(\d{4}[-/.](\d{1,2}|w\d{1,2})([-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
+    rf"|\d{{1,2}}[ -]{_MONTH}[ -]\d{{2,4}}|{_MONTH} \d{{1,2}},? \d{{2,4}})([T ].*)?"
+    r"|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[ap]m)?|-?\d+ days?.*",
+    re.IGNORECASE,
 )
 # Entries that stand for a missing value in other programs; in labels "NA" and "None" may be names.
 _CODES = {
@@ -41,7 +47,8 @@ _CODES = {
     "unknown",
 }
 _NO_LABEL = {".", "", "nan", "#n/a", "n/a", "null", "<na>"}
-_MANY = 10  # numbers among labels, from which on they are numbers with odd entries
+_MANY = 15  # numbers among labels, from which on they are numbers with odd entries
+_FEW = 6  # labels such as 1A or 1:10, up to which they are taken for labels
 
 
 class DataError(BdtrError, ValueError):
@@ -53,15 +60,14 @@ def is_number(column: pd.Series) -> bool:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return False
     if column.dtype != object:
-        real = pd.api.types.is_numeric_dtype(column.dtype)
-        return (
-            real and not pd.api.types.is_complex_dtype(column.dtype) and not _decimal(column.dtype)
+        real = pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(
+            column.dtype
         )
+        return real and not (pd.api.types.is_complex_dtype(column.dtype) or _decimal(column.dtype))
     kinds = {type(v) for v in column.dropna()}
-    truth = kinds <= {bool, np.bool_}
-    numbers = all(issubclass(k, (int, float, np.number)) and k is not bool for k in kinds)
-    return bool(kinds) and (
-        truth or (numbers and not any(issubclass(k, np.complexfloating) for k in kinds))
+    odd = (np.complexfloating, np.timedelta64)
+    return bool(kinds) and all(
+        issubclass(k, (int, float, np.number, np.bool_)) and not issubclass(k, odd) for k in kinds
     )
 
 
@@ -127,29 +133,44 @@ _KINDS: tuple[tuple[type | tuple[type, ...], str, str], ...] = (
 
 def no_numbers(labels: Sequence[str], column: pd.Series, name: str) -> None:
     """Raise where labels are numbers or dates kept as text, if with a code for a missing value among them."""
-    for pattern, what, mend in (
-        (_NUMBER, "numbers", f"pandas.to_numeric(data[{name!r}]"),
-        (_DATE, "dates", f"pandas.to_datetime(data[{name!r}]"),
-    ):
-        hits = [x for x in labels if pattern.fullmatch(x.strip())]
+    where = f"data[{name!r}]"
+    for pattern, what in ((_NUMBER, "numbers"), (_DATE, "dates")):
+        hits = [x for x in labels if pattern.fullmatch(_tidy(x))]
+        plain = [x for x in hits if _PLAIN.fullmatch(x.strip())]
+        if what == "numbers" and len(plain) < len(hits) and not _alike(hits):
+            hits = plain
         others = [x for x in labels if x not in hits]
         codes = [x for x in others if x.strip().lower() in _CODES]
-        if not hits or (
-            len(codes) < len(others) and (len(hits) < _MANY or len(others) > len(hits))
-        ):
+        few = len(hits) <= _FEW and len(plain) < len(hits)
+        several = len(codes) < len(others) and (len(hits) <= _MANY or len(others) > len(hits))
+        if not hits or few or several:
             continue
         odd = ""
         if others:
             many = int(column.isin(others).sum())
             why = ", a code for a missing value" if len(codes) == len(others) else ""
             odd = f", and {some(others)} in {many:,} rows{why}"
-        mend += ", errors='coerce')" if others else ")"
+        mend = f"pandas.to_numeric({where}" + (", errors='coerce')" if others else ")")
         if what == "dates":
-            mend += " and counted in days"
+            mend = f"pandas.to_datetime({where}, ..), and count days"
+        elif len(plain) < len(hits):
+            mend = (
+                f"pandas.to_numeric once {where}.str.replace(..) has left digits and a point alone"
+            )
         raise DataError(
             f"Column {name!r} holds {what} kept as text, such as {hits[0]!r}{odd}. Convert it by {mend}; "
-            f"if they are labels, by data[{name!r}].astype('category')."
+            f"if they are labels, by {where}.astype('category')."
         )
+
+
+def _tidy(label: str) -> str:
+    """A label with the minus and the blanks of typographers as those of a keyboard."""
+    return re.sub(r"\s", " ", label.strip()).replace("\u2212", "-")
+
+
+def _alike(labels: Sequence[str]) -> bool:
+    """Whether what is no digit is the same in all of them: a unit, a currency, a separator."""
+    return len({re.sub(r"[\d.,\s'_+-]", "", _tidy(x)) for x in labels}) == 1
 
 
 def no_codes(labels: Sequence[str], name: str, modelled: bool = True) -> None:

@@ -38,7 +38,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import norm
 
-from bdtr.arguments import probability
+from bdtr.arguments import probability, whole
 from bdtr.coding import DataError
 from bdtr.data import TrialData
 from bdtr.design import DesignError, learned_columns
@@ -146,6 +146,8 @@ def crossfit(
     >>> bdtr.crossfit(fit)  # doctest: +SKIP
     """
     probability("interval", interval)
+    if folds is not None:
+        whole("folds", folds, 2)
     data = fit.require_data("cross-fitting")
     ways = _ways(data, over, folds)
     counts = {way: _count(data, way, folds) for way in ways}
@@ -158,8 +160,8 @@ def crossfit(
             fit, settings, way, counts[way], folds is None, own, progress
         )
         regime = recommended(tailored=way == "units")
-        whole = value(fit, regime, progress=progress).draws["value"].isel(regime=0, drop=True)
-        inside.append(whole.isel(draw=slice(step - 1, None, step)))
+        learned = value(fit, regime, progress=progress).draws["value"].isel(regime=0, drop=True)
+        inside.append(learned.isel(draw=slice(step - 1, None, step)))
         draws = draws.mean() + np.sqrt(1.0 + _shared(fit, way)) * (draws - draws.mean())
         found.append(xr.zeros_like(inside[-1]) + draws.reshape(inside[-1].shape))
         tables.append(actions.assign(over=way))

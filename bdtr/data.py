@@ -183,6 +183,8 @@ def check(
         formulas[k].check_columns(frame.columns, f"Stage({stage.action!r})")
     coding = _coding(trial, formulas, frame)
     _transformed_are_numbers(trial, formulas, coding)
+    if whole:
+        _labels_vary(trial, formulas, coding)
     used = _used_columns(trial, formulas)
     coded = coding.code(frame, used)
     if trial.site and (coded[trial.site] == NEW_SITE).any():
@@ -329,6 +331,17 @@ def _transformed_are_numbers(trial: Trial, formulas: Sequence[Formula], coding: 
                 f"Stage({stage.action!r}): the formula puts {labels[0]!r} into a transform, which "
                 "takes numbers, and it holds labels. Name it outside, as in x + x:a."
             )
+
+
+def _labels_vary(trial: Trial, formulas: Sequence[Formula], coding: Coding) -> None:
+    actions = {s.action for s in trial.stages}
+    for stage, formula in zip(trial.stages, formulas, strict=True):
+        for name in formula.model_columns:
+            if len(coding.levels.get(name, "ab")) < 2 and name not in actions:
+                raise DataError(
+                    f"Stage({stage.action!r}): the formula names {name!r}, which has one label for all "
+                    "units: nothing can be learned about it. Leave it out."
+                )
 
 
 def _units(trial: Trial, frame: pd.DataFrame) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import truth
 from bdtr.coding import DataError
 from bdtr.data import TrialData, check
 from bdtr.design import stage_design
@@ -92,6 +93,7 @@ def fit(
     >>> trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
     >>> bdtr.fit(trial, frame, sampler="direct", random_seed=1)  # doctest: +SKIP
     """
+    truth("progress", progress)
     settings = make_settings(
         trial, missing, off_protocol, sampler, chains, draws, tune, propagated, random_seed
     )

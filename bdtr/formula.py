@@ -75,7 +75,8 @@ class FormulaError(BdtrError, ValueError):
 class GroupTerm:
     """Coefficients that vary between the levels of a grouping factor.
 
-    ``factor`` holds one column, or several whose combinations are the levels (nested factors).
+    ``factor`` holds one column, or several whose combinations are the levels (nested factors). Without
+    correlations (``||``) no two effects have one, as in brms; lme4 leaves those among the levels of a factor.
     """
 
     expression: str
@@ -128,8 +129,8 @@ class Formula:
         """
         reader = _Reader(text)
         common = reader.formula()
-        names = [g.name for g in reader.groups]
-        repeated = {n for n in names if names.count(n) > 1}
+        factors = [frozenset(g.factor) for g in reader.groups]
+        repeated = {g.name for g in reader.groups if factors.count(frozenset(g.factor)) > 1}
         if repeated:
             raise FormulaError(
                 f"The formula {_short(text)} has several group terms for {', '.join(sorted(repeated))}. "
@@ -395,6 +396,8 @@ class _Reader:
                 break
             mark = following
         expression = _join(self.tokens[first : self.at])
+        if not terms:
+            self.fail(f": the group term ({expression} | ...) has no effects that could vary.")
         bar = self.accept("|", "||")
         if bar is None:
             self.stuck()

@@ -25,8 +25,8 @@ def as_frame(data: Any, argument: str = "data") -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Of Polars and Arrow: whole numbers stay whole, nulls are missing, categories keep their order (in Polars
-        those of an Enum have one, those of a Categorical are sorted as text is).
+        Of Polars and Arrow: whole numbers stay whole, nulls are missing, categories keep their order (in
+        Polars those of an Enum have one, those of a Categorical are sorted as text is).
 
     Raises
     ------
@@ -44,12 +44,18 @@ def as_frame(data: Any, argument: str = "data") -> pd.DataFrame:
 
 def _converted(data: Any, argument: str) -> pd.DataFrame:
     kind = f"{type(data).__module__}.{type(data).__qualname__}".removeprefix("builtins.")
+    if kind == "pyarrow.lib.RecordBatch":
+        import pyarrow
+
+        data = pyarrow.Table.from_batches([data])
     try:
         table = nw.from_native(data)
     except TypeError:
         raise DataError(
             f"{argument}: must be a pandas data frame, or one of Polars or Arrow, got {kind}."
         ) from None
+    except Exception as error:  # two columns of a name
+        raise DataError(f"{argument}: {' '.join(str(error).split())}") from None
     if isinstance(table, nw.LazyFrame):
         raise DataError(f"{argument}: is lazy ({kind}); call its collect() first.")
     columns = {name: _column(table[name]) for name in table.columns}
@@ -58,15 +64,15 @@ def _converted(data: Any, argument: str) -> pd.DataFrame:
 
 def _column(values: nw.Series) -> Any:
     kind = values.dtype
-    if kind == nw.Categorical and values.implementation.is_polars():
-        kind = nw.String  # such categories have no order of their own; those of an Enum do
-    if kind == nw.Categorical or kind == nw.Enum:
-        return pd.Categorical(values.to_list(), categories=values.cat.get_categories().to_list())
-    if kind == nw.String:
+    if isinstance(kind, nw.Enum):
+        return pd.Categorical(values.to_list(), categories=list(kind.categories))
+    if kind == nw.Categorical and not values.implementation.is_polars():
+        return values.to_native().to_pandas()  # a dictionary of Arrow, in its order
+    if kind == nw.String or kind == nw.Categorical:
         return pd.array(values.to_list(), dtype="str")
     if kind == nw.Boolean:
         return pd.array(values.to_list(), dtype="boolean")
-    if kind.is_integer():
+    if kind.is_integer() and kind not in (nw.Int128, nw.UInt128):
         return pd.array(values.to_list(), dtype="UInt64" if kind.is_unsigned_integer() else "Int64")
     if kind.is_float():
         return values.to_numpy()

@@ -117,6 +117,18 @@ def _column(data: TrialData, by: str | Sequence) -> pd.Series:
                 "of the data."
             )
         return data.frame[by]
+    if isinstance(by, pd.Series):
+        order = by.index.to_numpy()
+        rows = np.arange(len(data))
+        if not np.array_equal(order, rows) and set(order.tolist()) == set(rows.tolist()):
+            raise ArgumentError(
+                "by: the labels stand in another order than the rows of the data (their index is shuffled). "
+                "Give by.sort_index(), or by.to_numpy() if they are in the order of the rows."
+            )
+    elif not hasattr(by, "__len__"):
+        raise ArgumentError(
+            f"by={by!r}: allowed are 'site', a column, a tuple of columns, or labels of all rows."
+        )
     if len(by) != len(data):
         raise ArgumentError(f"by: {len(by):,} labels for {len(data):,} rows of the data.")
     kind = getattr(by, "dtype", None)

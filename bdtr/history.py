@@ -122,19 +122,16 @@ def stage_formula(trial: Trial, k: int) -> Formula:
             "delivered_in. A factor in the formula is part of the Q-function, delivered_in is not: "
             "name it in one of them."
         )
-    reserved = [
-        c for c in named if c in _RESERVED or (c == "site" and trial.site not in (None, "site"))
-    ]
-    if stage.delivered_in in _RESERVED:
-        reserved.append(stage.delivered_in)
-    if reserved:
+    _named_apart(trial, k, formula)
+    if stage.action in named:
         raise DataError(
-            f"Stage({stage.action!r}): the grouping factor {reserved[0]!r} has the name of a dimension "
-            "of the results. Rename the column."
+            f"Stage({stage.action!r}): {stage.action!r} is a grouping factor of its own "
+            "stage, which says nothing of another action than the one taken. Let effects vary: "
+            f"(1 + {stage.action} | site)."
         )
     if stage.model is not None:
         _names_alone(stage, formula)
-    if stage.action not in formula.columns:
+    if stage.action not in formula.model_columns:
         raise DataError(
             f"Stage({stage.action!r}): the formula {stage.formula!r} does not name the action, so "
             "it cannot say which action is better."
@@ -160,6 +157,26 @@ def stage_formula(trial: Trial, k: int) -> Formula:
         )
         groups.append(f"({inside} {'|' if correlated else '||'} {':'.join(factor)})")
     return Formula.parse(" + ".join([common, *groups, *clusters]))
+
+
+def _named_apart(trial: Trial, k: int, formula: Formula) -> None:
+    """Raise where a grouping factor takes the name of a dimension or a variable of the results."""
+    stage = trial.stages[k]
+    factors = dict.fromkeys(
+        [*(g.name for g in formula.groups), stage.delivered_in or "", *stage_factors(trial, k)]
+    )
+    taken = {*_RESERVED, "b", "sigma"} | ({"site"} if trial.site not in (None, "site") else set())
+    for factor in factors:
+        parts = factor.split(":")
+        wanted = {factor, *(f"{v}_{factor}" for v in ("u", "sd", "cor"))}
+        wanted |= {f"{factor}_term", f"{factor}_term_bis"}
+        clash = next((one for one in [*parts, *sorted(wanted)] if one in taken), None)
+        if clash is not None:
+            raise DataError(
+                f"Stage({stage.action!r}): the grouping factor {factor!r} has the name of a dimension "
+                f"of the results or of one of their variables ({clash!r}). Rename the column."
+            )
+        taken |= wanted
 
 
 def _term_text(term: frozenset[str]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import logit
 
+from bdtr import arguments
 from bdtr.data import TrialData, check_again
 from bdtr.errors import ArgumentError
 from bdtr.families import FAMILIES
@@ -40,7 +41,8 @@ def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
     settings = replace(fit.settings, sampler="direct") if exact else fit.settings
     whole, chains = settings.propagated, settings.chains
     count = whole if propagated is None else propagated
-    if count < 1 or whole % count or count % chains:
+    arguments.whole("propagated", count)
+    if whole % count or count % chains:
         raise ArgumentError(
             f"propagated={propagated!r}: must divide the fit's {whole} propagated draws and be a multiple "
             f"of its {chains} chains."

@@ -27,7 +27,10 @@ class Prior:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = float(getattr(self, f.name))
+            try:
+                value = float(getattr(self, f.name))
+            except (TypeError, ValueError):
+                value = float("nan")
             if not np.isfinite(value) or (f.name != "mu" and value <= 0):
                 raise PriorError(
                     f"{type(self).__name__}({f.name}={value:g}): must be finite"

@@ -39,7 +39,14 @@ class Regime:
     tailored: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rules", {k: _in_order(r) for k, r in self.rules.items()})
+        if not isinstance(self.name, str) or not isinstance(self.rules, Mapping):
+            raise RegimeError(
+                f"Regime({self.name!r}, ...): takes a name, and a rule for each stage."
+            )
+        rules = {
+            stage: r if isinstance(r, str) else _read(stage, r) for stage, r in self.rules.items()
+        }
+        object.__setattr__(self, "rules", {stage: _in_order(r) for stage, r in rules.items()})
 
     @property
     def is_recommended(self) -> bool:

@@ -201,6 +201,11 @@ def action_codes(rule: Rule, actions: Sequence[str], history: pd.DataFrame) -> n
             f"{rule_text(rule)}() must return one action for each of the {len(history):,} rows of its "
             f"argument, got an array of shape {found.shape}."
         )
-    codes, labels = pd.factorize(found)  # missing: -1
+    try:
+        codes, labels = pd.factorize(found)  # missing: -1
+    except TypeError:
+        raise RuleError(
+            f"{rule_text(rule)}() must return labels of actions, got {found[0]!r}."
+        ) from None
     table = np.array([*(of(label_text(label)) for label in labels), -1], dtype=np.int64)
     return table[codes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Settings:
         of the fit, or another one.
         """
         key = _FIRST + _PURPOSES.index(purpose) if isinstance(purpose, str) else purpose
-        entropy = self.random_seed if random_seed is None else random_seed
+        entropy = self.random_seed if random_seed is None else _seed(random_seed)
         return np.random.SeedSequence(entropy, spawn_key=(key,))
 
 
@@ -94,12 +95,8 @@ def make_settings(
         )
     if random_seed is None:
         random_seed = int(np.random.SeedSequence().generate_state(1)[0])
-    if not _whole(random_seed) or not 0 <= random_seed < 1 << 128:
-        raise FitError(
-            f"random_seed={random_seed!r}: must be a whole number from 0 to 2**128 - 1, or None."
-        )
     return Settings(
-        int(random_seed),
+        _seed(random_seed),
         int(chains),
         int(draws),
         int(tune),
@@ -108,6 +105,14 @@ def make_settings(
         missing,
         off_protocol,
     )
+
+
+def _seed(value: Any) -> int:
+    if not _whole(value) or not 0 <= value < 1 << 128:
+        raise FitError(
+            f"random_seed={value!r}: must be a whole number from 0 to 2**128 - 1, or None."
+        )
+    return int(value)
 
 
 def _whole(value: object) -> bool:

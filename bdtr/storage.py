@@ -84,9 +84,9 @@ def save(fit: Fit, path: str | os.PathLike, data: bool = True) -> None:
     tree.attrs = {"bdtr": text, "digest": _digest(tree, text)}
     try:
         content = bytes(tree.to_netcdf(engine="h5netcdf"))
-    except UnicodeEncodeError as error:
+    except ValueError as error:  # half a character, or an end of text within one
         raise StorageError(
-            f"{path}: the fit holds text that no file can, {error.object!r}. Correct the label in the data."
+            f"{path}: the fit has text that no netCDF file holds. {error}. Correct the label in the data."
         ) from None
     write_whole({target: content})
 

@@ -174,6 +174,10 @@ class Stage:
             raise TrialError(
                 f"{where}: residual={self.residual!r}: allowed are 'arm' and 'common'."
             )
+        if not isinstance(self.site_terms, Iterable):
+            raise TrialError(
+                f"{where}: site_terms={self.site_terms!r}: allowed are 'size' and 'share'."
+            )
         given = (self.site_terms,) if isinstance(self.site_terms, str) else tuple(self.site_terms)
         wrong = [one for one in given if one not in ("size", "share")]
         if wrong or len(set(given)) != len(given):
@@ -289,7 +293,7 @@ class Trial:
             _column(getattr(self, name), f"Trial: {name}")
         _truth(self.higher_is_better, "Trial: higher_is_better")
         self._check_roles()
-        if self.family not in FAMILIES:
+        if not isinstance(self.family, str) or self.family not in FAMILIES:
             raise TrialError(
                 f"Trial(family={self.family!r}): allowed are {', '.join(map(repr, FAMILIES))}."
             )
@@ -372,6 +376,8 @@ class Trial:
         """The trial that a TOML text describes; opening it runs nothing."""
         from bdtr.protocol import protocol_from_text
 
+        if not isinstance(text, str):
+            raise TrialError(f"from_toml: takes the text of a TOML file, got {text!r}.")
         return protocol_from_text(text).trial
 
     @classmethod
