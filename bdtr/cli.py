@@ -65,11 +65,13 @@ def report(
         _notebook(study, output, parameters or [], quiet)
         return
     _refuse("-p is for notebooks", parameter=parameters)
-    from bdtr.reports import report_files
+    from bdtr.reports import check_choices, report_files
 
     with _or_exit(2):
         report_files(output, pdf, [p for p in (data, study) if p and os.path.exists(p)], "-o")
     frame, words = _study(study, data)
+    with _or_exit(2):
+        check_choices(**words.report)
     shown = {**words.report, "pdf": pdf, **({"thorough": False} if quick else {})}
     _report(study, frame, replace(words, report=shown), chosen, output, data, quiet)
 
@@ -107,7 +109,9 @@ def _or_exit(code: int = 1) -> Iterator[None]:
 
 
 def _refuse(why: str, **given: object) -> None:
-    named = [name.removeprefix("random_") for name, value in given.items() if value]
+    named = [
+        name.removeprefix("random_") for name, value in given.items() if value not in (None, False)
+    ]
     if named:
         raise typer.BadParameter(f"--{named[0]}: {why}.")
 
@@ -159,6 +163,7 @@ def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> Non
         command += f" --{name} {chosen[name]}" if name in chosen else ""
     command += " --quick" if words.report.get("thorough") is False else ""
     command += " --pdf" if words.report["pdf"] else ""
+    command = command.encode("utf-8", "backslashreplace").decode()
     with _or_exit():  # a regime or a stage that does not fit the data
         regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
         bdtr.report(

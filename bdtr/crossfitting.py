@@ -147,7 +147,7 @@ def crossfit(
     """
     probability("interval", interval)
     if folds is not None:
-        whole("folds", folds, 2)
+        whole("folds", folds)
     data = fit.require_data("cross-fitting")
     ways = _ways(data, over, folds)
     counts = {way: _count(data, way, folds) for way in ways}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bdtr.errors import BdtrError
 
-__all__ = ["OutputError", "check_output", "write_whole"]
+__all__ = ["OutputError", "check_apart", "check_output", "write_whole"]
 
 
 class OutputError(BdtrError, OSError, ValueError):
@@ -47,20 +47,39 @@ def check_output(
     """
     try:
         path = Path(path)
+        str(path).encode()
         target = Path(os.path.realpath(path))
+        return _checked(path, target, f"{argument} {path}", tuple(suffixes), inputs)
+    except OutputError:
+        raise
+    except UnicodeEncodeError:
+        raise OutputError(f"{argument} {str(path)!r}: is no name in valid text.") from None
+    except OSError as error:
+        raise OutputError(f"{argument} {path}: cannot be written, {error.strerror}.") from None
     except (TypeError, ValueError) as error:
         raise OutputError(f"{argument} {path!r}: is no path of a file. {error}") from None
-    allowed = tuple(suffixes)
-    where = f"{argument} {path}"
+
+
+def _checked(
+    path: Path,
+    target: Path,
+    where: str,
+    allowed: tuple[str, ...],
+    inputs: Iterable[str | os.PathLike],
+) -> Path:
     if target.is_dir():
         raise OutputError(f"{where}: is a folder. Name a file in it.")
-    if allowed and path.suffix.lower() not in allowed:
-        raise OutputError(f"{where}: must end in {' or '.join(allowed)}.")
+    # A link may point to a file without an ending, but not to one of another kind.
+    if allowed and (
+        path.suffix.lower() not in allowed or target.suffix.lower() not in (*allowed, "")
+    ):
+        at = f", and it leads to {target}" if path.suffix.lower() in allowed else ""
+        raise OutputError(f"{where}: must end in {' or '.join(allowed)}{at}.")
     if not target.parent.is_dir():
         raise OutputError(f"{where}: the folder {target.parent} does not exist.")
     if not os.access(target.parent, os.W_OK):
         raise OutputError(f"{where}: nothing can be written in the folder {target.parent}.")
-    if target.exists() and not target.is_file():
+    if target.is_symlink() or (target.exists() and not target.is_file()):
         raise OutputError(f"{where}: is no ordinary file.")
     for one in inputs:
         if target == Path(os.path.realpath(one)) or (
@@ -68,6 +87,15 @@ def check_output(
         ):
             raise OutputError(f"{where}: would replace {one}, which is read. Choose another name.")
     return path
+
+
+def check_apart(paths: Iterable[Path], argument: str) -> None:
+    """Raise where links make one file of two."""
+    taken: dict[str, Path] = {}
+    for path in paths:
+        other = taken.setdefault(os.path.realpath(path), path)
+        if other is not path:
+            raise OutputError(f"{argument} {path}: is the same file as {other}.")
 
 
 def write_whole(contents: Mapping[Path, bytes]) -> None:

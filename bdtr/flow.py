@@ -7,7 +7,9 @@ import pandas as pd
 
 from bdtr.coding import DataError, some
 
-__all__ = ["Faults", "Steps", "raise_faults"]
+__all__ = ["FLOW", "Faults", "Steps", "raise_faults"]
+
+FLOW = ("stage", "step", "units", "kind")  # columns of the table
 
 
 class Steps:
@@ -38,7 +40,7 @@ class Steps:
         rows = [*self.rows, ("in the fit", int(self.left.sum()), ""), *self.said]
         return pd.DataFrame(
             [(self.stage, step, count, kind) for step, count, kind in rows],
-            columns=["stage", "step", "units", "kind"],
+            columns=list(FLOW),
         )
 
 

@@ -54,7 +54,7 @@ def gate(fitted: Fit) -> State:
             remedy += " and tune="
         table = convergence(posterior)
         states.append(gate_parameters(name, table, limit, chains * draws, divergences, remedy))
-        states.append(_finite(name, posterior))
+        states += [_finite(name, posterior), _finite(name, node["new_site"].to_dataset())]
     data = fitted.data
     if data is None:
         return worst(states)

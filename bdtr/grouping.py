@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -106,7 +106,7 @@ def _coded(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return order.get_indexer(pd.Index(own)), order.to_numpy(dtype=object)
 
 
-def _column(data: TrialData, by: str | Sequence) -> pd.Series:
+def _column(data: TrialData, by: Any) -> pd.Series:
     """What to group by, a value for each row of the data."""
     if isinstance(by, str):
         by = data.trial.site if by == "site" and data.trial.site else by

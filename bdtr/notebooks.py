@@ -7,6 +7,7 @@ values go into a new cell after the one tagged ``parameters``, which holds the d
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bdtr.errors import BdtrError
-from bdtr.files import OutputError, check_output, write_whole
+from bdtr.files import OutputError, check_apart, check_output, write_whole
 
 __all__ = ["NotebookError", "is_notebook", "notebook_files", "parameter", "run_notebook"]
 
@@ -96,7 +97,14 @@ def run_notebook(
         )
     source = _found(Path(source))
     page, executed = notebook_files(source, page)
+    try:
+        json.dumps(dict(parameters or {}), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise NotebookError(
+            f"parameters: must be numbers, texts, True or False, and lists of them. {error}"
+        ) from None
     done = _executed(source, dict(parameters or {}), progress)
+    done.metadata["bdtr"] = _digest(done.cells)
     import nbformat
 
     def encoded(text: str) -> bytes:
@@ -120,7 +128,8 @@ def notebook_files(
     executed = page.with_suffix(".ipynb")
     if executed.exists() and os.path.samefile(executed, source):
         executed = page.with_name(f"{page.stem}-executed.ipynb")
-    check_output(executed, argument, (), [source])
+    check_output(executed, argument, (".ipynb",), [source])
+    check_apart([page, executed], argument)
     if executed.exists() and not _was_executed(executed):
         raise OutputError(
             f"{argument} {page}: the executed notebook would replace {executed}, which is another one. "
@@ -130,11 +139,17 @@ def notebook_files(
 
 
 def _was_executed(path: Path) -> bool:
+    """Whether a notebook is empty, or what bdtr made and nobody has edited."""
     try:
         held = json.loads(path.read_bytes() or b"{}")
-    except (ValueError, RecursionError):
+        return not held or held["metadata"]["bdtr"] == _digest(held["cells"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
-    return isinstance(held, dict) and (not held or "papermill" in held.get("metadata", {}))
+
+
+def _digest(cells) -> str:
+    sources = ["".join(cell["source"]) for cell in cells]
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
 def _found(source: Path) -> Path:
@@ -150,14 +165,16 @@ def _found(source: Path) -> Path:
 
 def _executed(source: Path, parameters: dict[str, Any], progress: bool):
     import jupytext
+    import nbformat
     import papermill
 
     try:
-        notebook = jupytext.read(source)
+        notebook = nbformat.convert(jupytext.read(source), 4)
+        for cell in notebook.cells:
+            if not isinstance(cell.metadata.get("tags"), list):
+                cell.metadata["tags"] = []
     except Exception as error:  # whatever a parser makes of a broken file
         raise NotebookError(f"{source}: cannot be read as a notebook. {error}") from None
-    for cell in notebook.cells:
-        cell.metadata.setdefault("tags", [])
     _check_parameters(source, notebook, parameters)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Jupyter's own libraries, about themselves
@@ -179,6 +196,11 @@ def _executed(source: Path, parameters: dict[str, Any], progress: bool):
                 f"{source}: cell {error.exec_count} failed, nothing was written.\n"
                 + "\n".join(f"    {line}" for line in lines)
                 + f"\n{error.ename}: {_plain(error.evalue)}"
+            ) from None
+        except Exception as error:  # a kernel that dies, cells that are none
+            raise NotebookError(
+                f"{source}: could not be run, nothing was written. {type(error).__name__}: "
+                f"{_plain(str(error))}"
             ) from None
 
 

@@ -14,6 +14,7 @@ from bdtr.errors import BdtrError
 __all__ = ["LKJ", "Exponential", "HalfNormal", "HalfStudentT", "Normal", "Prior", "StagePriors"]
 
 
+_LEAST = 1e-100  # scale of a prior
 _WIDTH, _OF_SITES = 2.5, 1.0  # SDs of default priors of coefficients, in SDs
 
 
@@ -31,10 +32,17 @@ class Prior:
                 value = float(getattr(self, f.name))
             except (TypeError, ValueError):
                 value = float("nan")
-            if not np.isfinite(value) or (f.name != "mu" and value <= 0):
+            # Variances are computed with, so squares must not vanish either.
+            if not np.isfinite(value) or (
+                f.name != "mu" and (value <= 0 or not _LEAST < value < 1 / _LEAST)
+            ):
                 raise PriorError(
                     f"{type(self).__name__}({f.name}={value:g}): must be finite"
-                    + ("." if f.name == "mu" else " and above 0.")
+                    + (
+                        "."
+                        if f.name == "mu"
+                        else f" and above 0 (from {_LEAST:g} to {1 / _LEAST:g})."
+                    )
                 )
             object.__setattr__(self, f.name, value)
 

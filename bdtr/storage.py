@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -28,11 +30,12 @@ from bdtr.design import StageDesign
 from bdtr.diagnostics import State, worst
 from bdtr.errors import BdtrError
 from bdtr.files import OutputError, check_output, write_whole
+from bdtr.flow import FLOW
 from bdtr.formula import Formula
 from bdtr.gate import gate
 from bdtr.groupdesign import GroupDesign
 from bdtr.margins import Measure
-from bdtr.settings import Settings
+from bdtr.settings import Settings, make_settings
 from bdtr.sitelevel import SiteLevel
 from bdtr.trial import Trial, TrialError
 
@@ -42,12 +45,12 @@ if TYPE_CHECKING:
 __all__ = ["StorageError", "load", "save"]
 
 _FORMAT = 4
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 # Endings of files that hold something else.
 _OTHERS = (
-    ".csv", ".tsv", ".gz", ".dta", ".sav", ".rds", ".xlsx", ".parquet", ".feather", ".json", ".toml", ".html",
-    ".htm", ".pdf", ".ipynb", ".py", ".md", ".txt", ".pkl",
+    ".csv", ".tsv", ".gz", ".dta", ".sav", ".rds", ".mat", ".xls", ".xlsx", ".parquet", ".feather", ".json",
+    ".toml", ".html", ".htm", ".pdf", ".ipynb", ".py", ".md", ".txt", ".pkl",
 )  # fmt: skip
+PRIORS = ("stage", "parameter", "prior", "source", "as_written")
 _POINTWISE = ("prior_predictive", "posterior_predictive", "log_likelihood", "observed_data")
 
 
@@ -91,18 +94,25 @@ def save(fit: Fit, path: str | os.PathLike, data: bool = True) -> None:
     write_whole({target: content})
 
 
-def _place(path: str | os.PathLike):
+def _place(path: str | os.PathLike) -> Path:
     """Where a fit may be written: not over something else."""
-    target = check_output(path, "path")
-    if target.suffix.lower() in _OTHERS:
-        raise OutputError(f"path {path}: a fit is a netCDF file; call it {target.stem}.nc.")
-    if target.is_file() and target.stat().st_size:
-        with open(target, "rb") as file:
-            if file.read(len(_HDF5)) != _HDF5:
-                raise OutputError(
-                    f"path {path}: is there already and holds something else. Choose another name."
-                )
-    return target
+    place = check_output(path, "path")
+    for one in (place, Path(os.path.realpath(place))):
+        if one.suffix.lower() in _OTHERS:
+            raise OutputError(f"path {path}: a fit is a netCDF file; call it {one.stem}.nc.")
+    if place.exists() and place.stat().st_size and not _holds_a_fit(place):
+        raise OutputError(
+            f"path {path}: is there already and holds something else. Choose another name."
+        )
+    return place
+
+
+def _holds_a_fit(path: Path) -> bool:
+    try:
+        with h5py.File(path) as held:
+            return "bdtr" in held.attrs
+    except OSError:
+        return False
 
 
 def load(path: str | os.PathLike, models: Mapping[str, Any] | None = None) -> Fit:
@@ -166,6 +176,8 @@ def _opened(path: str | os.PathLike) -> tuple[xr.DataTree, str]:
         what = "is a folder" if os.path.isdir(path) else "there is no such file"
         raise StorageError(f"{path}: {what}.")
     try:
+        with h5py.File(path) as held:
+            _tree_alone(held)
         with xr.open_datatree(path, engine="h5netcdf", decode_times=False) as opened:
             tree = opened.load().copy()
             text = tree.attrs.get("bdtr")
@@ -175,6 +187,24 @@ def _opened(path: str | os.PathLike) -> tuple[xr.DataTree, str]:
     if not isinstance(text, str):
         raise StorageError(f"{path}: is no fit saved by bdtr.")
     return tree, text
+
+
+def _tree_alone(held: h5py.File) -> None:
+    """Raise where groups are linked in a circle, or links lead out of the file."""
+    from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]  # compiled, no stubs
+
+    seen, waiting = set(), list[Any]([held["/"]])
+    while waiting:
+        group = waiting.pop()
+        place = h5o.get_info(group.id).addr
+        if place in seen:
+            raise ValueError("its groups are linked in a circle")
+        seen.add(place)
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError("it has links to elsewhere")
+            if isinstance(group[name], h5py.Group):
+                waiting.append(group[name])
 
 
 def _trial(path: str | os.PathLike, header: Mapping[str, Any], models: Mapping[str, Any]) -> Trial:
@@ -191,13 +221,16 @@ def _trial(path: str | os.PathLike, header: Mapping[str, Any], models: Mapping[s
 def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
     from bdtr.fitted import Fit
 
-    settings = Settings(**header["settings"])
+    settings = _settings(trial, header["settings"])
+    _texts(header["notes"], header["versions"], header["versions"].values())
     raw = header["coding"]
     levels = {name: tuple(values) for name, values in raw["levels"].items()}
     coding = Coding(levels, tuple(raw["numbers"]), tuple(raw["labels"]))
     designs = tuple(_design(state, coding) for state in header["designs"])
-    if [d.action for d in designs] != [s.action for s in trial.stages]:
-        raise StorageError("Its designs are those of another trial.")
+    for design, stage in zip(designs, trial.stages, strict=True):
+        same = design.action == stage.action and design.site == trial.site
+        if not same or (stage.actions is not None and design.actions != tuple(stage.actions)):
+            raise StorageError("Its designs are those of another trial.")
     data = None
     if "data" in tree:
         frame = _frame(tree["data"].to_dataset())
@@ -206,6 +239,7 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
         if data.hash() != header["data_hash"]:
             raise StorageError("Its data are not those that were fitted.")
     kept = header["state"]
+    _texts(kept["sampling_reasons"], kept["model_reasons"])
     state = State(
         kept["sampling"],
         tuple(kept["sampling_reasons"]),
@@ -217,12 +251,12 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
         settings,
         designs,
         tree,
-        _table(header["flow"]),
+        _table(header["flow"], FLOW),
         tuple(header["notes"]),
         state,
         header["data_hash"],
         header["versions"],
-        _table(header["priors"]),
+        _table(header["priors"], PRIORS),
         data,
     )
     fitted.state = gate(fitted) if data is not None else worst([state, gate(fitted)])
@@ -271,8 +305,34 @@ def _raw(values: np.ndarray) -> tuple[str | bytes, ...]:
     return "text", json.dumps([str(v) for v in values.ravel().tolist()])
 
 
-def _table(text: str) -> pd.DataFrame:
-    return pd.read_json(StringIO(text), orient="table")
+def _settings(trial: Trial, kept: Mapping[str, Any]) -> Settings:
+    """Settings that hold what settings can."""
+    names = (
+        "missing",
+        "off_protocol",
+        "sampler",
+        "chains",
+        "draws",
+        "tune",
+        "propagated",
+        "random_seed",
+    )
+    made = make_settings(trial, *(kept[name] for name in names))
+    truth("quick", kept["quick"])
+    width = float(kept["prior_width"])
+    return replace(made, quick=kept["quick"], common=kept["common"], prior_width=width)
+
+
+def _texts(*several: Iterable[Any]) -> None:
+    if not all(isinstance(text, str) for texts in several for text in texts):
+        raise StorageError("Its notes, states or versions are no text.")
+
+
+def _table(text: str, columns: Sequence[str]) -> pd.DataFrame:
+    found = pd.read_json(StringIO(text), orient="table")
+    if list(found.columns) != list(columns):
+        raise StorageError(f"A table in it has no columns {', '.join(columns)}.")
+    return found
 
 
 def _jsonable(value: Any) -> Any:

@@ -15,9 +15,7 @@ from bdtr.design import DesignError, stage_design
 def null_trial(units=200, seed=1, effect=0.0):
     """One decision; the payoff depends on it by ``effect`` and on nothing else."""
     rng = np.random.default_rng(seed)
-    frame = pd.DataFrame(
-        {"x": rng.integers(0, 5, units).astype(str), "a": rng.integers(0, 2, units)}
-    )
+    frame = pd.DataFrame({"x": rng.choice(list("vwxyz"), units), "a": rng.integers(0, 2, units)})
     frame["y"] = effect * frame["a"] + rng.normal(size=units)
     trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
     return trial, frame
@@ -172,7 +170,7 @@ def test_fits_of_folds_share_no_random_numbers():
 
 def test_a_label_that_a_fold_lacks_is_said_to_be_in_a_fold():
     trial, frame = null_trial()
-    frame.loc[0, "x"] = "z"
+    frame.loc[0, "x"] = "zz"
     trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x + a")], outcome="y")
     with pytest.raises((bdtr.DataError, DesignError), match="crossfit over units: with 2 folds"):
         bdtr.crossfit(fitted(trial, frame))

@@ -54,7 +54,7 @@ def test_the_notebook_runs_as_it_is(clinics, tmp_path):
     for word in ("listen", 'src="data:image/png', 'alt="Values of', "cross-fitted", "(new site)"):
         assert word in text
     again = CliRunner().invoke(app, [*arguments, "-o", str(made)])
-    assert again.exit_code == 1
+    assert again.exit_code == 2
     assert "is there already" in again.output
 
 

@@ -1,5 +1,5 @@
 """The posterior report of a fit: one self-contained HTML file."""
 
-from bdtr.reports.report import report, report_files
+from bdtr.reports.report import check_choices, report, report_files
 
-__all__ = ["report", "report_files"]
+__all__ = ["check_choices", "report", "report_files"]

@@ -51,7 +51,7 @@ def pdf(contents: Mapping[str, Any], figures: Mapping[str, Figure]) -> bytes:
             for part in contents["parts"]
         ]
         text = json.dumps({**contents, "parts": parts}, ensure_ascii=False)
-        (folder / "contents.json").write_text(text, encoding="utf-8")
+        (folder / "contents.json").write_bytes(text.encode("utf-8", "backslashreplace"))
         template = files("bdtr.reports").joinpath("page.typ").read_text(encoding="utf-8")
         (folder / "page.typ").write_text(template, encoding="utf-8")
         found = typst.compile(folder / "page.typ", root=folder)

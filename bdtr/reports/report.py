@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bdtr.arguments import amount, probability, truth, whole
 from bdtr.errors import ArgumentError
-from bdtr.files import OutputError, check_output, write_whole
+from bdtr.files import OutputError, check_apart, check_output, write_whole
 from bdtr.protocol import TEXTS
 from bdtr.regimes import Regime
 from bdtr.reports.blocks import Part
@@ -31,7 +33,7 @@ from bdtr.reports.pdf import require_typst
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["report", "report_files"]
+__all__ = ["check_choices", "report", "report_files"]
 
 _PARTS = (
     answer, question, values, actions, sites, effects, design, models, diagnostics, predictive, doubts,
@@ -124,19 +126,16 @@ def report(
     --------
     >>> bdtr.report(fit, "star.html")  # doctest: +SKIP
     """
-    unknown = [name for name in texts or {} if name not in TEXTS]
-    if unknown:
-        raise ArgumentError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
+    check_choices(
+        title=title, command=command, override=override, texts=texts, regimes=regimes,
+        thresholds=thresholds, over=over, planned=planned, interval=interval, sure=sure, clear=clear,
+        margin=margin, min_cell=min_cell,
+    )  # fmt: skip
     for name, given in (("thorough", thorough), ("pdf", pdf), ("progress", progress)):
         truth(name, given)
     places = report_files(path, pdf)
     if pdf:
         require_typst()
-    whole("min_cell", min_cell)
-    for name, given in (("interval", interval), ("sure", sure), ("clear", clear)):
-        probability(name, given)
-    if margin is not None:
-        amount("margin", margin)
     for stage in over or {}:
         fit.stage_index(stage)
     choices = Choices(
@@ -157,6 +156,54 @@ def report(
     # The page is moved into place last: where it is new, so are the others.
     write_whole(dict(reversed(list(zip(places, made, strict=True)))))
     return places[0]
+
+
+def check_choices(**given: Any) -> None:
+    """Raise where the authors' choices for a report are none, before anything is fitted.
+
+    Parameters
+    ----------
+    **given
+        Arguments of :func:`report`, as far as they are given.
+    """
+    texts, regimes = given.get("texts") or {}, given.get("regimes") or ()
+    for name in ("title", "command", "override"):
+        if not isinstance(given.get(name), (str, type(None))):
+            raise ArgumentError(f"{name}={given[name]!r}: must be a text.")
+    if not isinstance(texts, Mapping) or not all(isinstance(t, str) for t in texts.values()):
+        raise ArgumentError(f"texts: must map names to texts; allowed are {', '.join(TEXTS)}.")
+    unknown = [name for name in texts if name not in TEXTS]
+    if unknown:
+        raise ArgumentError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
+    if not isinstance(regimes, (list, tuple)) or not all(isinstance(r, Regime) for r in regimes):
+        raise ArgumentError(
+            f"regimes={regimes!r}: must be a list of regimes, as bdtr.rule makes them."
+        )
+    for name in {"interval", "sure", "clear"} & set(given):
+        probability(name, given[name])
+    if given.get("margin") is not None:
+        amount("margin", given["margin"])
+    if "min_cell" in given:
+        whole("min_cell", given["min_cell"])
+    thresholds = given.get("thresholds", (0.0,))
+    if (
+        not isinstance(thresholds, (list, tuple))
+        or not thresholds
+        or not all(map(_finite, thresholds))
+    ):
+        raise ArgumentError(f"thresholds={thresholds!r}: must be a list of numbers.")
+    for name, words in (("over", "lists of columns"), ("planned", "weights of actions")):
+        value = given.get(name) or {}
+        inner = (list, tuple) if name == "over" else Mapping
+        fits = isinstance(value, Mapping) and all(isinstance(v, inner) for v in value.values())
+        if fits and name == "planned":
+            fits = all(_finite(w) for v in value.values() for w in v.values())
+        if not fits:
+            raise ArgumentError(f"{name}={value!r}: must map stages to {words}.")
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def report_files(
@@ -185,24 +232,27 @@ def report_files(
     """
     inputs = list(inputs)
     html = check_output(path, argument, (".html", ".htm"), inputs)
-    found = [html, check_output(html.with_suffix(".json"), argument, (), inputs)]
-    if pdf:
-        found.append(check_output(html.with_suffix(".pdf"), argument, (), inputs))
-    numbers = found[1]
-    if numbers.exists() and not _is_report(numbers):
-        raise OutputError(
-            f"{argument} {path}: the numbers would replace {numbers}, which no report wrote. "
-            "Choose another name."
-        )
+    beside = [".json", *([".pdf"] if pdf else [])]
+    found = [html, *(check_output(html.with_suffix(e), argument, (e,), inputs) for e in beside)]
+    check_apart(found, argument)
+    for one in found[1:]:
+        if one.exists() and not _is_report(one):
+            raise OutputError(
+                f"{argument} {path}: would replace {one}, which no report wrote. Choose another name."
+            )
     return found
 
 
 def _is_report(path: Path) -> bool:
+    """Whether the numbers or the PDF beside a page are those of a report, or empty."""
     try:
-        held = json.loads(path.read_bytes() or b"{}")
-    except (ValueError, RecursionError):
+        content = path.read_bytes()
+        if path.suffix == ".pdf" or not content:
+            return not content or (content.startswith(b"%PDF") and b"Typst" in content)
+        held = json.loads(content)
+    except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(held, dict) and (not held or {"title", "state", "parts"} <= set(held))
+    return isinstance(held, dict) and {"title", "state", "parts"} <= set(held)
 
 
 def _encoded(text: str) -> bytes:
