@@ -10,7 +10,15 @@ import numpy as np
 
 from bdtr.errors import ArgumentError
 
-__all__ = ["amount", "one_of", "probability", "truth", "whole"]
+__all__ = ["a_fit", "amount", "one_of", "probability", "truth", "whole"]
+
+
+def a_fit(fit: object) -> None:
+    """Raise unless this is what bdtr.fit returns."""
+    if not hasattr(fit, "require_data") or not hasattr(fit, "designs"):
+        raise ArgumentError(
+            f"fit: must be a fit, as bdtr.fit returns it, got {type(fit).__name__}."
+        )
 
 
 def probability(name: str, value: object) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bdtr.arguments import a_fit
 from bdtr.assignment import treatment_probabilities
 from bdtr.coding import label_series
 from bdtr.history import known_columns
@@ -57,6 +58,7 @@ def balance(fit: Fit) -> Captioned:
     --------
     >>> bdtr.balance.balance(fit)  # doctest: +SKIP
     """
+    a_fit(fit)
     data, rows = fit.require_data("balance"), []
     for k, design in enumerate(fit.designs):
         stage = data.stages[k]
@@ -88,6 +90,7 @@ def balance(fit: Fit) -> Captioned:
 
 def covariates(fit: Fit, k: int) -> dict[str, np.ndarray]:
     """Numeric history of a stage; text columns as one column for each of a few levels."""
+    a_fit(fit)
     data, out = fit.require_data("balance"), {}
     skip = {data.trial.site, *(s.stage.delivered_in for s in data.stages)}
     for name in known_columns(data, k):
@@ -204,6 +207,7 @@ def overlap(fit: Fit, planned: Mapping[str, Mapping[object, float]] | None = Non
     --------
     >>> bdtr.balance.overlap(fit, {"a2": {"regular": 1, "aide": 1, "small": 1}})  # doctest: +SKIP
     """
+    a_fit(fit)
     from scipy.stats import norm
 
     data, rows = fit.require_data("overlap"), []
@@ -261,6 +265,7 @@ def stage_flow(fit: Fit) -> Captioned:
     --------
     >>> bdtr.balance.stage_flow(fit)  # doctest: +SKIP
     """
+    a_fit(fit)
     data = fit.require_data("the flow of units")
     before = np.full(len(data), "start", dtype=object)
     parts = []
@@ -302,6 +307,7 @@ def attrition(fit: Fit) -> Captioned:
     --------
     >>> bdtr.balance.attrition(fit)  # doctest: +SKIP
     """
+    a_fit(fit)
     data = fit.require_data("attrition")
     gone, rows = np.isnan(data.outcome + data.stages[-1].reward), {}
     for design, stage in zip(fit.designs, data.stages, strict=True):

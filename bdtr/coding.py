@@ -108,9 +108,9 @@ def label_series(column: pd.Series) -> pd.Series:
     """Labels as text, missing values kept."""
     if column.dtype == "str":
         return column.reset_index(drop=True)
-    if column.dtype in ("float16", "float32"):  # .1 is not .10000000149011612
-        column = column.map(str, na_action="ignore")
-        column = column.astype(float)
+    if str(column.dtype).lower() in ("float16", "float32"):  # .1 is not .10000000149011612
+        small = column.to_numpy(dtype="float32", na_value=np.nan)
+        column = pd.Series([float(str(v)) for v in small], name=column.name)
     values = column.astype(object).to_numpy()
     labels = [None if _absent(v) else label_text(v) for v in values]
     try:

@@ -38,7 +38,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import norm
 
-from bdtr.arguments import probability, whole
+from bdtr.arguments import a_fit, probability, whole
 from bdtr.coding import DataError
 from bdtr.data import TrialData
 from bdtr.design import DesignError, learned_columns
@@ -145,6 +145,7 @@ def crossfit(
     --------
     >>> bdtr.crossfit(fit)  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     if folds is not None:
         whole("folds", folds)

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import probability
+from bdtr.arguments import a_fit, probability
 from bdtr.comparison import contrasts
 from bdtr.data import TrialData, check_again
 from bdtr.diagnostics import State, worst
@@ -100,6 +100,7 @@ def effect_sizes(
     --------
     >>> bdtr.effects.effect_sizes(fit, bdtr.value(fit), reference="regular; regular")  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     if fit.trial.family != "gaussian":
         raise ArgumentError(

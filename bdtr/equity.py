@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import probability
+from bdtr.arguments import a_fit, probability
 from bdtr.diagnostics import State, worst
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked, with_labels
@@ -98,6 +98,7 @@ def groups(
     --------
     >>> bdtr.equity.groups(fit, bdtr.planning.plan(fit, "a1"), by=("female", "lunch"))  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     k = fit.stage_index(plan.stage)
     design, data = fit.designs[k], fit.require_data("groups")
@@ -227,6 +228,7 @@ def frontier(
     The disparity of a plan is the difference between the groups that have most and least at posterior
     means, taken within each draw: not the largest difference of each draw, which grows with doubt alone.
     """
+    a_fit(fit)
     probability("interval", interval)
     if of not in ("value", "benefit"):
         raise ArgumentError(f"of={of!r}: allowed are 'value' and 'benefit'.")

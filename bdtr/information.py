@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from bdtr.arguments import a_fit
 from bdtr.diagnostics import State
 from bdtr.errors import ArgumentError
 from bdtr.induction import BackwardPass
@@ -85,6 +86,7 @@ def perfect(fit: Fit, progress: bool = False) -> Information:
     --------
     >>> bdtr.information.perfect(fit)  # doctest: +SKIP
     """
+    a_fit(fit)
     data, done = fit.require_data("the value of information"), fit.passed()
     rows, parts = [], []
     for k, stage in enumerate(data.stages):
@@ -135,6 +137,7 @@ def sites(fit: Fit, stage: str | None = None) -> Information:
     --------
     >>> bdtr.information.sites(fit, "a1")  # doctest: +SKIP
     """
+    a_fit(fit)
     blips = site_blips(fit, stage)
     k = fit.stage_index(blips.stage)
     data, design, done = fit.require_data("the value of information"), fit.designs[k], fit.passed()
@@ -251,6 +254,7 @@ def new_trial(
     --------
     >>> bdtr.information.new_trial(fit, "a1", sizes=(20, 80))  # doctest: +SKIP
     """
+    a_fit(fit)
     k = fit.stage_index(stage)
     if at not in _AT:
         raise ArgumentError(f"at={at!r}: allowed are {', '.join(map(repr, _AT))}.")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import amount, probability
+from bdtr.arguments import a_fit, amount, probability
 from bdtr.diagnostics import State
 from bdtr.estimates import estimates
 from bdtr.shown import Shown
@@ -90,6 +90,7 @@ def draw_wise_maximum(
     --------
     >>> bdtr.maximum.draw_wise_maximum(fit, margin=0.1)  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     amount("margin", margin)
     data = fit.require_data("the draw-wise maximum")

@@ -36,7 +36,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import t as student_t
 
-from bdtr.arguments import probability
+from bdtr.arguments import a_fit, probability
 from bdtr.assignment import WORDS, Known, treatment_probabilities
 from bdtr.coding import DataError
 from bdtr.crossfitting import crossfit
@@ -147,6 +147,7 @@ def second_opinion(
     --------
     >>> bdtr.opinion.second_opinion(fit, bdtr.static(a1="small", a2="small"))  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     data = fit.require_data("a second opinion")
     if staying not in WORDS:

@@ -25,7 +25,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.allocation import Allocation, AllocationError, Rows, allocate, least_limit
-from bdtr.arguments import probability
+from bdtr.arguments import a_fit, probability
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates
@@ -133,6 +133,7 @@ def plan(
     >>> few = bdtr.planning.Budget({"small": 1}, 0.4)  # doctest: +SKIP
     >>> bdtr.planning.plan(fit, "a1", few).limits  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     data, k = fit.require_data("a plan"), fit.stage_index(stage)
     design, sign = fit.designs[k], (1.0 if data.trial.higher_is_better else -1.0)

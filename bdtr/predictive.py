@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
-from bdtr.arguments import probability
+from bdtr.arguments import a_fit, probability, whole
 from bdtr.groups import replicates
 from bdtr.multilevel.randomness import children
 from bdtr.outcome import OutcomeModel
@@ -90,6 +90,8 @@ def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> Pre
     --------
     >>> bdtr.predictive.predictive_checks(fit)  # doctest: +SKIP
     """
+    a_fit(fit)
+    whole("draws", draws)
     probability("interval", interval)
     data = fit.require_data("predictive checks")
     count = min(draws, fit.settings.propagated)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
-from bdtr.arguments import probability
+from bdtr.arguments import a_fit, probability
 from bdtr.diagnostics import State, worst
 from bdtr.errors import ArgumentError
 from bdtr.fitting import fit_checked
@@ -98,6 +98,7 @@ def prior_widths(
     --------
     >>> bdtr.sensitivity.prior_widths(fit)  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     data = fit.require_data("refits with other priors")
     if not factors or not all(np.isfinite(f) and f > 0 for f in factors):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
+from bdtr.arguments import a_fit
 from bdtr.errors import ArgumentError
 from bdtr.induction import best_mean
 from bdtr.prediction import StageDraws
@@ -111,6 +112,7 @@ def outcome_noise(fit: Fit, k: int) -> np.ndarray:
     Normal numbers that are spread evenly, the same for all actions, so that actions which differ
     little are compared with little noise.
     """
+    a_fit(fit)
     sd = outcome_sd(fit, k)
     samples = sd.shape[1]
     rng = np.random.default_rng(fit.settings.stream("risk"))
@@ -140,6 +142,7 @@ def outcome_sd(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
     ValueError
         If the outcome is not continuous, or a stage from here on has a model of your own.
     """
+    a_fit(fit)
     if fit.trial.family != "gaussian":
         raise ArgumentError(
             f"of='outcomes' is for continuous outcomes, and this one is {fit.trial.family}: the mean says "

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import probability
+from bdtr.arguments import a_fit, probability
 from bdtr.assignment import Known, treatment_probabilities
 from bdtr.comparison import ranks
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
@@ -126,6 +126,7 @@ def confounded(
     --------
     >>> bdtr.sensitivity.confounded(fit, {"a1": {"small": 0.1}}, bdtr.recommended())  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     data = fit.require_data("values under confounding")
     chosen = list(regimes) or [recommended()]
@@ -286,6 +287,7 @@ def tipping_points(
     --------
     >>> bdtr.sensitivity.tipping_points(fit, "a1")  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     k = fit.stage_index(stage)
     data, design, done = fit.require_data("tipping points"), fit.designs[k], fit.passed()
@@ -374,6 +376,7 @@ def tipping_regime(
     ValueError
         If fewer than two regimes are given, or ``most`` or ``steps`` is not above 0.
     """
+    a_fit(fit)
     if len(regimes) < 2:
         raise ArgumentError("regimes: name two or more.")
     if not most > 0 or not (isinstance(steps, int) and steps > 0):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import probability
+from bdtr.arguments import a_fit, probability
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked
@@ -93,6 +93,7 @@ def site_blips(
     --------
     >>> bdtr.sites.site_blips(fit, "a1", reference="regular")  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     k, base = _stage(fit, stage), 0
     data, design = fit.require_data("blips of sites"), fit.designs[k]
@@ -249,6 +250,7 @@ def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> Capti
     Gelman, A., Pardoe, I. (2006). Bayesian measures of explained variance and pooling in multilevel
     (hierarchical) models. Technometrics 48(2), 241-251.
     """
+    a_fit(fit)
     probability("interval", interval)
     k = _stage(fit, stage)
     name = next((g.name for g in fit.designs[k].groups if g.role == "site"), None)
@@ -309,6 +311,7 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
     --------
     >>> bdtr.sites.shrinkage(fit, "a1", "small")  # doctest: +SKIP
     """
+    a_fit(fit)
     k = _stage(fit, stage)
     data, design = fit.require_data("shrinkage of sites"), fit.designs[k]
     model = fit.model(k)

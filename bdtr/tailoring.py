@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import probability
+from bdtr.arguments import a_fit, one_of, probability, whole
 from bdtr.coding import label_series
 from bdtr.decisions import summarise_actions
 from bdtr.errors import ArgumentError
@@ -49,6 +49,7 @@ def tailoring_columns(fit: Fit, stage: str) -> tuple[str, ...]:
     >>> bdtr.tailoring.tailoring_columns(fit, "a2")  # doctest: +SKIP
     ('y_k',)
     """
+    a_fit(fit)
     design = fit.designs[fit.stage_index(stage)]
     with_action = frozenset().union(*(v for v in design.variables if design.action in v))
     return tuple(c for c in design.history if c in with_action)
@@ -94,6 +95,9 @@ def over_history(
     --------
     >>> bdtr.tailoring.over_history(fit, "a2", ["y_k", "lunch"])  # doctest: +SKIP
     """
+    a_fit(fit)
+    whole("bins", bins, 2)
+    one_of("sites", sites, ("observed", "average"))
     k = fit.stage_index(stage)
     names = [over] if isinstance(over, str) else list(over)
     if not 1 <= len(names) <= 2 or len(set(names)) != len(names):
@@ -232,6 +236,8 @@ def blips_along(
     --------
     >>> bdtr.tailoring.blips_along(fit, "a2", "y_k")  # doctest: +SKIP
     """
+    a_fit(fit)
+    whole("points", points, 2)
     probability("interval", interval)
     k = fit.stage_index(stage)
     data, design = fit.require_data("blips along history"), fit.designs[k]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import probability
+from bdtr.arguments import a_fit, probability
 from bdtr.coding import label_series
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.errors import ArgumentError
@@ -121,6 +121,7 @@ def shallow_tree(
     --------
     >>> bdtr.trees.shallow_tree(fit, "a1", over=["lunch", "age"])  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     k = fit.stage_index(stage)
     if depth not in (1, 2, 3):

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import one_of, probability
+from bdtr.arguments import a_fit, one_of, probability
 from bdtr.bounds import outside_bounds
 from bdtr.coding import label_series
 from bdtr.comparison import Comparison, contrasts, ranks
@@ -141,6 +141,7 @@ def value(
     --------
     >>> bdtr.value(fit, bdtr.static(a1="small", a2="small"), by="site")  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     data = fit.require_data("values")
     if isinstance(by, str) and by == fit.trial.site:

@@ -88,6 +88,18 @@ DATA = {
     "percent": (lambda: column([f"{v}%" for v in AGES]), "numbers kept as text"),
     "currency": (lambda: column([f"£{v}" for v in AGES]), "numbers kept as text"),
     "exponents": (lambda: column([f"{v}e2" for v in AGES]), "numbers kept as text"),
+    "numbers with a unit": (lambda: column([f"{v} kg" for v in AGES]), "numbers kept as text"),
+    "numbers in brackets": (lambda: column([f"({v})" for v in AGES]), "numbers kept as text"),
+    "numbers of a typographer": (lambda: column([f"\u2212{v}" for v in AGES]), "numbers kept as text"),
+    "thousands with blanks": (lambda: column([f"{v}\u00a0000" for v in AGES]), "numbers kept as text"),
+    "durations as text": (lambda: column([f"{v} days" for v in AGES]), "kept as text"),
+    "numpy durations": (lambda: objects(np.arange(N).astype("timedelta64[D]")), "holds durations"),
+    "months as text": (lambda: column([f"{v % 28 + 1} Jan 2020" for v in AGES]), "dates kept as text"),
+    "weeks as text": (lambda: column([f"2020-W{v}" for v in AGES]), "dates kept as text"),
+    "afternoons as text": (lambda: column([f"1:{v} PM" for v in AGES]), "dates kept as text"),
+    "one label": (lambda: column(["a"] * N), "one label for all units"),
+    "a number too large": (lambda: objects([10**400] * N), "too large"),
+    "Arrow, two columns of a name": (lambda: arrow_twice(), "data: "),
     "dates as text": (lambda: column([f"2020-01-{v % 28 + 1:02}" for v in AGES]), "dates kept as text.*days"),
     "dates of Britain": (lambda: column([f"{v % 28 + 1}/2/2020" for v in AGES]), "dates kept as text"),
     "times as text": (lambda: column([f"12:{v % 60:02}" for v in AGES]), "dates kept as text"),
@@ -134,6 +146,12 @@ DATA = {
 }  # fmt: skip
 
 
+def arrow_twice():
+    import pyarrow as pa
+
+    return pa.Table.from_arrays([pa.array([1.0, 2.0])] * 2, names=["x", "x"])
+
+
 def arrow_decimals():
     import pyarrow as pa
 
@@ -161,6 +179,8 @@ ROLES = {
         {"formula": "x + a1 + (1 | klass)", "more": {"delivered_in": "klass"}},
         "names 'klass', which is not yet known",
     ),
+    "own action as a factor": ({"formula": "x + a1 + (1 | site:a1)"}, "grouping factor of its own stage"),
+    "own action as a factor alone": ({"formula": "x + (1 | a1)"}, "grouping factor of its own|does not name"),
     "formula with units": ({"formula": "x + a1 + w", "unit": "w"}, "the names of the units"),
     "weights are the outcome": ({"weights": "y"}, "is outcome and weights"),
     "weights are the action": ({"weights": "a1"}, "the action of stage a1 and weights"),
@@ -240,6 +260,11 @@ FORMULAS = {
     "x + a1 + 2": "the number 2 is not allowed",
     "x + a1 + (1 | site:site)": "cannot read the group term",
     "x + a1 + (1 | site/klass:x)": "cannot read the group term",
+    "x + a1 + (0 | site)": "no effects that could vary",
+    "x + a1 + (1 - 1 | site)": "no effects that could vary",
+    "x + a1 + (1 | site:klass) + (1 | klass:site)": "several group terms",
+    "bs(x, df=100) * bs(w, df=100) + a1": "makes .* columns",
+    "poly(x, 10) * poly(w, 10) * poly(r, 10) * poly(r, 9) + a1": "makes .* columns",
     "x + a1 + (| site)": "cannot read the group term",
     "x + a1 + (1 | site) + (x | site)": "several group terms for site",
     "x + a1 | site": "bar outside parentheses",
@@ -268,6 +293,12 @@ ENTRIES = {
     "condition, parentheses": (lambda: Condition("(" * 200 + "x == 1" + ")" * 200), "nested more than 50 deep"),
     "condition, a call": (lambda: Condition("f(x) == 1"), "not understood"),
     "condition, huge": (lambda: Condition("x == 1" + "9" * 5000), "is no number"),
+    "condition, long": (lambda: Condition("x == 1 or " * 100_000 + "x == 1"), "more than 5,000"),
+    "regime without rules": (lambda: bdtr.Regime("r", None), "a rule for each stage"),
+    "regime without a name": (lambda: bdtr.static(["a"], a1=0), "takes a name"),
+    "prior too narrow": (lambda: bdtr.priors.Normal(0, 1e-300), "must be finite and above 0"),
+    "prior of text": (lambda: bdtr.priors.Normal("x", 1), "must be finite"),
+    "trial of no text": (lambda: bdtr.Trial.from_toml(3), "takes the text"),
     "condition, attribute": (lambda: Condition("x.y == 1"), "cannot read"),
     "rule, no text": (lambda: read_rule(3), "must be text"),
     "rule, parentheses": (lambda: read_rule("(" * 20000 + "a" + ")" * 20000), "nested more than 50 deep"),
@@ -459,6 +490,26 @@ def test_choices_of_recommendations(good, words, message):
         (lambda f: bdtr.value(f, bdtr.rule("r", a1=lambda h: h["zz"])), "zz"),
         (lambda f: bdtr.value(f, interval=1.5), "between 0 and 1"),
         (lambda f: bdtr.value(f, population="world"), "population"),
+        (lambda f: bdtr.value(FRAME), "must be a fit"),
+        (lambda f: bdtr.value(f, by=3), "by=3"),
+        (lambda f: bdtr.value(f, by=FRAME["g"].sample(frac=1)), "another order"),
+        (lambda f: bdtr.crossfit(f, random_seed=-1), "random_seed=-1"),
+        (lambda f: bdtr.crossfit(f, folds="x"), "folds='x'"),
+        (lambda f: bdtr.comparison.ranks(bdtr.value(f), higher_is_better="no"), "True or False"),
+        (lambda f: bdtr.comparison.ranks(3), "as bdtr.value makes them"),
+        (
+            lambda f: bdtr.value(f, bdtr.rule("r", a1=lambda h: pd.Series([[1]] * len(h)))),
+            "must return",
+        ),
+        (lambda f: bdtr.predictive.predictive_checks(f, draws=-1), "draws=-1"),
+        (lambda f: bdtr.tailoring.over_history(f, "a1", "x", sites="nope"), "sites='nope'"),
+        (lambda f: bdtr.report(f, "x.html", regimes=["x"]), "list of regimes"),
+        (lambda f: bdtr.report(f, "x.html", thresholds=["a"]), "list of numbers"),
+        (lambda f: bdtr.report(f, "x.html", over={"a1": 3}), "lists of columns"),
+        (lambda f: bdtr.report(f, "x.html", planned={"a1": {"0": "x"}}), "weights of actions"),
+        (lambda f: bdtr.report(f, "x.html", title=3), "must be a text"),
+        (lambda f: bdtr.report(f, "x.html", texts=["goal"]), "must map names"),
+        (lambda f: bdtr.report(f, "x" * 300 + ".html"), "cannot be written"),
         (lambda f: f.passed("worst"), "allowed are"),
         (lambda f: f.draws("a9"), "allowed are 'a1'"),
         (lambda f: f.save("x.csv"), "netCDF"),

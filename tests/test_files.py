@@ -78,6 +78,20 @@ def test_inputs_are_known_under_every_name(tmp_path):
         check_output(tmp_path / "pipe", "-o")
 
 
+def test_links_to_files_of_another_kind_are_refused(tmp_path):
+    (tmp_path / "d.csv").write_text("x")
+    (tmp_path / "p.html").symlink_to(tmp_path / "d.csv")
+    (tmp_path / "q.html").symlink_to(tmp_path / "later.txt")
+    (tmp_path / "r.html").symlink_to(tmp_path / "store")
+    for name in ("p.html", "q.html"):
+        with pytest.raises(OutputError, match="it leads to"):
+            check_output(tmp_path / name, "-o", (".html",))
+    check_output(tmp_path / "r.html", "-o", (".html",))
+    (tmp_path / "one.html").symlink_to(tmp_path / "two.html")
+    with pytest.raises(OutputError, match="same file as"):
+        files.check_apart([tmp_path / "one.html", tmp_path / "two.html"], "-o")
+
+
 def test_long_names_have_room_for_what_is_written_aside(tmp_path):
     path = tmp_path / ("x" * 255)
     write_whole({path: b"new"})

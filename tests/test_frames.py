@@ -35,6 +35,7 @@ TRIAL = bdtr.Trial(
     unit="id",
     site="site",
 )
+CLASSES = [f"{i}{c}" for i in range(1, 9) for c in "ABC"]
 HOW = {"sampler": "direct", "draws": 100, "missing": "exclude", "random_seed": 1, "progress": False}
 
 
@@ -60,7 +61,7 @@ def test_categories_of_polars_keep_their_order_and_nulls_are_missing():
     table = pl.DataFrame(
         {
             "c": pl.Series(["z", "y", None], dtype=pl.Categorical),
-            "g": pl.Series(["b", "a", None], dtype=pl.Enum(["b", "c", "a"])),
+            "g": pl.Series(["a", "b", None], dtype=pl.Enum(["b", "c", "a"])),
             "n": [1, None, 3],
             "t": [True, None, False],
             "s": ["x", None, "z"],
@@ -74,10 +75,39 @@ def test_categories_of_polars_keep_their_order_and_nulls_are_missing():
     assert number_series(frame["t"], "t").tolist()[::2] == [1.0, 0.0]
 
 
+def test_dictionaries_of_arrow_keep_their_order_and_their_types():
+    kinds = {"words": ["low", "mid", "high"], "numbers": [30, 10, 20]}
+    codes = pa.array([2, 0, 1, 0])
+    table = pa.table(
+        {k: pa.DictionaryArray.from_arrays(codes, pa.array(v)) for k, v in kinds.items()}
+    )
+    for frame in (as_frame(table), as_frame(table.to_batches()[0])):
+        for name, order in kinds.items():
+            assert list(frame[name].cat.categories) == order
+            assert frame[name].tolist() == [order[i] for i in (2, 0, 1, 0)]
+
+
+def test_small_floats_are_the_labels_they_were_written_as():
+    data = FRAME.assign(a=np.where(FRAME["a"] == 1, 0.25, 0.1).astype("float32"))
+    trial = bdtr.Trial([bdtr.Stage("a", actions=[0.1, 0.25], formula="x * a")], outcome="y")
+    fit = bdtr.fit(trial, data, sampler="direct", draws=100, random_seed=1, progress=False)
+    assert fit.designs[0].actions == ("0.1", "0.25")
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
         (["K", "1", "2", "3"], ("1", "2", "3", "K")),
+        (["PK", "K", *map(str, range(1, 13))], tuple(sorted(["PK", "K", *map(str, range(1, 13))]))),
+        (["1:10", "1:20", "none"], ("1:10", "1:20", "none")),
+        (["1.1.10", "1.1.20"], ("1.1.10", "1.1.20")),
+        (["1E2", "2E1"], ("1E2", "2E1")),
+        ([f"k{i}" for i in range(40)], tuple(sorted(f"k{i}" for i in range(40)))),
+        (
+            [f"{i}{c}" for i in range(1, 9) for c in "ABC"],
+            tuple(sorted(f"{i}{c}" for i in range(1, 9) for c in "ABC")),
+        ),
+        (pd.Categorical([1, "1", 2]), ("1", "2")),
         (["1A", "2B", "10C"], ("10C", "1A", "2B")),
         (["yes", "no", None], ("no", "yes")),
         (["NA", "None", "unknown"], ("NA", "None", "unknown")),
@@ -86,6 +116,8 @@ def test_categories_of_polars_keep_their_order_and_nulls_are_missing():
         (pd.array(["u", "v"], dtype=pd.ArrowDtype(pa.string())), ("u", "v")),
         ([True, None, False], None),
         ([1, 2.5, None], None),
+        ([True, 0, 1], None),
+        (pd.array([True, None], dtype=pd.ArrowDtype(pa.bool_())), None),
         (pd.array([1, None], dtype="Int64"), None),
         (pd.array([True, None], dtype="boolean"), None),
         (pd.array([1.5, None], dtype=pd.ArrowDtype(pa.float64())), None),

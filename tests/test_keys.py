@@ -129,3 +129,26 @@ def test_a_regime_of_a_report_may_not_take_the_name_of_another(odd, tmp_path):
     mine = bdtr.static("recommended", a1=0, a2="ref")
     with pytest.raises(ValueError, match="is the name of another one"):
         bdtr.report(odd, tmp_path / "page.html", regimes=[mine], thorough=False)
+
+
+def test_labels_that_the_marks_of_formulaic_would_confuse():
+    rng = np.random.default_rng(4)
+    g = rng.choice(["T.q", "p", "q"], 120)
+    data = pd.DataFrame({"g": pd.Categorical(g), "a": rng.integers(0, 2, 120)})
+    with pytest.raises(ValueError, match="give columns one name"):
+        Columns("g + a", {}, data)
+    data["g"] = pd.Categorical(np.where(g == "q", "r", g))
+    assert Columns("g + a", {}, data).names == ("Intercept", "g[p]", "g[r]", "a")
+    data["g"] = pd.Categorical(np.where(g == "q", "p", g), categories=["p", "T.q"])
+    assert Columns("g + a", {}, data).names == ("Intercept", "g[T.q]", "a")
+
+
+@pytest.mark.parametrize("name", ["b", "sigma", "term", "u_klass", "klass_term"])
+def test_grouping_factors_keep_clear_of_the_names_of_the_results(name):
+    rng = np.random.default_rng(4)
+    data = frame(132).assign(
+        klass=rng.choice(list("abcdef"), 132), **{name: rng.choice(list("uvwxyz"), 132)}
+    )
+    stage = bdtr.Stage("a1", actions=[0, 1], formula=f"x + a1 + (1 | klass) + (1 | {name})")
+    with pytest.raises(bdtr.DataError, match="Rename the column"):
+        bdtr.fit(bdtr.Trial([stage], outcome="y"), data, **HOW)

@@ -104,6 +104,32 @@ def test_a_notebook_is_not_replaced_by_what_becomes_of_it(small, tmp_path):
             run_notebook(small, tmp_path / name)
 
 
+def test_an_executed_notebook_that_somebody_edited_is_not_replaced(small, tmp_path):
+    _, executed = run_notebook(small, tmp_path / "page.html")
+    run_notebook(small, tmp_path / "page.html")
+    held = nbformat.read(executed, 4)
+    held.cells[0].source += " of mine"
+    nbformat.write(held, executed)
+    with pytest.raises(OutputError, match="would replace"):
+        run_notebook(small, tmp_path / "page.html")
+
+
+@pytest.mark.parametrize(
+    ("source", "values", "message"),
+    [
+        ("# %%\nimport os\nos._exit(3)\n", {}, "could not be run"),
+        ("# %%\nx = 1\n", {"x": {1, 2}}, "must be numbers, texts"),
+        ('# %% tags=["parameters"]\nx = (\n', {"x": 1}, "no Python that can be read"),
+    ],
+)
+def test_notebooks_that_cannot_be_run(source, values, message, tmp_path):
+    path = tmp_path / "bad.py"
+    path.write_text(source)
+    with pytest.raises(NotebookError, match=message):
+        run_notebook(path, tmp_path / "page.html", parameters=values)
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.py"]
+
+
 def test_parameters_are_literals_or_text():
     assert parameter("a=[1, 2]") == ("a", [1, 2])
     assert parameter("a= 0.5") == ("a", 0.5)

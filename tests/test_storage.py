@@ -334,14 +334,56 @@ def test_broken_files_and_other_paths_say_what_is_wrong(little, file, tmp_path):
     with pytest.raises(StorageError, match="has format 3; this bdtr reads 4"):
         bdtr.load(file)
     (tmp_path / "notes.dat").write_text("my notes")
+    xr.Dataset({"mine": ("t", [1.0])}).to_netcdf(tmp_path / "mine.nc", engine="h5netcdf")
+    (tmp_path / "later.nc").symlink_to(tmp_path / "later.csv")
+    (tmp_path / "loop.nc").symlink_to(tmp_path / "loop.nc")
     for name, message in [
         (".", "is a folder"),
         ("people.csv", "a fit is a netCDF file; call it people.nc"),
         ("notes.dat", "holds something else"),
         ("no/fit.nc", "does not exist"),
+        ("mine.nc", "holds something else"),
+        ("later.nc", "a fit is a netCDF file"),
+        ("loop.nc", "no ordinary file"),
+        ("x" * 300 + ".nc", "cannot be written"),
     ]:
         with pytest.raises(OutputError, match=message):
             little.save(tmp_path / name)
     with pytest.raises(ArgumentError, match="True or False"):
         little.save(tmp_path / "fit.nc", data="no")
     little.save(tmp_path / "empty.nc")  # as files are that tempfile makes
+
+
+def test_what_a_forged_header_may_not_hold(little, file):
+    content = Path(file).read_bytes()
+    for change in (
+        ('["versions", {"pairs": [["bdtr", "', '["versions", {"pairs": [["bdtr", 3], ["x", "'),
+        ('["random_seed", 1]', '["random_seed", "abc"]'),
+        ('["chains", 4]', '["chains", true]'),
+        ('["actions", ["0", "1"]]', '["actions", ["1", "0"]]'),
+        ('["notes", [', '["notes", [3, '),
+        (r"\"step\"", r"\"stop\""),
+    ):
+        seen = []
+
+        def put(tree, text, change=change, seen=seen):
+            seen.append(change[0] in text)
+            return text.replace(*change, 1)
+
+        forged(file, put)
+        assert seen == [True], change
+        with pytest.raises(StorageError):
+            bdtr.load(file)
+        Path(file).write_bytes(content)
+
+
+def test_groups_linked_in_a_circle_are_refused(file):
+    with h5py.File(file, "r+") as held:
+        held["circle"] = held["/"]
+    with pytest.raises(StorageError, match="in a circle"):
+        bdtr.load(file)
+    with h5py.File(file, "r+") as held:
+        del held["circle"]
+        held["away"] = h5py.ExternalLink("/etc/passwd", "/")
+    with pytest.raises(StorageError, match="links to elsewhere"):
+        bdtr.load(file)

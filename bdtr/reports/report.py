@@ -10,7 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bdtr.arguments import amount, probability, truth, whole
+from bdtr.arguments import a_fit, amount, probability, truth, whole
 from bdtr.errors import ArgumentError
 from bdtr.files import OutputError, check_apart, check_output, write_whole
 from bdtr.protocol import TEXTS
@@ -126,6 +126,7 @@ def report(
     --------
     >>> bdtr.report(fit, "star.html")  # doctest: +SKIP
     """
+    a_fit(fit)
     check_choices(
         title=title, command=command, override=override, texts=texts, regimes=regimes,
         thresholds=thresholds, over=over, planned=planned, interval=interval, sure=sure, clear=clear,
