@@ -337,10 +337,12 @@ def _labels_vary(trial: Trial, formulas: Sequence[Formula], coding: Coding) -> N
     actions = {s.action for s in trial.stages}
     for stage, formula in zip(trial.stages, formulas, strict=True):
         for name in formula.model_columns:
-            if len(coding.levels.get(name, "ab")) < 2 and name not in actions:
+            count = len(coding.levels.get(name, "ab"))
+            if count < 2 and name not in actions:
+                what = "one label for all units" if count else "no value at all"
                 raise DataError(
-                    f"Stage({stage.action!r}): the formula names {name!r}, which has one label for all "
-                    "units: nothing can be learned about it. Leave it out."
+                    f"Stage({stage.action!r}): the formula names {name!r}, which has {what}: nothing can "
+                    "be learned about it. Leave it out."
                 )
 
 

@@ -162,19 +162,18 @@ def stage_formula(trial: Trial, k: int) -> Formula:
 def _named_apart(trial: Trial, k: int, formula: Formula) -> None:
     """Raise where a grouping factor takes the name of a dimension or a variable of the results."""
     stage = trial.stages[k]
-    factors = dict.fromkeys(
-        [*(g.name for g in formula.groups), stage.delivered_in or "", *stage_factors(trial, k)]
-    )
-    taken = {*_RESERVED, "b", "sigma"} | ({"site"} if trial.site not in (None, "site") else set())
+    own = [stage.delivered_in] if stage.delivered_in else []
+    factors = dict.fromkeys([*(g.name for g in formula.groups), *own, *stage_factors(trial, k)])
+    reserved = {*_RESERVED} | ({"site"} if trial.site not in (None, "site") else set())
+    taken = reserved | {"b", "sigma"}
     for factor in factors:
-        parts = factor.split(":")
         wanted = {factor, *(f"{v}_{factor}" for v in ("u", "sd", "cor"))}
         wanted |= {f"{factor}_term", f"{factor}_term_bis"}
-        clash = next((one for one in [*parts, *sorted(wanted)] if one in taken), None)
-        if clash is not None:
+        clash = (wanted & taken) | (set(factor.split(":")) & reserved)
+        if clash:
             raise DataError(
                 f"Stage({stage.action!r}): the grouping factor {factor!r} has the name of a dimension "
-                f"of the results or of one of their variables ({clash!r}). Rename the column."
+                f"of the results or of one of their variables ({min(clash)!r}). Rename the column."
             )
         taken |= wanted
 

@@ -150,10 +150,10 @@ def test_values_that_a_transform_cannot_take_are_named():
 
 
 def test_nested_factors_combine_labels():
-    data, design = one("a + (1 | site/a)")
+    data, design = one("a + (1 | site/b)")
     nested = design.groups[1]
-    assert nested.name == "site:a"
-    assert set(nested.levels) == set(data.frame["site"] + ":" + data.frame["a"].astype(str))
+    assert nested.name == "site:b"
+    assert set(nested.levels) == set(data.frame["site"] + ":" + data.frame["b"].astype(str))
 
 
 def test_a_number_can_be_a_covariate_and_a_grouping_factor():
