@@ -198,7 +198,9 @@ def _only_what_is_known(trial: Trial, k: int, formula: Formula) -> None:
     """Raise if the formula or a condition names what is not yet known when the action is chosen."""
     stage, unknown = trial.stages[k], not_yet_known(trial, k)
     unknown |= {c for j in range(k, len(trial.stages)) if (c := delivered_now(trial, j))}
-    if trial.unit in formula.columns:
+    if (
+        trial.unit in formula.model_columns
+    ):  # as a grouping factor it is said to have one row a level
         raise DataError(
             f"Stage({stage.action!r}): the formula names {trial.unit!r}, the names of the units, which "
             "say nothing about others. Leave it out."
