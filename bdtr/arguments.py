@@ -10,7 +10,7 @@ import numpy as np
 
 from bdtr.errors import ArgumentError
 
-__all__ = ["a_fit", "amount", "one_of", "probability", "truth", "whole"]
+__all__ = ["a_fit", "amount", "is_real", "is_whole", "one_of", "probability", "truth", "whole"]
 
 
 def a_fit(fit: object) -> None:
@@ -23,13 +23,13 @@ def a_fit(fit: object) -> None:
 
 def probability(name: str, value: object) -> None:
     """Raise unless this is a number between 0 and 1, both excluded."""
-    if not _real(value) or not 0 < value < 1:
+    if not is_real(value) or not 0 < value < 1:
         raise ArgumentError(f"{name}={value!r}: must lie between 0 and 1.")
 
 
 def amount(name: str, value: object, unit: str = "the outcome") -> None:
     """Raise unless this is a finite number, 0 or more."""
-    if not _real(value) or not 0 <= value < math.inf:
+    if not is_real(value) or not 0 <= value < math.inf:
         raise ArgumentError(f"{name}={value!r}: must be 0 or more, in units of {unit}.")
 
 
@@ -41,8 +41,7 @@ def truth(name: str, value: object) -> None:
 
 def whole(name: str, value: Any, least: int = 1, most: float = math.inf) -> None:
     """Raise unless this is a whole number within limits."""
-    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not integer or not least <= value <= most:
+    if not is_whole(value) or not least <= value <= most:
         upper = "" if math.isinf(most) else f" and at most {most:,}"
         raise ArgumentError(f"{name}={value!r}: must be a whole number, at least {least}{upper}.")
 
@@ -53,7 +52,13 @@ def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
         raise ArgumentError(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}.")
 
 
-def _real(value: object) -> TypeGuard[Any]:
+def is_whole(value: object) -> bool:
+    """Whether this is a whole number, True and False apart."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_real(value: object) -> TypeGuard[Any]:
+    """Whether this is a number, True and False apart."""
     return isinstance(value, (numbers.Real, np.integer, np.floating)) and not isinstance(
         value, bool
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import prod
@@ -48,7 +49,12 @@ class Columns:
             raise DesignError(f"{text!r}: has group terms, which are columns of their own.")
         read.check_columns(example.columns, "columns")
         self.text = text
-        self._few_enough(example)
+        labels = {
+            str(c): list(example[c].cat.categories)
+            for c in example
+            if example[c].dtype == "category"
+        }
+        self._few_enough(labels)
         spec = ModelSpec.from_spec(
             text, na_action="ignore", output="numpy", transform_state=dict(state)
         )
@@ -61,37 +67,33 @@ class Columns:
             if name in used
         }
         self._spec = cast(ModelSpec, matrix.model_spec)
-        self.parts: tuple[tuple[str, ...], ...] = tuple(self._parts(example))
+        self.parts: tuple[tuple[str, ...], ...] = tuple(self._parts(labels))
         self.names: tuple[str, ...] = tuple(":".join(p) or _CONSTANT for p in self.parts)
-        twice = {name for name in self.names if self.names.count(name) > 1}
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise DesignError(
                 f"The formula {text!r} makes several columns called {', '.join(sorted(twice))}: "
                 "rename a label."
             )
 
-    def _few_enough(self, example: pd.DataFrame) -> None:
+    def _few_enough(self, labels: Mapping[str, Sequence[str]]) -> None:
         """Raise before more columns are made than any data can tell apart."""
-        levels = {
-            c: len(example[c].cat.categories) for c in example if example[c].dtype == "category"
-        }
-        count = sum(prod(levels.get(f, _width(f)) for f in term) for term in terms_of(self.text))
+
+        def most(factor: str) -> int:
+            return len(labels[factor]) if factor in labels else _width(factor)
+
+        count = sum(prod(map(most, term)) for term in terms_of(self.text))
         if count > _MOST:
             raise DesignError(
                 f"The formula {self.text!r} makes {count:,} columns; at most {_MOST:,} are made. Leave out "
                 "products of columns with many labels, or write them as group terms."
             )
 
-    def _parts(self, example: pd.DataFrame) -> list[tuple[str, ...]]:
+    def _parts(self, labels: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
         """The columns that each column is a product of, none for the constant.
 
         "Intercept" is the name of the constant alone; a covariate of that name is put in backticks.
         """
-        labels = {
-            str(c): list(example[c].cat.categories)
-            for c in example
-            if example[c].dtype == "category"
-        }
         for column, own in labels.items():
             twice = [x for x in own if str(x).startswith("T.") and str(x)[2:] in own]
             if twice and column in names_in(self.text):
@@ -192,7 +194,7 @@ def _width(factor: str) -> int:
     """Most columns that a factor can make: of a transform its largest number, which is df or degree."""
     if not factor.startswith(("bs(", "poly(")):
         return 1
-    return max(4, *(int(n) for n in re.findall(r"\b\d{1,3}\b", factor)), 4)
+    return max([4, *(int(n) for n in re.findall(r"\b\d{1,3}\b", factor))])
 
 
 def _split(

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bdtr.errors import BdtrError
+from bdtr.errors import BdtrError, shown
 from bdtr.labels import label_text
 
 __all__ = ["Condition", "ConditionError"]
@@ -222,8 +222,7 @@ class _Parser:
         return found
 
     def fail(self, why: str):
-        shown = self.text if len(self.text) <= 200 else f"{self.text[:197]}..."
-        raise ConditionError(f"The condition {shown!r} is not understood: {why}. {_HELP}")
+        raise ConditionError(f"The condition {shown(self.text)} is not understood: {why}. {_HELP}")
 
     def peek(self) -> tuple[str, str]:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "the end")

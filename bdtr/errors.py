@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "BdtrError"]
+__all__ = ["ArgumentError", "BdtrError", "shown"]
 
 
 class BdtrError(Exception):
@@ -11,3 +11,8 @@ class BdtrError(Exception):
 
 class ArgumentError(BdtrError, ValueError):
     """An argument outside what is allowed."""
+
+
+def shown(text: str) -> str:
+    """A text of the user's in a message: in quotes, on one line, the beginning of a long one."""
+    return repr(text if len(text) <= 200 else f"{text[:197]}...")

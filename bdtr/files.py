@@ -98,11 +98,12 @@ def check_apart(paths: Iterable[Path], argument: str) -> None:
             raise OutputError(f"{argument} {path}: is the same file as {other}.")
 
 
-def write_whole(contents: Mapping[Path, bytes]) -> None:
+def write_whole(contents: Mapping[Path, str | bytes]) -> None:
     """Write files, all of them or none.
 
     Each is written aside, under a name of its own, and moved into place once all are there; where a move
-    fails, those before it are undone. Symbolic links are followed.
+    fails, those before it are undone. Symbolic links are followed. Text is written as UTF-8, halves of
+    characters as escapes.
 
     Raises
     ------
@@ -137,9 +138,10 @@ def _aside(target: Path) -> Path:
     return target.with_name(f".bdtr-{secrets.token_hex(8)}.part")
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: str | bytes) -> None:
+    raw = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     with open(path, "xb") as file:
-        file.write(content)
+        file.write(raw)
         file.flush()
         os.fsync(file.fileno())
 

@@ -20,7 +20,7 @@ from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.passes import run_passes
 from bdtr.posterior import common_effects, new_site, new_site_seed
 from bdtr.prediction import stage_draws
-from bdtr.priors import Normal
+from bdtr.priors import PRIOR_COLUMNS, Normal
 from bdtr.progress import progress_bar
 from bdtr.settings import Settings, make_settings
 from bdtr.stagemodel import OwnModel, own_model
@@ -202,7 +202,7 @@ def _prior_table(fitted: Fit) -> pd.DataFrame:
             (design.action, *row, written.get(row[0], ""))
             for row in model.priors.table(design.terms, terms)
         ]
-    return pd.DataFrame(rows, columns=["stage", "parameter", "prior", "source", "as_written"])
+    return pd.DataFrame(rows, columns=list(PRIOR_COLUMNS))
 
 
 def _as_written(model: OutcomeModel) -> dict[str, str]:

@@ -23,11 +23,10 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bdtr.errors import BdtrError
+from bdtr.errors import BdtrError, shown
 
 __all__ = ["TRANSFORMS", "Formula", "FormulaError", "GroupTerm", "names_in"]
 
-_NUMBER = "number"
 # Options of each transform and the bounds of their values; the first may stand without its name.
 _OPTIONS: dict[str, dict[str, tuple[float, float] | None]] = {
     "bs": {
@@ -133,7 +132,7 @@ class Formula:
         repeated = {g.name for g in reader.groups if factors.count(frozenset(g.factor)) > 1}
         if repeated:
             raise FormulaError(
-                f"The formula {_short(text)} has several group terms for {', '.join(sorted(repeated))}. "
+                f"The formula {shown(text)} has several group terms for {', '.join(sorted(repeated))}. "
                 "Write one term, with || instead of | for effects that are not correlated."
             )
         model_columns = tuple(c for c in reader.seen if c in reader.used)
@@ -147,13 +146,9 @@ class Formula:
         absent = [name for name in self.columns if name not in available]
         if absent:
             raise FormulaError(
-                f"{where}: the formula {_short(self.text)} names {', '.join(map(repr, absent))}, which "
+                f"{where}: the formula {shown(self.text)} names {', '.join(map(repr, absent))}, which "
                 f"the data do not have. Columns: {', '.join(map(str, available))}."
             )
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 200 else f"{text[:197]}...")
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -164,19 +159,19 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
             raise FormulaError(
-                f"The formula {_short(text)} holds {text[at:].strip()[:12]!r}, which is not allowed. "
+                f"The formula {shown(text)} holds {text[at:].strip()[:12]!r}, which is not allowed. "
                 f"{_ALLOWED} A column whose name is no plain word must be renamed first."
             )
         found.append((match.lastgroup, match.group(match.lastgroup)))
         at = match.end()
         if len(found) > _LONGEST:
             raise FormulaError(
-                f"The formula {_short(text)} has more than {_LONGEST:,} names, numbers and marks, "
+                f"The formula {shown(text)} has more than {_LONGEST:,} names, numbers and marks, "
                 "which is more than is read."
             )
     if any(value == "~" for _, value in found):
         raise FormulaError(
-            f"The formula {_short(text)} has a ~: give the right-hand side only. The left-hand side of "
+            f"The formula {shown(text)} has a ~: give the right-hand side only. The left-hand side of "
             "a stage is its payoff, which the trial knows."
         )
     return found
@@ -203,7 +198,7 @@ class _Reader:
         self.made_of: dict[str, tuple[str, ...]] = {}  # columns of each factor
 
     def fail(self, why: str):
-        raise FormulaError(f"The formula {_short(self.text)}{why}")
+        raise FormulaError(f"The formula {shown(self.text)}{why}")
 
     def stuck(self):
         kind, value = self.peek()
@@ -273,10 +268,19 @@ class _Reader:
     def _uses(self, terms: Iterable[_Term]) -> None:
         self.used |= {c for term in terms for factor in term for c in self.made_of[factor]}
 
-    def _item(self, terms: dict[_Term, None], sign: str) -> None:
-        """Add what stands after a sign to terms, or take it out."""
+    def _sum(self, terms: dict[_Term, None], sign: str, constant: bool = True) -> None:
+        """All items up to where no sign follows."""
+        following: str | None = sign
+        while following is not None:
+            self._item(terms, following, constant)
+            following = self.accept("+", "-")
+
+    def _item(self, terms: dict[_Term, None], sign: str, constant: bool = True) -> None:
+        """Add what stands after a sign to terms, or take it out; ``constant``: 0 and 1 may stand there."""
         kind, value = self.peek()
-        if kind == _NUMBER:
+        if kind == "number" and not constant:
+            self.fail(": 0 and 1, for the intercept, stand outside parentheses.")
+        if kind == "number":
             self.at += 1
             if value not in ("0", "1"):
                 self.fail(
@@ -341,12 +345,7 @@ class _Reader:
             self.stuck()
         self.deeper()
         terms: dict[_Term, None] = {}
-        sign: str | None = "+"
-        while sign is not None:
-            if self.peek()[0] == _NUMBER:
-                self.fail(": 0 and 1, for the intercept, stand outside parentheses.")
-            self._item(terms, sign)
-            sign = self.accept("+", "-")
+        self._sum(terms, "+", constant=False)
         self.expect(")")
         self.depth -= 1
         return list(terms)
@@ -389,12 +388,7 @@ class _Reader:
         mark = self.accept("+", "-") or "+"
         if self.peek()[1] in ("|", "||"):
             self._bad_group(start)
-        while True:
-            self._item(terms, mark)
-            following = self.accept("+", "-")
-            if following is None:
-                break
-            mark = following
+        self._sum(terms, mark)
         expression = _join(self.tokens[first : self.at])
         if not terms:
             self.fail(f": the group term ({expression} | ...) has no effects that could vary.")
@@ -465,9 +459,9 @@ class _Reader:
         kind, value = self.peek()
         if kind == "name" and value not in ("True", "False"):
             self.at += 1
-            if self.peek()[1] != "=":
+            if not self.accept("="):
                 self.fail(f": {name}(...) takes one expression.")
-            if not self.accept("=") or value not in options or value in given:
+            if value not in options or value in given:
                 allowed = f"{', '.join(options)}, once each" if options else "none"
                 self.fail(f": {value}= is no option of {name}(...); allowed are {allowed}.")
             option = value
@@ -486,7 +480,7 @@ class _Reader:
             return option
         sign = -1.0 if self.accept("-") else 1.0
         kind, value = self.take()
-        number = sign * float(value) if kind == _NUMBER else math.nan
+        number = sign * float(value) if kind == "number" else math.nan
         whole = option not in _WHOLE or value.isdigit()
         if not (bounds[0] <= number <= bounds[1]) or math.isinf(number) or not whole:
             low, high = bounds
@@ -526,7 +520,7 @@ class _Reader:
 
     def _operand(self) -> float | None:
         kind, value = self.peek()
-        if kind == _NUMBER:
+        if kind == "number":
             self.at += 1
             number = float(value)
             if math.isinf(number) or re.match(r"0\d", value):

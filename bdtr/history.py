@@ -89,16 +89,17 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
 
 
 def not_yet_known(trial: Trial, k: int) -> set[str]:
-    """Columns that are not known when the action of stage k is chosen: from this action on."""
+    """Columns that are not known when the action of stage k is chosen: from this action on, and the delivery
+    clusters that are formed with it and with later ones."""
     later = trial.stages[k:]
     names = [trial.outcome, *(s.action for s in later), *(s.reward for s in later)]
+    names += [delivered_now(trial, j) for j in range(k, len(trial.stages))]
     return {name for name in names if name}
 
 
 def known_columns(data: TrialData, k: int) -> list[str]:
     """History that a rule of stage k may use: what models and conditions up to this stage name."""
     unknown = not_yet_known(data.trial, k)
-    unknown |= {c for j in range(k, len(data.stages)) if (c := delivered_now(data.trial, j))}
     named = {data.trial.site}
     for stage in data.stages[: k + 1]:
         named |= {*stage.formula.columns, *(c for x in conditions(stage.stage) for c in x.columns)}
@@ -197,10 +198,8 @@ def _names_alone(stage: Stage, formula: Formula) -> None:
 def _only_what_is_known(trial: Trial, k: int, formula: Formula) -> None:
     """Raise if the formula or a condition names what is not yet known when the action is chosen."""
     stage, unknown = trial.stages[k], not_yet_known(trial, k)
-    unknown |= {c for j in range(k, len(trial.stages)) if (c := delivered_now(trial, j))}
-    if (
-        trial.unit in formula.model_columns
-    ):  # as a grouping factor it is said to have one row a level
+    # As a grouping factor the unit is said to have one row a level, by the check of groups.
+    if trial.unit in formula.model_columns:
         raise DataError(
             f"Stage({stage.action!r}): the formula names {trial.unit!r}, the names of the units, which "
             "say nothing about others. Leave it out."

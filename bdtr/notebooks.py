@@ -107,10 +107,7 @@ def run_notebook(
     done.metadata["bdtr"] = _digest(done.cells)
     import nbformat
 
-    def encoded(text: str) -> bytes:
-        return text.encode("utf-8", "backslashreplace")
-
-    write_whole({executed: encoded(nbformat.writes(done)), page: encoded(_page(done, source.stem))})
+    write_whole({executed: nbformat.writes(done), page: _page(done, source.stem)})
     return page, executed
 
 

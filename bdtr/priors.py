@@ -11,9 +11,19 @@ import numpy as np
 
 from bdtr.errors import BdtrError
 
-__all__ = ["LKJ", "Exponential", "HalfNormal", "HalfStudentT", "Normal", "Prior", "StagePriors"]
+__all__ = [
+    "LKJ",
+    "PRIOR_COLUMNS",
+    "Exponential",
+    "HalfNormal",
+    "HalfStudentT",
+    "Normal",
+    "Prior",
+    "StagePriors",
+]
 
 
+PRIOR_COLUMNS = ("stage", "parameter", "prior", "source", "as_written")  # of fit.priors
 _LEAST = 1e-100  # scale of a prior
 _WIDTH, _OF_SITES = 2.5, 1.0  # SDs of default priors of coefficients, in SDs
 

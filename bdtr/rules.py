@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bdtr.condition import Condition
-from bdtr.errors import BdtrError
+from bdtr.errors import BdtrError, shown
 from bdtr.labels import label_text
 
 __all__ = ["ELSE", "Rule", "RuleError", "action_codes", "read_rule", "rule_columns", "rule_text"]
@@ -70,19 +70,15 @@ def read_rule(text: str) -> str | dict[str, str]:
             found.setdefault(ELSE, action)
             break
         if here[0].group("word") != "if":
-            raise RuleError(f"The rule {_short(text)} has 'else' without 'if'. {_HELP}")
+            raise RuleError(f"The rule {shown(text)} has 'else' without 'if'. {_HELP}")
         condition = text[here[0].end() : here[1].start() if len(here) > 1 else end]
         found.setdefault(Condition(condition).text.strip(), action)
         if len(here) == 1:
             break
         if here[1].group("word") != ELSE:
-            raise RuleError(f"The rule {_short(text)} has 'if' where 'else' is due. {_HELP}")
+            raise RuleError(f"The rule {shown(text)} has 'if' where 'else' is due. {_HELP}")
         start, at = here[1].end(), at + 2
     return found[ELSE] if set(found) == {ELSE} else found
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 200 else f"{text[:197]}...")
 
 
 def _not_too_deep(text: str) -> None:
@@ -91,7 +87,7 @@ def _not_too_deep(text: str) -> None:
         depth += 1 if mark == "(" else -1
         deepest = max(deepest, depth)
     if deepest > _DEEPEST:
-        raise RuleError(f"The rule {_short(text)} is nested more than {_DEEPEST} deep.")
+        raise RuleError(f"The rule {shown(text)} is nested more than {_DEEPEST} deep.")
 
 
 def _bare(text: str, start: int, end: int) -> tuple[int, int]:
@@ -116,7 +112,7 @@ def _label(text: str, rule: str) -> str:
     if len(label) > 1 and label[0] == label[-1] and label[0] in "'\"":
         quote, label = label[0], label[1:-1]
     if not label or any(mark in label for mark in quote or "'\""):
-        raise RuleError(f"The rule {_short(rule)} lacks an action, or quotes part of one. {_HELP}")
+        raise RuleError(f"The rule {shown(rule)} lacks an action, or quotes part of one. {_HELP}")
     return label
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bdtr.arguments import is_whole
 from bdtr.errors import BdtrError
 from bdtr.trial import Trial
 
@@ -78,15 +79,15 @@ def make_settings(
     if sampler == "direct" and trial.family != "gaussian":
         raise FitError("sampler='direct' fits Gaussian outcomes; use sampler='pymc'.")
     for name, value in (("chains", chains), ("draws", draws)):
-        if not _whole(value) or not 1 <= value <= _MOST:
+        if not is_whole(value) or not 1 <= value <= _MOST:
             raise FitError(f"{name}={value!r}: must be a whole number from 1 to {_MOST:,}.")
     if tune is None:
         tune = _TUNE_INTEGRATED if sampler == "pymc" and integrates(trial) else _TUNE
-    if not _whole(tune) or not 0 <= tune <= _MOST:
+    if not is_whole(tune) or not 0 <= tune <= _MOST:
         raise FitError(f"tune={tune!r}: must be a whole number from 0 to {_MOST:,}, or None.")
     if propagated is None:
         propagated = _propagated(chains, draws)
-    if not _whole(propagated) or propagated < 1:
+    if not is_whole(propagated) or propagated < 1:
         raise FitError(f"propagated={propagated!r}: must be a whole number above 0, or None.")
     if propagated % chains or (chains * draws) % propagated:
         raise FitError(
@@ -108,15 +109,11 @@ def make_settings(
 
 
 def _seed(value: Any) -> int:
-    if not _whole(value) or not 0 <= value < 1 << 128:
+    if not is_whole(value) or not 0 <= value < 1 << 128:
         raise FitError(
             f"random_seed={value!r}: must be a whole number from 0 to 2**128 - 1, or None."
         )
     return int(value)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _propagated(chains: int, draws: int) -> int:

@@ -110,7 +110,7 @@ def starter_notebook(
         "display_name": "Python 3", "language": "python", "name": "python3",
     }  # fmt: skip
     fmt = "py:percent" if path.suffix == ".py" else path.suffix.removeprefix(".")
-    write_whole({path: jupytext.writes(notebook, fmt=fmt).encode("utf-8", "backslashreplace")})
+    write_whole({path: jupytext.writes(notebook, fmt=fmt)})
     return path
 
 

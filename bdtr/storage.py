@@ -35,6 +35,7 @@ from bdtr.formula import Formula
 from bdtr.gate import gate
 from bdtr.groupdesign import GroupDesign
 from bdtr.margins import Measure
+from bdtr.priors import PRIOR_COLUMNS
 from bdtr.settings import Settings, make_settings
 from bdtr.sitelevel import SiteLevel
 from bdtr.trial import Trial, TrialError
@@ -50,7 +51,6 @@ _OTHERS = (
     ".csv", ".tsv", ".gz", ".dta", ".sav", ".rds", ".mat", ".xls", ".xlsx", ".parquet", ".feather", ".json",
     ".toml", ".html", ".htm", ".pdf", ".ipynb", ".py", ".md", ".txt", ".pkl",
 )  # fmt: skip
-PRIORS = ("stage", "parameter", "prior", "source", "as_written")
 _POINTWISE = ("prior_predictive", "posterior_predictive", "log_likelihood", "observed_data")
 
 
@@ -151,16 +151,13 @@ def load(path: str | os.PathLike, models: Mapping[str, Any] | None = None) -> Fi
             f"{path}: has format {found!r}; this bdtr reads {_FORMAT}. Fit again, or read it with "
             "the bdtr that wrote it."
         )
-    digest = tree.attrs.pop("digest", None)
-    tree.attrs.pop("bdtr")
-    if digest != _digest(tree, text):
+    if tree.attrs.get("digest") != _digest(tree, text):
         raise StorageError(
             f"{path}: was changed or damaged after bdtr saved it (its digest does not fit its contents) "
             "and is not read. Take another copy, or fit again."
         )
     tree.attrs = {}
-    given = models or {}
-    trial = _trial(path, header, given)
+    trial = _trial(path, header, models or {})
     try:
         return _fit(trial, header, tree)
     except Exception as error:  # whatever a file that somebody made up leads to
@@ -256,7 +253,7 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
         state,
         header["data_hash"],
         header["versions"],
-        _table(header["priors"], PRIORS),
+        _table(header["priors"], PRIOR_COLUMNS),
         data,
     )
     fitted.state = gate(fitted) if data is not None else worst([state, gate(fitted)])

@@ -6,11 +6,10 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bdtr.arguments import a_fit, amount, probability, truth, whole
+from bdtr.arguments import a_fit, amount, is_real, probability, truth, whole
 from bdtr.errors import ArgumentError
 from bdtr.files import OutputError, check_apart, check_output, write_whole
 from bdtr.protocol import TEXTS
@@ -151,7 +150,7 @@ def report(
         )
     contents = _contents(case)
     numbers = json.dumps(contents, ensure_ascii=False, indent=1, allow_nan=False)
-    made = [_encoded(page(contents, case.figures)), _encoded(numbers)]
+    made: list[str | bytes] = [page(contents, case.figures), numbers]
     if pdf:
         made.append(as_pdf(contents, case.figures))
     # The page is moved into place last: where it is new, so are the others.
@@ -204,7 +203,7 @@ def check_choices(**given: Any) -> None:
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return is_real(value) and math.isfinite(value)
 
 
 def report_files(
@@ -254,10 +253,6 @@ def _is_report(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(held, dict) and {"title", "state", "parts"} <= set(held)
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")  # of characters that are none
 
 
 def _contents(case: Case) -> dict[str, Any]:
