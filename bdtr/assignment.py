@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bdtr.arguments import is_real, mapping
 from bdtr.errors import ArgumentError
 from bdtr.labels import label_text
 from bdtr.multilevel.randomness import children
@@ -78,13 +79,21 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
             )
         out[due] = _modelled(fit, k, due) if known == "model" else _shares(fit, k)[due]
     elif isinstance(known, Mapping):
-        labels = {label_text(a): float(p) for a, p in known.items()}
+        labels = {label_text(a): p for a, p in known.items()}
         if set(labels) != set(actions):
             raise ArgumentError(f"{where}: name all actions {actions}, got {list(labels)}.")
+        if not all(map(is_real, labels.values())):
+            raise ArgumentError(f"{where}={known!r}: must map actions to numbers.")
         wanted = np.pad([labels[a] for a in actions], alone, constant_values=1.0)
         out[due] = wanted * stage.feasible[due]
     else:
-        given = np.asarray(known, dtype=float)
+        try:
+            given = np.asarray(known, dtype=float)
+        except (TypeError, ValueError, OverflowError):
+            raise ArgumentError(
+                f"{where}={known!r}: must be {' or '.join(map(repr, WORDS))}, a number for each action, or "
+                "an array (unit, action) of numbers."
+            ) from None
         if given.shape != (len(data), len(actions)):
             raise ArgumentError(
                 f"{where}: must have the shape {(len(data), len(actions))} (unit, action), got {given.shape}."
@@ -98,6 +107,18 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
         )
     out[due] /= total
     return out
+
+
+def by_stage[T](
+    fit: Fit, known: Mapping[str, T] | None, argument: str = "probabilities"
+) -> Mapping[str, T]:
+    """What is known of the probabilities, by the action columns of stages, or an error; None: nothing."""
+    if known is None:
+        return {}
+    mapping(argument, known, "stages to probabilities of actions")
+    for stage in known:
+        fit.stage_index(stage)
+    return known
 
 
 def _modelled(fit: Fit, k: int, due: np.ndarray) -> np.ndarray:

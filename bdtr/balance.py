@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bdtr.arguments import a_fit
-from bdtr.assignment import treatment_probabilities
+from bdtr.arguments import a_fit, mapping
+from bdtr.assignment import by_stage, treatment_probabilities
 from bdtr.coding import label_series
 from bdtr.history import known_columns
 from bdtr.labels import label_text
@@ -211,13 +211,14 @@ def overlap(fit: Fit, planned: Mapping[str, Mapping[object, float]] | None = Non
     from scipy.stats import norm
 
     data, rows = fit.require_data("overlap"), []
-    for name in planned or {}:
-        fit.stage_index(name)
+    wanted = by_stage(fit, planned, "planned")
+    for name, weights in wanted.items():
+        mapping(f"planned[{name!r}]", weights, "actions to weights")
     for k, design in enumerate(fit.designs):
         stage = data.stages[k]
         choice = stage.took & (stage.feasible.sum(axis=1) > 1)
         found = treatment_probabilities(fit, k, "shares")
-        own = (planned or {}).get(design.action)
+        own = wanted.get(design.action)
         plan = None if own is None else treatment_probabilities(fit, k, dict(own))
         for a, action in enumerate(design.actions):
             able = choice & stage.feasible[:, a]

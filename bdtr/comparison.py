@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import probability, truth
+from bdtr.arguments import one_of, probability, truth
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked
 from bdtr.shown import Captioned, Shown
@@ -113,10 +113,7 @@ def contrasts(
     draws, better, about = _taken(values, higher_is_better)
     names = [str(n) for n in draws["regime"].to_numpy()]
     chosen = names[0] if reference is None else reference
-    if chosen not in names:
-        raise ArgumentError(
-            f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}."
-        )
+    one_of("reference", chosen, names)
     kind = _scale(scale, draws)
     forward = xr.apply_ufunc(kind.forward, draws)
     others = [n for n in names if n != chosen]
@@ -269,6 +266,7 @@ def set_of_best(
         )
     if learned:
         about += f"Left out, as learned from these data: {', '.join(learned)}. "
+    one_of("scale", scale, SCALES)
     if scale == "ratio":
         raise ArgumentError("scale='ratio': use 'log risk ratio' for values between 0 and 1.")
     x = stacked(draws.sel(regime=names)).to_numpy()
@@ -301,8 +299,7 @@ def _simultaneous(x: np.ndarray, level: float) -> np.ndarray:
 
 
 def _scale(name: str, draws: xr.DataArray) -> _Scale:
-    if name not in SCALES:
-        raise ArgumentError(f"scale={name!r}: allowed are {', '.join(map(repr, SCALES))}.")
+    one_of("scale", name, SCALES)
     scale = SCALES[name]
     low, high = float(draws.min()), float(draws.max())
     first, last = scale.domain
@@ -322,7 +319,7 @@ def _taken(
         truth("higher_is_better", higher_is_better)
     if isinstance(values, xr.DataArray):
         draws, better, about = values, True, ""
-    elif not hasattr(values, "draws"):
+    elif not isinstance(getattr(values, "draws", None), xr.Dataset):
         raise ArgumentError(f"values={values!r}: give values of regimes, as bdtr.value makes them.")
     else:
         draws, better = values.draws["value"], values.higher_is_better

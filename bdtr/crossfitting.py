@@ -38,7 +38,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import norm
 
-from bdtr.arguments import a_fit, probability, whole
+from bdtr.arguments import a_fit, one_of, probability, whole
 from bdtr.coding import DataError
 from bdtr.data import TrialData
 from bdtr.design import DesignError, learned_columns
@@ -236,8 +236,8 @@ def _count(data: TrialData, way: str, folds: int | None) -> int:
 
 
 def _ways(data: TrialData, over: str | None, folds: int | None) -> list[str]:
-    if over not in (None, *_OVER):
-        raise ArgumentError(f"over={over!r}: allowed are None, 'sites' and 'units'.")
+    if over is not None:
+        one_of("over", over, _OVER)
     folds = 2 if folds is None else folds
     sites = 0 if data.trial.site is None else len(data.site_levels)
     if over == "sites" and not sites:

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from bdtr.arguments import one_of
 from bdtr.clusters import DesignWarning, shared_clusters, unknown_clusters
 from bdtr.coding import (
     Coding,
@@ -172,8 +173,8 @@ def check(
     DataError
         If the data do not fit; the message names the column, the rows, and how to mend it.
     """
-    _one_of("missing", missing, ("error", "exclude"))
-    _one_of("off_protocol", off_protocol, ("error", "exclude"))
+    one_of("missing", missing, ("error", "exclude"), DataError)
+    one_of("off_protocol", off_protocol, ("error", "exclude"), DataError)
     frame = as_frame(frame)
     _columns_present(trial, frame)
     trial = _with_actions(trial, frame)
@@ -231,11 +232,6 @@ def check_again(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DesignWarning)
         return check(trial, frame, missing, off_protocol, whole)
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise DataError(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}.")
 
 
 def _columns_present(trial: Trial, frame: pd.DataFrame) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import a_fit, probability
+from bdtr.arguments import a_fit, number_list, probability
 from bdtr.comparison import contrasts
 from bdtr.data import TrialData, check_again
 from bdtr.diagnostics import State, worst
@@ -107,6 +107,7 @@ def effect_sizes(
             f"Hedges' g is for continuous outcomes, and this one is {fit.trial.family}. Use "
             "values.compared(reference, 'log odds ratio')."
         )
+    thresholds = number_list("thresholds", thresholds)
     data = fit.require_data("effect sizes")
     within, between, units, state = _variances(fit, data)
     compared = contrasts(values, reference, interval=interval)
@@ -119,10 +120,13 @@ def effect_sizes(
     icc = (between**2 / (within**2 + between**2)).rename("icc")
     table = pd.concat({name: estimates(g, interval) for name, g in both.items()}, names=["size"])
     sign = 1.0 if values.higher_is_better else -1.0
-    for t in thresholds:
-        name = f"P(g > {t:g})" if sign > 0 else f"P(g < {0.0 - t:g})"
-        beyond = [(sign * stacked(g) > t).mean("sample").to_numpy().ravel() for g in both.values()]
-        table[name] = np.concatenate(beyond)
+    beyond = {
+        f"P(g > {t:g})" if sign > 0 else f"P(g < {0.0 - t:g})": np.concatenate(
+            [(sign * stacked(g) > t).mean("sample").to_numpy().ravel() for g in both.values()]
+        )
+        for t in thresholds
+    }
+    table = table.assign(**beyond)
     table = table.reorder_levels([*range(1, table.index.nlevels), 0])
     keys = [key if isinstance(key, tuple) else (key,) for key in compared.table.index]
     table = table.loc[[(*key, size) for key in keys for size in both]]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import a_fit, probability
+from bdtr.arguments import a_fit, mapping, one_of, probability
 from bdtr.diagnostics import State, worst
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, stacked, with_labels
@@ -100,6 +100,8 @@ def groups(
     """
     a_fit(fit)
     probability("interval", interval)
+    if not isinstance(plan, Plan):
+        raise ArgumentError(f"plan={plan!r}: must be a plan, as bdtr.planning.plan makes it.")
     k = fit.stage_index(plan.stage)
     design, data = fit.designs[k], fit.require_data("groups")
     units, group, labels, kept = _grouped(fit, plan, by)
@@ -230,8 +232,8 @@ def frontier(
     """
     a_fit(fit)
     probability("interval", interval)
-    if of not in ("value", "benefit"):
-        raise ArgumentError(f"of={of!r}: allowed are 'value' and 'benefit'.")
+    one_of("of", of, ("value", "benefit"))
+    mapping("plans", plans, "names to plans")
     if not plans:
         raise ArgumentError("plans: name one plan or more, by name.")
     values, apart, states = [], [], []

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["ArgumentError", "BdtrError", "shown"]
+
+_MOST = 1400  # characters of a message
+_BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_UNPRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class BdtrError(Exception):
-    """Input that cannot be used: its message says what, what is allowed, and how to mend it."""
+    """Input that cannot be used: its message says what, what is allowed, and how to mend it.
+
+    The message is one line whatever it quotes, a data frame, say; of a long one the middle is left out.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        line = _BREAK.sub(" ", str(message))
+        line = _UNPRINTED.sub(lambda one: repr(one[0])[1:-1], line)
+        super().__init__(line if len(line) <= _MOST else f"{line[:995]} ... {line[-400:]}")
 
 
 class ArgumentError(BdtrError, ValueError):

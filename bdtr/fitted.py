@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import one_of, text, truth, whole
 from bdtr.carrying import Carried
 from bdtr.data import TrialData
 from bdtr.design import StageDesign
@@ -26,7 +27,7 @@ from bdtr.passes import (
     pass_key,
     run_passes,
 )
-from bdtr.prediction import QFunction, StageDraws, UnitColumns, stage_draws
+from bdtr.prediction import PLACES, QFunction, StageDraws, UnitColumns, stage_draws
 from bdtr.regimes import Regime
 from bdtr.settings import FitError, Settings
 from bdtr.stagemodel import OwnColumns, OwnDraws, OwnModel, OwnQ, own_draws, own_model
@@ -96,8 +97,7 @@ class Fit:
     def stage_index(self, stage: str) -> int:
         """Number of the stage with this action column, from 0."""
         names = [d.action for d in self.designs]
-        if stage not in names:
-            raise ArgumentError(f"stage={stage!r}: the stages are {', '.join(map(repr, names))}.")
+        one_of("stage", stage, names)
         return names.index(stage)
 
     @property
@@ -120,12 +120,17 @@ class Fit:
 
         ``path`` is ``"recommended"`` or the place of a further pass, ``<set>/<policy>``.
         """
+        whole("k", k, 0, self.stages - 1)
+        text("path", path)
         name = f"stage_{k + 1}"
         if k == self.stages - 1:
             return self._thinned(self.tree[f"{name}/posterior"].to_dataset())
         if path == "recommended":
             return self.tree[f"{name}/posterior"].to_dataset()
-        return self.tree[f"passes/{path}/{name}"].to_dataset()
+        try:
+            return self.tree[f"passes/{path}/{name}"].to_dataset()
+        except KeyError:
+            raise ArgumentError(f"path={path!r}: there is no such pass in the fit.") from None
 
     def new_site(self, k: int, path: str = "recommended") -> xr.Dataset:
         """Effects of one new site at stage k, paired with :meth:`posterior`: dims ``chain, draw``."""
@@ -221,6 +226,10 @@ class Fit:
         FitError
             If passes have to be run and the fit was saved without data.
         """
+        truth("progress", progress)
+        one_of("sites", sites, PLACES)
+        if not isinstance(chosen, (list, tuple)):
+            raise ArgumentError(f"chosen={chosen!r}: must be a list of regimes or policies.")
         data = self.require_data("a backward pass")
         rules = [named_policy(one, data) for one in chosen]
         further = {r.name: r for r in rules if r.name != "recommended"}

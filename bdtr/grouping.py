@@ -125,7 +125,7 @@ def _column(data: TrialData, by: Any) -> pd.Series:
                 "by: the labels stand in another order than the rows of the data (their index is shuffled). "
                 "Give by.sort_index(), or by.to_numpy() if they are in the order of the rows."
             )
-    elif not hasattr(by, "__len__"):
+    elif not _is_list(by):
         raise ArgumentError(
             f"by={by!r}: allowed are 'site', a column, a tuple of columns, or labels of all rows."
         )
@@ -133,6 +133,12 @@ def _column(data: TrialData, by: Any) -> pd.Series:
         raise ArgumentError(f"by: {len(by):,} labels for {len(data):,} rows of the data.")
     kind = getattr(by, "dtype", None)
     return pd.Series(list(by), dtype=kind if isinstance(kind, pd.CategoricalDtype) else object)
+
+
+def _is_list(by: Any) -> bool:
+    """Whether these are labels in a row."""
+    ordered = pd.api.types.is_list_like(by, allow_sets=False) and hasattr(by, "__len__")
+    return ordered and getattr(by, "ndim", 1) == 1
 
 
 def _order(column: pd.Series, labels: Sequence[str]) -> list[str]:

@@ -69,7 +69,7 @@ def groups(
     dict
         A dataset for each name; pointwise variables are called ``y``, with dim ``unit``.
     """
-    unknown = [name for name in wanted if name not in GROUPS]
+    unknown = [name for name in wanted if not isinstance(name, str) or name not in GROUPS]
     if unknown:
         raise GroupError(f"groups: {unknown[0]!r} is not known; allowed are {', '.join(GROUPS)}.")
     seeds = dict(zip(GROUPS, children(seed, len(GROUPS)), strict=True))

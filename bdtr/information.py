@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from bdtr.arguments import a_fit
+from bdtr.arguments import a_fit, is_whole, number_list, one_of, whole
 from bdtr.diagnostics import State
 from bdtr.errors import ArgumentError
 from bdtr.induction import BackwardPass
@@ -256,14 +256,12 @@ def new_trial(
     """
     a_fit(fit)
     k = fit.stage_index(stage)
-    if at not in _AT:
-        raise ArgumentError(f"at={at!r}: allowed are {', '.join(map(repr, _AT))}.")
-    if not len(sizes) or any(not isinstance(n, (int, np.integer)) or n < 1 for n in sizes):
+    one_of("at", at, _AT)
+    if not number_list("sizes", sizes, 1) or not all(map(is_whole, sizes)):
         raise ArgumentError(f"sizes={sizes!r}: name whole numbers above 0.")
     most = fit.settings.propagated
     simulations = min(250, most) if simulations is None else simulations
-    if not isinstance(simulations, (int, np.integer)) or not 2 <= simulations <= most:
-        raise ArgumentError(f"simulations={simulations!r}: must lie between 2 and {most}.")
+    whole("simulations", simulations, 2, most)
     simulated = _Simulator.of(fit, k, np.linspace(0, most - 1, simulations).astype(int))
     seeds = children(fit.settings.stream("new trial", random_seed), len(sizes))
     learned = []

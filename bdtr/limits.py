@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bdtr.allocation import Rows
+from bdtr.arguments import finite, is_real, mapping, one_of
 from bdtr.errors import ArgumentError
 from bdtr.grouping import By, grouping
 from bdtr.labels import label_text
@@ -54,6 +55,12 @@ class Budget:
     limit: float
     by: By = None
 
+    def __post_init__(self):
+        mapping("Budget: costs", self.costs, "actions to their costs")
+        for action, cost in self.costs.items():
+            finite(f"Budget: costs[{action!r}]", cost)
+        finite("Budget: limit", self.limit)
+
     def __str__(self) -> str:
         costs = ", ".join(f"{label_text(a)} {c:g}" for a, c in self.costs.items())
         return f"mean cost ({costs}) at most {self.limit:g}{_of_each(self.by)}"
@@ -93,10 +100,9 @@ class Gap:
     against: object = None
 
     def __post_init__(self):
-        if self.of not in _OF:
-            raise ArgumentError(f"Gap(of={self.of!r}): allowed are {', '.join(map(repr, _OF))}.")
-        if not self.bound >= 0:
-            raise ArgumentError(f"Gap(bound={self.bound!r}): must be 0 or more.")
+        one_of("Gap: of", self.of, _OF)
+        if not is_real(self.bound) or not self.bound >= 0:
+            raise ArgumentError(f"Gap: bound={self.bound!r}: must be 0 or more.")
         if (self.of == "rate") != (self.action is not None):
             raise ArgumentError("Gap: name an action with of='rate', and with it alone.")
         if self.reference is not None and self.of != "benefit":
@@ -176,7 +182,7 @@ class Floor:
 
     def _least(self, options: Options, mine: np.ndarray) -> float:
         worth = options.sign * options.mean[mine]
-        if isinstance(self.than, (int, float, np.number)) and not isinstance(self.than, bool):
+        if is_real(self.than):
             return options.sign * float(self.than)
         if self.than == "recommended":
             return float(np.where(options.feasible[mine], worth, -np.inf).max(axis=1).mean())
@@ -198,11 +204,11 @@ type Limit = Budget | Gap | Floor
 
 def costs_of(costs: Mapping, actions: tuple[str, ...], where: str) -> np.ndarray:
     """Cost of each action, nothing for those that are not named."""
+    mapping(where, costs, "actions to their costs")
     out = np.zeros(len(actions))
     for action, cost in costs.items():
-        out[action_code(action, actions, f"{where}(costs")] = float(cost)
-    if not np.isfinite(out).all():
-        raise ArgumentError(f"{where}: costs must be numbers, got {dict(costs)}.")
+        finite(f"{where}[{action!r}]", cost)
+        out[action_code(action, actions, f"{where}(costs")] = cost
     return out
 
 

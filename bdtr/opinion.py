@@ -36,8 +36,8 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import t as student_t
 
-from bdtr.arguments import a_fit, probability
-from bdtr.assignment import WORDS, Known, treatment_probabilities
+from bdtr.arguments import a_fit, one_of, probability, whole
+from bdtr.assignment import WORDS, Known, by_stage, treatment_probabilities
 from bdtr.coding import DataError
 from bdtr.crossfitting import crossfit
 from bdtr.data import TrialData
@@ -54,7 +54,7 @@ from bdtr.passes import named_policy
 from bdtr.populations import Cells, cell_means
 from bdtr.progress import progress_bar
 from bdtr.propensity import category_probabilities
-from bdtr.regimes import Regime, embedded
+from bdtr.regimes import Regime, embedded, regime_list
 from bdtr.shown import Shown
 
 if TYPE_CHECKING:
@@ -150,16 +150,14 @@ def second_opinion(
     a_fit(fit)
     probability("interval", interval)
     data = fit.require_data("a second opinion")
-    if staying not in WORDS:
-        raise ArgumentError(f"staying={staying!r}: allowed are {', '.join(map(repr, WORDS))}.")
-    for name in probabilities or {}:
-        fit.stage_index(name)
-    chosen = list(regimes) or embedded(data)
+    one_of("staying", staying, WORDS)
+    probabilities = by_stage(fit, probabilities)
+    chosen = regime_list(regimes) or embedded(data)
     rules, names = [], []
     for regime in chosen:
         rules.append(_crossed(fit, regime) if regime.is_recommended else named_policy(regime, data))
         names.append(f"{regime.name}, cross-fitted" if regime.is_recommended else regime.name)
-    chance = _chances(fit, probabilities or {}, staying)
+    chance = _chances(fit, probabilities, staying)
     units = np.flatnonzero(data.valued)
     seed = fit.settings.stream("opinion", random_seed)
     boot_seed, group_seed = children(seed, 2 * fit.stages + 2)[-2:]
@@ -319,8 +317,7 @@ def _mean_residual(done: BackwardPass, units: np.ndarray, weights: Sequence[np.n
 def _groups(fit: Fit, groups: int, rng: np.random.Generator) -> np.ndarray:
     """Group of each unit of the data for the jackknife: whole sites, or units dealt out at random."""
     data = fit.require_data("a second opinion")
-    if not isinstance(groups, (int, np.integer)) or groups < 5:
-        raise ArgumentError(f"groups={groups!r}: must be a whole number, 5 or more.")
+    whole("groups", groups, 5, max(5, len(data)))
     many = len(data.site_levels) if data.trial.site else 0
     if many >= _FEW_SITES:
         return (rng.permutation(many) % min(groups, many))[fit.designs[0].site_codes(data.frame)]

@@ -13,6 +13,7 @@ import xarray as xr
 
 from bdtr.carrying import Carried, carried_terms
 from bdtr.data import TrialData
+from bdtr.errors import ArgumentError
 from bdtr.induction import (
     POLICIES,
     Decisions,
@@ -40,10 +41,12 @@ __all__ = [
     "mean_payoff",
     "named_policy",
     "pass_key",
+    "payoff_sd",
     "run_passes",
     "shifted",
 ]
 
+_MOST_SHIFT = 100  # SDs of the payoff
 _CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
 
 
@@ -236,8 +239,27 @@ def _regime_key(regime: Regime, rule: Policy) -> str:
     return f"{regime} ({sha256(said).hexdigest()[:12]})"
 
 
-def shifted(rule: Policy, shifts: Sequence[tuple[np.ndarray, np.ndarray]], words: str) -> Policy:
-    """A policy with shifts, named by what is assumed and, as passes are kept by name, by the numbers."""
+def payoff_sd(fit: Fit) -> float:
+    """SD of the observed payoff, rewards of all stages included: the unit of the scale ``"sd"``."""
+    data = fit.require_data("the SD of the payoff")
+    payoff = data.outcome + np.sum([stage.reward for stage in data.stages], axis=0)
+    return float(np.nanstd(payoff, ddof=1))
+
+
+def shifted(
+    fit: Fit, rule: Policy, shifts: Sequence[tuple[np.ndarray, np.ndarray]], words: str
+) -> Policy:
+    """A policy with shifts, named by what is assumed and, as passes are kept by name, by the numbers.
+
+    Earlier stages are fitted to what is left after the shift with priors in units of the outcome, which no
+    longer hold where a shift is many times as large: an error beyond some SDs of the payoff.
+    """
+    most = _MOST_SHIFT * payoff_sd(fit)
+    if any(np.abs(amount).max() * np.abs(size).max() > most for amount, size in shifts):
+        raise ArgumentError(
+            f"{words}: changes payoffs by more than {_MOST_SHIFT} SDs, which are {most:.3g}. Give sizes and "
+            "prices in units of the outcome."
+        )
     digest = sha256(b"".join(x.tobytes() for pair in shifts for x in pair)).hexdigest()
     return replace(rule, name=f"{rule.name} [{words}; {digest[:12]}]", shifts=tuple(shifts))
 

@@ -25,7 +25,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.allocation import Allocation, AllocationError, Rows, allocate, least_limit
-from bdtr.arguments import a_fit, probability
+from bdtr.arguments import a_fit, mapping, probability
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates
@@ -34,7 +34,7 @@ from bdtr.limits import Budget, Floor, Gap, Limit, Options, costs_of
 from bdtr.passes import shifted
 from bdtr.populations import Cells, cell_means
 from bdtr.progress import progress_bar
-from bdtr.risk import Utility, outcome_noise, utilities
+from bdtr.risk import Quantile, Utility, WorstMean, outcome_noise, utilities
 from bdtr.shown import Shown
 
 if TYPE_CHECKING:
@@ -137,7 +137,16 @@ def plan(
     probability("interval", interval)
     data, k = fit.require_data("a plan"), fit.stage_index(stage)
     design, sign = fit.designs[k], (1.0 if data.trial.higher_is_better else -1.0)
-    policy, own_price, text = _prices(fit, k, prices or {})
+    for limit in limits:
+        if not isinstance(limit, (Budget, Gap, Floor)):
+            raise ArgumentError(
+                f"limits: {limit!r} is no limit; use bdtr.planning.Budget(...), Gap(...) or Floor(...)."
+            )
+    if not isinstance(utility, (WorstMean, Quantile, type(None))):
+        raise ArgumentError(
+            f"utility={utility!r}: must be bdtr.risk.WorstMean(...), bdtr.risk.Quantile(...) or None."
+        )
+    policy, own_price, text = _prices(fit, k, {} if prices is None else prices)
     (done,) = fit.passes([policy], progress)
     units = np.flatnonzero(data.stages[k].deciding)
     if utility is not None and utility.of == "outcomes" and policy is not None:
@@ -262,6 +271,7 @@ def _prices(
     fit: Fit, k: int, prices: Mapping[str, Mapping[str, float]]
 ) -> tuple[Policy | None, np.ndarray, str]:
     """The policy of later stages net of their prices (None: there are none), own prices, in words."""
+    mapping("prices", prices, "stages to prices of actions")
     for stage in prices:
         if fit.stage_index(stage) < k:
             raise ArgumentError(f"prices: stage {stage!r} comes before {fit.designs[k].action!r}.")
@@ -280,7 +290,7 @@ def _prices(
         sign = 1.0 if data.trial.higher_is_better else -1.0
         paid = [0.0 * own if j <= k else -sign * own for j, own in enumerate(by_stage)]
         shifts = [(np.repeat(own[:, None], len(data), axis=1), np.ones(1)) for own in paid]
-        policy = shifted(Policy(), shifts, f"net of prices ({words})")
+        policy = shifted(fit, Policy(), shifts, f"net of prices ({words})")
     return policy, by_stage[k], f", net of prices ({words})" if words else ""
 
 

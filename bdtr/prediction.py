@@ -15,6 +15,7 @@ from bdtr.families import FAMILIES
 from bdtr.groupdesign import GroupDesign
 
 __all__ = [
+    "PLACES",
     "SITES",
     "QFunction",
     "StageDraws",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 SITES = ("observed", "new", "typical")
+PLACES = (*SITES, "average", "one new")  # where Q-values can be taken
 _LEAST_EIGENVALUE = 1e-10  # of a correlation matrix; 0 at correlations of 1
 _NODES = 15  # Gauss-Hermite nodes for a delivery cluster on a curved link
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
-from bdtr.arguments import a_fit, probability
+from bdtr.arguments import a_fit, number_list, probability
 from bdtr.diagnostics import State, worst
 from bdtr.errors import ArgumentError
 from bdtr.fitting import fit_checked
 from bdtr.induction import best_mean
 from bdtr.learning import few_draws, quick_settings
 from bdtr.progress import progress_bar
-from bdtr.regimes import Regime, recommended
+from bdtr.regimes import Regime, recommended, regime_list
 from bdtr.shown import Shown
 from bdtr.threads import side_by_side
 from bdtr.values import value
@@ -101,8 +101,9 @@ def prior_widths(
     a_fit(fit)
     probability("interval", interval)
     data = fit.require_data("refits with other priors")
-    if not factors or not all(np.isfinite(f) and f > 0 for f in factors):
-        raise ArgumentError(f"factors={factors!r}: must be above 0.")
+    factors = number_list("factors", factors)
+    if not factors or min(factors) <= 0:
+        raise ArgumentError(f"factors={factors!r}: name one or more, each above 0.")
     if any(stage.model is not None for stage in fit.trial.stages):
         raise ArgumentError(
             "prior_widths: a model of your own has priors that only you can change."
@@ -110,7 +111,7 @@ def prior_widths(
     propagated = few_draws(fit.settings) if propagated is None else propagated
     settings = quick_settings(fit, propagated)
     widths = [1.0, *(f for f in dict.fromkeys(factors) if f != 1.0)]
-    chosen = list(regimes) or [recommended()]
+    chosen = regime_list(regimes) or [recommended()]
 
     def refitted(width: float) -> tuple[pd.DataFrame, list[np.ndarray], State]:
         own = fit_checked(data, replace(settings, prior_width=width * fit.settings.prior_width))

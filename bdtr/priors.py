@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from bdtr.arguments import is_real
 from bdtr.errors import BdtrError
 
 __all__ = [
@@ -38,16 +39,14 @@ class Prior:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            try:
-                value = float(getattr(self, f.name))
-            except (TypeError, ValueError):
-                value = float("nan")
+            given = getattr(self, f.name)
+            value = float(given) if is_real(given) else np.nan
             # Variances are computed with, so squares must not vanish either.
             if not np.isfinite(value) or (
                 f.name != "mu" and (value <= 0 or not _LEAST < value < 1 / _LEAST)
             ):
                 raise PriorError(
-                    f"{type(self).__name__}({f.name}={value:g}): must be finite"
+                    f"{type(self).__name__}({f.name}={given!r}): must be finite"
                     + (
                         "."
                         if f.name == "mu"

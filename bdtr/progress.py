@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 
+from bdtr.arguments import truth
+
 __all__ = ["progress_bar"]
 
 
 @contextlib.contextmanager
 def progress_bar(show: bool, what: str):
     """A progress bar, as a callback of (done, total)."""
+    truth("progress", show)
     if not show:
         yield None
         return

@@ -34,6 +34,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bdtr.arguments import a_path
 from bdtr.condition import ConditionError
 from bdtr.errors import BdtrError
 from bdtr.labels import label_text
@@ -145,16 +146,19 @@ def read_protocol(path: str | os.PathLike) -> Protocol:
     --------
     >>> read_protocol("trial.toml").trial  # doctest: +SKIP
     """
-    path = Path(path)
+    path = a_path("path", path)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a name that no file can have
         raise ProtocolError(f"{path}: cannot be read. {error}") from None
     return protocol_from_text(text, str(path))
 
 
 def protocol_from_text(text: str, name: str = "protocol") -> Protocol:
     """The protocol that a TOML text describes; ``name`` is what errors call it."""
+    for argument, given in (("text", text), ("name", name)):
+        if not isinstance(given, str):
+            raise ProtocolError(f"protocol_from_text: {argument} must be a text, got {given!r}.")
     try:
         content = tomllib.loads(text)
     except RecursionError:
@@ -263,6 +267,8 @@ def write_protocol(protocol: Protocol | Trial) -> str:
 
     if isinstance(protocol, Trial):
         protocol = Protocol(protocol)
+    if not isinstance(protocol, Protocol):
+        raise ProtocolError(f"write_protocol: takes a protocol or a trial, got {protocol!r}.")
     trial = protocol.trial
     content = trial_words(trial)
     content["stages"] = [stage_words(stage) for stage in trial.stages]
@@ -336,7 +342,9 @@ def read_data(path: str | os.PathLike, trial: Trial) -> pd.DataFrame:
     """
     import pandas as pd
 
-    path = Path(path)
+    path = a_path("path", path)
+    if not isinstance(trial, Trial):
+        raise ProtocolError(f"read_data: trial must be a bdtr.Trial, got {type(trial).__name__}.")
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     separators = {".csv": ",", ".tsv": "\t"}
     try:

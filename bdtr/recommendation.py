@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bdtr.arguments import amount, probability
+from bdtr.arguments import amount, one_of, probability, text
 from bdtr.coding import DataError, label_series
 from bdtr.condition import Condition
 from bdtr.data import feasible_sets
@@ -91,6 +91,8 @@ def recommend(
 ) -> Recommendation:
     """See :meth:`bdtr.Fit.recommend`."""
     probability("interval", interval)
+    if override is not None:
+        text("override", override)
     if fit.state.level == "refused" and not (override and override.strip()):
         raise FitError(
             f"No action is recommended: {fit.state}. Diagnostics stay readable in fit.summary(). To "
@@ -99,7 +101,7 @@ def recommend(
     for name, given in (("sure", sure), ("clear", clear)):
         probability(name, given)
     if margin is not None:
-        amount("margin", margin)
+        margin = amount("margin", margin)
     frame = as_frame(frame)
     sites = _sites(fit, frame, sites)
     units = _unit_labels(fit, frame)
@@ -184,8 +186,8 @@ def recommend_known(fit: Fit, interval: float, override: str | None = None) -> R
 
 
 def _sites(fit: Fit, frame: pd.DataFrame, sites: str | None) -> str:
-    if sites is not None and sites not in SITES:
-        raise ArgumentError(f"sites={sites!r}: allowed are {', '.join(map(repr, SITES))}.")
+    if sites is not None:
+        one_of("sites", sites, SITES)
     name = fit.trial.site
     if name is None or not any(g.role == "site" for d in fit.designs for g in d.groups):
         return sites or "observed"

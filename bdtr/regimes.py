@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bdtr.arguments import a_fit, is_real, truth
 from bdtr.condition import Condition
 from bdtr.data import StageData, TrialData
 from bdtr.errors import BdtrError
@@ -39,10 +41,11 @@ class Regime:
     tailored: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not isinstance(self.rules, Mapping):
+        if not isinstance(self.name, str) or not self.name or not isinstance(self.rules, Mapping):
             raise RegimeError(
                 f"Regime({self.name!r}, ...): takes a name, and a rule for each stage."
             )
+        truth("tailored", self.tailored)
         rules = {
             stage: r if isinstance(r, str) else _read(stage, r) for stage, r in self.rules.items()
         }
@@ -82,6 +85,9 @@ def recommended(fit: object = None, tailored: bool = True) -> Regime:
     -------
     Regime
     """
+    if fit is not None:
+        a_fit(fit)
+    truth("tailored", tailored)
     return Regime("recommended" if tailored else "recommended, untailored", {}, tailored)
 
 
@@ -106,8 +112,8 @@ def static(name: str | None = None, **actions: object) -> Regime:
     """
     if not actions:
         raise RegimeError("static(): name an action for each stage, for example a1='small'.")
-    labels = {stage: label_text(action) for stage, action in actions.items()}
-    return Regime(name or ", ".join(labels.values()), labels)
+    labels = {stage: _label(f"static({stage}=...)", action) for stage, action in actions.items()}
+    return Regime(", ".join(labels.values()) if name is None else name, labels)
 
 
 def rule(name: str | None = None, **rules: Rule) -> Regime:
@@ -139,7 +145,37 @@ def rule(name: str | None = None, **rules: Rule) -> Regime:
     if not rules:
         raise RegimeError("rule(): name a rule for each stage, for example a1='small'.")
     read = {stage: _read(stage, one) for stage, one in rules.items()}
-    return Regime(name or "; ".join(rule_text(one) for one in read.values()), read)
+    if name is None:
+        name = "; ".join(rule_text(one) for one in read.values())
+    return Regime(name, read)
+
+
+def regime_list(regimes: object) -> list[Regime]:
+    """Regimes that a user gave, one by one or in lists, or an error that names the first that is none."""
+    out: list[Any] = []
+    for item in regimes if isinstance(regimes, (list, tuple)) else [regimes]:
+        out += item if isinstance(item, (list, tuple)) else [item]
+    for one in out:
+        _a_regime(one)
+    return out
+
+
+def _a_regime(one: object) -> None:
+    if not isinstance(one, Regime):
+        raise RegimeError(
+            f"regimes: {one!r} is no regime; use bdtr.static(...), bdtr.rule(...), "
+            "bdtr.recommended(fit) or bdtr.embedded(fit)."
+        )
+
+
+def _label(where: str, action: object) -> str:
+    if action == "" if isinstance(action, str) else not _is_number(action):
+        raise RegimeError(f"{where}: {action!r} is no label of an action.")
+    return label_text(action)
+
+
+def _is_number(action: object) -> bool:
+    return isinstance(action, (bool, np.bool_)) or (is_real(action) and bool(np.isfinite(action)))
 
 
 def _read(stage: str, rule: object) -> Rule:
@@ -151,10 +187,11 @@ def _read(stage: str, rule: object) -> Rule:
                 Condition(condition)
         if not rule:
             raise RegimeError(f"rule({stage}=...): the mapping is empty.")
-        return {condition: label_text(action) for condition, action in rule.items()}
+        where = f"rule({stage}=...)"
+        return {condition: _label(where, action) for condition, action in rule.items()}
     if callable(rule):
         return rule
-    if isinstance(rule, (int, float, np.number)):
+    if _is_number(rule):
         return label_text(rule)
     raise RegimeError(
         f"rule({stage}=...): {rule!r} is no rule. Give an action, a text such as 'aide if y_k < 0 else "
@@ -282,6 +319,7 @@ def policy(regime: Regime, data: TrialData) -> Policy:
     RegimeError
         If a stage is missing or an action is not feasible on the regime's own path.
     """
+    _a_regime(regime)
     if regime.is_recommended:
         return Policy() if regime.tailored else Policy("untailored", "untailored")
     stages = [s.stage.action for s in data.stages]

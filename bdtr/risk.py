@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
-from bdtr.arguments import a_fit
+from bdtr.arguments import a_fit, one_of, probability
 from bdtr.errors import ArgumentError
 from bdtr.induction import best_mean
 from bdtr.prediction import StageDraws
@@ -65,10 +65,8 @@ type Utility = WorstMean | Quantile | None
 
 
 def _check(kind: str, name: str, value: float, of: str) -> None:
-    if not 0 < value < 1:
-        raise ArgumentError(f"{kind}({name}={value!r}): must lie between 0 and 1.")
-    if of not in OF:
-        raise ArgumentError(f"{kind}(of={of!r}): allowed are {', '.join(map(repr, OF))}.")
+    probability(f"{kind}: {name}", value)
+    one_of(f"{kind}: of", of, OF)
 
 
 def utilities(q: np.ndarray, utility: Utility, noise: np.ndarray | None = None) -> np.ndarray:

@@ -21,19 +21,19 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import a_fit, probability
-from bdtr.assignment import Known, treatment_probabilities
+from bdtr.arguments import a_fit, amount, is_real, mapping, number_list, one_of, probability, whole
+from bdtr.assignment import Known, by_stage, treatment_probabilities
 from bdtr.comparison import ranks
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates, with_labels
 from bdtr.history import known_columns
 from bdtr.limits import action_code
-from bdtr.passes import named_policy, shifted
+from bdtr.passes import named_policy, payoff_sd, shifted
 from bdtr.prior_sensitivity import PriorWidths, prior_widths
 from bdtr.priors import Normal
 from bdtr.progress import progress_bar
-from bdtr.regimes import Regime, recommended
+from bdtr.regimes import Regime, recommended, regime_list
 from bdtr.shown import Shown
 from bdtr.values import mean_payoffs
 
@@ -120,7 +120,7 @@ def confounded(
     Raises
     ------
     ValueError
-        If there is no such stage or action, or a size is no number.
+        If there is no such stage or action, a size is no number, or payoffs would change by more than 100 SDs.
 
     Examples
     --------
@@ -129,10 +129,10 @@ def confounded(
     a_fit(fit)
     probability("interval", interval)
     data = fit.require_data("values under confounding")
-    chosen = list(regimes) or [recommended()]
-    shifts, words = _shifts(fit, confounding, scale, probabilities or {})
+    chosen = regime_list(regimes) or [recommended()]
+    shifts, words = _shifts(fit, confounding, scale, probabilities)
     plain = [named_policy(r, data) for r in chosen]
-    policies = [shifted(p, shifts, words) for p in plain]
+    policies = [shifted(fit, p, shifts, words) for p in plain]
     units, chains = np.flatnonzero(data.valued), fit.settings.chains
     found = {}
     for name, rules in (("value", policies), ("unconfounded", plain)):
@@ -149,21 +149,16 @@ def confounded(
     return Confounded(draws, table, words, interval, worst([fit.state, gated]))
 
 
-def payoff_sd(fit: Fit) -> float:
-    """SD of the observed payoff, rewards of all stages included: the unit of the scale ``"sd"``."""
-    data = fit.require_data("the SD of the payoff")
-    payoff = data.outcome + np.sum([stage.reward for stage in data.stages], axis=0)
-    return float(np.nanstd(payoff, ddof=1))
-
-
 def _shifts(
-    fit: Fit, confounding: Confounding, scale: str, probabilities: Mapping[str, Known]
+    fit: Fit, confounding: Confounding, scale: str, probabilities: Mapping[str, Known] | None
 ) -> tuple[tuple[tuple[np.ndarray, np.ndarray], ...], str]:
     """What is added to Q-values at each stage, and the assumption in words."""
-    if scale not in _IN:
-        raise ArgumentError(f"scale={scale!r}: allowed are {', '.join(map(repr, _IN))}.")
-    for name in (*confounding, *probabilities):
+    one_of("scale", scale, _IN)
+    mapping("confounding", confounding, "stages to sizes of actions")
+    for name, sizes in confounding.items():
         fit.stage_index(name)
+        mapping(f"confounding[{name!r}]", sizes, "actions to sizes")
+    probabilities = by_stage(fit, probabilities)
     unit = payoff_sd(fit) if scale == "sd" else 1.0
     out, words = [], []
     rng = np.random.default_rng(fit.settings.stream("confounding"))
@@ -205,7 +200,7 @@ def _stage_shift(
                 )
             amount[a] *= np.nan_to_num(values)
             text = getattr(c, "__name__", "a function")
-        elif isinstance(c, (int, float, np.number)) and np.isfinite(c):
+        elif is_real(c) and np.isfinite(c):
             amount[a] *= float(c)
             text = f"{float(c):g}"
         else:
@@ -292,6 +287,7 @@ def tipping_points(
     k = fit.stage_index(stage)
     data, design, done = fit.require_data("tipping points"), fit.designs[k], fit.passed()
     actions, own = list(design.actions), data.stages[k]
+    sizes = number_list("sizes", sizes, 0)
     sign = 1.0 if data.trial.higher_is_better else -1.0
     others = 1.0 - treatment_probabilities(fit, k, probabilities)
     units = np.flatnonzero(own.history & own.among & (own.feasible.sum(axis=1) > 1))
@@ -377,21 +373,29 @@ def tipping_regime(
         If fewer than two regimes are given, or ``most`` or ``steps`` is not above 0.
     """
     a_fit(fit)
+    regimes = regime_list(regimes)
     if len(regimes) < 2:
         raise ArgumentError("regimes: name two or more.")
-    if not most > 0 or not (isinstance(steps, int) and steps > 0):
-        raise ArgumentError(f"most={most!r}, steps={steps!r}: must be above 0.")
+    if not amount("most", most):
+        raise ArgumentError("most=0: must be above 0.")
+    whole("steps", steps, 1, 50)  # doubles tell no more halvings apart
     sign = 1.0 if fit.trial.higher_is_better else -1.0
     data = fit.require_data("tipping points")
     units = np.flatnonzero(data.valued)
     plain = [named_policy(r, data) for r in regimes]
-    sizes = {stage: {pair[0]: 1.0, pair[1]: -1.0}}
+    actions = tuple(fit.designs[fit.stage_index(stage)].actions)
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise ArgumentError(f"pair={pair!r}: must be two actions of {list(actions)}.")
+    first, second = (action_code(a, actions, "tipping_regime(pair") for a in pair)
+    if first == second:
+        raise ArgumentError(f"pair={pair!r}: must be two different actions.")
+    sizes: Confounding = {stage: {actions[first]: 1.0, actions[second]: -1.0}}
     # They are proportional to delta; the treatment probabilities in them may have taken a model.
-    once, words = _shifts(fit, sizes, scale, probabilities or {})
+    once, words = _shifts(fit, sizes, scale, probabilities)
 
     def best(delta: float) -> int:
         shifts = [(delta * amount, size) for amount, size in once]
-        policies = [shifted(p, shifts, words) for p in plain]
+        policies = [shifted(fit, p, shifts, words) for p in plain]
         return int((sign * mean_payoffs(_passes(fit, policies), units).mean(axis=1)).argmax())
 
     now, rows = best(0.0), []

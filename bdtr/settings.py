@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bdtr.arguments import is_whole
+from bdtr.arguments import is_whole, one_of
 from bdtr.errors import BdtrError
 from bdtr.trial import Trial
 
@@ -74,8 +74,7 @@ def make_settings(
     """Settings that have been checked, or an error before any sampling."""
     if not isinstance(trial, Trial):
         raise FitError(f"trial: must be a bdtr.Trial, got {type(trial).__name__}.")
-    if sampler not in _SAMPLERS:
-        raise FitError(f"sampler={sampler!r}: allowed are {', '.join(map(repr, _SAMPLERS))}.")
+    one_of("sampler", sampler, _SAMPLERS, FitError)
     if sampler == "direct" and trial.family != "gaussian":
         raise FitError("sampler='direct' fits Gaussian outcomes; use sampler='pymc'.")
     for name, value in (("chains", chains), ("draws", draws)):

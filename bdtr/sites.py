@@ -198,6 +198,8 @@ def same_best_action(blips: SiteBlips) -> Captioned:
     -----
     Taken within draws: P(best_j = best_l), not the product of each site's probabilities.
     """
+    if not isinstance(blips, SiteBlips):
+        raise ArgumentError(f"blips={blips!r}: must be blips of sites, as site_blips makes them.")
     flat = stacked(blips.draws).transpose("action", "site", "sample")
     best = _best(flat.to_numpy(), blips.higher_is_better)
     alone = _compared(flat.to_numpy()) < 2

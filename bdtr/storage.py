@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import truth
+from bdtr.arguments import mapping, truth
 from bdtr.coding import Coding
 from bdtr.columns import Columns
 from bdtr.data import TrialData, check_again
@@ -140,6 +140,8 @@ def load(path: str | os.PathLike, models: Mapping[str, Any] | None = None) -> Fi
     TrialError
         If a stage model of your own is not given.
     """
+    if models is not None:
+        mapping("models", models, "stages to models of your own")
     tree, text = _opened(path)
     try:
         header = _from_jsonable(json.loads(text))

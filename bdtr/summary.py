@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import probability
+from bdtr.arguments import one_of, probability
 from bdtr.diagnostics import State, convergence
-from bdtr.errors import ArgumentError
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -127,8 +126,8 @@ def _mirrored(index: pd.Index) -> np.ndarray:
 def tidy_draws(fit: Fit, stage: str | None) -> pd.DataFrame:
     """See :meth:`bdtr.Fit.draws`."""
     known = [d.action for d in fit.designs]
-    if stage is not None and stage not in known:
-        raise ArgumentError(f"stage={stage!r}: allowed are {', '.join(map(repr, known))}.")
+    if stage is not None:
+        one_of("stage", stage, known)
     parts = []
     for k, design in enumerate(fit.designs):
         if stage not in (None, design.action):

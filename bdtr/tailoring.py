@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import a_fit, one_of, probability, whole
+from bdtr.arguments import a_fit, name_list, one_of, probability, whole
 from bdtr.coding import label_series
 from bdtr.decisions import summarise_actions
 from bdtr.errors import ArgumentError
@@ -99,8 +99,8 @@ def over_history(
     whole("bins", bins, 2)
     one_of("sites", sites, ("observed", "average"))
     k = fit.stage_index(stage)
-    names = [over] if isinstance(over, str) else list(over)
-    if not 1 <= len(names) <= 2 or len(set(names)) != len(names):
+    names = name_list("over", over)
+    if not 1 <= len(names) <= 2:
         raise ArgumentError(f"over={over!r}: name one or two columns.")
     data = fit.require_data("recommendations over history")
     state = data.stages[k]
@@ -245,7 +245,7 @@ def blips_along(
         c for c in known_columns(data, k)
         if pd.api.types.is_numeric_dtype(data.frame[c]) and c != data.trial.site
     ]  # fmt: skip
-    if variable not in allowed:
+    if not isinstance(variable, str) or variable not in allowed:
         raise ArgumentError(
             f"variable={variable!r}: must be a number in the history of stage {stage}; allowed are "
             f"{', '.join(map(str, allowed)) or 'none'}."

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import a_fit, probability
+from bdtr.arguments import a_fit, name_list, probability, whole
 from bdtr.coding import label_series
 from bdtr.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.errors import ArgumentError
@@ -124,11 +124,9 @@ def shallow_tree(
     a_fit(fit)
     probability("interval", interval)
     k = fit.stage_index(stage)
-    if depth not in (1, 2, 3):
-        raise ArgumentError(f"depth={depth!r}: allowed are 1, 2 and 3.")
-    if not isinstance(least, (int, np.integer)) or least < 1:
-        raise ArgumentError(f"least={least!r}: must be a whole number above 0.")
+    whole("depth", depth, 1, 3)
     data, design, done = fit.require_data("a tree"), fit.designs[k], fit.passed()
+    whole("least", least, 1, len(data))
     sign = 1.0 if data.trial.higher_is_better else -1.0
     units = np.flatnonzero(data.stages[k].deciding)
     questions = _Questions.of(fit, k, over, units)
@@ -198,7 +196,7 @@ class _Questions:
     def of(cls, fit: Fit, k: int, over: Sequence[str], units: np.ndarray) -> _Questions:
         data = fit.require_data("a tree")
         known = known_columns(data, k)
-        over = [over] if isinstance(over, str) else list(over)
+        over = name_list("over", over)
         wrong = [name for name in over if name not in known]
         if wrong or not over:
             raise ArgumentError(

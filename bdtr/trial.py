@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
-
+from bdtr.arguments import mapping, one_of, truth
 from bdtr.condition import Condition, ConditionError
 from bdtr.errors import BdtrError
 from bdtr.families import FAMILIES
@@ -113,7 +112,11 @@ class Stage:
         if not isinstance(self.action, str) or not self.action:
             raise TrialError(f"Stage(action=...): must name a column, got {self.action!r}.")
         if self.actions is not None:
-            if isinstance(self.actions, (str, Mapping)) or not isinstance(self.actions, Iterable):
+            if (
+                isinstance(self.actions, (str, bytes, Mapping))
+                or not isinstance(self.actions, Iterable)
+                or getattr(self.actions, "ndim", 1) != 1
+            ):
                 raise TrialError(
                     f"{where}: actions must be a list of labels, got {self.actions!r}."
                 )
@@ -145,7 +148,7 @@ class Stage:
         for name in ("delivered_in", "reward", "weights"):
             _column(getattr(self, name), f"{where}: {name}")
         for name in ("site_means", "earlier_clusters", "earlier_terms"):
-            _truth(getattr(self, name), f"{where}: {name}")
+            truth(f"{where}: {name}", getattr(self, name), TrialError)
         for name in ("among", "eligible"):
             text = getattr(self, name)
             if text is not None:
@@ -164,16 +167,13 @@ class Stage:
             self._check_model(where)
 
     def _check_choices(self, where: str) -> None:
-        if self.outside not in (None, "arm", "carry"):
-            raise TrialError(f"{where}: outside={self.outside!r}: allowed are 'arm' and 'carry'.")
+        if self.outside is not None:
+            one_of(f"{where}: outside", self.outside, ("arm", "carry"), TrialError)
         if self.outside is not None and self.among is None:
             raise TrialError(
                 f"{where}: outside={self.outside!r} needs among=, which says who is outside."
             )
-        if self.residual not in ("arm", "common"):
-            raise TrialError(
-                f"{where}: residual={self.residual!r}: allowed are 'arm' and 'common'."
-            )
+        one_of(f"{where}: residual", self.residual, ("arm", "common"), TrialError)
         if not isinstance(self.site_terms, Iterable):
             raise TrialError(
                 f"{where}: site_terms={self.site_terms!r}: allowed are 'size' and 'share'."
@@ -291,12 +291,9 @@ class Trial:
             raise TrialError(f"Trial(stages=...): two stages share an action column: {actions}.")
         for name in ("outcome", "unit", "site"):
             _column(getattr(self, name), f"Trial: {name}")
-        _truth(self.higher_is_better, "Trial: higher_is_better")
+        truth("Trial: higher_is_better", self.higher_is_better, TrialError)
         self._check_roles()
-        if not isinstance(self.family, str) or self.family not in FAMILIES:
-            raise TrialError(
-                f"Trial(family={self.family!r}): allowed are {', '.join(map(repr, FAMILIES))}."
-            )
+        one_of("Trial: family", self.family, FAMILIES, TrialError)
         if self.outcome is None and stages[-1].reward is None:
             raise TrialError("Trial: name the outcome column, or a reward at the last stage.")
         if self.family == "bernoulli" and any(s.reward for s in stages):
@@ -383,7 +380,10 @@ class Trial:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], models: Mapping[str, Any] | None = None) -> Trial:
         """The trial that :meth:`to_dict` described, with the stage models of your own by action."""
-        stages, models = [], models or {}
+        stages, models = [], {} if models is None else models
+        mapping("models", models, "stages to models of your own")
+        if not isinstance(values, Mapping) or not isinstance(values.get("stages"), list):
+            raise TrialError("from_dict: takes what to_dict() of a trial returned.")
         own = {s["action"] for s in values["stages"] if s.get("model") is not None}
         if set(models) - own:
             raise TrialError(
@@ -422,11 +422,6 @@ def _stage_dict(stage: Stage) -> dict[str, Any]:
 def _column(name: object, where: str) -> None:
     if name is not None and (not isinstance(name, str) or not name):
         raise TrialError(f"{where} must name a column, got {name!r}.")
-
-
-def _truth(value: object, where: str) -> None:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TrialError(f"{where} must be True or False, got {value!r}.")
 
 
 def _parse(text: str, where: str) -> Condition:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ from bdtr.populations import (
     population_means,
 )
 from bdtr.progress import progress_bar
-from bdtr.regimes import Regime, embedded, recommended
+from bdtr.regimes import Regime, embedded, recommended, regime_list
 from bdtr.shown import Shown
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def value(
     if isinstance(by, str) and by == fit.trial.site:
         by = "site"
     _check(fit, population, weight, by, site, interval)
-    chosen = _flat(regimes) or [recommended(), *embedded(data)]
+    chosen = regime_list(regimes) or [recommended(), *embedded(data)]
     sites_known = population in ("sample", "units") or (
         population == "sites" and len(data.site_levels) >= FEW_SITES
     )
@@ -218,25 +218,15 @@ def _check(fit, population, weight, by, site, interval) -> None:
         raise ArgumentError(f"{parts[0]} does not go with {at_sites[0]}: it is over all sites.")
 
 
-def _flat(regimes: Sequence[Regime | Sequence[Regime]]) -> list[Regime]:
-    out: list[Any] = []
-    for item in regimes:
-        out += item if isinstance(item, (list, tuple)) else [item]
-    wrong = [r for r in out if not isinstance(r, Regime)]
-    if wrong:
-        raise ArgumentError(
-            f"regimes: {wrong[0]!r} is no regime; use bdtr.static(...), bdtr.rule(...), "
-            "bdtr.recommended(fit) or bdtr.embedded(fit)."
-        )
-    return out
-
-
 def _units(fit: Fit, grouped: np.ndarray, site: object) -> tuple[np.ndarray, str]:
     """Positions of the units that a value is over, and who was left out beyond incomplete histories."""
     data = fit.require_data("values")
     keep, left_out = data.valued.copy(), ""
     if site is not None:
-        wanted = pd.Series(np.atleast_1d(np.asarray(site, dtype=object)))
+        given = np.atleast_1d(np.asarray(site, dtype=object))
+        if given.ndim != 1:
+            raise ArgumentError(f"site={site!r}: name one site, or several in a list.")
+        wanted = pd.Series(given)
         labels = label_series(wanted).tolist()
         unknown = [x for x in labels if x not in set(data.site_levels)]
         if unknown:

@@ -201,7 +201,7 @@ ROLES = {
     "outcome is a number": ({"outcome": 3}, "outcome must name a column"),
     "site is a list": ({"site": ["site"]}, "site must name a column"),
     "reward is a number": ({"reward": 1.0}, "reward must name a column"),
-    "lower is better in words": ({"higher_is_better": "no"}, "must be True or False, got 'no'"),
+    "lower is better in words": ({"higher_is_better": "no"}, "higher_is_better='no': must be True or False"),
     "site means in words": ({"site_means": "no"}, "must be True or False"),
     "earlier terms in words": ({"earlier_terms": "no"}, "must be True or False"),
     "earlier clusters in words": ({"earlier_clusters": 1}, "must be True or False"),

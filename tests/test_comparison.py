@@ -140,7 +140,7 @@ def test_other_dims_are_kept():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda d: contrasts(d, "r9"), "reference='r9': the regimes are 'r1', 'r2'"),
+        (lambda d: contrasts(d, "r9"), "reference='r9': allowed are 'r1', 'r2'"),
         (lambda d: contrasts(d, scale="odds"), "scale='odds': allowed are 'difference'"),
         (lambda d: contrasts(d, scale="log odds ratio"), "needs values between 0 and 1; these reach"),
         (lambda d: contrasts(d.rename(regime="arm")), "they need the dim 'regime'"),

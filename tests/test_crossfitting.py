@@ -120,7 +120,7 @@ def test_the_same_seed_gives_the_same_result(two_stage):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"over": "schools"}, "over='schools': allowed are None, 'sites' and 'units'"),
+        ({"over": "schools"}, "over='schools': allowed are 'sites', 'units'"),
         ({"folds": 1}, r"folds=1: must be at least 2 and at most half the number of sites \(12\)"),
         ({"folds": 7, "over": "sites"}, "folds=7: .* With over='units'"),
     ],

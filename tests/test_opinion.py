@@ -211,7 +211,7 @@ def test_probabilities_of_a_categorical_regression():
     [
         ({"staying": "always"}, "staying='always': allowed are 'model', 'shares'"),
         ({"probabilities": {"a9": None}}, "stage='a9'"),
-        ({"groups": 2}, "groups=2: must be a whole number, 5 or more"),
+        ({"groups": 2}, "groups=2: must be a whole number, at least 5"),
         ({"probabilities": {"a1": "logit"}}, "'logit' is not allowed; words are 'model', 'shares'"),
     ],
 )

@@ -187,7 +187,7 @@ def test_a_plan_shows_its_limits(fit):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda f: plan(f, "a9"), "stage='a9': the stages are 'a1', 'a2'"),
+        (lambda f: plan(f, "a9"), "stage='a9': allowed are 'a1', 'a2'"),
         (lambda f: plan(f, "a1", Budget({"small": 1}, 1)), "Budget.costs='small'.: the actions of"),
         (lambda f: plan(f, "a1", Gap("o9", 1)), "by='o9'"),
         (lambda f: plan(f, "a1", Gap("site", 1, against="s99")), "against='s99'.: the groups are"),

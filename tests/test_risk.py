@@ -118,7 +118,7 @@ def test_doubt_about_the_mean_and_spread_of_outcomes_are_told_apart():
     ("call", "message"),
     [
         (lambda: WorstMean(1.5), "share=1.5"),
-        (lambda: Quantile(0.1, of="draws"), "of='draws'.: allowed are 'parameters', 'outcomes'"),
+        (lambda: Quantile(0.1, of="draws"), "of='draws': allowed are 'parameters', 'outcomes'"),
     ],
 )
 def test_wrong_arguments(call, message):

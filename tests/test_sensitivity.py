@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
+from bdtr.passes import payoff_sd
 from bdtr.priors import Normal
 from bdtr.sensitivity import confounded, tipping_points, tipping_regime
 
@@ -200,3 +201,22 @@ def test_where_lower_is_better_it_is_the_mirror_image(one):
 def test_wrong_arguments(one, call, message):
     with pytest.raises(ValueError, match=message):
         call(one)
+
+
+def test_sizes_far_from_the_payoff(two):
+    """Beyond them stage 1 would be fitted with priors that no longer hold: at 10,000 SDs its value was the
+    one without a confounder."""
+    best = bdtr.static(a1=1, a2=1)
+    found = confounded(two, {"a2": {1: 30}}, best, scale="sd").table.iloc[0]
+    unit, others = payoff_sd(two), 0.5
+    shift = found["unconfounded"] - found["mean"]
+    assert shift == pytest.approx(30 * unit * others, rel=0.02)
+    prices = {"a2": {0: 1e6, 1: 1e6}}
+    for call in (
+        lambda: confounded(two, {"a2": {1: 10_000}}, best, scale="sd"),
+        lambda: confounded(two, {"a2": {1: Normal(0, 1e6)}}, best),
+        lambda: tipping_regime(two, "a2", (1, 0), [best, bdtr.static(a1=0, a2=0)], most=1e6),
+        lambda: bdtr.planning.plan(two, "a1", prices=prices),
+    ):
+        with pytest.raises(ValueError, match="more than 100 SDs"):
+            call()

@@ -111,7 +111,7 @@ def test_pooling_is_the_shrinkage_of_a_balanced_design():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda f: site_blips(f, "a9"), "stage='a9': the stages are 'a1', 'a2'"),
+        (lambda f: site_blips(f, "a9"), "stage='a9': allowed are 'a1', 'a2'"),
         (lambda f: site_blips(f, reference="large"), "reference='large': the actions of a1 are"),
         (lambda f: pooling(f, interval=95), "interval=95"),
     ],

@@ -72,7 +72,7 @@ def test_blips_of_a_linear_model(fit):
     [
         (lambda fit: over_history(fit, "a2", "y"), "no history of stage a2"),
         (lambda fit: over_history(fit, "a3", "m"), "stage='a3'"),
-        (lambda fit: over_history(fit, "a2", ["m", "m"]), "one or two columns"),
+        (lambda fit: over_history(fit, "a2", ["m", "m"]), "different columns"),
         (lambda fit: blips_along(fit, "a2", "sex"), "must be a number.*o1"),
         (lambda fit: blips_along(fit, "a1", "m"), "must be a number"),
     ],

@@ -151,7 +151,10 @@ def test_short_cuts():
         ({"over": ["y"]}, "over=.'y'.: name columns that are known at stage a1: 'age'"),
         ({"over": ["a2"]}, "name columns that are known at stage a1"),
         ({"over": []}, "name columns"),
-        ({"over": ["age"], "depth": 4}, "depth=4: allowed are 1, 2 and 3"),
+        (
+            {"over": ["age"], "depth": 4},
+            "depth=4: must be a whole number, at least 1 and at most 3",
+        ),
         ({"over": ["age"], "least": 0}, "least=0"),
     ],
 )

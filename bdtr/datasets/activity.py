@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bdtr.arguments import whole
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -47,6 +49,9 @@ def activity(units: int = 480, clinics: int = 24, seed: int = 2026) -> pd.DataFr
     import numpy as np
     import pandas as pd
 
+    whole("units", units, 1, 10_000_000)
+    whole("clinics", clinics, 1, 10_000_000)
+    whole("seed", seed, 0)
     rng = np.random.default_rng(seed)
     clinic = np.arange(units) % clinics
     u = rng.normal(size=(clinics, 2)) * (0.6, 0.4)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from bdtr.arguments import text, whole
+from bdtr.plots.given import result_of, table_of
 from bdtr.plots.style import colour, figure_of, finish, interval_of, kind_of, plain
 
 if TYPE_CHECKING:
@@ -24,12 +26,13 @@ def p_optimal(actions: pd.DataFrame) -> Figure:
     Parameters
     ----------
     actions
-        ``Recommendation.actions``, units with a choice.
+        From ``fit.recommend``, or its ``actions``; units without a choice are not drawn.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
+    actions = _of_recommendation(actions, "p_optimal")
     stages = list(dict.fromkeys(actions["stage"]))
     figure = figure_of(7.0, 2.4 * len(stages))
     panels = figure.subplots(len(stages), 1, squeeze=False)[:, 0]
@@ -56,13 +59,21 @@ def p_optimal(actions: pd.DataFrame) -> Figure:
     return figure
 
 
+def _of_recommendation(actions: Any, column: str) -> pd.DataFrame:
+    """Recommended actions of the units with a choice, with this column."""
+    table, needed = getattr(actions, "actions", actions), ("stage", "action", column)
+    if isinstance(table, pd.DataFrame) and "choices" in table:
+        table = table[table["choices"] > 1]
+    return table_of("actions", table, needed, "fit.recommend")
+
+
 def p_optimal_over(table: pd.DataFrame, stage: str, least: int = 1) -> Figure:
     """P(optimal) of each action over one or two history variables; cells without data are empty.
 
     Parameters
     ----------
     table
-        Table of :func:`bdtr.tailoring.over_history`.
+        From :func:`bdtr.tailoring.over_history`, or its table.
     stage
         Name of the stage, for the title.
     least
@@ -72,6 +83,10 @@ def p_optimal_over(table: pd.DataFrame, stage: str, least: int = 1) -> Figure:
     -------
     matplotlib.figure.Figure
     """
+    text("stage", stage)
+    needed = ("action", "units", "p_optimal")
+    table = table_of("table", table, needed, "bdtr.tailoring.over_history")
+    whole("least", least)
     names = [str(n) for n in table.index.names[:-1]]
     cells = [list(dict.fromkeys(table.index.get_level_values(n))) for n in names]
     actions = list(dict.fromkeys(table.index.get_level_values("action")))
@@ -136,6 +151,8 @@ def decision_plot(blips: Blips, unit: str = "payoff") -> Figure:
     -------
     matplotlib.figure.Figure
     """
+    text("unit", unit)
+    result_of("blips", blips, ("draws", "variable", "seen"), "bdtr.tailoring.blips_along")
     draws, name = blips.draws, blips.variable
     x = draws[name].to_numpy()
     actions = [str(a) for a in draws["action"].to_numpy()]
@@ -181,7 +198,7 @@ def regret_curve(actions: pd.DataFrame, unit: str = "payoff") -> Figure:
     Parameters
     ----------
     actions
-        ``Recommendation.actions``, units with a choice.
+        From ``fit.recommend``, or its ``actions``; units without a choice are not drawn.
     unit
         Unit of the payoff, for the axis.
 
@@ -189,6 +206,8 @@ def regret_curve(actions: pd.DataFrame, unit: str = "payoff") -> Figure:
     -------
     matplotlib.figure.Figure
     """
+    text("unit", unit)
+    actions = _of_recommendation(actions, "regret")
     figure = figure_of(7.0, 3.0)
     axes = figure.subplots()
     said = []
@@ -221,6 +240,7 @@ def rule_tree(tree: ShallowTree) -> Figure:
     -------
     matplotlib.figure.Figure
     """
+    result_of("tree", tree, ("leaves", "stage"), "bdtr.trees.shallow_tree")
     leaves = tree.leaves
     actions = list(dict.fromkeys(leaves["action"]))
     figure = figure_of(7.0, 0.8 + 0.55 * len(leaves))

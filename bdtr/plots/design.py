@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bdtr.arguments import text
+from bdtr.plots.given import table_of
 from bdtr.plots.style import colour, figure_of, finish, kind_of, of_stage, plain
 
 if TYPE_CHECKING:
@@ -26,12 +28,13 @@ def stage_flow_plot(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table
-        Table of :func:`bdtr.balance.stage_flow`.
+        From :func:`bdtr.balance.stage_flow`, or its table.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
+    table = table_of("table", table, ("stage", "now", "units"), "bdtr.balance.stage_flow")
     stages = list(dict.fromkeys(str(s) for s in table.index.get_level_values("stage")))
     sizes: list[dict[str, int]] = [{"start": int(of_stage(table, stages[0])["units"].sum())}]
     for stage in stages:
@@ -100,12 +103,14 @@ def balance_plot(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table
-        Table of :func:`bdtr.balance.balance`.
+        From :func:`bdtr.balance.balance`, or its table.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
+    needed = ("stage", "covariate", "action", "difference")
+    table = table_of("table", table, needed, "bdtr.balance.balance")
     stages = list(dict.fromkeys(table.index.get_level_values("stage")))
     counts = [of_stage(table, s).index.get_level_values("covariate").nunique() for s in stages]
     figure = figure_of(7.0, 1.0 + 0.3 * sum(counts) + 0.4 * len(stages))
@@ -140,12 +145,14 @@ def overlap_plot(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table
-        Table of :func:`bdtr.balance.overlap`.
+        From :func:`bdtr.balance.overlap`, or its table.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
+    needed = ("stage", "action", "share", "lowest", "highest")
+    table = table_of("table", table, needed, "bdtr.balance.overlap")
     labels = [f"{stage}: {action}" for stage, action in table.index]
     figure = figure_of(7.0, 0.9 + 0.4 * len(labels))
     axes = figure.subplots()
@@ -180,7 +187,7 @@ def predictive_plot(
     Parameters
     ----------
     histograms
-        ``PredictiveChecks.histograms`` of :func:`bdtr.predictive.predictive_checks`.
+        From :func:`bdtr.predictive.predictive_checks`, or its ``histograms``.
     unit, interval
         As in :func:`bdtr.plots.value_forest`.
 
@@ -188,6 +195,12 @@ def predictive_plot(
     -------
     matplotlib.figure.Figure
     """
+    text("unit", unit)
+    needed = ("stage", "left", "right", "lower", "upper", "observed")
+    maker = "bdtr.predictive.predictive_checks"
+    histograms = table_of(
+        "histograms", getattr(histograms, "histograms", histograms), needed, maker
+    )
     stages = list(dict.fromkeys(histograms.index.get_level_values("stage")))
     figure = figure_of(7.0, 2.4 * len(stages))
     panels = figure.subplots(len(stages), 1, squeeze=False)[:, 0]

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import one_of, text
+from bdtr.plots.given import dataset_of, draws_of, table_of
 from bdtr.plots.style import colour, figure_of, finish, interval_of, kind_of, plain
 
 if TYPE_CHECKING:
@@ -24,8 +26,7 @@ def site_caterpillar(
     Parameters
     ----------
     values
-        Dataset with ``value`` over dims ``chain, draw, regime, site``, from
-        ``bdtr.value(..., by="site")``.
+        Values of ``bdtr.value(..., by="site")``, or their draws over ``chain, draw, regime, site``.
     regime
         Name of the regime.
     unit, interval
@@ -35,6 +36,10 @@ def site_caterpillar(
     -------
     matplotlib.figure.Figure
     """
+    text("unit", unit)
+    dims = ("chain", "draw", "regime", "site")
+    values = dataset_of("values", values, ["value"], dims, 'bdtr.value(..., by="site")')
+    one_of("regime", regime, map(str, values["regime"].to_numpy()))
     draws = values["value"].sel(regime=regime).transpose("site", "chain", "draw")
     return _caterpillar(draws, f"value of {regime}", unit, interval)
 
@@ -47,7 +52,7 @@ def blip_caterpillar(
     Parameters
     ----------
     blips
-        Draws over dims ``chain, draw, site, action``, from :func:`bdtr.sites.site_blips`.
+        From :func:`bdtr.sites.site_blips`, or its draws over dims ``chain, draw, site, action``.
     action
         An action other than the reference.
     unit, interval
@@ -57,6 +62,10 @@ def blip_caterpillar(
     -------
     matplotlib.figure.Figure
     """
+    text("unit", unit)
+    dims = ("chain", "draw", "site", "action")
+    blips = draws_of("blips", blips, dims, "bdtr.sites.site_blips")
+    one_of("action", action, map(str, blips["action"].to_numpy()))
     draws = blips.sel(action=action).transpose("site", "chain", "draw").dropna("site")
     return _caterpillar(draws, f"blip of {action}", unit, interval)
 
@@ -90,7 +99,7 @@ def shrinkage_plot(table: pd.DataFrame, unit: str = "payoff") -> Figure:
     Parameters
     ----------
     table
-        Table of :func:`bdtr.sites.shrinkage`.
+        From :func:`bdtr.sites.shrinkage`, or its table.
     unit
         Unit of the payoff, for the axis.
 
@@ -98,7 +107,9 @@ def shrinkage_plot(table: pd.DataFrame, unit: str = "payoff") -> Figure:
     -------
     matplotlib.figure.Figure
     """
+    text("unit", unit)
     kinds = ["raw", "pooled", "rescaled"]
+    table = table_of("table", table, kinds, "bdtr.sites.shrinkage")
     known = table.dropna(subset=kinds)
     figure = figure_of(7.0, 3.2)
     axes = figure.subplots()

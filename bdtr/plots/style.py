@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import probability
 from bdtr.estimates import stacked
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ def plain(label: object) -> str:
 
 def kind_of(interval: float) -> str:
     """Kind and level of an interval in words."""
+    probability("interval", interval)
     return f"{100 * interval:g} % equal-tailed interval"
 
 
 def interval_of(draws: xr.DataArray, interval: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, lower and upper ends of draws, over the other dims in their order."""
+    probability("interval", interval)
     flat = stacked(draws).to_numpy()
     lower, upper = np.quantile(flat, [(1 - interval) / 2, (1 + interval) / 2], axis=-1)
     return flat.mean(axis=-1), lower, upper

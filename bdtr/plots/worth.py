@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.arguments import finite, is_whole, text
 from bdtr.errors import ArgumentError
+from bdtr.plots.given import dataset_of, table_of
 from bdtr.plots.style import colour, figure_of, finish, interval_of, kind_of, plain
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def value_forest(
     Parameters
     ----------
     values
-        Dataset with ``value`` over dims ``chain, draw, regime``, from :func:`bdtr.value`.
+        Values of :func:`bdtr.value`, or their draws: ``value`` over dims ``chain, draw, regime``.
     unit
         Unit of the payoff, for the axis.
     interval
@@ -39,6 +41,10 @@ def value_forest(
     -------
     matplotlib.figure.Figure
     """
+    text("unit", unit)
+    values = dataset_of("values", values, ["value"], ("chain", "draw", "regime"), "bdtr.value")
+    if reference is not None:
+        finite("reference", reference)
     regimes = [str(r) for r in values["regime"].to_numpy()]
     mean, lower, upper = interval_of(values["value"].transpose("regime", "chain", "draw"), interval)
     figure = figure_of(7.0, 0.8 + 0.42 * len(regimes))
@@ -75,7 +81,7 @@ def value_forest_by_site(
     Parameters
     ----------
     values
-        Dataset with ``value`` over dims ``chain, draw, regime, site``, from ``bdtr.value(..., by="site")``.
+        Values of ``bdtr.value(..., by="site")``, or their draws over ``chain, draw, regime, site``.
     unit, interval
         As in :func:`value_forest`.
     page
@@ -90,10 +96,13 @@ def value_forest_by_site(
     ValueError
         If there is no such page.
     """
+    text("unit", unit)
+    dims = ("chain", "draw", "regime", "site")
+    values = dataset_of("values", values, ["value"], dims, 'bdtr.value(..., by="site")')
     draws = values["value"].transpose("regime", "site", "chain", "draw")
     mean, lower, upper = interval_of(draws, interval)
     pages = -(-mean.shape[1] // _SITES_A_PAGE)
-    if not 1 <= page <= pages:
+    if not is_whole(page) or not 1 <= page <= pages:
         raise ArgumentError(
             f"page={page!r}: these values fill {pages} page(s) of {_SITES_A_PAGE} sites."
         )
@@ -128,8 +137,8 @@ def equity_frontier(frontier: xr.Dataset, unit: str = "payoff", interval: float 
     Parameters
     ----------
     frontier
-        Dataset with ``value`` and ``disparity`` over dims ``chain, draw, plan``, the draws of
-        :func:`bdtr.equity.frontier`.
+        From :func:`bdtr.equity.frontier`, or its draws of ``value`` and ``disparity`` over dims
+        ``chain, draw, plan``.
     unit, interval
         As in :func:`value_forest`.
 
@@ -137,6 +146,11 @@ def equity_frontier(frontier: xr.Dataset, unit: str = "payoff", interval: float 
     -------
     matplotlib.figure.Figure
     """
+    text("unit", unit)
+    dims = ("chain", "draw", "plan")
+    frontier = dataset_of(
+        "frontier", frontier, ["value", "disparity"], dims, "bdtr.equity.frontier"
+    )
     value = interval_of(frontier["value"].transpose("plan", "chain", "draw"), interval)
     apart = interval_of(frontier["disparity"].transpose("plan", "chain", "draw"), interval)
     plans = [str(p) for p in frontier["plan"].to_numpy()]
@@ -165,7 +179,7 @@ def information_worth(table: pd.DataFrame, unit: str = "payoff") -> Figure:
     Parameters
     ----------
     table
-        Table with a column ``value``, from :mod:`bdtr.information`.
+        From :mod:`bdtr.information`, or its table.
     unit
         Unit of the payoff, for the axis.
 
@@ -173,6 +187,8 @@ def information_worth(table: pd.DataFrame, unit: str = "payoff") -> Figure:
     -------
     matplotlib.figure.Figure
     """
+    text("unit", unit)
+    table = table_of("table", table, ["value"], "bdtr.information")
     labels = [", ".join(map(str, i)) if isinstance(i, tuple) else str(i) for i in table.index]
     value = table["value"].to_numpy(dtype=float)
     figure = figure_of(7.0, 0.9 + 0.4 * len(labels))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bdtr.arguments import a_fit, amount, is_real, probability, truth, whole
+from bdtr.arguments import a_fit, amount, is_real, number_list, probability, text, truth, whole
 from bdtr.errors import ArgumentError
 from bdtr.files import OutputError, check_apart, check_output, write_whole
 from bdtr.protocol import TEXTS
@@ -129,7 +129,7 @@ def report(
     check_choices(
         title=title, command=command, override=override, texts=texts, regimes=regimes,
         thresholds=thresholds, over=over, planned=planned, interval=interval, sure=sure, clear=clear,
-        margin=margin, min_cell=min_cell,
+        margin=margin, min_cell=min_cell, reference=reference,
     )  # fmt: skip
     for name, given in (("thorough", thorough), ("pdf", pdf), ("progress", progress)):
         truth(name, given)
@@ -166,10 +166,10 @@ def check_choices(**given: Any) -> None:
     **given
         Arguments of :func:`report`, as far as they are given.
     """
-    texts, regimes = given.get("texts") or {}, given.get("regimes") or ()
-    for name in ("title", "command", "override"):
-        if not isinstance(given.get(name), (str, type(None))):
-            raise ArgumentError(f"{name}={given[name]!r}: must be a text.")
+    given = {name: value for name, value in given.items() if value is not None}
+    texts, regimes = given.get("texts", {}), given.get("regimes", ())
+    for name in {"title", "command", "override", "reference"} & set(given):
+        text(name, given[name])
     if not isinstance(texts, Mapping) or not all(isinstance(t, str) for t in texts.values()):
         raise ArgumentError(f"texts: must map names to texts; allowed are {', '.join(TEXTS)}.")
     unknown = [name for name in texts if name not in TEXTS]
@@ -181,19 +181,15 @@ def check_choices(**given: Any) -> None:
         )
     for name in {"interval", "sure", "clear"} & set(given):
         probability(name, given[name])
-    if given.get("margin") is not None:
+    if "margin" in given:
         amount("margin", given["margin"])
     if "min_cell" in given:
         whole("min_cell", given["min_cell"])
     thresholds = given.get("thresholds", (0.0,))
-    if (
-        not isinstance(thresholds, (list, tuple))
-        or not thresholds
-        or not all(map(_finite, thresholds))
-    ):
-        raise ArgumentError(f"thresholds={thresholds!r}: must be a list of numbers.")
+    if not number_list("thresholds", thresholds):
+        raise ArgumentError(f"thresholds={thresholds!r}: name one number or more.")
     for name, words in (("over", "lists of columns"), ("planned", "weights of actions")):
-        value = given.get(name) or {}
+        value = given.get(name, {})
         inner = (list, tuple) if name == "over" else Mapping
         fits = isinstance(value, Mapping) and all(isinstance(v, inner) for v in value.values())
         if fits and name == "planned":
