@@ -7,7 +7,6 @@ import re
 __all__ = ["ArgumentError", "BdtrError", "shown"]
 
 _MOST = 1400  # characters of a message
-_BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 _UNPRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -18,7 +17,7 @@ class BdtrError(Exception):
     """
 
     def __init__(self, message: object = "") -> None:
-        line = _BREAK.sub(" ", str(message))
+        line = " ".join(part.strip() for part in str(message).splitlines())
         line = _UNPRINTED.sub(lambda one: repr(one[0])[1:-1], line)
         super().__init__(line if len(line) <= _MOST else f"{line[:995]} ... {line[-400:]}")
 

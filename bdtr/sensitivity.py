@@ -120,7 +120,8 @@ def confounded(
     Raises
     ------
     ValueError
-        If there is no such stage or action, a size is no number, or payoffs would change by more than 100 SDs.
+        If there is no such stage or action, a size is no number, or payoffs would change by more than
+        100 SDs.
 
     Examples
     --------
