@@ -159,9 +159,9 @@ def test_a_payoff_without_an_action_names_the_condition(how):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"outside": "drop"}, "outside='drop': allowed are 'arm' and 'carry'"),
+        ({"outside": "drop"}, "outside='drop': allowed are 'arm', 'carry'"),
         ({"among": None, "outside": "arm"}, "needs among="),
-        ({"residual": "both"}, "residual='both': allowed are 'arm' and 'common'"),
+        ({"residual": "both"}, "residual='both': allowed are 'arm', 'common'"),
         ({"site_terms": ["sizes"]}, "allowed are 'size' and 'share'"),
     ],
 )
