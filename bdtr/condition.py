@@ -47,6 +47,7 @@ _COMPARE: dict[str, Callable] = {
 }
 _DEEPEST, _LONGEST = 50, 5_000
 _WORDS = {"and", "or", "not", "in"}
+_EXACT = 2.0**53
 _TRUTH = {"True": 1.0, "False": 0.0}  # as columns of truth values are coded
 _HELP = (
     "Allowed are column names, numbers, quoted text, == != < <= > >=, in [..], not in [..], "
@@ -122,6 +123,11 @@ class Condition:
         self.text = text
         self._tree = _Parser(text).parse()
         self.columns: tuple[str, ...] = tuple(dict.fromkeys(_columns(self._tree)))
+
+    @property
+    def pairs(self) -> list[set[str]]:
+        """Columns that are compared with each other by == or !=."""
+        return list(_pairs(self._tree))
 
     def __repr__(self) -> str:
         return f"Condition({self.text!r})"
@@ -332,6 +338,17 @@ def _columns(node):
                 yield from _columns(part)
 
 
+def _pairs(node: _Node):
+    match node:
+        case _Not(part):
+            yield from _pairs(part)
+        case _Junction(_, parts):
+            for part in parts:
+                yield from _pairs(part)
+        case _Comparison(_Column(left), "==" | "!=", _Column(right)):
+            yield {left, right}
+
+
 def _compared(node: _Node, wanted: bool = True):
     """Columns, the labels or numbers that ``==``, ``!=`` and ``in`` compare them with, and whether these are
     wanted and not ruled out."""
@@ -400,10 +417,9 @@ def _is_text(values: np.ndarray) -> bool:
 
 
 def _comparable(a: np.ndarray, b: np.ndarray, op: str, text: str):
+    if op in ("==", "!="):
+        return _equated(a, b, text)
     if _is_text(a) != _is_text(b):
-        # Labels may be digits kept as text ("1"): a number then names the label.
-        if op in ("==", "!="):
-            return _as_labels(a), _as_labels(b)
         quoted = any(v.ndim == 0 and _is_text(v) for v in (a, b))
         left, right = (None, None) if quoted else (_as_numbers(a), _as_numbers(b))
         if left is not None and right is not None:
@@ -412,11 +428,34 @@ def _comparable(a: np.ndarray, b: np.ndarray, op: str, text: str):
             f"The condition {text!r} compares text with numbers by {op}. Quote text, and use "
             "numbers only with columns of numbers."
         )
-    if _is_text(a) and op not in ("==", "!="):
+    if _is_text(a):
         raise ConditionError(
             f"The condition {text!r} orders text by {op}; text has only == and != and in [..]."
         )
     return a, b
+
+
+def _equated(a: np.ndarray, b: np.ndarray, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides of == as numbers, or as labels."""
+    for one in (a, b):
+        if not _is_text(one) and one.size and np.nanmax(np.abs(one), initial=0.0) >= _EXACT:
+            raise ConditionError(
+                f"The condition {text!r} compares whole numbers from 2**53 on, which are not exact. Turn the "
+                "columns into text (astype(str)), and quote the labels."
+            )
+    if _is_text(a) == _is_text(b):
+        return a, b
+    words, numbers = (a, b) if _is_text(a) else (b, a)
+    if not numbers.ndim:  # a number that names a label kept as text, such as "1"
+        return _as_labels(a), _as_labels(b)
+    found = _as_numbers(words)
+    labels = {str(v) for v in words.reshape(-1) if not pd.isna(v)}
+    if found is None or len({float(v) for v in labels}) < len(labels):
+        raise ConditionError(
+            f"The condition {text!r} compares text with numbers: {', '.join(map(repr, sorted(labels)[:5]))} "
+            "are not one number each. Turn both columns into text, or into numbers."
+        )
+    return found, numbers
 
 
 def _as_labels(values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import fractions
+import numbers
 import re
 from collections.abc import Sequence
 
@@ -13,7 +14,16 @@ import pandas as pd
 
 from bdtr.errors import BdtrError
 
-__all__ = ["DataError", "is_number", "no_codes", "no_numbers", "raise_unusable", "rows_of", "some"]
+__all__ = [
+    "DataError",
+    "is_number",
+    "no_codes",
+    "no_numbers",
+    "raise_unusable",
+    "rows_of",
+    "scalars_alone",
+    "some",
+]
 
 _SHOW = 5  # rows or labels named in a message
 _PLAIN = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)")
@@ -49,6 +59,16 @@ _CODES = {
 _NO_LABEL = {".", "", "nan", "#n/a", "n/a", "null", "<na>"}
 _MANY = 15  # numbers among labels, from which on they are numbers with odd entries
 _FEW = 6  # labels such as 1A or 1:10, up to which they are taken for labels
+# What the levels of a grouping factor may be.
+_SCALARS = (
+    str,
+    numbers.Number,
+    np.generic,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    pd.Period,
+)
 
 
 class DataError(BdtrError, ValueError):
@@ -171,6 +191,20 @@ def _tidy(label: str) -> str:
 def _alike(labels: Sequence[str]) -> bool:
     """Whether what is no digit is the same in all of them: a unit, a currency, a separator."""
     return len({re.sub(r"[\d.,\s'_+-]", "", _tidy(x)) for x in labels}) == 1
+
+
+def scalars_alone(column: pd.Series, name: str) -> None:
+    """Raise where the values of a grouping factor are lists, functions or other objects."""
+    if isinstance(column.dtype, pd.ArrowDtype):
+        nested = str(column.dtype).startswith(("list", "large_list", "struct", "map", "fixed_size"))
+        found = str(column.dtype) if nested else ""
+    else:
+        kinds = {type(v) for v in column.dropna()} if column.dtype == object else set()
+        found = ", ".join(sorted(t.__name__ for t in kinds if not issubclass(t, _SCALARS)))
+    if found:
+        raise DataError(
+            f"Column {name!r} holds {found}; the levels of a grouping factor are text or numbers."
+        )
 
 
 def no_codes(labels: Sequence[str], name: str, modelled: bool = True) -> None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from bdtr.coding import (
     some,
 )
 from bdtr.condition import Condition
-from bdtr.contents import no_codes
+from bdtr.contents import no_codes, scalars_alone
 from bdtr.families import FAMILIES
 from bdtr.flow import Faults, Steps, raise_faults
 from bdtr.formula import Formula
@@ -195,6 +196,7 @@ def check(
         )
     units = _units(trial, frame)
     outcome = _outcome(trial, coded)
+    _counted_once(trial, coded)
     if whole:
         for stage in trial.stages:
             for condition in conditions(stage):
@@ -282,6 +284,18 @@ def _with_earlier_terms(
     return replace(trial, stages=tuple(stages)), tuple(notes)
 
 
+def _counted_once(trial: Trial, coded: pd.DataFrame) -> None:
+    """Raise where two of the outcome and the rewards, which add up to the payoff, hold the same numbers."""
+    names = [name for name in (trial.outcome, *(s.reward for s in trial.stages)) if name]
+    for one, other in combinations(names, 2):
+        a, b = coded[one].to_numpy(dtype=float), coded[other].to_numpy(dtype=float)
+        if np.array_equal(a, b, equal_nan=True) and len(np.unique(a[~np.isnan(a)])) > 1:
+            raise DataError(
+                f"Columns {one!r} and {other!r} hold the same numbers, which would count twice in the "
+                "payoff. Leave one out."
+            )
+
+
 def _used_columns(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
     names = [trial.site] if trial.site else []
     for stage, formula in zip(trial.stages, formulas, strict=True):
@@ -308,6 +322,7 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
         if name in (trial.outcome, *(n for s in trial.stages for n in (s.reward, s.weights))):
             numbers.append(name)
         elif name in factors and name not in in_models:
+            scalars_alone(frame[name], name)
             no_codes(label_series(frame[name]).dropna().unique(), name, modelled=False)
             labels.append(name)
         elif (found := level_order(frame[name], name, name in in_models - factors)) is None:

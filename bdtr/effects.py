@@ -186,6 +186,8 @@ def _paths(data: TrialData) -> list[str]:
     for stage in data.stages:
         if parts and (stage.stage.among or stage.stage.feasible):
             continue
-        labels = np.array([*(stage.stage.actions or ()), "-"], dtype=object)[stage.action]
-        parts.append(np.where((stage.action < 0) & stage.among, "", labels))
+        # Codes, as labels may hold the mark between them or be that of no decision.
+        alone = (stage.action < 0) | (stage.action >= len(stage.stage.actions or ()))
+        codes = np.where(alone, "-", stage.action.astype(str))
+        parts.append(np.where((stage.action < 0) & stage.among, "", codes).astype(object))
     return ["" if "" in path else "; ".join(path) for path in zip(*parts, strict=True)]

@@ -148,7 +148,7 @@ def groups(
 
 def _grouped(fit: Fit, plan: Plan, by: By) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     """Units of a plan that have a group, their groups, the labels, and which units of the plan they are."""
-    found = grouping(fit, by)
+    found = grouping(fit, by, fit.stage_index(plan.stage))
     kept = found.code[plan.units] >= 0
     if not kept.any():
         raise ArgumentError("by: no unit has a group.")

@@ -155,6 +155,8 @@ def _move(asides: Mapping[Path, Path]) -> None:
                 kept[target] = _second_name(target) if target.exists() else None
             os.replace(aside, target)
     except BaseException:
+        if not list(asides.values())[-1].exists():
+            raise  # the last one is in place: an interruption after that
         for target, old in kept.items():
             if old is not None:
                 os.replace(old, target)

@@ -63,7 +63,8 @@ type _Term = frozenset[str]
 
 def names_in(expression: str) -> set[str]:
     """Names in an expression: columns and transforms."""
-    return set(re.findall(r"[^\W\d]\w*", expression))
+    # Not those of options, the df of bs(x, df=4), nor the e of 1e5.
+    return set(re.findall(r"(?<!\w)[^\W\d]\w*\b(?!\s*=(?!=))", expression))
 
 
 class FormulaError(BdtrError, ValueError):

@@ -13,6 +13,7 @@ import pandas as pd
 from bdtr.coding import label_series
 from bdtr.data import TrialData
 from bdtr.errors import ArgumentError
+from bdtr.history import not_yet_known
 
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
@@ -45,7 +46,7 @@ class Grouping:
         return code, self.labels[present]
 
 
-def grouping(fit: Fit, by: By) -> Grouping:
+def grouping(fit: Fit, by: By, k: int = 0) -> Grouping:
     """Groups of the rows of a fit's data.
 
     Parameters
@@ -55,6 +56,8 @@ def grouping(fit: Fit, by: By) -> Grouping:
     by
         ``"site"`` or the site column; the name of a column of the trial, or a tuple of several, crossed;
         labels of all rows of the data; or None for one group of all.
+    k
+        Stage (0 = first) when whose action is chosen a named column has to be known.
 
     Returns
     -------
@@ -76,18 +79,18 @@ def grouping(fit: Fit, by: By) -> Grouping:
         design = fit.designs[0]
         return Grouping(design.site_codes(data.frame), design.site_levels, "site")
     if isinstance(by, tuple):
-        return _crossed(data, by)
-    code, labels = _coded(_column(data, by))
+        return _crossed(data, by, k)
+    code, labels = _coded(_column(data, by, k))
     return Grouping(code, labels, "group")
 
 
-def _crossed(data: TrialData, names: tuple[str, ...]) -> Grouping:
+def _crossed(data: TrialData, names: tuple[str, ...], k: int) -> Grouping:
     """Every combination of the labels of several columns."""
     if len(set(names)) != len(names) or not names:
         raise ArgumentError(
             f"by={names!r}: name different columns, for example ('female', 'lunch')."
         )
-    parts = [_coded(_column(data, name)) for name in names]
+    parts = [_coded(_column(data, name, k)) for name in names]
     shape = tuple(len(labels) for _, labels in parts)
     codes = np.stack([code for code, _ in parts])
     joined = np.ravel_multi_index(tuple(np.maximum(codes, 0)), shape)
@@ -95,6 +98,10 @@ def _crossed(data: TrialData, names: tuple[str, ...]) -> Grouping:
         ", ".join(f"{name} {label}" for name, label in zip(names, combination, strict=True))
         for combination in product(*(labels for _, labels in parts))
     ]
+    if len(set(texts)) < len(texts):
+        raise ArgumentError(
+            f"by={names!r}: two groups would have one name. Rename labels that hold ', '."
+        )
     code = np.where((codes >= 0).all(axis=0), joined, -1)
     return Grouping(code, np.array(texts, dtype=object), "group")
 
@@ -103,10 +110,12 @@ def _coded(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Code of each row, -1 where it is missing, and the labels in order."""
     own = label_series(column)
     order = pd.Index(_order(column, own.dropna().unique()))
+    if order.has_duplicates:
+        raise ArgumentError("by: two labels are the same as text, such as 1 and '1'.")
     return order.get_indexer(pd.Index(own)), order.to_numpy(dtype=object)
 
 
-def _column(data: TrialData, by: Any) -> pd.Series:
+def _column(data: TrialData, by: Any, k: int) -> pd.Series:
     """What to group by, a value for each row of the data."""
     if isinstance(by, str):
         by = data.trial.site if by == "site" and data.trial.site else by
@@ -115,6 +124,11 @@ def _column(data: TrialData, by: Any) -> pd.Series:
                 f"by={by!r}: allowed are 'site', a column that the trial uses "
                 f"({', '.join(map(str, data.frame.columns))}), a tuple of columns, or labels of all rows "
                 "of the data."
+            )
+        if by in not_yet_known(data.trial, k):
+            raise ArgumentError(
+                f"by={by!r}: is not known yet when the action of stage {data.trial.stages[k].action} is "
+                "chosen. Group by history, or give labels of all rows if that is what you mean."
             )
         return data.frame[by]
     if isinstance(by, pd.Series):

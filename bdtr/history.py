@@ -89,11 +89,12 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
 
 
 def not_yet_known(trial: Trial, k: int) -> set[str]:
-    """Columns that are not known when the action of stage k is chosen: from this action on, and the delivery
-    clusters that are formed with it and with later ones."""
+    """Columns that are not known when the action of stage k is chosen: from this action on, the delivery
+    clusters that are formed with it and with later ones, and the weights of later stages."""
     later = trial.stages[k:]
     names = [trial.outcome, *(s.action for s in later), *(s.reward for s in later)]
     names += [delivered_now(trial, j) for j in range(k, len(trial.stages))]
+    names += [s.weights for s in trial.stages[k + 1 :]]
     return {name for name in names if name}
 
 
@@ -145,14 +146,14 @@ def stage_formula(trial: Trial, k: int) -> Formula:
     found = earlier_terms(trial, k)
     if not found.common and not found.groups:
         return Formula.parse(" + ".join([stage.formula, *clusters]))
-    more = {factor: (terms, correlated) for factor, terms, correlated in found.groups}
+    more = {frozenset(factor): (factor, terms, corr) for factor, terms, corr in found.groups}
     common = " + ".join([formula.common, *map(_term_text, found.common)])
     groups = []
     for g in formula.groups:
-        terms, _ = more.pop(g.factor, ((), True))
+        _, terms, _ = more.pop(frozenset(g.factor), (g.factor, (), True))
         inside = " + ".join([g.expression, *map(_term_text, terms)])
         groups.append(f"({inside} {'|' if g.correlated else '||'} {g.name})")
-    for factor, (terms, correlated) in more.items():
+    for factor, terms, correlated in more.values():
         inside = " + ".join(
             ["1" if frozenset() in terms else "0", *(_term_text(t) for t in terms if t)]
         )
@@ -167,6 +168,18 @@ def _named_apart(trial: Trial, k: int, formula: Formula) -> None:
     factors = dict.fromkeys([*(g.name for g in formula.groups), *own, *stage_factors(trial, k)])
     reserved = {*_RESERVED} | ({"site"} if trial.site not in (None, "site") else set())
     taken = reserved | {"b", "sigma"}
+    if own and not own[0].isidentifier():
+        raise DataError(
+            f"Stage({stage.action!r}): delivered_in={own[0]!r}: must be a name of letters, digits and "
+            "underscores. Rename the column."
+        )
+    parameters = {"sigma"} | ({"site_size"} if "size" in stage.site_terms else set())
+    for name in formula.model_columns:
+        if name in parameters:
+            raise DataError(
+                f"Stage({stage.action!r}): the covariate {name!r} has the name of a parameter of the model. "
+                "Rename the column."
+            )
     for factor in factors:
         wanted = {factor, *(f"{v}_{factor}" for v in ("u", "sd", "cor"))}
         wanted |= {f"{factor}_term", f"{factor}_term_bis"}

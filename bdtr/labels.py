@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NEW_SITE", "UNCLEAR", "label_text"]
+__all__ = ["BESIDE_ACTIONS", "NEW_SITE", "UNCLEAR", "label_text"]
 
 NEW_SITE = "(new site)"  # one that was not in the trial, in tables
+BESIDE_ACTIONS = ("all", "no decision", "not in the fit", "price")  # rows and columns of tables
 UNCLEAR = "no clear choice"  # in place of an action, in tables
 
 

@@ -28,13 +28,14 @@ _OF = ("value", "benefit", "rate")
 @dataclass(frozen=True)
 class Options:
     """What there is to choose from: ``mean`` payoffs (unit, action) and ``feasible`` actions of these
-    ``units``, and the ``actions`` of the stage; ``sign`` is -1 where lower is better."""
+    ``units``, and the ``actions`` of the ``stage`` (0 = first); ``sign`` is -1 where lower is better."""
 
     units: np.ndarray
     mean: np.ndarray
     feasible: np.ndarray
     actions: tuple[str, ...]
     sign: float
+    stage: int = 0
 
     def step(self, part: np.ndarray) -> np.ndarray:
         """How much each unit can change a sum over units of this part of each action (unit)."""
@@ -244,7 +245,7 @@ def _of_each(by: By) -> str:
 
 def _groups(fit: Fit, by: By, options: Options) -> tuple[np.ndarray, list[str]]:
     """Group of each unit, -1 for none, and the labels of the groups."""
-    found = grouping(fit, by)
+    found = grouping(fit, by, options.stage)
     code = found.code[options.units]
     present = np.unique(code[code >= 0])
     if not present.size:

@@ -160,7 +160,7 @@ def plan(
             worth[at] = mean[at] * sign if utility is None else utilities(sign * q, utility, noise)
     mean -= sign * own_price  # worth is that of payoffs; prices are taken from its gain below
     options = Options(
-        units, mean, data.stages[k].feasible[units, : mean.shape[1]], tuple(design.actions), sign
+        units, mean, data.stages[k].feasible[units, : mean.shape[1]], tuple(design.actions), sign, k
     )
     gain = (worth - own_price) / len(units)
     problem = _Problem(options, gain, limits, [limit.rows(fit, options) for limit in limits])

@@ -29,14 +29,16 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bdtr.arguments import a_path
-from bdtr.condition import ConditionError
+from bdtr.condition import Condition, ConditionError
 from bdtr.errors import BdtrError
+from bdtr.formula import Formula
 from bdtr.labels import label_text
 from bdtr.priors import PriorError, prior_from_text
 from bdtr.rules import RuleError, read_rule
@@ -240,6 +242,23 @@ def _regimes(given: Any, trial: Trial, name: str) -> dict[str, dict[str, str]]:
     return out
 
 
+def _kept_as_text(trial: Trial, columns: Sequence[str]) -> list[str]:
+    """Columns of labels, in which 01 is not 1: units, sites, actions, grouping factors, and what conditions
+    compare with them."""
+    labels = {trial.unit, trial.site}
+    pairs: list[set[str]] = []
+    for stage in trial.stages:
+        groups = Formula.parse(stage.formula).groups
+        labels |= {stage.action, stage.delivered_in, *(c for g in groups for c in g.factor)}
+        texts = [stage.among, stage.eligible, *(stage.feasible or ())]
+        pairs += [pair for text in texts if text for pair in Condition(text).pairs]
+    for _ in pairs:
+        for pair in pairs:
+            if pair & labels:
+                labels |= pair
+    return [c for c in columns if c in labels]
+
+
 def write_protocol(protocol: Protocol | Trial) -> str:
     """The TOML text of a protocol, or of a trial alone.
 
@@ -352,18 +371,28 @@ def read_data(path: str | os.PathLike, trial: Trial) -> pd.DataFrame:
             return pd.read_stata(path)
         if kind not in separators:
             raise ProtocolError(f"{path}: a data file ends in .csv, .tsv or .dta (or .csv.gz).")
-        columns = pd.read_csv(path, sep=separators[kind], nrows=0).columns
-        labels = [trial.unit, trial.site]
-        for stage in trial.stages:
-            labels += [stage.action, stage.delivered_in]
-        text = [c for c in columns if c in labels]
+        head = pd.read_csv(
+            path, sep=separators[kind], header=None, nrows=1, dtype="str", keep_default_na=False
+        )
+        columns = [str(c) for c in head.iloc[0]]
+        twice = sorted({c for c in columns if c and columns.count(c) > 1})
+        if twice:
+            raise ProtocolError(f"{path}: columns appear twice: {', '.join(map(repr, twice))}.")
+        text = _kept_as_text(trial, columns)
         missing = {str(c): [""] if c in text else list(_MISSING) for c in columns}
-        return pd.read_csv(
-            path, sep=separators[kind], dtype=dict.fromkeys(text, "str"), keep_default_na=False,
-            na_values=missing,
-        )  # fmt: skip
+        with warnings.catch_warnings():  # rows longer than the header would be cut or shifted
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                path, sep=separators[kind], dtype=dict.fromkeys(text, "str"), keep_default_na=False,
+                na_values=missing, index_col=False,
+            )  # fmt: skip
     except ProtocolError:
         raise
+    except pd.errors.ParserWarning:
+        raise ProtocolError(
+            f"{path}: has rows with more fields than the header has names, if empty ones after a last "
+            f"{separators[kind]!r}. Give every column a name, or take the surplus out."
+        ) from None
     except Exception as error:  # of the libraries that read such files
         reason = " ".join(str(error).split())[:300]
         raise ProtocolError(f"{path}: cannot be read. {reason}") from None

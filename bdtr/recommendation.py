@@ -170,7 +170,9 @@ def _within_margin(table: pd.DataFrame, row: np.ndarray, sure: float) -> Any:
     action = table["action"].cat.codes.to_numpy().astype(np.int64)
     masks = np.bincount(group, weights=close * 2.0**action).astype(np.int64)
     distinct, code = np.unique(masks, return_inverse=True)
-    names = table["action"].cat.categories
+    names = list(table["action"].cat.categories)
+    if any(", " in name for name in names):
+        names = list(map(repr, names))  # else "x, y" would be both of two actions or a third
     texts = [", ".join(n for a, n in enumerate(names) if mask >> a & 1) for mask in distinct]
     return _labelled(code, texts)
 

@@ -91,7 +91,7 @@ def recommended(fit: object = None, tailored: bool = True) -> Regime:
     return Regime("recommended" if tailored else "recommended, untailored", {}, tailored)
 
 
-def static(name: str | None = None, **actions: object) -> Regime:
+def static(name: str | None = None, /, **actions: object) -> Regime:
     """The same action for everyone at each stage.
 
     Parameters
@@ -116,7 +116,7 @@ def static(name: str | None = None, **actions: object) -> Regime:
     return Regime(", ".join(labels.values()) if name is None else name, labels)
 
 
-def rule(name: str | None = None, **rules: Rule) -> Regime:
+def rule(name: str | None = None, /, **rules: Rule) -> Regime:
     """Actions that depend on history.
 
     Parameters
@@ -227,11 +227,17 @@ def embedded(data: TrialData) -> list[Regime]:
     everyone = np.ones(len(data), dtype=bool)
     every = list(_paths(data, 0, everyone))
     names = ["; ".join(_text(r) for r in rules.values()) for rules in every]
-    return [
+    taken = {name for name in names if names.count(name) == 1}
+    out = []
+    for name, rules in zip(names, every, strict=True):
         # Labels that hold the mark between stages may make one name of two regimes.
-        Regime(name if names.count(name) == 1 else f"{name} ({names[:i].count(name) + 1})", rules)
-        for i, (name, rules) in enumerate(zip(names, every, strict=True))
-    ]
+        numbered, i = name, 0
+        while names.count(name) > 1 and (numbered in taken or not i):
+            i += 1
+            numbered = f"{name} ({i})"
+        taken.add(numbered)
+        out.append(Regime(numbered, rules))
+    return out
 
 
 def _text(rule: Rule) -> str:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StorageError", "load", "save"]
 
-_FORMAT = 4
+_FORMAT = 5
 # Endings of files that hold something else.
 _OTHERS = (
     ".csv", ".tsv", ".gz", ".dta", ".sav", ".rds", ".mat", ".xls", ".xlsx", ".parquet", ".feather", ".json",
@@ -210,7 +210,8 @@ def _trial(path: str | os.PathLike, header: Mapping[str, Any], models: Mapping[s
     try:
         return Trial.from_dict(header["trial"], models)
     except TrialError as error:
-        if models or any(s.get("model") for s in header["trial"]["stages"]):
+        stages = header["trial"].get("stages") if isinstance(header["trial"], Mapping) else None
+        if models or any(s.get("model") for s in stages or ()):
             raise  # a model of the user's that was not given, or another one
         raise StorageError(f"{path}: the trial in it is none. {error}") from None
     except Exception as error:
@@ -280,7 +281,8 @@ def _digest(tree: xr.DataTree, header: str) -> str:
         for name in sorted(held.variables, key=str):
             variable = held.variables[name]
             values = variable.to_numpy()
-            add(str(name), json.dumps([list(map(str, variable.dims)), values.shape]))
+            kind = "coordinate" if name in held.coords else "variable"
+            add(str(name), kind, json.dumps([list(map(str, variable.dims)), values.shape]))
             add(_attributes(variable.attrs), *_raw(values))
     return digest.hexdigest()
 

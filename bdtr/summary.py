@@ -95,7 +95,7 @@ def summary(fit: Fit, interval: float = 0.95) -> Summary:
         moments = {"mean": flat.mean(axis=0), "sd": flat.std(axis=0, ddof=1)}
         table = pd.DataFrame({**moments, "lower": lower, "upper": upper}, index=measures.index)
         table = table.join(measures[["r_hat", "ess_bulk", "ess_tail"]])
-        table = table[~measures["constant"] & ~_mirrored(measures.index)]
+        table = table[~measures["constant"] & ~_mirrored(posterior)]
         table.index = pd.MultiIndex.from_product([[design.action], table.index])
         parts.append(table)
     table = pd.concat(parts)
@@ -112,15 +112,14 @@ def _flat(posterior: xr.Dataset) -> np.ndarray:
     return np.hstack(columns)
 
 
-def _mirrored(index: pd.Index) -> np.ndarray:
-    """The second of the two rows of a correlation."""
-    seen, out = set(), []
-    for name in index:
-        head, _, pair = str(name).partition("[")
-        key = (head, frozenset(pair.removesuffix("]").split(", ")))
-        out.append(head.startswith("cor_") and key in seen)
-        seen.add(key)
-    return np.array(out)
+def _mirrored(posterior: xr.Dataset) -> np.ndarray:
+    """The second of the two rows of a correlation, in the order of :func:`_flat`."""
+    parts = []
+    for name, values in posterior.data_vars.items():
+        inner = tuple(n for d, n in values.sizes.items() if d not in ("chain", "draw"))
+        matrix = str(name).startswith("cor_") and len(inner) == 2
+        parts.append(np.tri(*inner, k=-1, dtype=bool) if matrix else np.zeros(inner, dtype=bool))
+    return np.concatenate([part.reshape(-1) for part in parts])
 
 
 def tidy_draws(fit: Fit, stage: str | None) -> pd.DataFrame:

@@ -140,8 +140,9 @@ def over_history(
         for a in range(len(actions))
         if able[a, c] > 0
     ]
-    index = [*names, "action"]
-    columns = [*index, "units", "p_optimal", "recommended", "regret"]
+    own = ["action", "units", "p_optimal", "recommended", "regret"]
+    columns = [*(_beside(name, own) for name in names), *own]
+    index = columns[: len(names) + 1]
     return Captioned(
         pd.DataFrame(rows, columns=columns).set_index(index),
         f"{fit.state}. Stage {stage}: {len(units):,} units with a choice; P(optimal) of an action "
@@ -168,13 +169,28 @@ def _cells(
         if len(np.unique(x)) > bins:
             edges = np.unique(np.quantile(x, np.linspace(0, 1, bins + 1)))
             code = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
-            ends = [f"{e:.3g}" for e in edges]
+            ends = _told_apart(edges)
             return code, [f"{a} to {b}" for a, b in pairwise(ends)]
         values, code = np.unique(x, return_inverse=True)
-        return code, [f"{v:g}" for v in values]
-    labels = label_series(column).fillna("missing")
+        return code, _told_apart(values)
+    labels = label_series(column)
+    labels = labels.fillna("missing" if "missing" not in set(labels) else "(missing)")
     present = sorted(labels.unique())
     return pd.Index(present).get_indexer(pd.Index(labels)), present
+
+
+def _beside(name: str, own: Sequence[str]) -> str:
+    """A column's name beside names that a result has itself."""
+    return f"{name} (history)" if name in own else name
+
+
+def _told_apart(numbers: np.ndarray) -> list[str]:
+    """Different numbers as different texts, with three digits where these will do."""
+    for digits in range(3, 17):
+        texts = [f"{x:.{digits}g}" for x in numbers]
+        if len(set(texts)) == len(texts):
+            return texts
+    return [repr(float(x)) for x in numbers]
 
 
 @dataclass(frozen=True, repr=False)
@@ -266,13 +282,15 @@ def blips_along(
         found[:, i] = q_function(changed.reset_index(drop=True))[able].mean(axis=1)
     blips = found - found[:1]
     chains = fit.settings.chains
-    coords = {"action": labels, variable: values}
+    along = _beside(variable, ("action", "chain", "draw", "sample"))
     draws = xr.DataArray(
-        blips.reshape(*blips.shape[:2], chains, -1), coords, ("action", variable, "chain", "draw")
-    ).transpose("chain", "draw", "action", variable)
+        blips.reshape(*blips.shape[:2], chains, -1),
+        {"action": labels, along: values},
+        ("action", along, "chain", "draw"),
+    ).transpose("chain", "draw", "action", along)
     table = estimates(draws, interval)
     sign = 1.0 if fit.trial.higher_is_better else -1.0
     best = (sign * found).argmax(axis=0)
     table["p_best"] = np.concatenate([(best == a).mean(axis=1) for a in range(len(found))])
     about = f"mean over {len(some):,} of {len(units):,} units with a choice, all else as it is"
-    return Blips(draws, table, seen, stage, variable, labels[0], about, interval)
+    return Blips(draws, table, seen, stage, along, labels[0], about, interval)

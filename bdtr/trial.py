@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from bdtr.arguments import mapping, one_of, truth
+import numpy as np
+
+from bdtr.arguments import is_real, mapping, one_of, truth
 from bdtr.condition import Condition, ConditionError
 from bdtr.errors import BdtrError
 from bdtr.families import FAMILIES
 from bdtr.formula import Formula, FormulaError
-from bdtr.labels import UNCLEAR, label_text
+from bdtr.labels import BESIDE_ACTIONS, UNCLEAR, label_text
 from bdtr.priors import Prior, prior_from_text
 
 __all__ = ["Stage", "Trial", "TrialError"]
@@ -112,22 +114,15 @@ class Stage:
         if not isinstance(self.action, str) or not self.action:
             raise TrialError(f"Stage(action=...): must name a column, got {self.action!r}.")
         if self.actions is not None:
-            if (
-                isinstance(self.actions, (str, bytes, Mapping))
-                or not isinstance(self.actions, Iterable)
-                or getattr(self.actions, "ndim", 1) != 1
-            ):
-                raise TrialError(
-                    f"{where}: actions must be a list of labels, got {self.actions!r}."
-                )
-            labels = [label_text(a) for a in self.actions]
+            labels = _labels(self.actions, f"{where}: actions")
             if len(set(labels)) != len(labels):
                 raise TrialError(f"{where}: actions has repeated labels: {labels}.")
-            if UNCLEAR in labels:
-                raise TrialError(
-                    f"{where}: {UNCLEAR!r} is what tables of recommendations say in place of an action; give "
-                    "the action another label."
-                )
+            for word in (*BESIDE_ACTIONS, UNCLEAR):
+                if word in labels:
+                    raise TrialError(
+                        f"{where}: {word!r} is what tables say beside or in place of actions; give the "
+                        "action another label."
+                    )
             if len(labels) < 2:
                 raise TrialError(
                     f"{where}: actions must name at least two actions, got {labels}. A stage with "
@@ -217,16 +212,12 @@ class Stage:
         sets = {}
         for condition, allowed in self.feasible.items():
             _parse(condition, f"{where}: feasible")
-            if (
-                isinstance(allowed, (str, Mapping))
-                or not isinstance(allowed, Iterable)
-                or not len(allowed)
-            ):
+            labels = tuple(_labels(allowed, f"{where}: feasible[{condition!r}]"))
+            if not labels:
                 raise TrialError(
                     f"{where}: feasible[{condition!r}] must be a non-empty list of actions, got "
                     f"{allowed!r}."
                 )
-            labels = tuple(label_text(a) for a in allowed)
             unknown = [a for a in labels if self.actions is not None and a not in self.actions]
             if unknown:
                 raise TrialError(
@@ -417,6 +408,22 @@ def _stage_dict(stage: Stage) -> dict[str, Any]:
     out["site_terms"] = list(stage.site_terms)
     out["model"] = None if stage.model is None else type(stage.model).__name__
     return out
+
+
+def _labels(given: Any, where: str) -> list[str]:
+    """Labels of actions in their order, the first being the reference: sets have none."""
+    if (
+        not isinstance(given, Iterable)
+        or isinstance(given, (str, bytes, Mapping, Set))
+        or getattr(given, "ndim", 1) != 1
+    ):
+        raise TrialError(f"{where} must be a list of actions, got {given!r}.")
+    given = list(given)
+    for label in given:
+        number = isinstance(label, (bool, np.bool_)) or (is_real(label) and np.isfinite(label))
+        if not number and (not isinstance(label, str) or "\0" in label):
+            raise TrialError(f"{where}: {label!r} is no label of an action; give text or numbers.")
+    return [label_text(label) for label in given]
 
 
 def _column(name: object, where: str) -> None:

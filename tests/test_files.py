@@ -97,3 +97,22 @@ def test_long_names_have_room_for_what_is_written_aside(tmp_path):
     write_whole({path: b"new"})
     assert path.read_bytes() == b"new"
     assert len(files._aside(path).name) < 40
+
+
+def test_an_interruption_after_the_last_move_undoes_nothing(tmp_path, monkeypatch):
+    one, two = tmp_path / "one.json", tmp_path / "two.html"
+    one.write_bytes(b"old")
+    two.write_bytes(b"old")
+    moves, replace = [], os.replace
+
+    def interrupted(source, target):
+        replace(source, target)
+        moves.append(target)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole({one: b"new", two: b"new"})
+    assert (one.read_bytes(), two.read_bytes()) == (b"new", b"new")
+    assert len(list(tmp_path.iterdir())) == 2

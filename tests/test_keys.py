@@ -152,3 +152,149 @@ def test_grouping_factors_keep_clear_of_the_names_of_the_results(name):
     stage = bdtr.Stage("a1", actions=[0, 1], formula=f"x + a1 + (1 | klass) + (1 | {name})")
     with pytest.raises(bdtr.DataError, match="Rename the column"):
         bdtr.fit(bdtr.Trial([stage], outcome="y"), data, **HOW)
+
+
+def small(**columns):
+    rng, n = np.random.default_rng(0), 200
+    frame = pd.DataFrame({"x": rng.normal(size=n), "z": rng.normal(size=n)})
+    frame = frame.assign(a1=rng.integers(0, 2, n), a2=rng.integers(0, 2, n), g=np.arange(n) % 8)
+    frame["y"] = frame.x + frame.a1 * frame.x + rng.normal(size=n)
+    return frame.assign(**{name: make(frame) for name, make in columns.items()})
+
+
+def quick(frame, *stages, **words):
+    trial = bdtr.Trial(list(stages), **{"outcome": "y", **words})
+    return bdtr.fit(trial, frame, **HOW)
+
+
+def test_paths_of_effect_sizes():
+    """Labels that hold the mark between stages, and one that is the mark of no decision."""
+    found = []
+    for first, second in (
+        (["a", "a; b"], ["c", "b; c"]),
+        (["-", "b"], ["c", "d"]),
+        (["a", "b"], ["c", "d"]),
+    ):
+        frame = small(
+            a1=lambda d, f=first: np.array(f)[d.a1], a2=lambda d, f=second: np.array(f)[d.a2]
+        )
+        one = bdtr.Stage("a1", actions=first, formula="x*a1")
+        fit = quick(frame, one, bdtr.Stage("a2", actions=second, formula="x + a1 + a2"))
+        found.append(bdtr.effects.effect_sizes(fit, bdtr.value(fit)).table.to_numpy())
+    assert np.array_equal(found[0], found[2])
+    assert np.array_equal(found[1], found[2])
+
+
+def test_cells_of_large_numbers_are_told_apart():
+    stage = bdtr.Stage("a1", actions=[0, 1], formula="year*a1 + x")
+    fit = quick(small(year=lambda d: 2015 + np.arange(len(d)) % 12), stage)
+    cells = bdtr.tailoring.over_history(fit, "a1", "year").table.index.get_level_values(0)
+    assert cells[0] == "2015 to 2016" and len(set(cells)) == 8
+
+
+def test_columns_named_as_those_of_results():
+    for name in ("action", "units", "p_optimal"):
+        fit = quick(
+            small(**{name: lambda d: d.x}), bdtr.Stage("a1", actions=[0, 1], formula=f"{name}*a1")
+        )
+        table = bdtr.tailoring.over_history(fit, "a1", name).table
+        assert table.index.names == [f"{name} (history)", "action"]
+    fit = quick(small(chain=lambda d: d.x), bdtr.Stage("a1", actions=[0, 1], formula="chain*a1"))
+    assert "chain (history)" in bdtr.tailoring.blips_along(fit, "a1", "chain").draws.dims
+
+
+def test_every_correlation_is_in_the_summary():
+    actions = ["none", "drug, high", "drug, low", "talk, high", "talk, low"]
+    frame = small(a1=lambda d: np.array(actions)[np.arange(len(d)) % 5])
+    stage = bdtr.Stage("a1", actions=actions, formula="x + a1 + (1 + a1 | g)", site_means=False)
+    names = quick(frame, stage).summary().table.index.get_level_values("parameter")
+    assert sum(name.startswith("cor_") for name in names) == 10
+
+
+def test_options_of_transforms_are_no_columns():
+    """An action column called df was taken for a tailoring variable of bs(x, df=4)."""
+    stages = [bdtr.Stage("df", actions=[0, 1], formula="bs(x, df=4) + df")]
+    stages.append(bdtr.Stage("a2", actions=[0, 1], formula="x + df + a2"))
+    assert quick(small(df=lambda d: d.a1), *stages).added == ()
+
+
+def test_labels_beside_actions():
+    for actions in (
+        ["all", "x"],
+        ["price", "x"],
+        ["not in the fit", "x"],
+        {"x", "y"},
+        [None, 1],
+        [[0], [1]],
+        ["a", "a\0"],
+    ):
+        with pytest.raises(bdtr.TrialError, match="actions"):
+            bdtr.Stage("a1", actions=actions, formula="a1")
+
+
+def test_columns_that_only_groups_and_conditions_use_are_read_as_text(tmp_path):
+    """Class 01 is not class 1; a school of last year, compared with that of today, is read as that is."""
+    rows = ["id,klass,school,before,x,a1,y"]
+    rows += [
+        f"{i},{k},{i:02d},{i:02d},1.5,{i % 2},2" for i, k in enumerate(["1", "01", "1e0", "NA"])
+    ]
+    (tmp_path / "d.csv").write_text("\n".join(rows))
+    stage = bdtr.Stage(
+        "a1", actions=[0, 1], formula="x + a1 + (1 | klass)", eligible="before == school"
+    )
+    trial = bdtr.Trial([stage], outcome="y", site="school", unit="id")
+    found = bdtr.protocol.read_data(tmp_path / "d.csv", trial)
+    assert found["klass"].tolist() == ["1", "01", "1e0", "NA"]
+    assert found["before"].tolist() == found["school"].tolist() == ["00", "01", "02", "03"]
+    assert found["x"].dtype == float
+    (tmp_path / "twice.csv").write_text("id,x,x,a1,y\n1,2,3,0,1\n")
+    (tmp_path / "long.csv").write_text("id,a1,x,y\n1,0,2,3,\n2,1,2,3,\n")
+    for name, message in (("twice", "columns appear twice: 'x'"), ("long", "more fields than")):
+        with pytest.raises(bdtr.protocol.ProtocolError, match=message):
+            bdtr.protocol.read_data(tmp_path / f"{name}.csv", trial)
+
+
+@pytest.mark.parametrize("text", ["r == '1.0'", "r == '01'", "r == 1", "r in ['1']", "s == r"])
+def test_quoted_numbers_are_numbers(text):
+    frame = small(r=lambda d: 1 + d.a2, s=lambda d: np.full(len(d), "01"))
+    stage = bdtr.Stage("a1", actions=[0, 1], formula="x + a1", eligible=text)
+    assert quick(frame, stage).data.stages[0].fitted.sum() == (frame.r == 1).sum()
+
+
+@pytest.mark.parametrize(
+    ("columns", "stage", "message"),
+    [
+        ({"c": lambda d: 2**60 + d.g, "h": lambda d: 2**60 + d.g}, {"eligible": "c == h"}, "from 2..53 on"),
+        ({"s": lambda d: np.where(d.a2 == 0, "1", "01"), "r": lambda d: d.a2}, {"eligible": "s == r"},
+         "not one number"),
+        ({"s": lambda d: np.where(d.a2 == 0, "a", "b"), "r": lambda d: d.a2}, {"eligible": "s != r"},
+         "not one number"),
+        ({"sigma": lambda d: d.x}, {"formula": "sigma + a1"}, "name of a parameter"),
+        ({"site_size": lambda d: d.x}, {"formula": "site_size + a1 + (1 | g)", "site_terms": ["size"]},
+         "name of a parameter"),
+        ({"p:q": lambda d: d.g}, {"delivered_in": "p:q"}, "letters, digits"),
+        ({"r": lambda d: d.y}, {"reward": "r"}, "count twice"),
+        ({"k": lambda d: [[1]] * len(d)}, {"formula": "x + a1 + (1 | k)"}, "holds list"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_apart_is_an_error(columns, stage, message):
+    words = {"formula": "x + a1", **stage}
+    site = "g" if "site_terms" in words else None
+    with pytest.raises(bdtr.errors.BdtrError, match=message):
+        quick(small(**columns), bdtr.Stage("a1", actions=[0, 1], **words), site=site)
+
+
+def test_plans_and_values_by_what_is_not_known_yet():
+    stages = [bdtr.Stage("a1", actions=[0, 1], formula="x*a1")]
+    stages.append(bdtr.Stage("a2", actions=[0, 1], formula="x + a1 + z*a2", weights="w"))
+    fit = quick(small(w=lambda d: np.exp(0.1 * d.z)), *stages)
+    for ask in (
+        lambda: bdtr.planning.plan(fit, "a1", bdtr.planning.Gap("a2", 0.05)),
+        lambda: bdtr.planning.plan(fit, "a2", bdtr.planning.Floor("y", 1, 0)),
+        lambda: bdtr.value(fit, by="y"),
+    ):
+        with pytest.raises(ValueError, match="not known yet"):
+            ask()
+    assert bdtr.planning.plan(fit, "a2", bdtr.planning.Gap("a1", 5.0)).limits is not None
+    with pytest.raises(ValueError, match="not yet known"):
+        quick(fit.data.frame, bdtr.Stage("a1", actions=[0, 1], formula="w + a1"), stages[1])

@@ -330,8 +330,8 @@ def test_broken_files_and_other_paths_say_what_is_wrong(little, file, tmp_path):
         assert "\n" not in str(found.value)
     with pytest.raises(StorageError, match="must name a file"):
         bdtr.load(3)
-    forged(file, lambda tree, text: text.replace('["format", 4]', '["format", 3]'))
-    with pytest.raises(StorageError, match="has format 3; this bdtr reads 4"):
+    forged(file, lambda tree, text: text.replace('["format", 5]', '["format", 4]'))
+    with pytest.raises(StorageError, match="has format 4; this bdtr reads 5"):
         bdtr.load(file)
     (tmp_path / "notes.dat").write_text("my notes")
     xr.Dataset({"mine": ("t", [1.0])}).to_netcdf(tmp_path / "mine.nc", engine="h5netcdf")
@@ -386,4 +386,13 @@ def test_groups_linked_in_a_circle_are_refused(file):
         del held["circle"]
         held["away"] = h5py.ExternalLink("/etc/passwd", "/")
     with pytest.raises(StorageError, match="links to elsewhere"):
+        bdtr.load(file)
+
+
+def test_a_variable_made_a_coordinate_is_a_change(file):
+    """It left the summary, or the value at a new site, and with it the reason of the gate's verdict."""
+    with h5py.File(file, "r+") as held:
+        group = held["stage_2/posterior"]
+        group.attrs["coordinates"] = next(name for name in group if name.startswith("sigma"))
+    with pytest.raises(StorageError, match="was changed or damaged"):
         bdtr.load(file)

@@ -111,7 +111,9 @@ def test_groups_of_units(few_sites):
     mine = found.draws["value"].sel(regime="1, 1", group="high").to_numpy().ravel()
     assert np.allclose(mine, by_hand)
     assert list(found.contrasts.index) == [("1, 1 minus 1, 0", "high"), ("1, 1 minus 1, 0", "low")]
-    column = bdtr.value(few_sites, REGIMES[0], by="a1")
+    with pytest.raises(ValueError, match="by='a1': is not known yet"):
+        bdtr.value(few_sites, REGIMES[0], by="a1")
+    column = bdtr.value(few_sites, REGIMES[0], by=frame["a1"])
     assert list(column.table.index) == [("1, 0", "0"), ("1, 0", "1")]
 
 
