@@ -10,7 +10,9 @@ from pathlib import Path
 
 from bdtr.errors import BdtrError
 
-__all__ = ["OutputError", "check_apart", "check_output", "write_whole"]
+__all__ = ["OutputError", "check_apart", "check_output", "check_page", "write_whole"]
+
+_GENERATOR = b'<meta name="generator" content="bdtr">'
 
 
 class OutputError(BdtrError, OSError, ValueError):
@@ -96,6 +98,29 @@ def check_apart(paths: Iterable[Path], argument: str) -> None:
         other = taken.setdefault(os.path.realpath(path), path)
         if other is not path:
             raise OutputError(f"{argument} {path}: is the same file as {other}.")
+
+
+def check_page(
+    path: str | os.PathLike, argument: str, inputs: Iterable[str | os.PathLike] = ()
+) -> Path:
+    """As :func:`check_output` for a page: what is there may only be one that bdtr wrote, or empty."""
+    page = check_output(path, argument, (".html", ".htm"), inputs)
+    if page.exists() and not _is_page(page):
+        raise OutputError(
+            f"{argument} {path}: there is a page of that name which bdtr did not write. Choose another name, "
+            "or take the page away."
+        )
+    return page
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file is empty, or a page that bdtr wrote."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return False
+    return not start or _GENERATOR in start
 
 
 def write_whole(contents: Mapping[Path, str | bytes]) -> None:

@@ -28,7 +28,7 @@ _BENT = 0.15  # SD of a blip's misfit over units, in SDs of the response
 _SURE = 1e-4  # p-value for each variable
 _BINS = 5
 _MOST_LEVELS = 8
-_EXACT = 0.05  # residual SD, in SDs of the response, below which its shape is of no account
+_EXACT = 0.05  # residual SD, in SDs of most responses, below which its shape is of no account
 _CHANCE = 4.0  # standard errors of a difference between actions
 
 
@@ -57,7 +57,7 @@ def misfit(fit: Fit) -> list[str]:
         if model.rows.weight is not None:
             own = own * np.sqrt(model.rows.weight)
         spread = np.sqrt(np.bincount(arm, own**2) / np.maximum(np.bincount(arm), 1))
-        if not (spread[np.unique(arm)] > _EXACT * model.spread).all():
+        if not (spread[np.unique(arm)] > _EXACT * _spread_of_most(fit.mean_response(k))).all():
             continue  # responses that are all but functions of the columns
         z, n, said = own / spread[arm], len(own), []
         skewness = float((z**3).mean())
@@ -74,6 +74,13 @@ def misfit(fit: Fit) -> list[str]:
                 f"residuals in SDs: {', '.join(said)})"
             )
     return found
+
+
+def _spread_of_most(response: np.ndarray) -> float:
+    """SD of the responses by their 5 and 95 % quantiles, as one of them may be a typing error: beside it
+    residuals of all others would be as nothing. The SD itself where nearly all are the same."""
+    low, high = np.quantile(response, [0.05, 0.95])
+    return float((high - low) / (2 * norm.ppf(0.95))) or float(response.std())
 
 
 def residual_structure(fit: Fit) -> list[str]:

@@ -156,3 +156,12 @@ def test_values_outside_the_bounds_of_the_payoff():
     assert any(r.startswith("values: ") for r in low.state.model_reasons) == (
         low.table["lower"].min() < 0
     )
+
+
+@pytest.mark.parametrize("entry", [30.0, 1e4, 1e6, -1e9])
+def test_one_wrong_entry_of_the_outcome_is_seen_however_large(entry):
+    """Beside 1e6 the residuals of the other arm were as nothing, and the check was passed over."""
+    frame = bent(n=320)
+    frame.loc[3, "y"] = entry
+    found = fit([S("a1", "x + a1")], frame)
+    assert any("misses the shape" in reason for reason in found.state.model_reasons)

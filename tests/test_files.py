@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bdtr import files
-from bdtr.files import OutputError, check_output, write_whole
+from bdtr.files import OutputError, check_output, check_page, write_whole
 
 
 @pytest.mark.parametrize("kind", ["save", "report", "notebook"])
@@ -116,3 +116,15 @@ def test_an_interruption_after_the_last_move_undoes_nothing(tmp_path, monkeypatc
         write_whole({one: b"new", two: b"new"})
     assert (one.read_bytes(), two.read_bytes()) == (b"new", b"new")
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_only_pages_of_bdtr_are_replaced(tmp_path):
+    page = tmp_path / "index.html"
+    assert check_page(page, "-o") == page
+    page.write_text("")
+    assert check_page(page, "-o") == page
+    page.write_text('<html><head>\n<meta name="generator" content="bdtr">\n')
+    assert check_page(page, "-o") == page
+    page.write_text("<html>my own page</html>")
+    with pytest.raises(OutputError, match="which bdtr did not write"):
+        check_page(page, "-o")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bdtr.arguments import a_fit, amount, is_real, number_list, probability, text, truth, whole
 from bdtr.errors import ArgumentError
-from bdtr.files import OutputError, check_apart, check_output, write_whole
+from bdtr.files import OutputError, check_apart, check_output, check_page, write_whole
 from bdtr.protocol import TEXTS
 from bdtr.regimes import Regime
 from bdtr.reports.blocks import Part
@@ -227,7 +227,7 @@ def report_files(
         If one of them is an input, a folder, or something that no report wrote.
     """
     inputs = list(inputs)
-    html = check_output(path, argument, (".html", ".htm"), inputs)
+    html = check_page(path, argument, inputs)
     beside = [".json", *([".pdf"] if pdf else [])]
     found = [html, *(check_output(html.with_suffix(e), argument, (e,), inputs) for e in beside)]
     check_apart(found, argument)
