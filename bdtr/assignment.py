@@ -14,10 +14,12 @@ actions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
+from bdtr.alignment import aligned
 from bdtr.arguments import is_real, mapping
 from bdtr.errors import ArgumentError
 from bdtr.labels import label_text
@@ -87,6 +89,7 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
         wanted = np.pad([labels[a] for a in actions], alone, constant_values=1.0)
         out[due] = wanted * stage.feasible[due]
     else:
+        known = _in_order(known, data.index, actions, where)
         try:
             given = np.asarray(known, dtype=float)
         except (TypeError, ValueError, OverflowError):
@@ -107,6 +110,16 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
         )
     out[due] /= total
     return out
+
+
+def _in_order(known: Any, index: pd.Index | None, actions: list[str], where: str) -> Any:
+    """Columns of a data frame by their names, its rows by their index; all else as given."""
+    if isinstance(known, pd.DataFrame) and not known.columns.equals(pd.RangeIndex(len(actions))):
+        names = [label_text(c) for c in known.columns]
+        if sorted(names) != sorted(actions):
+            raise ArgumentError(f"{where}: the columns must be the actions {actions}, got {names}.")
+        known = known.iloc[:, [names.index(a) for a in actions]]
+    return aligned(known, index, where)
 
 
 def by_stage[T](

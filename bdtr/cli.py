@@ -90,7 +90,7 @@ def notebook(
     _, words = _study(study, data)
     read = "bdtr.datasets.star()"
     if data is not None:
-        read = f"bdtr.protocol.read_data({str(data.resolve())!r}, trial)"
+        read = f"read_data({str(data.resolve())!r}, trial)"
     with _or_exit():
         path = starter_notebook(output, words, read, words.report.get("title"))
     typer.echo(f"wrote {path}")
@@ -127,7 +127,8 @@ def _notebook(source: str, output: Path, parameters: list[str], quiet: bool) -> 
 
 def _study(study: str, data: Path | None):
     """The data of a study and what its file says."""
-    from bdtr.protocol import Protocol, read_data, read_protocol
+    from bdtr.datafiles import read_data
+    from bdtr.protocol import Protocol, read_protocol
 
     if study.endswith(".toml"):
         if data is None:

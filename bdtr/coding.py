@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bdtr.contents import DataError, is_number, no_codes, no_numbers, raise_unusable, rows_of, some
+from bdtr.contents import (
+    DataError,
+    clear_labels,
+    is_number,
+    no_numbers,
+    raise_unusable,
+    rows_of,
+    some,
+)
 from bdtr.labels import label_text
 
 __all__ = [
@@ -78,8 +86,10 @@ def level_order(column: pd.Series, name: str, modelled: bool = True) -> tuple[st
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         present = set(column.dropna().unique())
+        if modelled:
+            _of_one_kind(present, name)
         found = list(dict.fromkeys(label_text(c) for c in column.cat.categories if c in present))
-        no_codes(found, name, modelled)
+        clear_labels(found, name, modelled)
         return tuple(found)
     if is_number(column):
         return None
@@ -88,8 +98,21 @@ def level_order(column: pd.Series, name: str, modelled: bool = True) -> tuple[st
     found = sorted(labels.dropna().unique())
     if modelled:
         no_numbers(found, labels, name)
-    no_codes(found, name, modelled)
+    clear_labels(found, name, modelled)
     return tuple(found)
+
+
+def _of_one_kind(categories: set, name: str) -> None:
+    """Raise where some categories are numbers and others text: values of which Stata or SPSS labels some."""
+    text = [c for c in categories if isinstance(c, str)]
+    if 0 < len(text) < len(categories):
+        rest = sorted(map(label_text, categories - set(text)))
+        raise DataError(
+            f"Column {name!r} holds categories that are numbers ({some(rest)}) and text "
+            f"({some(sorted(text))}). If it is a number of which a file labels some values, read it without "
+            "labels, such as pandas.read_stata(.., convert_categoricals=False); if all are labels, make all "
+            "of them text."
+        )
 
 
 def _categories(column: pd.Series, levels: tuple[str, ...], name: str) -> pd.Series:

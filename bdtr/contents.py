@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from bdtr.errors import BdtrError
+from bdtr.labels import look_alike
 
 __all__ = [
     "DataError",
+    "clear_labels",
     "is_number",
-    "no_codes",
     "no_numbers",
     "raise_unusable",
     "rows_of",
@@ -207,8 +208,14 @@ def scalars_alone(column: pd.Series, name: str) -> None:
         )
 
 
-def no_codes(labels: Sequence[str], name: str, modelled: bool = True) -> None:
-    """Raise where a label is a code for a missing value."""
+def clear_labels(labels: Sequence[str], name: str, modelled: bool = True) -> None:
+    """Raise where a label is a code for a missing value, or two labels look the same."""
+    if twins := look_alike(labels):
+        one, other = twins
+        raise DataError(
+            f"Column {name!r} holds the labels {one!a} and {other!a}, which look the same. Make them "
+            f"one by data[{name!r}].str.strip().str.normalize('NFC'), or give one of them another name."
+        )
     codes = [x for x in labels if x.strip().lower() in (_NO_LABEL if modelled else {"", "."})]
     if codes:
         raise DataError(

@@ -23,7 +23,7 @@ from bdtr.coding import (
     some,
 )
 from bdtr.condition import Condition
-from bdtr.contents import no_codes, scalars_alone
+from bdtr.contents import clear_labels, scalars_alone
 from bdtr.families import FAMILIES
 from bdtr.flow import Faults, Steps, raise_faults
 from bdtr.formula import Formula
@@ -106,6 +106,7 @@ class TrialData:
     notes: tuple[str, ...]
     valued: np.ndarray  # units whose expected payoff from stage 1 on can be computed
     doubts: tuple[str, ...] = ()  # about how treatment reached them
+    index: pd.Index | None = None  # that of the frame as the user gave it; not kept in a saved fit
 
     def __len__(self) -> int:
         return len(self.units)
@@ -220,7 +221,9 @@ def check(
             _check_groups(stage, coded)
     doubts = unknown_clusters(trial, stages, frame, coding.numbers)
     notes = filled + notes + doubts + shared_clusters(trial, stages, coded)
-    return TrialData(trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts)
+    return TrialData(
+        trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts, frame.index
+    )
 
 
 def check_again(
@@ -323,7 +326,7 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
             numbers.append(name)
         elif name in factors and name not in in_models:
             scalars_alone(frame[name], name)
-            no_codes(label_series(frame[name]).dropna().unique(), name, modelled=False)
+            clear_labels(label_series(frame[name]).dropna().unique(), name, modelled=False)
             labels.append(name)
         elif (found := level_order(frame[name], name, name in in_models - factors)) is None:
             numbers.append(name)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bdtr.bounds import bounds
 from bdtr.diagnostics import State, doubt
+from bdtr.factors import indistinct_factors
 from bdtr.informative import informative_sites
 from bdtr.residuals import imbalance, misfit, residual_structure
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["doubts"]
 
-_CHECKS = (bounds, misfit, residual_structure, imbalance, informative_sites)
+_CHECKS = (indistinct_factors, bounds, misfit, residual_structure, imbalance, informative_sites)
 
 
 def doubts(fit: Fit) -> list[State]:
@@ -28,10 +29,10 @@ def doubts(fit: Fit) -> list[State]:
     Returns
     -------
     list of State
-        Treatment that reaches whole clusters which the model does not know; predictions outside the
-        bounds of the payoff; responses that look unlike those the model makes; blips that go with a
-        variable in another way than the model says; actions given to different people; effects that go
-        with size of a site or share of an action.
+        Treatment that reaches whole clusters which the model does not know; grouping factors whose SDs
+        the data cannot tell; predictions outside the bounds of the payoff; responses that look unlike
+        those the model makes; blips that go with a variable in another way than the model says; actions
+        given to different people; effects that go with size of a site or share of an action.
     """
     data = fit.require_data("checks of the model")
     return [doubt(*data.doubts), *(doubt(*check(fit)) for check in _CHECKS)]

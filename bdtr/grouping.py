@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bdtr.alignment import aligned
 from bdtr.coding import label_series
 from bdtr.data import TrialData
 from bdtr.errors import ArgumentError
@@ -131,15 +132,8 @@ def _column(data: TrialData, by: Any, k: int) -> pd.Series:
                 "chosen. Group by history, or give labels of all rows if that is what you mean."
             )
         return data.frame[by]
-    if isinstance(by, pd.Series):
-        order = by.index.to_numpy()
-        rows = np.arange(len(data))
-        if not np.array_equal(order, rows) and set(order.tolist()) == set(rows.tolist()):
-            raise ArgumentError(
-                "by: the labels stand in another order than the rows of the data (their index is shuffled). "
-                "Give by.sort_index(), or by.to_numpy() if they are in the order of the rows."
-            )
-    elif not _is_list(by):
+    by = aligned(by, data.index, "by")
+    if not _is_list(by):
         raise ArgumentError(
             f"by={by!r}: allowed are 'site', a column, a tuple of columns, or labels of all rows."
         )

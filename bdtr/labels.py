@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-__all__ = ["BESIDE_ACTIONS", "NEW_SITE", "UNCLEAR", "label_text"]
+__all__ = ["BESIDE_ACTIONS", "NEW_SITE", "UNCLEAR", "label_text", "look_alike"]
 
 NEW_SITE = "(new site)"  # one that was not in the trial, in tables
 BESIDE_ACTIONS = ("all", "no decision", "not in the fit", "price")  # rows and columns of tables
@@ -23,3 +25,13 @@ def label_text(value: Any) -> str:
         number = float(value)
         return str(int(number)) if number.is_integer() else repr(number)
     return str(value)
+
+
+def look_alike(labels: Iterable[str]) -> tuple[str, str] | None:
+    """The first two labels that differ in blanks or in how a letter and its accent are written, alone."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        plain = " ".join(unicodedata.normalize("NFC", label).split())
+        if seen.setdefault(plain, label) != label:
+            return seen[plain], label
+    return None

@@ -14,7 +14,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +267,8 @@ def _page(notebook, title: str) -> str:
         body, _ = exporter.from_notebook_node(notebook)
     from pygments.formatters import HtmlFormatter
 
-    heading = next((m[1] for c in notebook.cells if (m := re.match(r"# (.+)", c.source))), title)
+    found = next((m[1] for c in notebook.cells if (m := re.match(r"# (.+)", c.source))), title)
+    heading = unescape(re.sub(r"\\([^\w\s])", r"\1", found))  # as it is read, not as it is written
     colours = HtmlFormatter(style="friendly").get_style_defs(".highlight")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

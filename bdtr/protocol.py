@@ -29,30 +29,23 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bdtr.arguments import a_path
-from bdtr.condition import Condition, ConditionError
+from bdtr.condition import ConditionError
 from bdtr.errors import BdtrError
-from bdtr.formula import Formula
 from bdtr.labels import label_text
 from bdtr.priors import PriorError, prior_from_text
 from bdtr.rules import RuleError, read_rule
 from bdtr.trial import Stage, Trial, TrialError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = [
     "TEXTS",
     "Protocol",
     "ProtocolError",
     "protocol_from_text",
-    "read_data",
     "read_protocol",
     "stage_words",
     "trial_words",
@@ -89,7 +82,6 @@ _TABLES = ("stages", "fit", "regimes", "report", "texts")
 _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false",
           list: "a list", dict: "a table"}  # fmt: skip
 # Entries of a data file that stand for a missing value; in columns of labels only the empty one does.
-_MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", ".")
 
 
 class ProtocolError(TrialError):
@@ -150,7 +142,7 @@ def read_protocol(path: str | os.PathLike) -> Protocol:
     """
     path = a_path("path", path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a name that no file can have
         raise ProtocolError(f"{path}: cannot be read. {error}") from None
     return protocol_from_text(text, str(path))
@@ -242,23 +234,6 @@ def _regimes(given: Any, trial: Trial, name: str) -> dict[str, dict[str, str]]:
     return out
 
 
-def _kept_as_text(trial: Trial, columns: Sequence[str]) -> list[str]:
-    """Columns of labels, in which 01 is not 1: units, sites, actions, grouping factors, and what conditions
-    compare with them."""
-    labels = {trial.unit, trial.site}
-    pairs: list[set[str]] = []
-    for stage in trial.stages:
-        groups = Formula.parse(stage.formula).groups
-        labels |= {stage.action, stage.delivered_in, *(c for g in groups for c in g.factor)}
-        texts = [stage.among, stage.eligible, *(stage.feasible or ())]
-        pairs += [pair for text in texts if text for pair in Condition(text).pairs]
-    for _ in pairs:
-        for pair in pairs:
-            if pair & labels:
-                labels |= pair
-    return [c for c in columns if c in labels]
-
-
 def write_protocol(protocol: Protocol | Trial) -> str:
     """The TOML text of a protocol, or of a trial alone.
 
@@ -331,68 +306,3 @@ def stage_words(stage: Stage) -> dict[str, Any]:
     if "priors" in out:
         out["priors"] = {name: str(prior) for name, prior in out["priors"].items()}
     return out
-
-
-def read_data(path: str | os.PathLike, trial: Trial) -> pd.DataFrame:
-    """Read a data file for a trial, labels as text.
-
-    Units, sites, delivery clusters and actions are read as text, so that 007 stays 007 and a school may
-    be called "NA"; among them only an empty entry is missing.
-
-    Parameters
-    ----------
-    path
-        ``.csv``, ``.tsv`` (either may end in ``.gz``) or Stata's ``.dta``, one row per unit.
-    trial
-        The trial, for the names of its columns.
-
-    Returns
-    -------
-    pandas.DataFrame
-
-    Raises
-    ------
-    ProtocolError
-        If the file is of another kind or cannot be read.
-
-    Examples
-    --------
-    >>> read_data("pupils.csv", trial)  # doctest: +SKIP
-    """
-    import pandas as pd
-
-    path = a_path("path", path)
-    if not isinstance(trial, Trial):
-        raise ProtocolError(f"read_data: trial must be a bdtr.Trial, got {type(trial).__name__}.")
-    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    separators = {".csv": ",", ".tsv": "\t"}
-    try:
-        if kind == ".dta":
-            return pd.read_stata(path)
-        if kind not in separators:
-            raise ProtocolError(f"{path}: a data file ends in .csv, .tsv or .dta (or .csv.gz).")
-        head = pd.read_csv(
-            path, sep=separators[kind], header=None, nrows=1, dtype="str", keep_default_na=False
-        )
-        columns = [str(c) for c in head.iloc[0]]
-        twice = sorted({c for c in columns if c and columns.count(c) > 1})
-        if twice:
-            raise ProtocolError(f"{path}: columns appear twice: {', '.join(map(repr, twice))}.")
-        text = _kept_as_text(trial, columns)
-        missing = {str(c): [""] if c in text else list(_MISSING) for c in columns}
-        with warnings.catch_warnings():  # rows longer than the header would be cut or shifted
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                path, sep=separators[kind], dtype=dict.fromkeys(text, "str"), keep_default_na=False,
-                na_values=missing, index_col=False,
-            )  # fmt: skip
-    except ProtocolError:
-        raise
-    except pd.errors.ParserWarning:
-        raise ProtocolError(
-            f"{path}: has rows with more fields than the header has names, if empty ones after a last "
-            f"{separators[kind]!r}. Give every column a name, or take the surplus out."
-        ) from None
-    except Exception as error:  # of the libraries that read such files
-        reason = " ".join(str(error).split())[:300]
-        raise ProtocolError(f"{path}: cannot be read. {reason}") from None

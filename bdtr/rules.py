@@ -2,9 +2,9 @@
 
     rule := action | action "if" condition ["else" rule] | "(" rule ")"
 
-An action is a label, in quotes if it holds the words ``if`` or ``else``; a condition is as in
-:mod:`bdtr.condition`. Read, a rule is a label or a mapping from conditions to labels in which the first
-condition that holds decides, with the key ``"else"`` for all others.
+An action is a label, in quotes if it holds the words ``if`` or ``else``, quotes or parentheses; a condition
+is as in :mod:`bdtr.condition`. Read, a rule is a label or a mapping from conditions to labels in which the
+first condition that holds decides, with the key ``"else"`` for all others.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from bdtr.alignment import aligned
 from bdtr.condition import Condition
 from bdtr.errors import BdtrError, shown
 from bdtr.labels import label_text
@@ -172,7 +173,9 @@ def action_codes(rule: Rule, actions: Sequence[str], history: pd.DataFrame) -> n
 
     def of(label: str) -> int:
         if label not in code:
-            raise RuleError(f"{label!r} is no action; allowed are {list(actions)}.")
+            odd = [q for a in actions if (q := _quoted(a)) != a]
+            hint = f" In the text of a rule write {', '.join(odd)}, with both marks." if odd else ""
+            raise RuleError(f"{label!r} is no action; allowed are {list(actions)}.{hint}")
         return code[label]
 
     if isinstance(rule, str):
@@ -186,7 +189,10 @@ def action_codes(rule: Rule, actions: Sequence[str], history: pd.DataFrame) -> n
             open_ &= truth == 0
         return out
     try:
-        found = np.asarray(rule(history.copy()), dtype=object)
+        given = aligned(rule(history.copy()), history.index, f"{rule_text(rule)}()", RuleError)
+        found = np.asarray(given, dtype=object)
+    except RuleError:
+        raise
     except Exception as error:
         raise RuleError(
             f"{rule_text(rule)}() failed: {type(error).__name__}: {' '.join(str(error).split())}. It is "

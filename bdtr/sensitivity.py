@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.alignment import aligned
 from bdtr.arguments import a_fit, amount, is_real, mapping, number_list, one_of, probability, whole
 from bdtr.assignment import Known, by_stage, treatment_probabilities
 from bdtr.comparison import ranks
@@ -193,13 +194,8 @@ def _stage_shift(
             size[a, 0] = rng.normal(c.mu, c.sigma, samples)
             text = f"Normal({c.mu:g}, {c.sigma:g})"
         elif callable(c):
-            values = np.asarray(c(data.frame[known_columns(data, k)].copy()), dtype=float)
-            if values.shape != (len(data),):
-                raise ArgumentError(
-                    f"confounding[{design.action!r}]: the function of {action!r} must return a number for "
-                    f"each of the {len(data):,} rows, got the shape {values.shape}."
-                )
-            amount[a] *= np.nan_to_num(values)
+            who = f"confounding[{design.action!r}]: the function of {action!r}"
+            amount[a] *= _sizes(c, data.frame[known_columns(data, k)], amount[a] != 0, who)
             text = getattr(c, "__name__", "a function")
         elif is_real(c) and np.isfinite(c):
             amount[a] *= float(c)
@@ -211,6 +207,31 @@ def _stage_shift(
             )
         words.append(f"{actions[a]} {text}")
     return amount, size, ", ".join(words)
+
+
+def _sizes(c: Callable, history: pd.DataFrame, needed: np.ndarray, who: str) -> np.ndarray:
+    """What a function of the history gives for each row; 0 where it is not needed."""
+    try:
+        values = np.asarray(aligned(c(history.copy()), history.index, who), dtype=float)
+    except ArgumentError:
+        raise
+    except Exception as error:
+        raise ArgumentError(
+            f"{who} failed: {type(error).__name__}: {error}. It is given the columns "
+            f"{', '.join(map(str, history.columns))}."
+        ) from error
+    if values.shape != (len(history),):
+        raise ArgumentError(
+            f"{who} must return a number for each of the {len(history):,} rows, got the shape "
+            f"{values.shape}."
+        )
+    missing = needed & ~np.isfinite(values)
+    if missing.any():
+        raise ArgumentError(
+            f"{who} returned {values[missing][0]} for {missing.sum():,} rows that have a decision at this "
+            f"stage (rows {', '.join(map(str, np.flatnonzero(missing)[:5]))}, ..); it must return a number."
+        )
+    return np.where(needed, values, 0.0)
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -76,7 +77,7 @@ def starter_notebook(
     protocol
         The trial, and the arguments of its fit.
     data
-        Python that reads the data.
+        Python that reads the data, by :func:`bdtr.datafiles.read_data` or otherwise.
     title
         Its heading.
 
@@ -125,9 +126,11 @@ def starter_file(path: str | os.PathLike, argument: str = "-o") -> Path:
 
 
 def _heading(title: str) -> str:
-    """A title as one line of Markdown that holds no tags: whatever breaks lines is a blank."""
-    line = " ".join(title.split())
-    return escape("".join(c for c in line if c.isprintable()), quote=False)
+    """A title as one line of Markdown that is read as the title is: without tags, links or images; whatever
+    breaks lines is a blank."""
+    line = "".join(c for c in " ".join(title.split()) if c.isprintable())
+    plain = escape(line, quote=False).replace("\\", "&#92;")
+    return re.sub(r"([`*_~\[\]$]|#$|:(?=//))", r"\\\1", plain)
 
 
 def _cells(protocol: Protocol, data: str, title: str) -> Iterator[tuple[str, str]]:
@@ -157,7 +160,8 @@ def _cells(protocol: Protocol, data: str, title: str) -> Iterator[tuple[str, str
             "propagated = None  # draws sent through backward induction; None: about 1,000"
         ),
     )
-    yield "code", "import bdtr"
+    reading = data.startswith("read_data(")
+    yield "code", "import bdtr" + ("\nfrom bdtr.datafiles import read_data" if reading else "")
     yield "markdown", "## The data and the trial"
     yield "code", trial_code(protocol)
     yield "code", f"data = {data}\ndata.head()"

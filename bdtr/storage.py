@@ -235,6 +235,7 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
     if "data" in tree:
         frame = _frame(tree["data"].to_dataset())
         data = check_again(trial, frame, settings.missing, settings.off_protocol, whole=True)
+        data = replace(data, index=None)
         del tree["data"]
         if data.hash() != header["data_hash"]:
             raise StorageError("Its data are not those that were fitted.")

@@ -1,4 +1,5 @@
-"""What a fit predicts and nobody in it has shown: actions that nobody took, groups without a payoff."""
+"""What a fit predicts and nobody in it has shown, or hardly anybody: actions that nobody took, groups
+without a payoff."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ import numpy as np
 
 from bdtr.condition import Condition
 from bdtr.data import StageData, TrialData
-from bdtr.diagnostics import State, worst
+from bdtr.diagnostics import State, doubt, worst
 
 __all__ = ["support"]
 
+_LEAST = 5  # units who took an action
 _FEW = 0.01  # share of a stage's units below which a group without a payoff cannot carry a value
 
 
@@ -28,11 +30,12 @@ def support(data: TrialData) -> State:
     State
         Refused where an action is feasible and nobody in the fit took it, or where nobody is in
         the fit of a group that the stage's model has coefficients for: those with or without a decision,
-        by each earlier action. Caution where such a group is smaller than 1 % of the stage.
+        by each earlier action. Caution where such a group is smaller than 1 % of the stage, or fewer than
+        five units took an action.
     """
     states = []
     for k, stage in enumerate(data.stages):
-        states += [State("refused", (reason,)) for reason in _never_taken(data, stage)]
+        states += _taken(data, stage)
         states += [_shown(stage, said, group) for said, group in _groups(data, k)]
     return worst(states)
 
@@ -68,20 +71,22 @@ def _shown(stage: StageData, said: str, group: np.ndarray) -> State:
     return State("refused" if size > _FEW * stage.history.sum() else "caution", (reason,))
 
 
-def _never_taken(data: TrialData, stage: StageData) -> list[str]:
-    """Actions that are feasible, for everyone or under a condition, and that nobody in the fit took."""
-    reasons = []
-    actions = list(stage.stage.actions or ())
-    everyone = {"": tuple(actions)}
+def _taken(data: TrialData, stage: StageData) -> Iterator[State]:
+    """State of each action that is feasible, for everyone or under a condition, by how many in the fit
+    took it."""
+    everyone = {"": tuple(stage.stage.actions or ())}
     for condition, allowed in (stage.stage.feasible or everyone).items():
         rows = stage.fitted.copy()
         if condition:
             rows &= Condition(condition).evaluate(data.frame) == 1
-        taken = {stage.arms[code] for code in np.unique(stage.action[rows])}
-        reasons += [
-            f"stage {stage.stage.action}: nobody in the fit took {label!r}"
-            + (f" where {condition}" if condition else "")
-            for label in allowed
-            if label not in taken
-        ]
-    return reasons
+        counts = np.bincount(stage.action[rows], minlength=len(stage.arms))
+        where = f" where {condition}" if condition else ""
+        for label in allowed:
+            count = counts[stage.arms.index(label)]
+            name = f"stage {stage.stage.action}"
+            if not count:
+                yield State("refused", (f"{name}: nobody in the fit took {label!r}{where}",))
+            elif count < _LEAST:
+                who = "one unit" if count == 1 else f"{count} units"
+                said = f"{name}: {who} in the fit took {label!r}{where}, so that its effect rests on them"
+                yield doubt(f"{said} and on the prior")

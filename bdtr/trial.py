@@ -13,8 +13,9 @@ from bdtr.condition import Condition, ConditionError
 from bdtr.errors import BdtrError
 from bdtr.families import FAMILIES
 from bdtr.formula import Formula, FormulaError
-from bdtr.labels import BESIDE_ACTIONS, UNCLEAR, label_text
+from bdtr.labels import BESIDE_ACTIONS, UNCLEAR, label_text, look_alike
 from bdtr.priors import Prior, prior_from_text
+from bdtr.rules import read_rule
 
 __all__ = ["Stage", "Trial", "TrialError"]
 
@@ -117,6 +118,7 @@ class Stage:
             labels = _labels(self.actions, f"{where}: actions")
             if len(set(labels)) != len(labels):
                 raise TrialError(f"{where}: actions has repeated labels: {labels}.")
+            _told_apart(labels, f"{where}: actions")
             for word in (*BESIDE_ACTIONS, UNCLEAR):
                 if word in labels:
                     raise TrialError(
@@ -424,6 +426,21 @@ def _labels(given: Any, where: str) -> list[str]:
         if not number and (not isinstance(label, str) or "\0" in label):
             raise TrialError(f"{where}: {label!r} is no label of an action; give text or numbers.")
     return [label_text(label) for label in given]
+
+
+def _told_apart(labels: list[str], where: str) -> None:
+    """Raise where two labels look the same, or one in the text of a rule is another."""
+    if twins := look_alike(labels):
+        raise TrialError(f"{where}: {twins[0]!a} and {twins[1]!a} look the same.")
+    for label in labels:
+        try:
+            read = read_rule(label)
+        except BdtrError:  # it has to be quoted
+            continue
+        if isinstance(read, str) and read != label and read in labels:
+            raise TrialError(
+                f"{where}: {label!r} in the text of a rule is {read!r}. Give one of them another label."
+            )
 
 
 def _column(name: object, where: str) -> None:

@@ -15,6 +15,7 @@ import bdtr
 from bdtr import (
     balance,
     comparison,
+    datafiles,
     effects,
     equity,
     information,
@@ -190,7 +191,7 @@ def calls(tmp_path_factory):
         "Gap": call(planning.Gap, "site", 0.3),
         "read_protocol": call(protocol.read_protocol, "absent.toml"),
         "protocol_from_text": call(protocol.protocol_from_text, TRIAL.to_toml()),
-        "read_data": call(protocol.read_data, "absent.csv", TRIAL),
+        "read_data": call(datafiles.read_data, "absent.csv", TRIAL),
         "write_protocol": call(protocol.write_protocol, TRIAL),
         "stage_flow_plot": call(plots.stage_flow_plot, balance.stage_flow(fit)),
         "balance_plot": call(plots.balance_plot, balance.balance(fit)),

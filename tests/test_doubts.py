@@ -165,3 +165,37 @@ def test_one_wrong_entry_of_the_outcome_is_seen_however_large(entry):
     frame.loc[3, "y"] = entry
     found = fit([S("a1", "x + a1")], frame)
     assert any("misses the shape" in reason for reason in found.state.model_reasons)
+
+
+def grouped(n=320, seed=3):
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"x": rng.normal(size=n), "a1": rng.integers(0, 2, n)})
+    frame["site"], frame["y"] = np.arange(n) // 16, frame["x"] + rng.normal(size=n)
+    return frame.assign(copy="s" + frame["site"].astype(str), klass=frame["site"], one=1)
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        ("(1 | site) + (1 | copy)", "the groups of 'site' and 'copy' are the same"),
+        ("(1 | site/klass)", "the groups of 'site' and 'site:klass' are the same"),
+        ("(1 | one)", "all units in the fit are of one level of 'one'"),
+        ("(1 | site) + (0 + x | copy)", None),
+        ("(1 + x | site)", None),
+    ],
+)
+def test_grouping_factors_whose_sds_the_data_cannot_tell(terms, said):
+    found = fit([S("a1", f"x + a1 + {terms}")], grouped()).state.model_reasons
+    assert [r for r in found if "level" in r or "groups" in r] == [
+        r for r in found if said and said in r
+    ]
+    assert said is None or len(found) == 1
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "one unit in"), (4, "4 units in"), (5, None)])
+def test_an_action_that_hardly_anybody_took(count, said):
+    frame = grouped()
+    frame["a1"] = (np.arange(len(frame)) < count) * 1
+    found = [r for r in fit([S("a1", "x + a1")], frame).state.model_reasons if "rests on" in r]
+    assert len(found) == (said is not None)
+    assert said is None or f"stage a1: {said} the fit took '1'" in found[0]

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 import bdtr
 from bdtr.columns import Columns
+from bdtr.data import check
+from bdtr.datafiles import read_data
 from bdtr.groupdesign import factor_labels
 from bdtr.passes import pass_key
 
@@ -243,15 +245,15 @@ def test_columns_that_only_groups_and_conditions_use_are_read_as_text(tmp_path):
         "a1", actions=[0, 1], formula="x + a1 + (1 | klass)", eligible="before == school"
     )
     trial = bdtr.Trial([stage], outcome="y", site="school", unit="id")
-    found = bdtr.protocol.read_data(tmp_path / "d.csv", trial)
+    found = read_data(tmp_path / "d.csv", trial)
     assert found["klass"].tolist() == ["1", "01", "1e0", "NA"]
     assert found["before"].tolist() == found["school"].tolist() == ["00", "01", "02", "03"]
     assert found["x"].dtype == float
     (tmp_path / "twice.csv").write_text("id,x,x,a1,y\n1,2,3,0,1\n")
     (tmp_path / "long.csv").write_text("id,a1,x,y\n1,0,2,3,\n2,1,2,3,\n")
     for name, message in (("twice", "columns appear twice: 'x'"), ("long", "more fields than")):
-        with pytest.raises(bdtr.protocol.ProtocolError, match=message):
-            bdtr.protocol.read_data(tmp_path / f"{name}.csv", trial)
+        with pytest.raises(bdtr.data.DataError, match=message):
+            read_data(tmp_path / f"{name}.csv", trial)
 
 
 @pytest.mark.parametrize("text", ["r == '1.0'", "r == '01'", "r == 1", "r in ['1']", "s == r"])
@@ -298,3 +300,37 @@ def test_plans_and_values_by_what_is_not_known_yet():
     assert bdtr.planning.plan(fit, "a2", bdtr.planning.Gap("a1", 5.0)).limits is not None
     with pytest.raises(ValueError, match="not yet known"):
         quick(fit.data.frame, bdtr.Stage("a1", actions=[0, 1], formula="w + a1"), stages[1])
+
+
+TWINS = [("s1", "s1 "), ("a b", "a\u00a0b"), ("caf\u00e9", "cafe\u0301"), ("a  b", "a b")]
+
+
+@pytest.mark.parametrize("twins", TWINS)
+@pytest.mark.parametrize("column", ["site", "group", "a1"])
+def test_labels_that_look_alike_are_an_error(twins, column):
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame(
+        {"x": rng.normal(size=40), "site": ["one", "two"] * 20, "group": ["u", "v"] * 20}
+    )
+    frame["a1"], frame["y"] = ["r", "s"] * 20, rng.normal(size=40)
+    frame[column] = list(twins) * 20
+    actions = twins if column == "a1" else ("r", "s")
+    with pytest.raises(bdtr.errors.BdtrError, match="look the same"):  # noqa: PT012
+        stage = bdtr.Stage("a1", actions=actions, formula="x + group + a1 + (1 | site)")
+        check(bdtr.Trial([stage], outcome="y", site="site"), frame)
+
+
+@pytest.mark.parametrize("label", ["(a)", "'a'", '"a"', "((a))", "('a')"])
+def test_an_action_is_no_other_one_in_the_text_of_a_rule(label):
+    with pytest.raises(bdtr.TrialError, match="in the text of a rule is 'a'"):
+        bdtr.Stage("a1", actions=["a", label], formula="a1")
+    stage = bdtr.Stage("a1", actions=["b", label], formula="a1")
+    frame = pd.DataFrame({"a1": ["b", label] * 20, "y": np.random.default_rng(1).normal(size=40)})
+    fit = bdtr.fit(
+        bdtr.Trial([stage], outcome="y"), frame, sampler="direct", draws=100, propagated=200,
+        random_seed=1, progress=False,
+    )  # fmt: skip
+    with pytest.raises(bdtr.regimes.RegimeError, match="'a' is no action; .* with both marks"):
+        bdtr.value(fit, [bdtr.rule(a1=label)])
+    quoted = bdtr.rules.rule_text(label)
+    assert bdtr.value(fit, [bdtr.rule(a1=quoted)]).table["mean"].notna().all()

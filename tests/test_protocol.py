@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 
 import pytest
@@ -17,7 +16,6 @@ from bdtr.protocol import (
     Protocol,
     ProtocolError,
     protocol_from_text,
-    read_data,
     read_protocol,
     write_protocol,
 )
@@ -139,26 +137,14 @@ def test_models_of_your_own_are_not_written():
         bdtr.Trial([stage], outcome="y").to_toml()
 
 
-def test_labels_are_read_as_text(tmp_path):
-    trial = protocol_from_text(FILE).trial
-    text = "id,clinic,x,a1,m,a2,y\n007,NA,NA,1,.5,go on,1\n07,None,2,0,,go on,2\n"
-    (tmp_path / "x.csv").write_text(text)
-    with gzip.open(tmp_path / "x.tsv.gz", "wt") as file:
-        file.write(text.replace(",", "\t"))
-    for name in ("x.csv", "x.tsv.gz"):
-        frame = read_data(tmp_path / name, trial)
-        assert list(frame["id"]) == ["007", "07"]
-        assert list(frame["clinic"]) == ["NA", "None"]
-        assert list(frame["a1"]) == ["1", "0"]
-        assert frame["x"].isna().tolist() == [True, False]
-        assert frame["m"].dtype == float
-    read_data(tmp_path / "x.csv", trial).drop(columns="m").to_stata(tmp_path / "x.dta")
-    assert list(read_data(tmp_path / "x.dta", trial)["clinic"]) == ["NA", "None"]
-    for name in ("x.xlsx", "absent.csv"):
-        with pytest.raises(ProtocolError, match=name):
-            read_data(tmp_path / name, trial)
+def test_an_absent_file(tmp_path):
     with pytest.raises(ProtocolError, match="cannot be read"):
         read_protocol(tmp_path / "absent.toml")
+
+
+def test_a_byte_order_mark_is_no_word(tmp_path):
+    (tmp_path / "trial.toml").write_bytes(b"\xef\xbb\xbf" + FILE.encode())
+    assert read_protocol(tmp_path / "trial.toml").trial.unit == "id"
 
 
 def test_a_report_from_two_files(clinics, tmp_path):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
+
 import nbformat
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from simulate import clinic_trial
 from typer.testing import CliRunner
 
@@ -11,7 +16,7 @@ import bdtr
 from bdtr.cli import app
 from bdtr.notebooks import NotebookError, run_notebook
 from bdtr.protocol import Protocol, write_protocol
-from bdtr.starter import starter_notebook, trial_code
+from bdtr.starter import _heading, starter_notebook, trial_code
 
 ODD = bdtr.Trial(
     [
@@ -26,6 +31,26 @@ ODD = bdtr.Trial(
     outcome="y",
     higher_is_better=False,
 )
+
+
+@settings(deadline=None)
+@given(
+    st.text(alphabet=st.sampled_from("ab1 `*_~[]()<>!#$\\\\&;:.-+=|'\"{}^\n\t\u2028"), max_size=30)
+)
+@example("[click](javascript:alert(1))")
+@example("![image](https://example.org/x.png)")
+@example("<https://example.org> https://example.org")
+@example("$x$ \\(y\\) a_b_c **d** ~~e~~ `f` #")
+def test_a_title_is_read_as_it_is(title):
+    from nbconvert.filters.markdown import markdown2html
+
+    shown = markdown2html(f"# {_heading(title)}\n\nText.")
+    heading = re.match(r"<h1.*?>(.*?)(<a class=\"anchor-link\".*?)?</h1>", shown, re.DOTALL)
+    plain = " ".join("".join(c for c in " ".join(title.split()) if c.isprintable()).split())
+    assert heading is not None or not plain
+    if heading is not None:
+        assert "<" not in heading[1]
+        assert " ".join(unescape(heading[1]).split()) == plain
 
 
 @pytest.mark.parametrize("trial", [bdtr.datasets.star_trial(), clinic_trial(), ODD])
