@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from bdtr.errors import ArgumentError, BdtrError
+from bdtr.labels import label_text
 
 __all__ = [
     "a_fit",
@@ -97,9 +98,13 @@ def one_of(
 
 
 def mapping(name: str, value: object, words: str) -> None:
-    """Raise unless this is a mapping, of what in words."""
+    """Raise unless this is a mapping, of what in words, in which no label stands twice, as 1 and "1"."""
     if not isinstance(value, Mapping):
         raise ArgumentError(f"{name}={value!r}: must map {words}.")
+    seen: dict[str, object] = {}
+    for key in value:
+        if seen.setdefault(label_text(key), key) is not key:
+            raise ArgumentError(f"{name}: {seen[label_text(key)]!r} and {key!r} are one label.")
 
 
 def name_list(name: str, value: Any) -> list[str]:

@@ -81,6 +81,7 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
             )
         out[due] = _modelled(fit, k, due) if known == "model" else _shares(fit, k)[due]
     elif isinstance(known, Mapping):
+        mapping(where, known, "actions to numbers")
         labels = {label_text(a): p for a, p in known.items()}
         if set(labels) != set(actions):
             raise ArgumentError(f"{where}: name all actions {actions}, got {list(labels)}.")

@@ -15,6 +15,7 @@ import typer
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    rich_markup_mode=None,  # else [pdf] is markup, and errors are boxes
     help="Bayesian dynamic treatment regimes for multilevel and multisite trials.",
 )
 
@@ -116,11 +117,11 @@ def _refuse(why: str, **given: object) -> None:
         raise typer.BadParameter(f"--{named[0]}: {why}.")
 
 
-def _notebook(source: str, output: Path, parameters: list[str], quiet: bool) -> None:
-    from bdtr.notebooks import parameter, run_notebook
+def _notebook(source: str, output: Path, given: list[str], quiet: bool) -> None:
+    from bdtr.notebooks import read_parameters, run_notebook
 
     with _or_exit():
-        values = dict(parameter(text) for text in parameters)
+        values = read_parameters(given)
         page, executed = run_notebook(source, output, parameters=values, progress=not quiet)
     typer.echo(f"wrote {page} and {executed}")
 
@@ -153,8 +154,16 @@ def _study(study: str, data: Path | None):
 
 def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> None:
     import bdtr
+    from bdtr.data import check_again
+    from bdtr.reports import check_against
 
     settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}
+    with _or_exit(2):  # what does not fit the data, before anything is sampled
+        regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
+        excluded = {n: settings[n] for n in ("missing", "off_protocol") if n in settings}
+        check_against(
+            check_again(words.trial, frame, **excluded, whole=True), regimes, **words.report
+        )
     with _or_exit():
         fitted = bdtr.fit(words.trial, frame, progress=not quiet, **settings)
     command = f"bdtr report {shlex.quote(study)} -o {shlex.quote(output.name)}"
@@ -165,10 +174,11 @@ def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> Non
     command += " --quick" if words.report.get("thorough") is False else ""
     command += " --pdf" if words.report["pdf"] else ""
     command = command.encode("utf-8", "backslashreplace").decode()
-    with _or_exit():  # a regime or a stage that does not fit the data
-        regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
+    with _or_exit():
         bdtr.report(
             fitted, output, regimes=regimes, texts=words.texts, command=command, progress=not quiet,
             **words.report,
         )  # fmt: skip
-    typer.echo(f"{fitted.state}\nwrote {output} and {output.with_suffix('.json').name}")
+    beside = [".json", *([".pdf"] if words.report["pdf"] else [])]
+    written = ", ".join([str(output), *(output.with_suffix(end).name for end in beside)])
+    typer.echo(f"{fitted.state}\nwrote {written}")

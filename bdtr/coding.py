@@ -104,11 +104,11 @@ def level_order(column: pd.Series, name: str, modelled: bool = True) -> tuple[st
 
 def _of_one_kind(categories: set, name: str) -> None:
     """Raise where some categories are numbers and others text: values of which Stata or SPSS labels some."""
-    text = [c for c in categories if isinstance(c, str)]
-    if 0 < len(text) < len(categories):
-        rest = sorted(map(label_text, categories - set(text)))
+    numbers = {label_text(c) for c in categories if not isinstance(c, str)}
+    text = {label_text(c) for c in categories} - numbers
+    if text and numbers:
         raise DataError(
-            f"Column {name!r} holds categories that are numbers ({some(rest)}) and text "
+            f"Column {name!r} holds categories that are numbers ({some(sorted(numbers))}) and text "
             f"({some(sorted(text))}). If it is a number of which a file labels some values, read it without "
             "labels, such as pandas.read_stata(.., convert_categoricals=False); if all are labels, make all "
             "of them text."

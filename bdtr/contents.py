@@ -7,7 +7,7 @@ import decimal
 import fractions
 import numbers
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,9 @@ from bdtr.labels import look_alike
 __all__ = [
     "DataError",
     "clear_labels",
+    "computable",
     "is_number",
+    "no_nul",
     "no_numbers",
     "raise_unusable",
     "rows_of",
@@ -26,6 +28,8 @@ __all__ = [
     "some",
 ]
 
+_LARGEST = 1e80  # the square and its sums are far from the largest number there is
+_FARTHEST = 1e9  # SDs from 0: rounding of the numbers themselves is 1e-7 SDs
 _SHOW = 5  # rows or labels named in a message
 _PLAIN = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)")
 # A number as people write it: with a decimal comma, separators, a percent sign, a currency, a unit.
@@ -101,8 +105,7 @@ def raise_unusable(column: pd.Series, name: str) -> None:
     if pd.api.types.is_complex_dtype(column.dtype):
         what, mend = "complex numbers", "take their real part, or their size"
     else:
-        present = column.dropna()
-        kinds = {type(v) for v in present} if column.dtype != "str" else {str}
+        kinds = _kinds(column)
         found = next(
             (words for kind in kinds for types, *words in _KINDS if issubclass(kind, types)), None
         )
@@ -121,6 +124,15 @@ def raise_unusable(column: pd.Series, name: str) -> None:
     raise DataError(
         f"Column {name!r} holds {what}, which are neither numbers nor labels: {mend.format(where)}."
     )
+
+
+def _kinds(column: pd.Series) -> set[type]:
+    """Types of the values of a column, dates and durations by its own: they may be beyond those of Python."""
+    if column.dtype == "str":
+        return {str}
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "mM":
+        return {column.dtype.type}
+    return {type(v) for v in column.dropna()}
 
 
 _KINDS: tuple[tuple[type | tuple[type, ...], str, str], ...] = (
@@ -210,6 +222,7 @@ def scalars_alone(column: pd.Series, name: str) -> None:
 
 def clear_labels(labels: Sequence[str], name: str, modelled: bool = True) -> None:
     """Raise where a label is a code for a missing value, or two labels look the same."""
+    no_nul(labels, name)
     if twins := look_alike(labels):
         one, other = twins
         raise DataError(
@@ -221,6 +234,35 @@ def clear_labels(labels: Sequence[str], name: str, modelled: bool = True) -> Non
         raise DataError(
             f"Column {name!r} holds the label {some(codes)}, which often stands for a missing value. Make "
             f"it missing by data[{name!r}].replace({codes[0]!r}, None), or give the label another name."
+        )
+
+
+def computable(values: np.ndarray, name: str) -> None:
+    """Raise where numbers are too large, too small or too far from 0 for sums of their squares."""
+    size = np.abs(values[~np.isnan(values)])
+    size = size[size > 0]
+    if not size.size:
+        return
+    if size.max() > _LARGEST or size.max() < 1 / _LARGEST:
+        raise DataError(
+            f"Column {name!r} holds numbers as {'large' if size.max() > 1 else 'small'} as {size.max():.3g}, "
+            "which cannot be computed with. Choose another unit."
+        )
+    spread = float(np.nanstd(values)) if size.max() > size.min() else 0.0
+    if 0 < spread < np.abs(np.nanmean(values)) / _FARTHEST:
+        raise DataError(
+            f"Column {name!r} lies about {np.nanmean(values):.3g} with an SD of {spread:.3g}, so that "
+            f"rounding takes what tells its values apart. Subtract a number, such as data[{name!r}].mean()."
+        )
+
+
+def no_nul(labels: Iterable[str], name: str) -> None:
+    """Raise where a label holds the character NUL, which no file can keep."""
+    odd = [x for x in labels if "\0" in x]
+    if odd:
+        raise DataError(
+            f"Column {name!r} holds the label {odd[0]!r} with the character NUL in it. Take it out by "
+            f"data[{name!r}].str.replace(chr(0), '')."
         )
 
 

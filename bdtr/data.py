@@ -23,7 +23,7 @@ from bdtr.coding import (
     some,
 )
 from bdtr.condition import Condition
-from bdtr.contents import clear_labels, scalars_alone
+from bdtr.contents import clear_labels, computable, no_nul, scalars_alone
 from bdtr.families import FAMILIES
 from bdtr.flow import Faults, Steps, raise_faults
 from bdtr.formula import Formula
@@ -199,6 +199,9 @@ def check(
     outcome = _outcome(trial, coded)
     _counted_once(trial, coded)
     if whole:
+        for name in _computed_with(trial, formulas):
+            if name in coding.numbers:
+                computable(coded[name].to_numpy(dtype=float), name)
         for stage in trial.stages:
             for condition in conditions(stage):
                 condition.check_labels(coded, f"Stage({stage.action!r})")
@@ -366,6 +369,7 @@ def _units(trial: Trial, frame: pd.DataFrame) -> np.ndarray:
     labels = label_series(frame[trial.unit])
     if labels.isna().any():
         raise DataError(f"Unit column {trial.unit!r} is missing in {rows_of(labels.isna())}.")
+    no_nul(labels, trial.unit)
     twice = labels.duplicated(keep=False)
     if twice.any():
         raise DataError(
@@ -374,6 +378,13 @@ def _units(trial: Trial, frame: pd.DataFrame) -> np.ndarray:
             "the ids."
         )
     return labels.astype(object).to_numpy()
+
+
+def _computed_with(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
+    """Columns of models and of the payoff."""
+    names = [trial.outcome, *(n for s in trial.stages for n in (s.reward, s.weights))]
+    names += [c for f in formulas for c in f.model_columns]
+    return list(dict.fromkeys(n for n in names if n))
 
 
 def _outcome(trial: Trial, coded: pd.DataFrame) -> np.ndarray:

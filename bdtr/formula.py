@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bdtr.errors import BdtrError, shown
+from bdtr.otherformulas import how_here
 
 __all__ = ["TRANSFORMS", "Formula", "FormulaError", "GroupTerm", "names_in"]
 
@@ -56,6 +57,7 @@ _ALLOWED = (
     "A formula may name columns, use : * + - and 0 or 1, group terms such as (1 + a | school) or "
     f"(1 + a || school), and the transforms {', '.join(TRANSFORMS)} with arithmetic inside."
 )
+_RENAMED = " A column whose name is no plain word must be renamed first."
 
 type _Token = tuple[str, str]
 type _Term = frozenset[str]
@@ -127,8 +129,14 @@ class Formula:
         FormulaError
             If the text holds anything outside the grammar.
         """
-        reader = _Reader(text)
-        common = reader.formula()
+        try:
+            reader = _Reader(text)
+            common = reader.formula()
+        except FormulaError as error:
+            if _ALLOWED in str(error) and (how := how_here(text)):
+                said = str(error).replace(_RENAMED, "").replace(_ALLOWED, how)
+                raise FormulaError(said) from None
+            raise
         factors = [frozenset(g.factor) for g in reader.groups]
         repeated = {g.name for g in reader.groups if factors.count(frozenset(g.factor)) > 1}
         if repeated:
@@ -161,7 +169,7 @@ def _tokens(text: str) -> list[_Token]:
         if match is None or match.lastgroup is None:
             raise FormulaError(
                 f"The formula {shown(text)} holds {text[at:].strip()[:12]!r}, which is not allowed. "
-                f"{_ALLOWED} A column whose name is no plain word must be renamed first."
+                f"{_ALLOWED}{_RENAMED}"
             )
         found.append((match.lastgroup, match.group(match.lastgroup)))
         at = match.end()

@@ -58,7 +58,15 @@ def _converted(data: Any, argument: str) -> pd.DataFrame:
         raise DataError(f"{argument}: {' '.join(str(error).split())}") from None
     if isinstance(table, nw.LazyFrame):
         raise DataError(f"{argument}: is lazy ({kind}); call its collect() first.")
-    columns = {name: _column(table[name]) for name in table.columns}
+    columns = {}
+    for name in table.columns:
+        try:
+            columns[name] = _column(table[name])
+        except Exception as error:  # of libraries that read what they cannot write
+            raise DataError(
+                f"{argument}: column {name!r} ({table[name].dtype}) cannot be converted to pandas: {error}. "
+                "Leave it out if the trial does not use it."
+            ) from None
     return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
 
 
@@ -67,7 +75,7 @@ def _column(values: nw.Series) -> Any:
     if isinstance(kind, nw.Enum):
         return pd.Categorical(values.to_list(), categories=list(kind.categories))
     if kind == nw.Categorical and not values.implementation.is_polars():
-        return values.to_native().to_pandas()  # a dictionary of Arrow, in its order
+        return _dictionary(values.to_native())
     if kind == nw.String or kind == nw.Categorical:
         return pd.array(values.to_list(), dtype="str")
     if kind == nw.Boolean:
@@ -76,4 +84,13 @@ def _column(values: nw.Series) -> Any:
         return pd.array(values.to_list(), dtype="UInt64" if kind.is_unsigned_integer() else "Int64")
     if kind.is_float():
         return values.to_numpy()
+    if kind in (nw.Date, nw.Datetime, nw.Duration):
+        return pd.Series(values.to_numpy())  # Python's own end with the year 9999
     return pd.Series(values.to_list(), dtype=object)
+
+
+def _dictionary(values: Any) -> pd.Categorical:
+    """A dictionary of Arrow in its order, in which a label may stand twice or be missing."""
+    chunks = getattr(values, "chunks", [values])
+    listed = dict.fromkeys(label for chunk in chunks for label in chunk.dictionary.to_pylist())
+    return pd.Categorical(values.to_pylist(), categories=[x for x in listed if x is not None])

@@ -39,12 +39,16 @@ class Grouping:
     def of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Group of each of these units, and the labels of the groups that have any."""
         present, code = np.unique(self.code[units], return_inverse=True)
-        if self.dim == "group" and len(present) > _MOST_GROUPS:
+        self.check_few(len(present))
+        return code, self.labels[present]
+
+    def check_few(self, count: int) -> None:
+        """Raise where so many groups are too many, sites apart."""
+        if self.dim == "group" and count > _MOST_GROUPS:
             raise ArgumentError(
-                f"by: {len(present):,} different values, at most {_MOST_GROUPS} are allowed. Cut the "
+                f"by: {count:,} different values, at most {_MOST_GROUPS} are allowed. Cut the "
                 "column into groups first, for example by pandas.cut, and pass these."
             )
-        return code, self.labels[present]
 
 
 def grouping(fit: Fit, by: By, k: int = 0) -> Grouping:

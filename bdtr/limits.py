@@ -250,6 +250,7 @@ def _groups(fit: Fit, by: By, options: Options) -> tuple[np.ndarray, list[str]]:
     present = np.unique(code[code >= 0])
     if not present.size:
         raise ArgumentError("by: no unit has a group.")
+    found.check_few(len(present))
     place = np.full(code.max(initial=0) + 2, -1)
     place[present] = np.arange(len(present))
     return np.where(code >= 0, place[code], -1), [str(x) for x in found.labels[present]]

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape, unescape
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from bdtr.errors import BdtrError
 from bdtr.files import OutputError, check_apart, check_output, check_page, write_whole
 
-__all__ = ["NotebookError", "is_notebook", "notebook_files", "parameter", "run_notebook"]
+__all__ = ["NotebookError", "is_notebook", "notebook_files", "read_parameters", "run_notebook"]
 
 _KINDS = (".ipynb", ".py", ".md")
 _LIBRARIES = ("papermill", "jupytext", "nbconvert", "ipykernel")
@@ -37,21 +37,27 @@ def is_notebook(name: str) -> bool:
     return Path(name).suffix in _KINDS
 
 
-def parameter(text: str) -> tuple[str, Any]:
-    """Name and value of ``name=value``; the value is a Python literal, or else text.
+def read_parameters(texts: Sequence[str]) -> dict[str, Any]:
+    """Values by name of texts ``name=value``; a value is a Python literal, or else text.
 
     Examples
     --------
-    >>> parameter("seed=3"), parameter("site=East")
-    (('seed', 3), ('site', 'East'))
+    >>> read_parameters(["seed=3", "site=East"])
+    {'seed': 3, 'site': 'East'}
     """
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip().isidentifier():
-        raise NotebookError(f"-p {text}: write name=value, for example -p seed=3.")
-    try:
-        return name.strip(), ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return name.strip(), value
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or not name.isidentifier():
+            raise NotebookError(f"-p {text}: write name=value, for example -p seed=3.")
+        if name in found:
+            raise NotebookError(f"-p {text}: {name} is given twice.")
+        try:
+            found[name] = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            found[name] = value
+    return found
 
 
 def run_notebook(
@@ -161,17 +167,9 @@ def _found(source: Path) -> Path:
 
 
 def _executed(source: Path, parameters: dict[str, Any], progress: bool):
-    import jupytext
-    import nbformat
     import papermill
 
-    try:
-        notebook = nbformat.convert(jupytext.read(source), 4)
-        for cell in notebook.cells:
-            if not isinstance(cell.metadata.get("tags"), list):
-                cell.metadata["tags"] = []
-    except Exception as error:  # whatever a parser makes of a broken file
-        raise NotebookError(f"{source}: cannot be read as a notebook. {error}") from None
+    notebook = _read(source)
     _check_parameters(source, notebook, parameters)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Jupyter's own libraries, about themselves
@@ -199,6 +197,30 @@ def _executed(source: Path, parameters: dict[str, Any], progress: bool):
                 f"{source}: could not be run, nothing was written. {type(error).__name__}: "
                 f"{_plain(str(error))}"
             ) from None
+
+
+def _read(source: Path):
+    """The notebook in a file, in the format of today."""
+    import jupytext
+    import nbformat
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # cells without ids, as before 2020
+            if source.suffix == ".ipynb":
+                held: Any = nbformat.from_dict(nbformat.read(source, as_version=4))
+            else:
+                held = nbformat.convert(jupytext.read(source), 4)
+            nbformat.validate(held, relax_add_props=True)
+        for cell in held.cells:
+            if not isinstance(cell.metadata.get("tags"), list):
+                cell.metadata["tags"] = []
+    except Exception as error:  # whatever a parser makes of a broken file
+        reason = str(error).strip().split("\n")[0]
+        if isinstance(error, (AttributeError, KeyError, TypeError)):
+            reason = "Its JSON is that of something else."
+        raise NotebookError(f"{source}: cannot be read as a notebook. {reason}") from None
+    return held
 
 
 def _kernel_manager() -> type:

@@ -68,8 +68,16 @@ class Recommendation:
         return (
             f"{self.state}.{reason} Recommended actions, later stages recommended; sites: "
             f"{self.sites}; {100 * self.interval:g} % equal-tailed intervals. No clear choice: P(optimal) "
-            f"below {self.clear:g}.{within}"
+            f"below {self.clear:g}.{within}{self._left_out()}"
         )
+
+    def _left_out(self) -> str:
+        """How many units have no recommendation, and why, by stage."""
+        said = "; ".join(
+            f"stage {stage}: {count:,} ({reason})"
+            for stage, reason, count in self.left_out.itertuples(index=False)
+        )
+        return f" Left out: {said}." if said else ""
 
     def __repr__(self) -> str:
         return f"{self.caption}\n{self.actions}"

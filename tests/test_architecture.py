@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent / "bdtr"
 # A room may import rooms of lower layers when it is loaded. Names used inside functions (lazy
 # imports) may point down as well, never up.
 LAYERS = [
-    {"errors"},
-    {"arguments", "labels", "threads", "allocation", "treesearch", "files"},
+    {"errors", "labels"},
+    {"arguments", "otherformulas", "threads", "allocation", "treesearch", "files"},
     {"notebooks"},
     {"alignment", "condition", "formula", "priors", "families", "chains"},
     {"rules", "estimates", "shown", "columns"},

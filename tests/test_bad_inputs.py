@@ -17,7 +17,7 @@ from bdtr import sampling
 from bdtr.condition import Condition
 from bdtr.errors import BdtrError
 from bdtr.formula import Formula
-from bdtr.notebooks import parameter
+from bdtr.notebooks import read_parameters
 from bdtr.priors import prior_from_text
 from bdtr.protocol import protocol_from_text, read_protocol
 from bdtr.rules import read_rule
@@ -311,7 +311,7 @@ ENTRIES = {
     "prior, a call": (lambda: prior_from_text("Cauchy(0, 1)"), "is no prior"),
     "prior, code": (lambda: prior_from_text("Normal(__import__('os'), 1)"), "takes the numbers"),
     "prior, infinite": (lambda: prior_from_text("Normal(0, inf)"), "takes the numbers"),
-    "parameter without a name": (lambda: parameter("=3"), "write name=value"),
+    "parameter without a name": (lambda: read_parameters(["=3"]), "write name=value"),
     "formula no text": (lambda: Formula.parse(3), "must be text"),
     "stage without action": (lambda: bdtr.Stage("", formula="x"), "must name a column"),
     "trial without stages": (lambda: bdtr.Trial([]), "non-empty list"),

@@ -143,3 +143,43 @@ def test_digits_as_text_are_labels_where_they_can_be_nothing_else():
     data = frame.assign(n2=frame["here"].astype(int).astype(str))
     fit = bdtr.fit(trial, data, sampler="direct", draws=100, random_seed=1, progress=False)
     assert fit.designs[0].terms == ("Intercept", "x", "a[1]", "x:a[1]")
+
+
+def _days(values):
+    return pl.DataFrame({"d": pl.Series(values).cast(pl.Int32).cast(pl.Date)})
+
+
+ODD = {
+    "days beyond those of Python": (lambda: _days([2**31 - 10] * 3), "holds dates"),
+    "days, one missing": (lambda: _days([1, None, 3]), "holds dates"),
+    "times beyond": (
+        lambda: pa.table({"d": pa.array([2**62] * 3, pa.timestamp("us"))}),
+        "holds dates",
+    ),
+    "durations beyond": (
+        lambda: pa.table({"d": pa.array([2**62] * 3, pa.duration("s"))}),
+        "durations",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_dates_are_named_however_far_they_are(name):
+    make, message = ODD[name]
+    found = as_frame(make())
+    with pytest.raises(bdtr.DataError, match=message):
+        level_order(found["d"], "d")
+
+
+def test_dictionaries_of_arrow_with_repeats_and_nulls():
+    for listed in (["a", "a", "b"], ["a", None, "b"]):
+        column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2]), pa.array(listed))
+        found = as_frame(pa.table({"d": column}))["d"]
+        assert list(found.cat.categories) == ["a", "b"]
+        assert [None if pd.isna(x) else x for x in found] == listed
+
+
+def test_a_column_that_cannot_be_converted_is_named():
+    column = pa.array([2**60] * 3, pa.int64()).view(pa.date64())
+    with pytest.raises(bdtr.DataError, match=r"column 'd' .* cannot be converted .* Leave it out"):
+        as_frame(pa.table({"d": column}))

@@ -334,3 +334,44 @@ def test_an_action_is_no_other_one_in_the_text_of_a_rule(label):
         bdtr.value(fit, [bdtr.rule(a1=label)])
     quoted = bdtr.rules.rule_text(label)
     assert bdtr.value(fit, [bdtr.rule(a1=quoted)]).table["mean"].notna().all()
+
+
+def test_one_label_twice_in_a_mapping_is_an_error():
+    with pytest.raises(bdtr.errors.ArgumentError, match="1 and '1' are one label"):
+        bdtr.planning.Budget({1: 1.0, "1": 0.0}, 0.3)
+
+
+@pytest.mark.parametrize("column", ["id", "site", "group"])
+def test_a_label_that_no_file_can_keep_is_an_error(column):
+    frame = pd.DataFrame(
+        {"id": ["u"] * 40, "site": ["s"] * 40, "group": ["g"] * 40, "a1": [0, 1] * 20}
+    )
+    frame["y"] = np.random.default_rng(1).normal(size=40)
+    for name in ("id", "site", "group"):
+        frame[name] += [str(i) for i in (range(40) if name == "id" else [0, 1] * 20)]
+    frame.loc[3, column] = "a\0b"
+    stage = bdtr.Stage("a1", actions=[0, 1], formula="group + a1 + (1 | site)")
+    with pytest.raises(
+        bdtr.DataError, match=f"'{column}' holds the label 'a.x00b' with the character NUL"
+    ):
+        check(bdtr.Trial([stage], outcome="y", site="site", unit="id"), frame)
+
+
+@pytest.mark.parametrize("column", ["x", "y"])
+@pytest.mark.parametrize(
+    ("scale", "shift", "message"),
+    [
+        (1e-200, 0, "as small as"), (1e200, 0, "as large as"), (1e-300, 0, "as small as"),
+        (1, 1e12, "lies about 1e.12 with an SD of"), (1e-20, 0, None), (1e20, 0, None), (1, 2.46e6, None),
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_computed_with(column, scale, shift, message):
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "a1": [0, 1] * 30, "y": rng.normal(size=60)})
+    frame[column] = frame[column] * scale + shift
+    trial = bdtr.Trial([bdtr.Stage("a1", actions=[0, 1], formula="x * a1")], outcome="y")
+    if message is None:
+        assert len(check(trial, frame)) == 60
+    else:
+        with pytest.raises(bdtr.DataError, match=f"'{column}' .*{message}"):
+            check(trial, frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from bdtr.cli import app
 from bdtr.files import OutputError
-from bdtr.notebooks import NotebookError, parameter, run_notebook
+from bdtr.notebooks import NotebookError, read_parameters, run_notebook
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 # Small draws: the tests look at whether a story runs to its end, the figures are its own.
@@ -131,11 +132,12 @@ def test_notebooks_that_cannot_be_run(source, values, message, tmp_path):
 
 
 def test_parameters_are_literals_or_text():
-    assert parameter("a=[1, 2]") == ("a", [1, 2])
-    assert parameter("a= 0.5") == ("a", 0.5)
-    assert parameter("a=b=c") == ("a", "b=c")
+    assert read_parameters(["a=[1, 2]", "b= 0.5"]) == {"a": [1, 2], "b": 0.5}
+    assert read_parameters(["a=b=c"]) == {"a": "b=c"}
+    with pytest.raises(NotebookError, match="-p n=2: n is given twice"):
+        read_parameters(["n=1", "n=2"])
     with pytest.raises(NotebookError, match="write name=value"):
-        parameter("seed")
+        read_parameters(["seed"])
 
 
 def test_every_notebook_is_run():
@@ -156,3 +158,42 @@ def test_the_story_runs_to_its_end(name, tmp_path):
     assert bool(said) == (name == "pooling")  # which shows what goes wrong without classes
     text = page.read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", text)
+
+
+CELL = {
+    "cell_type": "code",
+    "source": "1 + 1",
+    "metadata": {},
+    "outputs": [],
+    "execution_count": None,
+}
+OLD = {
+    "nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""},
+    "worksheets": [{"metadata": {}, "cells": [
+        {"cell_type": "code", "input": ["6 * 7"], "language": "python", "metadata": {}, "outputs": []},
+        {"cell_type": "heading", "level": 1, "source": ["Old"], "metadata": {}},
+    ]}],
+}  # fmt: skip
+
+
+def test_notebooks_of_old_formats_run(tmp_path):
+    (tmp_path / "old.ipynb").write_text(json.dumps(OLD))
+    page, _ = run_notebook(tmp_path / "old.ipynb", tmp_path / "page.html")
+    assert "42" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2], 3, None, {}, {"nbformat": 5, "nbformat_minor": 0, "metadata": {}, "cells": [CELL]},
+        {"nbformat": 4, "nbformat_minor": 5, "metadata": {}},
+        {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3},
+        {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code"}]},
+        {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [{**CELL, "cell_type": "poem"}]},
+        {"nbformat": 4, "nbformat_minor": 4, "metadata": [], "cells": [CELL]},
+    ],
+)  # fmt: skip
+def test_json_that_is_no_notebook(tmp_path, content):
+    (tmp_path / "x.ipynb").write_text(json.dumps(content))
+    with pytest.raises(NotebookError, match="cannot be read as a notebook"):
+        run_notebook(tmp_path / "x.ipynb", tmp_path / "page.html")

@@ -178,3 +178,43 @@ def test_a_report_from_two_files(clinics, tmp_path):
     result = CliRunner().invoke(app, [*arguments[:2], "-o", str(page)])
     assert result.exit_code == 2
     assert "--data FILE" in re.sub(r"[\s│]+", " ", result.output)
+
+
+CHOICES = {
+    "an action that there is not": (
+        "[regimes.one]\nfirst = 'pill'\nsecond = 'more'",
+        "'pill' is no action",
+    ),
+    "a column of the future": (
+        "[regimes.one]\nfirst = 'app if responder == 1 else talk'\nsecond = 'more'",
+        "names 'responder'",
+    ),
+    "a name that is taken": (
+        "[regimes.recommended]\nfirst = 'app'\nsecond = 'more'",
+        "name of another",
+    ),
+    "reference": ("[report]\nreference = 'best'", "reference='best': the regimes are"),
+    "population": ("[report]\npopulation = 'world'", "population='world'"),
+    "a stage": ("[report.over]\nthird = ['x']", "stages of over='third'"),
+    "a column": ("[report.over]\nfirst = ['responder']", "over['first']='responder'"),
+    "an action planned": ("[report.planned]\nfirst = {app = 1, pill = 1}", "'pill'"),
+    "actions left out": ("[report.planned]\nfirst = {app = 1}", "name all actions"),
+    "a weight": ("[report.planned]\nfirst = {app = 1, talk = -1}", "0 or more"),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_choices_that_do_not_fit_are_said_before_the_fit(name, clinics, tmp_path, monkeypatch):
+    def fitted(*_):
+        raise AssertionError("fitted")
+
+    text, message = CHOICES[name]
+    monkeypatch.setattr("bdtr.fitting.fit_checked", fitted)
+    words = Protocol(clinic_trial(), fit={"missing": "exclude"})
+    (tmp_path / "trial.toml").write_text(write_protocol(words) + "\n" + text, encoding="utf-8")
+    clinics.to_csv(tmp_path / "units.csv", index=False)
+    arguments = ["report", str(tmp_path / "trial.toml"), "--data", str(tmp_path / "units.csv")]
+    result = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "page.html"), "-q"])
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert result.output.count("\n") == 1

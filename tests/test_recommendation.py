@@ -77,6 +77,7 @@ def test_unknown_labels_and_missing_history(clinic_fit, clinics):
     found = clinic_fit.recommend(some)
     assert set(found.actions["stage"]) == {"first"}
     assert found.left_out.values.tolist() == [["second", "m missing", 10]]
+    assert "Left out: stage second: 10 (m missing)." in repr(found)
     found = clinic_fit.recommend(some.drop(columns="m"))
     assert found.left_out.values.tolist() == [["second", "columns absent: m", 10]]
     with pytest.raises(bdtr.DataError, match="no unit has a complete history"):

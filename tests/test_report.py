@@ -165,7 +165,7 @@ def test_the_report_as_pdf(clinic_fit, tmp_path):
     [
         ({"texts": {"gaol": "x"}}, "'gaol' is not known; allowed are goal"),
         ({"min_cell": 0}, "min_cell=0: must be a whole number, at least 1"),
-        ({"over": {"third": ["x"]}}, "stage='third'"),
+        ({"over": {"third": ["x"]}}, "stages of over='third'"),
         ({"reference": "nobody"}, "reference='nobody': the regimes are 'recommended'"),
     ],
 )

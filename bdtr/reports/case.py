@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bdtr.errors import ArgumentError
 from bdtr.plots.style import kind_of
 from bdtr.recommendation import recommend_known
-from bdtr.regimes import Regime, embedded, recommended
+from bdtr.regimes import Regime
 from bdtr.reports.blocks import Block
 from bdtr.reports.blocks import figure as figure_block
+from bdtr.reports.choices import compared
 from bdtr.values import Values, value
 
 if TYPE_CHECKING:
@@ -74,19 +74,7 @@ class Case:
     @cached_property
     def regimes(self) -> list[Regime]:
         """The recommended regime, those embedded in the trial, and those that the authors add."""
-        data = self.fit.require_data("a report")
-        found = [recommended(), *embedded(data)]
-        taken = {r.name: r for r in found}
-        for one in self.choices.regimes:
-            there = taken.get(one.name)
-            if there is not None and there.rules != one.rules:
-                raise ArgumentError(
-                    f"regimes: {one.name!r} is the name of another one ({there}). Give yours another name."
-                )
-            if there is None:
-                found.append(one)
-                taken[one.name] = one
-        return found
+        return compared(self.fit.require_data("a report"), self.choices.regimes)
 
     @cached_property
     def values(self) -> Values:

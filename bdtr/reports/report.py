@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bdtr.arguments import a_fit, amount, is_real, number_list, probability, text, truth, whole
-from bdtr.errors import ArgumentError
+from bdtr.arguments import a_fit, truth
 from bdtr.files import OutputError, check_apart, check_output, check_page, write_whole
-from bdtr.protocol import TEXTS
 from bdtr.regimes import Regime
 from bdtr.reports.blocks import Part
 from bdtr.reports.case import Case, Choices
+from bdtr.reports.choices import check_against, check_choices
 from bdtr.reports.page import page
 from bdtr.reports.parts.actions import actions
 from bdtr.reports.parts.answer import answer, question
@@ -32,7 +30,7 @@ from bdtr.reports.pdf import require_typst
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["check_choices", "report", "report_files"]
+__all__ = ["report", "report_files"]
 
 _PARTS = (
     answer, question, values, actions, sites, effects, design, models, diagnostics, predictive, doubts,
@@ -136,18 +134,15 @@ def report(
     places = report_files(path, pdf)
     if pdf:
         require_typst()
-    for stage in over or {}:
-        fit.stage_index(stage)
+    check_against(
+        fit.require_data("a report"), regimes, reference=reference, population=population, over=over,
+        planned=planned,
+    )  # fmt: skip
     choices = Choices(
         title, command, interval, margin, sure, clear, min_cell, thresholds, reference, population,
         tuple(regimes), over, planned, dict(texts or {}), override, thorough, progress,
     )  # fmt: skip
     case = Case(fit, choices)
-    names = [r.name for r in case.regimes]
-    if reference is not None and reference not in names:
-        raise ArgumentError(
-            f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}."
-        )
     contents = _contents(case)
     numbers = json.dumps(contents, ensure_ascii=False, indent=1, allow_nan=False)
     made: list[str | bytes] = [page(contents, case.figures), numbers]
@@ -156,50 +151,6 @@ def report(
     # The page is moved into place last: where it is new, so are the others.
     write_whole(dict(reversed(list(zip(places, made, strict=True)))))
     return places[0]
-
-
-def check_choices(**given: Any) -> None:
-    """Raise where the authors' choices for a report are none, before anything is fitted.
-
-    Parameters
-    ----------
-    **given
-        Arguments of :func:`report`, as far as they are given.
-    """
-    given = {name: value for name, value in given.items() if value is not None}
-    texts, regimes = given.get("texts", {}), given.get("regimes", ())
-    for name in {"title", "command", "override", "reference"} & set(given):
-        text(name, given[name])
-    if not isinstance(texts, Mapping) or not all(isinstance(t, str) for t in texts.values()):
-        raise ArgumentError(f"texts: must map names to texts; allowed are {', '.join(TEXTS)}.")
-    unknown = [name for name in texts if name not in TEXTS]
-    if unknown:
-        raise ArgumentError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
-    if not isinstance(regimes, (list, tuple)) or not all(isinstance(r, Regime) for r in regimes):
-        raise ArgumentError(
-            f"regimes={regimes!r}: must be a list of regimes, as bdtr.rule makes them."
-        )
-    for name in {"interval", "sure", "clear"} & set(given):
-        probability(name, given[name])
-    if "margin" in given:
-        amount("margin", given["margin"])
-    if "min_cell" in given:
-        whole("min_cell", given["min_cell"])
-    thresholds = given.get("thresholds", (0.0,))
-    if not number_list("thresholds", thresholds):
-        raise ArgumentError(f"thresholds={thresholds!r}: name one number or more.")
-    for name, words in (("over", "lists of columns"), ("planned", "weights of actions")):
-        value = given.get(name, {})
-        inner = (list, tuple) if name == "over" else Mapping
-        fits = isinstance(value, Mapping) and all(isinstance(v, inner) for v in value.values())
-        if fits and name == "planned":
-            fits = all(_finite(w) for v in value.values() for w in v.values())
-        if not fits:
-            raise ArgumentError(f"{name}={value!r}: must map stages to {words}.")
-
-
-def _finite(value: object) -> bool:
-    return is_real(value) and math.isfinite(value)
 
 
 def report_files(

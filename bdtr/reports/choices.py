@@ -1,0 +1,152 @@
+"""What the authors of a report choose, held against what is allowed and against the trial's data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bdtr.arguments import (
+    amount,
+    is_real,
+    mapping,
+    name_list,
+    number_list,
+    one_of,
+    probability,
+    text,
+    whole,
+)
+from bdtr.data import TrialData
+from bdtr.errors import ArgumentError
+from bdtr.history import known_columns
+from bdtr.limits import action_code
+from bdtr.populations import POPULATIONS
+from bdtr.protocol import TEXTS
+from bdtr.regimes import Regime, embedded, policy, recommended
+
+__all__ = ["check_against", "check_choices", "compared"]
+
+
+def check_choices(**given: Any) -> None:
+    """Raise where the authors' choices for a report are none, before anything is fitted.
+
+    Parameters
+    ----------
+    **given
+        Arguments of :func:`report`, as far as they are given.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    texts, regimes = given.get("texts", {}), given.get("regimes", ())
+    for name in {"title", "command", "override", "reference"} & set(given):
+        text(name, given[name])
+    if not isinstance(texts, Mapping) or not all(isinstance(t, str) for t in texts.values()):
+        raise ArgumentError(f"texts: must map names to texts; allowed are {', '.join(TEXTS)}.")
+    unknown = [name for name in texts if name not in TEXTS]
+    if unknown:
+        raise ArgumentError(f"texts: {unknown[0]!r} is not known; allowed are {', '.join(TEXTS)}.")
+    if not isinstance(regimes, (list, tuple)) or not all(isinstance(r, Regime) for r in regimes):
+        raise ArgumentError(
+            f"regimes={regimes!r}: must be a list of regimes, as bdtr.rule makes them."
+        )
+    for name in {"interval", "sure", "clear"} & set(given):
+        probability(name, given[name])
+    if "margin" in given:
+        amount("margin", given["margin"])
+    if "min_cell" in given:
+        whole("min_cell", given["min_cell"])
+    thresholds = given.get("thresholds", (0.0,))
+    if not number_list("thresholds", thresholds):
+        raise ArgumentError(f"thresholds={thresholds!r}: name one number or more.")
+    for name, words in (("over", "lists of columns"), ("planned", "weights of actions")):
+        value = given.get(name, {})
+        inner = (list, tuple) if name == "over" else Mapping
+        fits = isinstance(value, Mapping) and all(isinstance(v, inner) for v in value.values())
+        if fits and name == "planned":
+            fits = all(_finite(w) for v in value.values() for w in v.values())
+        if not fits:
+            raise ArgumentError(f"{name}={value!r}: must map stages to {words}.")
+
+
+def compared(data: TrialData, own: Sequence[Regime]) -> list[Regime]:
+    """The recommended regime, those embedded in the trial, and those that the authors add.
+
+    Parameters
+    ----------
+    data
+        Checked data.
+    own
+        The authors' regimes.
+
+    Raises
+    ------
+    ArgumentError
+        If one of them has the name of another.
+    """
+    found = [recommended(), *embedded(data)]
+    taken = {r.name: r for r in found}
+    for one in own:
+        there = taken.get(one.name)
+        if there is not None and there.rules != one.rules:
+            raise ArgumentError(
+                f"regimes: {one.name!r} is the name of another one ({there}). Give yours another name."
+            )
+        if there is None:
+            found.append(one)
+            taken[one.name] = one
+    return found
+
+
+def check_against(
+    data: TrialData,
+    regimes: Sequence[Regime],
+    *,
+    reference: str | None = None,
+    population: str = "sample",
+    over: Mapping[str, Sequence[str]] | None = None,
+    planned: Mapping[str, Mapping[object, float]] | None = None,
+    **_: Any,
+) -> None:
+    """Raise where choices of :func:`bdtr.report` do not fit the trial or its data.
+
+    Parameters
+    ----------
+    data
+        Checked data.
+    regimes, reference, population, over, planned
+        As in :func:`bdtr.report`; its other arguments are passed over.
+    """
+    names = []
+    for one in compared(data, regimes):
+        policy(one, data)
+        names.append(one.name)
+    if reference is not None and reference not in names:
+        raise ArgumentError(
+            f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}."
+        )
+    one_of("population", population, POPULATIONS)
+    if population in ("sites", "new site") and data.trial.site is None:
+        raise ArgumentError(f"population={population!r}: the trial names no site column.")
+    stages = [s.stage.action for s in data.stages]
+    for name, given in (("over", over), ("planned", planned)):
+        for stage in given or {}:
+            one_of(f"stages of {name}", stage, stages)
+    for stage, columns in (over or {}).items():
+        known = known_columns(data, stages.index(stage))
+        for column in name_list(f"over[{stage!r}]", columns):
+            one_of(f"over[{stage!r}]", column, known)
+    for stage, weights in (planned or {}).items():
+        _planned(weights, data.stages[stages.index(stage)].stage.actions, f"planned[{stage!r}]")
+
+
+def _planned(weights: Mapping[object, float], actions: Sequence[str] | None, where: str) -> None:
+    mapping(where, weights, "actions to weights")
+    labels = tuple(actions or ())
+    if {action_code(a, labels, where) for a in weights} != set(range(len(labels))):
+        raise ArgumentError(f"{where}: name all actions {list(labels)}, got {list(weights)}.")
+    if min(weights.values()) < 0:
+        raise ArgumentError(f"{where}: weights must be 0 or more, got {dict(weights)}.")
+
+
+def _finite(value: object) -> bool:
+    return is_real(value) and math.isfinite(value)
