@@ -15,7 +15,7 @@ import typer
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    rich_markup_mode=None,  # else [pdf] is markup, and errors are boxes
+    rich_markup_mode=None,  # errors in one line, not in boxes
     help="Bayesian dynamic treatment regimes for multilevel and multisite trials.",
 )
 
@@ -53,7 +53,7 @@ def report(
         bool,
         typer.Option(help="Leave out cross-fitting, refits with other priors, second opinion."),
     ] = False,
-    pdf: Annotated[bool, typer.Option(help="Write a PDF as well (needs bdtr[pdf]).")] = False,
+    pdf: Annotated[bool, typer.Option(help="Write a PDF as well (needs the extra pdf).")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Fit a study and write its posterior report as one HTML file, or run a notebook and write it."""

@@ -99,7 +99,8 @@ def run_notebook(
     absent = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
     if absent:
         raise NotebookError(
-            f"Running a notebook needs {', '.join(absent)}: python -m pip install 'bdtr[notebook]'."
+            f"Running a notebook needs {', '.join(absent)}, of the extra 'notebook': python -m pip install "
+            "'.[notebook]' in the clone of bdtr."
         )
     source = _found(Path(source))
     page, executed = notebook_files(source, page)

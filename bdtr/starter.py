@@ -96,7 +96,8 @@ def starter_notebook(
     """
     if importlib.util.find_spec("jupytext") is None:
         raise NotebookError(
-            "Writing a notebook needs jupytext: python -m pip install 'bdtr[notebook]'."
+            "Writing a notebook needs jupytext, of the extra 'notebook': python -m pip install '.[notebook]' "
+            "in the clone of bdtr."
         )
     path = starter_file(path)
     import jupytext

@@ -15,8 +15,8 @@
 #
 # A school board does not ask for a posterior. It has a budget, a duty of fairness, and doubts about the
 # data. This notebook takes Project STAR, fits it once, and answers the board: who should sit in a small
-# class if there is room for 40 % of the pupils, does the answer leave poorer children behind, how much is
-# it worth to know more, and how wrong must the trial be for the answer to change?
+# class if there is room for some of the pupils only, does the answer leave poorer children behind, how
+# much is it worth to know more, and how wrong must the trial be for the answer to change?
 
 # %% tags=["parameters"]
 seed = 2026
@@ -54,9 +54,9 @@ fit
 # %% [markdown]
 # ## A budget, and nobody worse off
 #
-# At most 40 % of pupils in small classes, and pupils with free lunch must gain no less than the others
-# against a regular class. Limits are held at posterior means. What the plan is worth and what the limits
-# cost are taken within each draw, so they come with intervals.
+# At most a share `small_share` of the pupils in small classes, and pupils with free lunch must gain no less
+# than the others against a regular class. Limits are held at posterior means. What the plan is worth and
+# what the limits cost are taken within each draw, so they come with intervals.
 
 # %%
 few = Budget({"small": 1}, small_share)
@@ -65,9 +65,9 @@ within = plan(fit, "a1", few, fair)
 within
 
 # %% [markdown]
-# The shadow price says what one more small class would be worth. A price of zero on the second limit says
-# that fairness costs nothing here: free-lunch pupils gain most from small classes, so the best way to spend
-# a short budget favours them anyway.
+# The shadow price says what one more small class would be worth. Where the price of the second limit is
+# zero, fairness costs nothing: free-lunch pupils gain most from small classes, so the best way to spend a
+# short budget favours them anyway.
 
 # %%
 within.limits

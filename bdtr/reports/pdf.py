@@ -21,7 +21,9 @@ __all__ = ["pdf", "require_typst"]
 def require_typst() -> None:
     """Say how to install typst where it is missing."""
     if importlib.util.find_spec("typst") is None:
-        raise ImportError("pdf=True needs typst: python -m pip install 'bdtr[pdf]'.")
+        raise ImportError(
+            "pdf=True needs typst, the extra 'pdf': python -m pip install '.[pdf]' in the clone of bdtr."
+        )
 
 
 def pdf(contents: Mapping[str, Any], figures: Mapping[str, Figure]) -> bytes:

@@ -103,7 +103,7 @@ def report(
     thorough
         Whether to cross-fit the recommended regime, to refit with other priors and to give a second opinion.
     pdf
-        Whether to write a PDF beside the page as well (needs ``bdtr[pdf]``).
+        Whether to write a PDF beside the page as well (needs the extra ``pdf``).
     progress
         Whether to show progress of what has to be run.
 
