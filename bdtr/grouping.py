@@ -60,7 +60,7 @@ def grouping(fit: Fit, by: By, k: int = 0) -> Grouping:
         A fitted trial with its data.
     by
         ``"site"`` or the site column; the name of a column of the trial, or a tuple of several, crossed;
-        labels of all rows of the data; or None for one group of all.
+        labels of all rows of the data, a series of pandas by its index; or None for one group of all.
     k
         Stage (0 = first) when whose action is chosen a named column has to be known.
 
