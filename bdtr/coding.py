@@ -28,7 +28,16 @@ __all__ = [
     "number_series",
     "rows_of",
     "some",
+    "with_columns",
 ]
+
+
+def with_columns(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """A frame with columns replaced or added, whatever their names: ``assign`` takes none called ``self``."""
+    out = frame.copy(deep=False)
+    for name, values in columns.items():
+        out[name] = values
+    return out
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ import xarray as xr
 from scipy.stats import norm
 
 from bdtr.arguments import a_fit, one_of, probability, whole
-from bdtr.coding import DataError
+from bdtr.coding import DataError, with_columns
 from bdtr.data import TrialData
 from bdtr.design import DesignError, learned_columns
 from bdtr.diagnostics import State, worst
@@ -334,7 +334,7 @@ def _with_blips(part: TrialData, means: Sequence[np.ndarray]) -> TrialData:
             continue
         blips = np.nan_to_num(mean - mean[:, :1])
         found |= dict(zip(learned_columns(stage.stage.action, stage.arms), blips.T, strict=True))
-    return replace(part, frame=part.frame.assign(**found))
+    return replace(part, frame=with_columns(part.frame, found))
 
 
 def _rule(part: TrialData, means: Sequence[np.ndarray], f: int) -> Policy:

@@ -21,6 +21,7 @@ from bdtr.coding import (
     level_order,
     rows_of,
     some,
+    with_columns,
 )
 from bdtr.condition import Condition
 from bdtr.contents import clear_labels, computable, no_nul, scalars_alone
@@ -126,7 +127,7 @@ class TrialData:
         """The columns that the trial uses, the units' names among them if it has some."""
         if not self.trial.unit:
             return self.frame
-        return self.frame.assign(**{self.trial.unit: self.units})
+        return with_columns(self.frame, {self.trial.unit: self.units})
 
     @property
     def payoff(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from bdtr.arguments import a_path
+from bdtr.coding import with_columns
 from bdtr.condition import Condition
 from bdtr.contents import DataError
 from bdtr.formula import Formula
@@ -103,7 +104,7 @@ def _text_file(path: Path, separator: str, trial: Trial) -> pd.DataFrame:
             f"{path}: has rows with more fields than the header has names, if empty ones after a last "
             f"{separator!r}. Give every column a name, or take the surplus out."
         ) from None
-    return frame.assign(**{name: _whole(frame[name]) for name in text})
+    return with_columns(frame, {name: _whole(frame[name]) for name in text})
 
 
 def _separated(path: Path, separator: str, columns: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bdtr.coding import Coding
+from bdtr.coding import Coding, with_columns
 from bdtr.columns import Columns, DesignError
 from bdtr.data import TrialData
 from bdtr.formula import Formula
@@ -98,7 +98,7 @@ class StageDesign:
 
     def acting(self, frame: pd.DataFrame, action: int) -> pd.DataFrame:
         """The same history with everyone given one action."""
-        return frame.assign(**{self.action: _one_action(self.arms, action, len(frame))})
+        return with_columns(frame, {self.action: _one_action(self.arms, action, len(frame))})
 
     def site_codes(self, frame: pd.DataFrame) -> np.ndarray:
         """Position of each row's site in the site index, -1 for unseen ones; 0 without sites."""
@@ -446,7 +446,7 @@ def _feasible_points(data: TrialData, k: int) -> pd.DataFrame:
     for code in range(stage.feasible.shape[1]):
         block = frame[stage.feasible[use, code]]
         action = _one_action(stage.arms, code, len(block))
-        blocks.append(block.assign(**{stage.stage.action: action}))
+        blocks.append(with_columns(block, {stage.stage.action: action}))
     return pd.concat(blocks, ignore_index=True)
 
 

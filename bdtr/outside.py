@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bdtr.coding import Coding, DataError, label_series, some
+from bdtr.coding import Coding, DataError, label_series, some, with_columns
 from bdtr.condition import Condition
 from bdtr.formula import Formula
 from bdtr.trial import Stage, Trial, TrialError
@@ -80,7 +80,7 @@ def without_mark(trial: Trial, frame: pd.DataFrame) -> pd.DataFrame:
         labels = label_series(frame[stage.action])
         if (labels == NO_DECISION).any():
             changed[stage.action] = labels.mask(labels == NO_DECISION).set_axis(frame.index)
-    return frame.assign(**changed) if changed else frame
+    return with_columns(frame, changed) if changed else frame
 
 
 def no_action(
@@ -211,4 +211,4 @@ def fill_outside(
                 f"stage {stage.action}: {name!r} is missing for all units without a decision "
                 f"(outside among={stage.among!r}); it has no part in their arm of the model."
             )
-    return coded.assign(**changed), tuple(notes)
+    return with_columns(coded, changed), tuple(notes)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.coding import with_columns
 from bdtr.data import TrialData
 from bdtr.design import StageDesign
 from bdtr.errors import BdtrError
@@ -230,7 +231,7 @@ class OwnQ:
         frame, site = columns.frame, self.design.site
         if site is not None and self.sites != "observed":
             gone = pd.Categorical([None] * len(frame), categories=list(self.design.site_levels))
-            frame = frame.assign(**{site: gone})
+            frame = with_columns(frame, {site: gone})
         count, actions = len(frame), len(self.design.actions)
         out = np.empty((actions, count, self.draws.samples))
         for a in range(actions):

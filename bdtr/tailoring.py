@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.arguments import a_fit, name_list, one_of, probability, whole
-from bdtr.coding import label_series
+from bdtr.coding import label_series, with_columns
 from bdtr.decisions import summarise_actions
 from bdtr.errors import ArgumentError
 from bdtr.estimates import estimates
@@ -278,7 +278,7 @@ def blips_along(
     frame, q_function = data.frame.iloc[some], fit.q_function(k)
     found = np.empty((len(able), len(values), fit.settings.propagated))
     for i, value in enumerate(values):
-        changed = frame.assign(**{variable: np.full(len(some), value)}).astype({variable: float})
+        changed = with_columns(frame, {variable: np.full(len(some), float(value))})
         found[:, i] = q_function(changed.reset_index(drop=True))[able].mean(axis=1)
     blips = found - found[:1]
     chains = fit.settings.chains

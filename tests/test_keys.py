@@ -375,3 +375,35 @@ def test_numbers_that_cannot_be_computed_with(column, scale, shift, message):
     else:
         with pytest.raises(bdtr.DataError, match=f"'{column}' .*{message}"):
             check(trial, frame)
+
+
+@pytest.mark.parametrize("role", ["a1", "m", "id", "site", "group"])
+def test_a_column_called_as_an_argument_of_pandas(role, tmp_path):
+    """``assign(**{"self": ..})`` is an error of Python."""
+    rng = np.random.default_rng(5)
+    names = {name: name for name in ("a1", "m", "id", "site", "group")} | {role: "self"}
+    frame = pd.DataFrame({"id": [f"u{i}" for i in range(120)], "m": rng.normal(size=120)})
+    frame["a1"], frame["group"] = rng.integers(0, 2, 120), rng.choice(["g", "h"], 120)
+    frame["site"], frame["a2"] = rng.integers(0, 6, 120), rng.integers(0, 2, 120)
+    frame["y"] = frame["m"] * frame["a2"] + rng.normal(size=120)
+    frame = frame.rename(columns=names)
+    first, m, site, group = (names[n] for n in ("a1", "m", "site", "group"))
+    stages = [
+        bdtr.Stage(first, actions=[0, 1], formula=f"{group} + {first} + (1 | {site})"),
+        bdtr.Stage("a2", actions=[0, 1], formula=f"{first} + {m} * a2"),
+    ]
+    trial = bdtr.Trial(stages, outcome="y", site=site, unit=names["id"])
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    fit = bdtr.fit(
+        trial, read_data(tmp_path / "x.csv", trial), sampler="direct", draws=100, propagated=200,
+        random_seed=1, progress=False,
+    )  # fmt: skip
+    fit.save(tmp_path / "fit.nc")
+    fit = bdtr.load(tmp_path / "fit.nc")
+    assert bdtr.value(fit, by=group).table["mean"].notna().all()
+    assert len(fit.recommend(frame).actions) == 240
+    assert bdtr.crossfit(fit, random_seed=1).table.notna().any(axis=None)
+    assert len(bdtr.tailoring.blips_along(fit, "a2", m).table)
+    assert len(bdtr.tailoring.over_history(fit, "a2", [m]).table)
+    assert len(bdtr.balance.balance(fit).table)
+    assert len(bdtr.sites.site_blips(fit, first).table)
