@@ -1,14 +1,16 @@
-"""Values for each row of a table, where those of pandas may stand in another order than its rows."""
+"""Values for each row of a table, given or by a function of it, those of pandas by their index."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bdtr.errors import ArgumentError, BdtrError
 
-__all__ = ["aligned"]
+__all__ = ["aligned", "of_each_row"]
 
 
 def aligned(
@@ -63,3 +65,53 @@ def aligned(
         f"{argument}: the index ({labels}, ..) {why}. If the values are in the order of the rows, give "
         "their to_numpy()."
     )
+
+
+def of_each_row(
+    function: Callable[[pd.DataFrame], object],
+    table: pd.DataFrame,
+    who: str,
+    what: str,
+    dtype: type = object,
+    error: type[BdtrError] = ArgumentError,
+) -> np.ndarray:
+    """What a function of the user's gives for each row of a table, in the order of the rows.
+
+    Parameters
+    ----------
+    function
+        Takes the table.
+    table
+        Handed over as a copy.
+    who, what
+        The function and what it has to return for a row, in the words of messages.
+    dtype
+        Type of the array.
+    error
+        Class of the error.
+
+    Returns
+    -------
+    numpy.ndarray
+        (row).
+
+    Raises
+    ------
+    BdtrError
+        If the function fails, or returns something else than one value for each row.
+    """
+    try:
+        found = np.asarray(aligned(function(table.copy()), table.index, who, error), dtype=dtype)
+    except error:
+        raise
+    except Exception as failure:
+        raise error(
+            f"{who} failed: {type(failure).__name__}: {failure}. It is given the columns "
+            f"{', '.join(map(str, table.columns))}."
+        ) from failure
+    if found.shape != (len(table),):
+        raise error(
+            f"{who} must return {what} for each of the {len(table):,} rows of its argument, got an array of "
+            f"shape {found.shape}."
+        )
+    return found

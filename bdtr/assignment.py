@@ -13,7 +13,7 @@ actions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from bdtr.propensity import category_probabilities
 if TYPE_CHECKING:
     from bdtr.fitted import Fit
 
-__all__ = ["WORDS", "Known", "treatment_probabilities"]
+__all__ = ["WORDS", "Known", "by_action", "by_stage", "treatment_probabilities"]
 
 # Probabilities by action, renormalised over the feasible ones of each unit; an array (unit, action); a word.
 type Known = Mapping | np.ndarray | str | None
@@ -81,13 +81,7 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
             )
         out[due] = _modelled(fit, k, due) if known == "model" else _shares(fit, k)[due]
     elif isinstance(known, Mapping):
-        mapping(where, known, "actions to numbers")
-        labels = {label_text(a): p for a, p in known.items()}
-        if set(labels) != set(actions):
-            raise ArgumentError(f"{where}: name all actions {actions}, got {list(labels)}.")
-        if not all(map(is_real, labels.values())):
-            raise ArgumentError(f"{where}={known!r}: must map actions to numbers.")
-        wanted = np.pad([labels[a] for a in actions], alone, constant_values=1.0)
+        wanted = np.pad(by_action(known, actions, where), alone, constant_values=1.0)
         out[due] = wanted * stage.feasible[due]
     else:
         known = _in_order(known, data.index, actions, where)
@@ -111,6 +105,17 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
         )
     out[due] /= total
     return out
+
+
+def by_action(known: Mapping, actions: Sequence[str], where: str) -> list[float]:
+    """The number of each action, in the order of the stage, or an error."""
+    mapping(where, known, "actions to numbers")
+    labels = {label_text(a): p for a, p in known.items()}
+    if set(labels) != set(actions):
+        raise ArgumentError(f"{where}: name all actions {list(actions)}, got {list(labels)}.")
+    if not all(map(is_real, labels.values())):
+        raise ArgumentError(f"{where}={known!r}: must map actions to numbers.")
+    return [labels[a] for a in actions]
 
 
 def _in_order(known: Any, index: pd.Index | None, actions: list[str], where: str) -> Any:

@@ -89,11 +89,12 @@ def notebook(
     with _or_exit(2):
         starter_file(output)
     _, words = _study(study, data)
-    read = "bdtr.datasets.star()"
+    read, imports = "bdtr.datasets.star()", "import bdtr"
     if data is not None:
         read = f"read_data({str(data.resolve())!r}, trial)"
+        imports += "\nfrom bdtr.datafiles import read_data"
     with _or_exit():
-        path = starter_notebook(output, words, read, words.report.get("title"))
+        path = starter_notebook(output, words, read, words.report.get("title"), imports)
     typer.echo(f"wrote {path}")
 
 
@@ -155,15 +156,14 @@ def _study(study: str, data: Path | None):
 def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> None:
     import bdtr
     from bdtr.data import check_again
-    from bdtr.reports import check_against
+    from bdtr.reports import check_against, compared
 
     settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}
     with _or_exit(2):  # what does not fit the data, before anything is sampled
         regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
         excluded = {n: settings[n] for n in ("missing", "off_protocol") if n in settings}
-        check_against(
-            check_again(words.trial, frame, **excluded, whole=True), regimes, **words.report
-        )
+        checked = check_again(words.trial, frame, **excluded, whole=True)
+        check_against(checked, compared(checked, regimes), **words.report)
     with _or_exit():
         fitted = bdtr.fit(words.trial, frame, progress=not quiet, **settings)
     command = f"bdtr report {shlex.quote(study)} -o {shlex.quote(output.name)}"

@@ -105,7 +105,7 @@ def raise_unusable(column: pd.Series, name: str) -> None:
     if pd.api.types.is_complex_dtype(column.dtype):
         what, mend = "complex numbers", "take their real part, or their size"
     else:
-        kinds = _kinds(column)
+        kinds = _types(column)
         found = next(
             (words for kind in kinds for types, *words in _KINDS if issubclass(kind, types)), None
         )
@@ -126,7 +126,7 @@ def raise_unusable(column: pd.Series, name: str) -> None:
     )
 
 
-def _kinds(column: pd.Series) -> set[type]:
+def _types(column: pd.Series) -> set[type]:
     """Types of the values of a column, dates and durations by its own: they may be beyond those of Python."""
     if column.dtype == "str":
         return {str}

@@ -322,11 +322,12 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
     factors |= {trial.site} if trial.site else set()
     in_models = {c for f in formulas for c in f.model_columns}
     levels = {s.action: tuple(s.actions or ()) for s in trial.stages}
+    amounts = _amounts(trial)
     numbers, labels = [], []
     for name in _used_columns(trial, formulas):
         if name in levels:
             continue
-        if name in (trial.outcome, *(n for s in trial.stages for n in (s.reward, s.weights))):
+        if name in amounts:
             numbers.append(name)
         elif name in factors and name not in in_models:
             scalars_alone(frame[name], name)
@@ -383,9 +384,13 @@ def _units(trial: Trial, frame: pd.DataFrame) -> np.ndarray:
 
 def _computed_with(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
     """Columns of models and of the payoff."""
+    return list(dict.fromkeys([*_amounts(trial), *(c for f in formulas for c in f.model_columns)]))
+
+
+def _amounts(trial: Trial) -> list[str]:
+    """Columns that are numbers by their role: the outcome, rewards, weights."""
     names = [trial.outcome, *(n for s in trial.stages for n in (s.reward, s.weights))]
-    names += [c for f in formulas for c in f.model_columns]
-    return list(dict.fromkeys(n for n in names if n))
+    return [n for n in names if n]
 
 
 def _outcome(trial: Trial, coded: pd.DataFrame) -> np.ndarray:

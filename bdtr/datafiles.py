@@ -19,6 +19,7 @@ from bdtr.trial import Trial
 
 __all__ = ["read_data"]
 
+# Entries that stand for a missing value; in columns of labels only the empty one does.
 _MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", ".")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))(\.0+)?")

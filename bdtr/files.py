@@ -10,9 +10,9 @@ from pathlib import Path
 
 from bdtr.errors import BdtrError
 
-__all__ = ["OutputError", "check_apart", "check_output", "check_page", "write_whole"]
+__all__ = ["GENERATOR", "OutputError", "check_apart", "check_output", "check_page", "write_whole"]
 
-_GENERATOR = b'<meta name="generator" content="bdtr">'
+GENERATOR = '<meta name="generator" content="bdtr">'  # in the head of each page of bdtr
 
 
 class OutputError(BdtrError, OSError, ValueError):
@@ -120,7 +120,7 @@ def _is_page(path: Path) -> bool:
             start = file.read(4096)
     except OSError:
         return False
-    return not start or _GENERATOR in start
+    return not start or GENERATOR.encode() in start
 
 
 def write_whole(contents: Mapping[Path, str | bytes]) -> None:

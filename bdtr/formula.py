@@ -129,14 +129,8 @@ class Formula:
         FormulaError
             If the text holds anything outside the grammar.
         """
-        try:
-            reader = _Reader(text)
-            common = reader.formula()
-        except FormulaError as error:
-            if _ALLOWED in str(error) and (how := how_here(text)):
-                said = str(error).replace(_RENAMED, "").replace(_ALLOWED, how)
-                raise FormulaError(said) from None
-            raise
+        reader = _Reader(text)
+        common = reader.formula()
         factors = [frozenset(g.factor) for g in reader.groups]
         repeated = {g.name for g in reader.groups if factors.count(frozenset(g.factor)) > 1}
         if repeated:
@@ -169,7 +163,7 @@ def _tokens(text: str) -> list[_Token]:
         if match is None or match.lastgroup is None:
             raise FormulaError(
                 f"The formula {shown(text)} holds {text[at:].strip()[:12]!r}, which is not allowed. "
-                f"{_ALLOWED}{_RENAMED}"
+                f"{how_here(text) or _ALLOWED + _RENAMED}"
             )
         found.append((match.lastgroup, match.group(match.lastgroup)))
         at = match.end()
@@ -209,12 +203,17 @@ class _Reader:
     def fail(self, why: str):
         raise FormulaError(f"The formula {shown(self.text)}{why}")
 
+    @property
+    def allowed(self) -> str:
+        """How what is meant is written, or else what may be."""
+        return how_here(self.text) or _ALLOWED
+
     def stuck(self):
         kind, value = self.peek()
         if value in ("|", "||"):
             self.fail(" has a bar outside parentheses: write a group term as (1 + a | school).")
         if value in ("**", "/", ",", "="):
-            self.fail(f" holds {value!r}. {_ALLOWED}")
+            self.fail(f" holds {value!r}. {self.allowed}")
         if value == ")":
             self.fail(" closes a parenthesis it did not open, or one with nothing in it.")
         if kind == "end" and self.depth:
@@ -223,7 +222,7 @@ class _Reader:
             self.fail(" breaks off. A column, 0, 1 or a group term is due.")
         before = self.tokens[self.at - 1][1] if self.at else None
         where = f" after {before!r}" if before else ""
-        self.fail(f" has {value!r}{where}. Columns are joined by : * + or -. {_ALLOWED}")
+        self.fail(f" has {value!r}{where}. Columns are joined by : * + or -. {self.allowed}")
 
     def peek(self) -> _Token:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "the end")
@@ -361,7 +360,7 @@ class _Reader:
 
     def _column(self, name: str) -> str:
         if keyword.iskeyword(name) or name.startswith("__") or not name.isidentifier():
-            self.fail(f": {name!r} is no column. {_ALLOWED}")
+            self.fail(f": {name!r} is no column. {self.allowed}")
         if name in TRANSFORMS:
             self.fail(f": {name!r} is the name of a transform. Rename the column.")
         if unicodedata.normalize("NFKC", name) != name:
@@ -441,7 +440,7 @@ class _Reader:
     def _transform(self, name: str) -> tuple[str, ...]:
         """Columns of a transform, whose name has been read."""
         if name not in _OPTIONS:
-            self.fail(f" calls {name}(...), which is not allowed. {_ALLOWED}")
+            self.fail(f" calls {name}(...), which is not allowed. {self.allowed}")
         start = self.at
         self.expect("(")
         self.deeper()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bdtr.errors import BdtrError
-from bdtr.files import OutputError, check_apart, check_output, check_page, write_whole
+from bdtr.files import GENERATOR, OutputError, check_apart, check_output, check_page, write_whole
 
 __all__ = ["NotebookError", "is_notebook", "notebook_files", "read_parameters", "run_notebook"]
 
@@ -295,7 +295,7 @@ def _page(notebook, title: str) -> str:
     colours = HtmlFormatter(style="friendly").get_style_defs(".highlight")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="generator" content="bdtr">\n'
+        f"{GENERATOR}\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(heading)}</title>\n<style>{_STYLE}{colours}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"

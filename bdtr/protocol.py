@@ -81,7 +81,6 @@ _STAGE = {
 _TABLES = ("stages", "fit", "regimes", "report", "texts")
 _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false",
           list: "a list", dict: "a table"}  # fmt: skip
-# Entries of a data file that stand for a missing value; in columns of labels only the empty one does.
 
 
 class ProtocolError(TrialError):

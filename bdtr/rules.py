@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bdtr.alignment import aligned
+from bdtr.alignment import of_each_row
 from bdtr.condition import Condition
 from bdtr.errors import BdtrError, shown
 from bdtr.labels import label_text
@@ -188,26 +188,11 @@ def action_codes(rule: Rule, actions: Sequence[str], history: pd.DataFrame) -> n
             out[open_ & (truth == 1)] = of(label)
             open_ &= truth == 0
         return out
-    try:
-        given = aligned(rule(history.copy()), history.index, f"{rule_text(rule)}()", RuleError)
-        found = np.asarray(given, dtype=object)
-    except RuleError:
-        raise
-    except Exception as error:
-        raise RuleError(
-            f"{rule_text(rule)}() failed: {type(error).__name__}: {' '.join(str(error).split())}. It is "
-            f"given the columns {', '.join(map(str, history.columns))}."
-        ) from error
-    if found.shape != (len(history),):
-        raise RuleError(
-            f"{rule_text(rule)}() must return one action for each of the {len(history):,} rows of its "
-            f"argument, got an array of shape {found.shape}."
-        )
+    who = f"{rule_text(rule)}()"
+    found = of_each_row(rule, history, who, "one action", error=RuleError)
     try:
         codes, labels = pd.factorize(found)  # missing: -1
     except TypeError:
-        raise RuleError(
-            f"{rule_text(rule)}() must return labels of actions, got {found[0]!r}."
-        ) from None
+        raise RuleError(f"{who} must return labels of actions, got {found[0]!r}.") from None
     table = np.array([*(of(label_text(label)) for label in labels), -1], dtype=np.int64)
     return table[codes]

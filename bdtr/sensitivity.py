@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.alignment import aligned
+from bdtr.alignment import of_each_row
 from bdtr.arguments import a_fit, amount, is_real, mapping, number_list, one_of, probability, whole
 from bdtr.assignment import Known, by_stage, treatment_probabilities
 from bdtr.comparison import ranks
@@ -211,20 +211,7 @@ def _stage_shift(
 
 def _sizes(c: Callable, history: pd.DataFrame, needed: np.ndarray, who: str) -> np.ndarray:
     """What a function of the history gives for each row; 0 where it is not needed."""
-    try:
-        values = np.asarray(aligned(c(history.copy()), history.index, who), dtype=float)
-    except ArgumentError:
-        raise
-    except Exception as error:
-        raise ArgumentError(
-            f"{who} failed: {type(error).__name__}: {error}. It is given the columns "
-            f"{', '.join(map(str, history.columns))}."
-        ) from error
-    if values.shape != (len(history),):
-        raise ArgumentError(
-            f"{who} must return a number for each of the {len(history):,} rows, got the shape "
-            f"{values.shape}."
-        )
+    values = of_each_row(c, history, who, "a number", dtype=float)
     missing = needed & ~np.isfinite(values)
     if missing.any():
         raise ArgumentError(

@@ -66,7 +66,11 @@ def _shown(value: Any) -> str:
 
 
 def starter_notebook(
-    path: str | os.PathLike, protocol: Protocol, data: str, title: str | None = None
+    path: str | os.PathLike,
+    protocol: Protocol,
+    data: str,
+    title: str | None = None,
+    imports: str = "import bdtr",
 ) -> Path:
     """Write a notebook for a trial.
 
@@ -80,6 +84,8 @@ def starter_notebook(
         Python that reads the data, by :func:`bdtr.datafiles.read_data` or otherwise.
     title
         Its heading.
+    imports
+        Imports that the cells need, those of ``data`` among them.
 
     Returns
     -------
@@ -105,7 +111,7 @@ def starter_notebook(
 
     made = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
     notebook = v4.new_notebook()
-    for kind, source in _cells(protocol, data, title or "A trial"):
+    for kind, source in _cells(protocol, data, title or "A trial", imports):
         notebook.cells.append(made[kind](source))
     notebook.cells[1].metadata["tags"] = ["parameters"]
     notebook.metadata["kernelspec"] = {
@@ -134,7 +140,7 @@ def _heading(title: str) -> str:
     return re.sub(r"([`*_~\[\]$]|#$|:(?=//))", r"\\\1", plain)
 
 
-def _cells(protocol: Protocol, data: str, title: str) -> Iterator[tuple[str, str]]:
+def _cells(protocol: Protocol, data: str, title: str, imports: str) -> Iterator[tuple[str, str]]:
     """Kind and text of each cell."""
     settings = {k: v for k, v in protocol.fit.items() if k in ("missing", "off_protocol")}
     chosen = "".join(f"    {name}={_shown(value)},\n" for name, value in settings.items())
@@ -161,8 +167,7 @@ def _cells(protocol: Protocol, data: str, title: str) -> Iterator[tuple[str, str
             "propagated = None  # draws sent through backward induction; None: about 1,000"
         ),
     )
-    reading = data.startswith("read_data(")
-    yield "code", "import bdtr" + ("\nfrom bdtr.datafiles import read_data" if reading else "")
+    yield "code", imports
     yield "markdown", "## The data and the trial"
     yield "code", trial_code(protocol)
     yield "code", f"data = {data}\ndata.head()"

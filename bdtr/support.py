@@ -75,6 +75,7 @@ def _taken(data: TrialData, stage: StageData) -> Iterator[State]:
     """State of each action that is feasible, for everyone or under a condition, by how many in the fit
     took it."""
     everyone = {"": tuple(stage.stage.actions or ())}
+    name = f"stage {stage.stage.action}"
     for condition, allowed in (stage.stage.feasible or everyone).items():
         rows = stage.fitted.copy()
         if condition:
@@ -83,7 +84,6 @@ def _taken(data: TrialData, stage: StageData) -> Iterator[State]:
         where = f" where {condition}" if condition else ""
         for label in allowed:
             count = counts[stage.arms.index(label)]
-            name = f"stage {stage.stage.action}"
             if not count:
                 yield State("refused", (f"{name}: nobody in the fit took {label!r}{where}",))
             elif count < _LEAST:

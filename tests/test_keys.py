@@ -315,9 +315,13 @@ def test_labels_that_look_alike_are_an_error(twins, column):
     frame["a1"], frame["y"] = ["r", "s"] * 20, rng.normal(size=40)
     frame[column] = list(twins) * 20
     actions = twins if column == "a1" else ("r", "s")
-    with pytest.raises(bdtr.errors.BdtrError, match="look the same"):  # noqa: PT012
+
+    def checked():
         stage = bdtr.Stage("a1", actions=actions, formula="x + group + a1 + (1 | site)")
-        check(bdtr.Trial([stage], outcome="y", site="site"), frame)
+        return check(bdtr.Trial([stage], outcome="y", site="site"), frame)
+
+    with pytest.raises(bdtr.errors.BdtrError, match="look the same"):
+        checked()
 
 
 @pytest.mark.parametrize("label", ["(a)", "'a'", '"a"', "((a))", "('a')"])

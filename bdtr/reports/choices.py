@@ -9,7 +9,6 @@ from typing import Any
 from bdtr.arguments import (
     amount,
     is_real,
-    mapping,
     name_list,
     number_list,
     one_of,
@@ -17,10 +16,10 @@ from bdtr.arguments import (
     text,
     whole,
 )
+from bdtr.assignment import by_action
 from bdtr.data import TrialData
 from bdtr.errors import ArgumentError
 from bdtr.history import known_columns
-from bdtr.limits import action_code
 from bdtr.populations import POPULATIONS
 from bdtr.protocol import TEXTS
 from bdtr.regimes import Regime, embedded, policy, recommended
@@ -113,13 +112,14 @@ def check_against(
     ----------
     data
         Checked data.
-    regimes, reference, population, over, planned
+    regimes
+        All regimes, as :func:`compared` lists them.
+    reference, population, over, planned
         As in :func:`bdtr.report`; its other arguments are passed over.
     """
-    names = []
-    for one in compared(data, regimes):
+    for one in regimes:
         policy(one, data)
-        names.append(one.name)
+    names = [one.name for one in regimes]
     if reference is not None and reference not in names:
         raise ArgumentError(
             f"reference={reference!r}: the regimes are {', '.join(map(repr, names))}."
@@ -136,16 +136,9 @@ def check_against(
         for column in name_list(f"over[{stage!r}]", columns):
             one_of(f"over[{stage!r}]", column, known)
     for stage, weights in (planned or {}).items():
-        _planned(weights, data.stages[stages.index(stage)].stage.actions, f"planned[{stage!r}]")
-
-
-def _planned(weights: Mapping[object, float], actions: Sequence[str] | None, where: str) -> None:
-    mapping(where, weights, "actions to weights")
-    labels = tuple(actions or ())
-    if {action_code(a, labels, where) for a in weights} != set(range(len(labels))):
-        raise ArgumentError(f"{where}: name all actions {list(labels)}, got {list(weights)}.")
-    if min(weights.values()) < 0:
-        raise ArgumentError(f"{where}: weights must be 0 or more, got {dict(weights)}.")
+        where, actions = f"planned[{stage!r}]", data.stages[stages.index(stage)].stage.actions
+        if min(by_action(weights, actions or (), where)) < 0:
+            raise ArgumentError(f"{where}: weights must be 0 or more, got {dict(weights)}.")
 
 
 def _finite(value: object) -> bool:

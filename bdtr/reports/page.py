@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bdtr.files import GENERATOR
 from bdtr.reports.blocks import number
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def page(contents: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     )
     environment.filters["shown"] = shown
     embedded = {name: _embedded(figure) for name, figure in figures.items()}
-    return environment.get_template("page.html").render(**contents, figures=embedded).lstrip()
+    template = environment.get_template("page.html")
+    return template.render(**contents, figures=embedded, generator=GENERATOR).lstrip()
 
 
 def shown(value: float, digits: int) -> str:

@@ -134,15 +134,15 @@ def report(
     places = report_files(path, pdf)
     if pdf:
         require_typst()
-    check_against(
-        fit.require_data("a report"), regimes, reference=reference, population=population, over=over,
-        planned=planned,
-    )  # fmt: skip
     choices = Choices(
         title, command, interval, margin, sure, clear, min_cell, thresholds, reference, population,
         tuple(regimes), over, planned, dict(texts or {}), override, thorough, progress,
     )  # fmt: skip
     case = Case(fit, choices)
+    check_against(
+        fit.require_data("a report"), case.regimes, reference=reference, population=population, over=over,
+        planned=planned,
+    )  # fmt: skip
     contents = _contents(case)
     numbers = json.dumps(contents, ensure_ascii=False, indent=1, allow_nan=False)
     made: list[str | bytes] = [page(contents, case.figures), numbers]
