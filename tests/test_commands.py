@@ -31,7 +31,7 @@ def documented() -> list[str]:
     """Commands in the order in which a reader meets them: the notebook is written before it is run."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    text += "\n".join(cell for _, cell in _cells(Protocol(TRIAL), "None", "A trial"))
+    text += "\n".join(cell for _, cell in _cells(Protocol(TRIAL), "None", "A trial", "import bdtr"))
     found = re.findall(r"\bbdtr (?:report|notebook) [^`\n]* -o [^`\s]+", text)
     unique = [c for c in dict.fromkeys(found) if " star " not in c]  # that is run in test_report.py
     return sorted(unique, key=lambda c: not c.startswith("bdtr notebook"))
