@@ -30,36 +30,36 @@ if TYPE_CHECKING:
         tailoring,
         trees,
     )
-    from bdtr.clusters import DesignWarning
-    from bdtr.coding import DataError
-    from bdtr.crossfitting import crossfit
-    from bdtr.fitted import Fit
-    from bdtr.fitting import fit
-    from bdtr.regimes import Regime, embedded, recommended, rule, static
+    from bdtr.backward.fitted import Fit
+    from bdtr.backward.fitting import fit
+    from bdtr.backward.regimes import Regime, embedded, recommended, rule, static
+    from bdtr.backward.storage import load
+    from bdtr.data.clusters import DesignWarning
+    from bdtr.data.coding import DataError
     from bdtr.reports import report
-    from bdtr.settings import FitError
-    from bdtr.storage import load
-    from bdtr.trial import Stage, Trial, TrialError
-    from bdtr.values import value
+    from bdtr.results.settings import FitError
+    from bdtr.trial.trial import Stage, Trial, TrialError
+    from bdtr.values.crossfitting import crossfit
+    from bdtr.values.valuation import value
 
 _HOME = {
-    "DataError": "bdtr.coding",
-    "DesignWarning": "bdtr.clusters",
-    "Fit": "bdtr.fitted",
-    "FitError": "bdtr.settings",
-    "Regime": "bdtr.regimes",
-    "Stage": "bdtr.trial",
-    "Trial": "bdtr.trial",
-    "TrialError": "bdtr.trial",
-    "crossfit": "bdtr.crossfitting",
-    "embedded": "bdtr.regimes",
-    "fit": "bdtr.fitting",
-    "load": "bdtr.storage",
-    "recommended": "bdtr.regimes",
+    "DataError": "bdtr.data.coding",
+    "DesignWarning": "bdtr.data.clusters",
+    "Fit": "bdtr.backward.fitted",
+    "FitError": "bdtr.results.settings",
+    "Regime": "bdtr.backward.regimes",
+    "Stage": "bdtr.trial.trial",
+    "Trial": "bdtr.trial.trial",
+    "TrialError": "bdtr.trial.trial",
+    "crossfit": "bdtr.values.crossfitting",
+    "embedded": "bdtr.backward.regimes",
+    "fit": "bdtr.backward.fitting",
+    "load": "bdtr.backward.storage",
+    "recommended": "bdtr.backward.regimes",
     "report": "bdtr.reports",
-    "rule": "bdtr.regimes",
-    "static": "bdtr.regimes",
-    "value": "bdtr.values",
+    "rule": "bdtr.backward.regimes",
+    "static": "bdtr.backward.regimes",
+    "value": "bdtr.values.valuation",
 }
 _ROOMS = (
     "balance",

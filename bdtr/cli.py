@@ -57,7 +57,7 @@ def report(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Fit a study and write its posterior report as one HTML file, or run a notebook and write it."""
-    from bdtr.notebooks import is_notebook
+    from bdtr.reports.notebooks import is_notebook
 
     chosen = {"random_seed": seed, "draws": draws, "sampler": sampler}
     chosen = {name: value for name, value in chosen.items() if value is not None}
@@ -84,7 +84,7 @@ def notebook(
     data: Data = None,
 ) -> None:
     """Write a notebook for a trial, ready to run and to edit."""
-    from bdtr.starter import starter_file, starter_notebook
+    from bdtr.reports.starter import starter_file, starter_notebook
 
     with _or_exit(2):
         starter_file(output)
@@ -92,7 +92,7 @@ def notebook(
     read, imports = "bdtr.datasets.star()", "import bdtr"
     if data is not None:
         read = f"read_data({str(data.resolve())!r}, trial)"
-        imports += "\nfrom bdtr.datafiles import read_data"
+        imports += "\nfrom bdtr.data.datafiles import read_data"
     with _or_exit():
         path = starter_notebook(output, words, read, words.report.get("title"), imports)
     typer.echo(f"wrote {path}")
@@ -101,7 +101,7 @@ def notebook(
 @contextmanager
 def _or_exit(code: int = 1) -> Iterator[None]:
     """Say an error that the user can mend, without its trace, and stop; 2: the arguments are wrong."""
-    from bdtr.errors import BdtrError
+    from bdtr.results.errors import BdtrError
 
     try:
         yield
@@ -119,7 +119,7 @@ def _refuse(why: str, **given: object) -> None:
 
 
 def _notebook(source: str, output: Path, given: list[str], quiet: bool) -> None:
-    from bdtr.notebooks import read_parameters, run_notebook
+    from bdtr.reports.notebooks import read_parameters, run_notebook
 
     with _or_exit():
         values = read_parameters(given)
@@ -129,8 +129,8 @@ def _notebook(source: str, output: Path, given: list[str], quiet: bool) -> None:
 
 def _study(study: str, data: Path | None):
     """The data of a study and what its file says."""
-    from bdtr.datafiles import read_data
-    from bdtr.protocol import Protocol, read_protocol
+    from bdtr.data.datafiles import read_data
+    from bdtr.trial.protocol import Protocol, read_protocol
 
     if study.endswith(".toml"):
         if data is None:
@@ -155,7 +155,7 @@ def _study(study: str, data: Path | None):
 
 def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> None:
     import bdtr
-    from bdtr.data import check_again
+    from bdtr.data.check import check_again
     from bdtr.reports import check_against, compared
 
     settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}

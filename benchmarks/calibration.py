@@ -187,7 +187,7 @@ def nine_values(name: str, seed: int) -> dict[str, list[float]]:
             {**every, **some} for every, some in zip(rule, _rule(part, own), strict=True)
         )
         folds.append(nine_value(name, part["o1"].to_numpy(), first, second))
-    found = bdtr.maximum.draw_wise_maximum(fit, margin=0.1).table.loc["maximum"]
+    found = bdtr.values.draw_wise_maximum(fit, margin=0.1).table.loc["maximum"]
     inside, outside = (crossed.table.loc[("units", w)] for w in ("in the sample", "cross-fitted"))
     columns = ["mean", "lower", "upper"]
     best = nine_best(name, o1)
@@ -250,7 +250,7 @@ def opinion_coverage(name: str, seed: int) -> dict[str, list[float]]:
     fit = bdtr.fit(
         trial, frame, sampler="direct", draws=125, propagated=500, random_seed=seed, progress=False
     )
-    found = bdtr.opinion.second_opinion(fit, bdtr.static(a=1), probabilities={"a": chance})
+    found = bdtr.checks.second_opinion(fit, bdtr.static(a=1), probabilities={"a": chance})
     rows = found.table.loc["1"]
     out = {}
     for by in ("model", "weighted", "augmented"):

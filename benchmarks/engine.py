@@ -26,19 +26,19 @@ import pandas as pd
 import xarray as xr
 
 import bdtr
-from bdtr.data import check
-from bdtr.design import stage_design
-from bdtr.induction import together
-from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
-from bdtr.multilevel.direct import draw_posterior
-from bdtr.multilevel.layout import Factor, layout
-from bdtr.multilevel.parameters import parameters
-from bdtr.outcome import OutcomeModel, outcome_model, stage_rows
-from bdtr.passes import run_passes
-from bdtr.posterior import group_covariances, labelled
-from bdtr.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
-from bdtr.propagation import accumulate
-from bdtr.sampling import compiled_marginal, compiled_plain
+from bdtr.backward.induction import together
+from bdtr.backward.passes import run_passes
+from bdtr.backward.propagation import accumulate
+from bdtr.data.check import check
+from bdtr.data.columns import stage_design
+from bdtr.engine.crossproducts import Columns, cross_products, response_products
+from bdtr.engine.direct import draw_posterior
+from bdtr.engine.layout import Factor, layout
+from bdtr.engine.parameters import parameters
+from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
+from bdtr.stages.posterior import group_covariances, labelled
+from bdtr.stages.sampling import compiled_marginal, compiled_plain
+from bdtr.trial.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
 SITES, COMMON = 60, 8
 MOST_TIMES = 5  # runs that are timed

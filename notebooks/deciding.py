@@ -26,8 +26,8 @@ small_share = 0.4  # at most this share of pupils in small classes
 
 # %%
 import bdtr
-from bdtr.planning import Budget, Gap, plan
-from bdtr.risk import WorstMean
+from bdtr.decisions.planning import Budget, Gap, plan
+from bdtr.decisions.risk import WorstMean
 
 # %% [markdown]
 # ## The fit
@@ -73,7 +73,7 @@ within
 within.limits
 
 # %%
-bdtr.equity.groups(fit, within, by="lunch")
+bdtr.decisions.groups(fit, within, by="lunch")
 
 # %% [markdown]
 # What would it cost to give both groups the same gain? The frontier bounds the difference of their mean
@@ -84,7 +84,7 @@ plans = {
     f"gap of at most {bound:g}": plan(fit, "a1", few, Gap("lunch", bound, of="benefit"))
     for bound in (0.06, 0.04, 0.02, 0.0)
 }
-bdtr.equity.frontier(fit, {"no bound": plan(fit, "a1", few), **plans}, "lunch")
+bdtr.decisions.frontier(fit, {"no bound": plan(fit, "a1", few), **plans}, "lunch")
 
 # %% [markdown]
 # ## A cautious board
@@ -104,7 +104,7 @@ cautious
 # the full rule.
 
 # %%
-bdtr.trees.shallow_tree(fit, "a1", over=["lunch", "female", "age"], depth=2, least=300)
+bdtr.decisions.shallow_tree(fit, "a1", over=["lunch", "female", "age"], depth=2, least=300)
 
 # %% [markdown]
 # ## What would it be worth to know more?
@@ -112,7 +112,7 @@ bdtr.trees.shallow_tree(fit, "a1", over=["lunch", "female", "age"], depth=2, lea
 # The expected value of perfect information bounds what any study could add.
 
 # %%
-bdtr.information.perfect(fit)
+bdtr.decisions.perfect(fit)
 
 # %% [markdown]
 # ## How wrong must the trial be?
@@ -121,7 +121,7 @@ bdtr.information.perfect(fit)
 # The tipping points say by how many SDs before the recommendation turns round.
 
 # %%
-bdtr.sensitivity.tipping_points(fit, "a1")
+bdtr.checks.tipping_points(fit, "a1")
 
 # %% [markdown]
 # ## A second opinion
@@ -130,7 +130,7 @@ bdtr.sensitivity.tipping_points(fit, "a1")
 # classes by the inverse of the probability of doing so, of regressions on what was known of them.
 
 # %%
-bdtr.opinion.second_opinion(fit, bdtr.static(a1="small", a2="small"), random_seed=seed)
+bdtr.checks.second_opinion(fit, bdtr.static(a1="small", a2="small"), random_seed=seed)
 
 # %% [markdown]
 # Weighted and augmented values agree with that of the models: their differences are far smaller than what

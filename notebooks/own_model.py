@@ -111,13 +111,13 @@ import pandas as pd
 
 parts = {}
 for name, fit in (("normal", normal), ("robust", robust)):
-    along = bdtr.tailoring.blips_along(fit, "a2", "steps1", points=5)
+    along = bdtr.decisions.blips_along(fit, "a2", "steps1", points=5)
     table = along.table.xs("coach", level="action")[["mean", "lower", "upper"]]
     parts[name] = table.assign(truth=0.2 + 0.3 * (6 - table.index.to_numpy()))
 pd.concat(parts, names=["model"]).round(2)
 
 # %%
-bdtr.plots.decision_plot(bdtr.tailoring.blips_along(robust, "a2", "steps1"), "thousand steps a day")
+bdtr.plots.decision_plot(bdtr.decisions.blips_along(robust, "a2", "steps1"), "thousand steps a day")
 
 # %% [markdown]
 # ## What it is worth

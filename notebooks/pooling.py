@@ -80,10 +80,10 @@ pd.DataFrame(
 # too narrow; rescaled ones have the spread that the model expects.
 
 # %%
-bdtr.plots.shrinkage_plot(bdtr.sites.shrinkage(fits["schools only"], "a1", "small").table, "SD")
+bdtr.plots.shrinkage_plot(bdtr.values.shrinkage(fits["schools only"], "a1", "small").table, "SD")
 
 # %%
-bdtr.plots.shrinkage_plot(bdtr.sites.shrinkage(fits["classes too"], "a1", "small").table, "SD")
+bdtr.plots.shrinkage_plot(bdtr.values.shrinkage(fits["classes too"], "a1", "small").table, "SD")
 
 # %% [markdown]
 # ## What it does to decisions
@@ -104,7 +104,7 @@ pd.DataFrame(
 # %%
 pd.DataFrame(
     {
-        name: bdtr.sites.site_blips(fit, "a1")
+        name: bdtr.values.site_blips(fit, "a1")
         .table.xs("small", level="action")["p_best"]
         .describe()
         for name, fit in fits.items()

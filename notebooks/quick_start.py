@@ -73,14 +73,14 @@ bdtr.plots.value_forest(values.draws, "thousand steps a day")
 # The set of best holds the regimes that cannot be told from the best one.
 
 # %%
-bdtr.comparison.set_of_best(values)
+bdtr.values.set_of_best(values)
 
 # %% [markdown]
 # What should happen next to a person who walks so much at week four? The blip of the coach falls with the
 # steps already reached: those who walk little gain most.
 
 # %%
-along = bdtr.tailoring.blips_along(fit, "a2", "steps1")
+along = bdtr.decisions.blips_along(fit, "a2", "steps1")
 bdtr.plots.decision_plot(along, "thousand steps a day")
 
 # %% [markdown]

@@ -67,21 +67,21 @@ print(*fit.added, sep="\n")
 fit.flow
 
 # %%
-bdtr.plots.stage_flow_plot(bdtr.balance.stage_flow(fit).table)
+bdtr.plots.stage_flow_plot(bdtr.checks.stage_flow(fit).table)
 
 # %% [markdown]
 # A third of the children have no score in grade 1, somewhat fewer of those in small classes. Those who left
 # are in the values through their histories, and leaving is taken to be ignorable given these.
 
 # %%
-bdtr.balance.attrition(fit)
+bdtr.checks.attrition(fit)
 
 # %% [markdown]
 # Were the groups alike? Standardised differences up to .05 need nothing, up to .25 an adjustment, which the
 # models make (What Works Clearinghouse, version 4.1).
 
 # %%
-bdtr.plots.balance_plot(bdtr.balance.balance(fit).table)
+bdtr.plots.balance_plot(bdtr.checks.balance(fit).table)
 
 # %% [markdown]
 # ## Can the draws be trusted, and the models?
@@ -101,7 +101,7 @@ ranks = az.plot_rank(fit.tree["stage_2"], var_names=["sigma", "sd_school"])
 # later decisions are part of.
 
 # %%
-bdtr.predictive.predictive_checks(fit)
+bdtr.checks.predictive_checks(fit)
 
 # %% [markdown]
 # ## What regimes are worth
@@ -117,14 +117,14 @@ values
 bdtr.plots.value_forest(values.draws, "SD of the grade-1 score")
 
 # %%
-bdtr.comparison.set_of_best(values)
+bdtr.values.set_of_best(values)
 
 # %% [markdown]
 # In the words of education trials: Hedges' g against two years in a regular class, the chance that it is
 # above a threshold, and the intraclass correlation.
 
 # %%
-bdtr.effects.effect_sizes(fit, values, reference="regular; regular")
+bdtr.values.effect_sizes(fit, values, reference="regular; regular")
 
 # %% [markdown]
 # In one school that was not in the trial:
@@ -139,11 +139,11 @@ bdtr.value(fit, *bdtr.embedded(fit), population="new site")
 # For children in a regular class or one with an aide, what an aide adds in grade 1, by kindergarten score.
 
 # %%
-first = bdtr.tailoring.over_history(fit, "a1", "lunch").table
+first = bdtr.decisions.over_history(fit, "a1", "lunch").table
 bdtr.plots.p_optimal_over(first, "a1")
 
 # %%
-bdtr.plots.decision_plot(bdtr.tailoring.blips_along(fit, "a2", "y_k"), "SD of the grade-1 score")
+bdtr.plots.decision_plot(bdtr.decisions.blips_along(fit, "a2", "y_k"), "SD of the grade-1 score")
 
 # %% [markdown]
 # ## School by school
@@ -152,7 +152,7 @@ bdtr.plots.decision_plot(bdtr.tailoring.blips_along(fit, "a2", "y_k"), "SD of th
 # differences say (the notebook on pooling shows why).
 
 # %%
-blips = bdtr.sites.site_blips(fit, "a1")
+blips = bdtr.values.site_blips(fit, "a1")
 bdtr.plots.blip_caterpillar(blips.draws, "small", "SD of the grade-1 score")
 
 # %% [markdown]
@@ -167,7 +167,7 @@ bdtr.crossfit(fit, propagated=propagated // 5)
 # Priors half and twice as wide move little:
 
 # %%
-bdtr.sensitivity.prior_widths(fit, propagated=propagated // 5)
+bdtr.checks.prior_widths(fit, propagated=propagated // 5)
 
 # %% [markdown]
 # Classes were assigned at random, yet parents argued and some children were moved. How much better would the
@@ -175,14 +175,14 @@ bdtr.sensitivity.prior_widths(fit, propagated=propagated // 5)
 # the choice in grade 1 changed?
 
 # %%
-bdtr.sensitivity.tipping_points(fit, "a2")
+bdtr.checks.tipping_points(fit, "a2")
 
 # %% [markdown]
 # And a value that does not lean on the outcome models alone, with weights by regressions of class types, and
 # of staying, on what was known of the children:
 
 # %%
-bdtr.opinion.second_opinion(fit, *bdtr.embedded(fit))
+bdtr.checks.second_opinion(fit, *bdtr.embedded(fit))
 
 # %% [markdown]
 # The largest difference is that of two years in a regular class, .03 SD. Its own interval leaves 0 out, but

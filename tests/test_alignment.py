@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bdtr
-from bdtr.alignment import aligned
-from bdtr.sensitivity import confounded
+from bdtr.checks.sensitivity import confounded
+from bdtr.trial.alignment import aligned
 
 
 @given(
@@ -27,7 +27,7 @@ def test_any_order_of_the_index_gives_the_values_of_the_rows(labels, random):
     given_ = values.iloc[order]
     numbers = pd.RangeIndex(len(index))
     if set(labels) == set(numbers) and not index.equals(numbers) and order != sorted(order):
-        with pytest.raises(bdtr.errors.ArgumentError, match="in another order"):
+        with pytest.raises(bdtr.results.errors.ArgumentError, match="in another order"):
             aligned(given_, index, "by")
     else:
         assert aligned(given_, index, "by").tolist() == values.tolist()
@@ -37,7 +37,7 @@ def test_what_cannot_be_put_in_order_is_an_error():
     twice = pd.Series([1, 2, 3], index=["a", "a", "b"])
     assert aligned(twice, twice.index, "by").tolist() == [1, 2, 3]
     for index in (pd.Index(["a", "b", "a"]), pd.Index(["x", "y", "z"]), None):
-        with pytest.raises(bdtr.errors.ArgumentError, match=r"by: the index \('a', 'a', 'b', ..\)"):
+        with pytest.raises(bdtr.results.errors.ArgumentError, match=r"by: the index \('a', 'a', 'b', ..\)"):
             aligned(twice, index, "by")
     counted = twice.reset_index(drop=True)
     assert aligned(counted.iloc[::-1], None, "by").tolist() == [1, 2, 3]
@@ -73,7 +73,7 @@ def test_groups_rules_and_sizes_go_by_the_index(labelled, tmp_path):
     assert np.array_equal(means(bdtr.value(fit, [one], by=mixed)), right)
     fit.save(tmp_path / "fit.nc")
     loaded = bdtr.load(tmp_path / "fit.nc")
-    with pytest.raises(bdtr.errors.ArgumentError, match="not kept in a saved fit"):
+    with pytest.raises(bdtr.results.errors.ArgumentError, match="not kept in a saved fit"):
         bdtr.value(loaded, [one], by=mixed)
     assert np.array_equal(means(bdtr.value(loaded, [one], by=group.to_numpy())), right)
 
@@ -81,7 +81,7 @@ def test_groups_rules_and_sizes_go_by_the_index(labelled, tmp_path):
     sorted_ = bdtr.rule("own", a1=lambda h: (h.sort_values("x")["x"] > 0).astype(int))
     assert np.array_equal(means(bdtr.value(fit, [plain])), means(bdtr.value(fit, [sorted_])))
     other = bdtr.rule(a1=lambda h: (h["x"] > 0).astype(int).set_axis(range(5, len(h) + 5)))
-    with pytest.raises(bdtr.regimes.RegimeError, match="the index"):
+    with pytest.raises(bdtr.backward.RegimeError, match="the index"):
         bdtr.value(fit, [other])
 
 
@@ -94,9 +94,9 @@ def test_sizes_of_confounding_go_by_the_index_and_are_numbers(labelled):
 
     plain = values(lambda h: h["x"])
     assert np.array_equal(values(lambda h: h.sort_values("x")["x"]), plain)
-    with pytest.raises(bdtr.errors.ArgumentError, match="must return a number"):
+    with pytest.raises(bdtr.results.errors.ArgumentError, match="must return a number"):
         values(lambda h: h["x"].where(h["x"] > 0))
-    with pytest.raises(bdtr.errors.ArgumentError, match="failed: KeyError"):
+    with pytest.raises(bdtr.results.errors.ArgumentError, match="failed: KeyError"):
         values(lambda h: h["nothing"])
 
 
@@ -113,5 +113,5 @@ def test_probabilities_in_a_frame_go_by_the_names_of_actions(labelled):
     right = values(p.to_numpy())
     assert np.array_equal(values(p), right)
     assert np.array_equal(values(p[[1, 0]].sample(frac=1, random_state=1)), right)
-    with pytest.raises(bdtr.errors.ArgumentError, match="the columns must be the actions"):
+    with pytest.raises(bdtr.results.errors.ArgumentError, match="the columns must be the actions"):
         values(p.rename(columns={0: "none"}))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdtr.allocation import AllocationError, Rows, allocate, least_limit
+from bdtr.decisions.allocation import AllocationError, Rows, allocate, least_limit
 
 
 def brute_force(gain, feasible, coefficients, limits):

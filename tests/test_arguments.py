@@ -32,7 +32,7 @@ from bdtr import (
     tailoring,
     trees,
 )
-from bdtr.errors import BdtrError
+from bdtr.results.errors import BdtrError
 
 mpl.use("Agg")
 

@@ -8,7 +8,7 @@ import pytest
 from simulate import TwoStage, clinic_study, clinic_trial
 
 import bdtr
-from bdtr.assignment import treatment_probabilities
+from bdtr.checks.assignment import treatment_probabilities
 
 
 @pytest.fixture(scope="module")

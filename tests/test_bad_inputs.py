@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr import sampling
-from bdtr.condition import Condition
-from bdtr.errors import BdtrError
-from bdtr.formula import Formula
-from bdtr.notebooks import read_parameters
-from bdtr.priors import prior_from_text
-from bdtr.protocol import protocol_from_text, read_protocol
-from bdtr.rules import read_rule
-from bdtr.starter import starter_notebook
+from bdtr.reports.notebooks import read_parameters
+from bdtr.reports.starter import starter_notebook
+from bdtr.results.errors import BdtrError
+from bdtr.stages import sampling
+from bdtr.trial.condition import Condition
+from bdtr.trial.formula import Formula
+from bdtr.trial.priors import prior_from_text
+from bdtr.trial.protocol import protocol_from_text, read_protocol
+from bdtr.trial.rules import read_rule
 
 N = 96
 RNG = np.random.default_rng(5)
@@ -216,7 +216,7 @@ ROLES = {
     "feasible names another action": ({"feasible": {"x > 0": [3], "x <= 0": [0]}}, "which actions does not have"),
     "priors are a list": ({"priors": ["x"]}, "must map parameters"),
     "a prior is text": ({"priors": {"x": "Normal(0, 1)"}}, "must be a prior such as"),
-    "a prior of nothing": ({"priors": {"zz": bdtr.priors.Normal(0, 1)}}, "zz"),
+    "a prior of nothing": ({"priors": {"zz": bdtr.trial.Normal(0, 1)}}, "zz"),
 }  # fmt: skip
 
 FORMULAS = {
@@ -296,8 +296,8 @@ ENTRIES = {
     "condition, long": (lambda: Condition("x == 1 or " * 100_000 + "x == 1"), "more than 5,000"),
     "regime without rules": (lambda: bdtr.Regime("r", None), "a rule for each stage"),
     "regime without a name": (lambda: bdtr.static(["a"], a1=0), "takes a name"),
-    "prior too narrow": (lambda: bdtr.priors.Normal(0, 1e-300), "must be finite and above 0"),
-    "prior of text": (lambda: bdtr.priors.Normal("x", 1), "must be finite"),
+    "prior too narrow": (lambda: bdtr.trial.Normal(0, 1e-300), "must be finite and above 0"),
+    "prior of text": (lambda: bdtr.trial.Normal("x", 1), "must be finite"),
     "trial of no text": (lambda: bdtr.Trial.from_toml(3), "takes the text"),
     "condition, attribute": (lambda: Condition("x.y == 1"), "cannot read"),
     "rule, no text": (lambda: read_rule(3), "must be text"),
@@ -486,14 +486,14 @@ def test_choices_of_recommendations(good, words, message):
         (lambda f: bdtr.value(f, by=3), "by=3"),
         (lambda f: bdtr.crossfit(f, random_seed=-1), "random_seed=-1"),
         (lambda f: bdtr.crossfit(f, folds="x"), "folds='x'"),
-        (lambda f: bdtr.comparison.ranks(bdtr.value(f), higher_is_better="no"), "True or False"),
-        (lambda f: bdtr.comparison.ranks(3), "as bdtr.value makes them"),
+        (lambda f: bdtr.values.ranks(bdtr.value(f), higher_is_better="no"), "True or False"),
+        (lambda f: bdtr.values.ranks(3), "as bdtr.value makes them"),
         (
             lambda f: bdtr.value(f, bdtr.rule("r", a1=lambda h: pd.Series([[1]] * len(h)))),
             "must return",
         ),
-        (lambda f: bdtr.predictive.predictive_checks(f, draws=-1), "draws=-1"),
-        (lambda f: bdtr.tailoring.over_history(f, "a1", "x", sites="nope"), "sites='nope'"),
+        (lambda f: bdtr.checks.predictive_checks(f, draws=-1), "draws=-1"),
+        (lambda f: bdtr.decisions.over_history(f, "a1", "x", sites="nope"), "sites='nope'"),
         (lambda f: bdtr.report(f, "x.html", regimes=["x"]), "list of regimes"),
         (lambda f: bdtr.report(f, "x.html", thresholds=["a"]), "list of numbers"),
         (lambda f: bdtr.report(f, "x.html", over={"a1": 3}), "lists of columns"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.balance import attrition, balance, overlap, stage_flow
+from bdtr.checks.balance import attrition, balance, overlap, stage_flow
 
 
 def fitted(frame, **stage):

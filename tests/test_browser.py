@@ -9,7 +9,7 @@ import pytest
 from simulate import clinic_study, clinic_trial
 
 import bdtr
-from bdtr.notebooks import run_notebook
+from bdtr.reports.notebooks import run_notebook
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs the dependency group browser")
 pytestmark = pytest.mark.skipif(

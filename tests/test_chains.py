@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bdtr.chains import measures, rhat
+from bdtr.results.chains import measures, rhat
 
 
 def chains(kind: str, draws: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_measures_are_those_of_arviz(kind, draws):
 def test_quantities_in_several_parts_are_those_of_one(monkeypatch):
     draws = np.stack([chains(kind, 100) for kind in ("independent", "sticky", "apart")])
     whole = measures(draws)
-    monkeypatch.setattr("bdtr.chains._CELLS", 1)
+    monkeypatch.setattr("bdtr.results.chains._CELLS", 1)
     for one, other in zip(whole, measures(draws), strict=True):
         assert np.array_equal(one, other)
 

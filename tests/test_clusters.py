@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bdtr
-from bdtr.balance import design_effect
-from bdtr.clusters import treated_together
-from bdtr.data import check
-from bdtr.residuals import imbalance
+from bdtr.backward.residuals import imbalance
+from bdtr.checks.balance import design_effect
+from bdtr.data.check import check
+from bdtr.data.clusters import treated_together
 
 COLUMNS = {"district": 8, "school": 40, "klass": 120, "pupil": 720}
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import bdtr
 from bdtr.cli import app
-from bdtr.protocol import Protocol
-from bdtr.starter import _cells
+from bdtr.reports.starter import _cells
+from bdtr.trial.protocol import Protocol
 
 ROOT = Path(__file__).parent.parent
 TRIAL = bdtr.Trial(

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from scipy.stats import multivariate_normal, norm
 
-from bdtr.comparison import contrasts, ranks, set_of_best
+from bdtr.values.comparison import contrasts, ranks, set_of_best
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "smartbayesr.json").read_text())
 

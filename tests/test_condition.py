@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdtr.condition import Condition, ConditionError
+from bdtr.trial.condition import Condition, ConditionError
 
 FRAME = pd.DataFrame(
     {

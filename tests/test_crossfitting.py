@@ -8,8 +8,8 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.crossfitting import _with_blips
-from bdtr.design import DesignError, stage_design
+from bdtr.data.columns import DesignError, stage_design
+from bdtr.values.crossfitting import _with_blips
 
 
 def null_trial(units=200, seed=1, effect=0.0):

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bdtr
-from bdtr.coding import DataError
-from bdtr.condition import ConditionError
-from bdtr.data import check
-from bdtr.formula import FormulaError
+from bdtr.data.check import check
+from bdtr.data.coding import DataError
+from bdtr.trial.condition import ConditionError
+from bdtr.trial.formula import FormulaError
 
 
 def small(rows: int = 40) -> pd.DataFrame:

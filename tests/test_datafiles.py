@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.data import DataError, check
-from bdtr.datafiles import read_data
+from bdtr.data.check import DataError, check
+from bdtr.data.datafiles import read_data
 
 
 def trial():

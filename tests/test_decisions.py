@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdtr.decisions import summarise_actions
+from bdtr.decisions.optimality import summarise_actions
 
 Q = np.array([[[1.0, 3.0, 2.0, 0.0]], [[2.0, 1.0, 1.0, 1.0]], [[9.0, 9.0, 9.0, 9.0]]])
 FEASIBLE = np.array([[True, True, False]])

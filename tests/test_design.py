@@ -8,8 +8,8 @@ import pytest
 from test_data import small
 
 import bdtr
-from bdtr.data import check
-from bdtr.design import DesignError, stage_design
+from bdtr.data.check import check
+from bdtr.data.columns import DesignError, stage_design
 
 
 def designs(trial, frame, **options):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bdtr.diagnostics import (
+from bdtr.results.diagnostics import (
     State,
     convergence,
     doubt,

@@ -85,7 +85,7 @@ def digests(name: str) -> dict[str, str]:
     )
     recommended = fit.recommend(frame, sites="observed", override="digest")
     out["recommend"] = _of_table(recommended.table)
-    out["plan"] = _of_table(bdtr.planning.plan(fit, trial.stages[0].action).table)
+    out["plan"] = _of_table(bdtr.decisions.plan(fit, trial.stages[0].action).table)
     if name in ("activity", "nine"):
         out["crossfit"] = _digest(bdtr.crossfit(fit, folds=3, progress=False).draws["value"])
     return out

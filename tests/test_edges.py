@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.clusters import DesignWarning
-from bdtr.coding import DataError
-from bdtr.design import DesignError
-from bdtr.priors import HalfNormal, Normal
+from bdtr.data.clusters import DesignWarning
+from bdtr.data.coding import DataError
+from bdtr.data.columns import DesignError
+from bdtr.trial.priors import HalfNormal, Normal
 
 
 def fit(frame, formula, **stage):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.effects import effect_sizes
+from bdtr.values.effects import effect_sizes
 
 
 def two_arms(sites=150, per=20, sd=0.6, effect=0.5, seed=1):

@@ -8,8 +8,8 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.equity import frontier, groups
-from bdtr.planning import Budget, Gap, plan
+from bdtr.decisions.equity import frontier, groups
+from bdtr.decisions.planning import Budget, Gap, plan
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bdtr import files
-from bdtr.files import OutputError, check_output, check_page, write_whole
+from bdtr.results import files
+from bdtr.results.files import OutputError, check_output, check_page, write_whole
 
 
 @pytest.mark.parametrize("kind", ["save", "report", "notebook"])

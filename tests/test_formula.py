@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdtr.formula import Formula, FormulaError
+from bdtr.trial.formula import Formula, FormulaError
 
 
 def test_group_terms_are_split_from_the_common_part():

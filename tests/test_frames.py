@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 import bdtr
-from bdtr.coding import level_order, number_series
-from bdtr.frames import as_frame
+from bdtr.data.coding import level_order, number_series
+from bdtr.data.frames import as_frame
 
 N = 120
 RNG = np.random.default_rng(3)

@@ -7,11 +7,11 @@ import pandas as pd
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bdtr.columns import Columns, terms_of
-from bdtr.condition import Condition
-from bdtr.errors import BdtrError
-from bdtr.formula import Formula, names_in
-from bdtr.rules import action_codes, read_rule, rule_text
+from bdtr.data.modelmatrix import Columns, terms_of
+from bdtr.results.errors import BdtrError
+from bdtr.trial.condition import Condition
+from bdtr.trial.formula import Formula, names_in
+from bdtr.trial.rules import action_codes, read_rule, rule_text
 
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame({name: RNG.normal(size=30) + 2 for name in "xyz"})

@@ -9,8 +9,8 @@ import pytest
 import scipy.stats as st
 import xarray as xr
 
-from bdtr.groups import GROUPS, GroupError, _log_lkj
-from bdtr.outcome import pymc_model
+from bdtr.stages.groups import GROUPS, GroupError, _log_lkj
+from bdtr.stages.outcome import pymc_model
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bdtr.induction import BackwardPass, Decisions, Policy, backward, stage_value, together
+from bdtr.backward.induction import BackwardPass, Decisions, Policy, backward, stage_value, together
 
 Q = np.array([[[1.0, 3.0], [5.0, 5.0]], [[2.5, 0.5], [9.0, 9.0]]])  # action, unit, sample
 FEASIBLE = np.array([[True, True], [True, False]])

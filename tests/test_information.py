@@ -9,7 +9,7 @@ from scipy.stats import norm
 from simulate import TwoStage
 
 import bdtr
-from bdtr.information import new_trial, perfect, sites
+from bdtr.decisions.information import new_trial, perfect, sites
 
 
 def gain_of_knowing(mean, sd):
@@ -98,7 +98,7 @@ def many_sites():
 def test_learning_the_blip_of_a_site(many_sites):
     """No history matters beside the site: knowing its blip is knowing all, and it is nearly normal."""
     found = sites(many_sites, "a1").table
-    draws = bdtr.sites.site_blips(many_sites, "a1").draws.sel(action="1")
+    draws = bdtr.values.site_blips(many_sites, "a1").draws.sel(action="1")
     own = draws.sel(site=found.index.to_numpy())
     mean, sd = own.mean(("chain", "draw")).to_numpy(), own.std(("chain", "draw")).to_numpy()
     assert np.allclose(found["value"], gain_of_knowing(mean, sd), atol=0.01)

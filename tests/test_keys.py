@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bdtr
-from bdtr.columns import Columns
-from bdtr.data import check
-from bdtr.datafiles import read_data
-from bdtr.groupdesign import factor_labels
-from bdtr.passes import pass_key
+from bdtr.backward.passes import pass_key
+from bdtr.data.check import check
+from bdtr.data.datafiles import read_data
+from bdtr.data.groupcolumns import factor_labels
+from bdtr.data.modelmatrix import Columns
 
 HOW = {"sampler": "direct", "draws": 250, "propagated": 500, "random_seed": 1, "progress": False}
 ODD = ["ref", "a/b", "a|b", "a;b: c", "a%2Fb", "if x", "a[b]", "b]:z", "T.a", "it's", 'say "no"']
@@ -57,7 +57,7 @@ def test_terms_of_odd_labels_are_named_once_each_and_know_their_parts(odd):
     for label in ODD[1:]:
         at = design.columns.names.index(f"x:a2[{label}]")
         assert design.columns.parts[at] == ("x", f"a2[{label}]")
-    assert bdtr.tailoring.tailoring_columns(odd, "a2") == ("x",)
+    assert bdtr.decisions.tailoring_columns(odd, "a2") == ("x",)
 
 
 @given(st.lists(st.text(max_size=6), min_size=2, max_size=6, unique=True))
@@ -101,7 +101,7 @@ def test_a_covariate_called_intercept_is_a_covariate(tmp_path):
             "a",
             actions=[0, 1],
             formula=f"{name} * a",
-            priors={"Intercept": bdtr.priors.Normal(0, 50)},
+            priors={"Intercept": bdtr.trial.Normal(0, 50)},
         )
         return bdtr.fit(bdtr.Trial([stage], outcome="y"), data, **HOW)
 
@@ -182,7 +182,7 @@ def test_paths_of_effect_sizes():
         )
         one = bdtr.Stage("a1", actions=first, formula="x*a1")
         fit = quick(frame, one, bdtr.Stage("a2", actions=second, formula="x + a1 + a2"))
-        found.append(bdtr.effects.effect_sizes(fit, bdtr.value(fit)).table.to_numpy())
+        found.append(bdtr.values.effect_sizes(fit, bdtr.value(fit)).table.to_numpy())
     assert np.array_equal(found[0], found[2])
     assert np.array_equal(found[1], found[2])
 
@@ -190,7 +190,7 @@ def test_paths_of_effect_sizes():
 def test_cells_of_large_numbers_are_told_apart():
     stage = bdtr.Stage("a1", actions=[0, 1], formula="year*a1 + x")
     fit = quick(small(year=lambda d: 2015 + np.arange(len(d)) % 12), stage)
-    cells = bdtr.tailoring.over_history(fit, "a1", "year").table.index.get_level_values(0)
+    cells = bdtr.decisions.over_history(fit, "a1", "year").table.index.get_level_values(0)
     assert cells[0] == "2015 to 2016" and len(set(cells)) == 8
 
 
@@ -199,10 +199,10 @@ def test_columns_named_as_those_of_results():
         fit = quick(
             small(**{name: lambda d: d.x}), bdtr.Stage("a1", actions=[0, 1], formula=f"{name}*a1")
         )
-        table = bdtr.tailoring.over_history(fit, "a1", name).table
+        table = bdtr.decisions.over_history(fit, "a1", name).table
         assert table.index.names == [f"{name} (history)", "action"]
     fit = quick(small(chain=lambda d: d.x), bdtr.Stage("a1", actions=[0, 1], formula="chain*a1"))
-    assert "chain (history)" in bdtr.tailoring.blips_along(fit, "a1", "chain").draws.dims
+    assert "chain (history)" in bdtr.decisions.blips_along(fit, "a1", "chain").draws.dims
 
 
 def test_every_correlation_is_in_the_summary():
@@ -252,7 +252,7 @@ def test_columns_that_only_groups_and_conditions_use_are_read_as_text(tmp_path):
     (tmp_path / "twice.csv").write_text("id,x,x,a1,y\n1,2,3,0,1\n")
     (tmp_path / "long.csv").write_text("id,a1,x,y\n1,0,2,3,\n2,1,2,3,\n")
     for name, message in (("twice", "columns appear twice: 'x'"), ("long", "more fields than")):
-        with pytest.raises(bdtr.data.DataError, match=message):
+        with pytest.raises(bdtr.data.check.DataError, match=message):
             read_data(tmp_path / f"{name}.csv", trial)
 
 
@@ -282,7 +282,7 @@ def test_quoted_numbers_are_numbers(text):
 def test_what_cannot_be_told_apart_is_an_error(columns, stage, message):
     words = {"formula": "x + a1", **stage}
     site = "g" if "site_terms" in words else None
-    with pytest.raises(bdtr.errors.BdtrError, match=message):
+    with pytest.raises(bdtr.results.errors.BdtrError, match=message):
         quick(small(**columns), bdtr.Stage("a1", actions=[0, 1], **words), site=site)
 
 
@@ -291,13 +291,13 @@ def test_plans_and_values_by_what_is_not_known_yet():
     stages.append(bdtr.Stage("a2", actions=[0, 1], formula="x + a1 + z*a2", weights="w"))
     fit = quick(small(w=lambda d: np.exp(0.1 * d.z)), *stages)
     for ask in (
-        lambda: bdtr.planning.plan(fit, "a1", bdtr.planning.Gap("a2", 0.05)),
-        lambda: bdtr.planning.plan(fit, "a2", bdtr.planning.Floor("y", 1, 0)),
+        lambda: bdtr.decisions.plan(fit, "a1", bdtr.decisions.Gap("a2", 0.05)),
+        lambda: bdtr.decisions.plan(fit, "a2", bdtr.decisions.Floor("y", 1, 0)),
         lambda: bdtr.value(fit, by="y"),
     ):
         with pytest.raises(ValueError, match="not known yet"):
             ask()
-    assert bdtr.planning.plan(fit, "a2", bdtr.planning.Gap("a1", 5.0)).limits is not None
+    assert bdtr.decisions.plan(fit, "a2", bdtr.decisions.Gap("a1", 5.0)).limits is not None
     with pytest.raises(ValueError, match="not yet known"):
         quick(fit.data.frame, bdtr.Stage("a1", actions=[0, 1], formula="w + a1"), stages[1])
 
@@ -320,7 +320,7 @@ def test_labels_that_look_alike_are_an_error(twins, column):
         stage = bdtr.Stage("a1", actions=actions, formula="x + group + a1 + (1 | site)")
         return check(bdtr.Trial([stage], outcome="y", site="site"), frame)
 
-    with pytest.raises(bdtr.errors.BdtrError, match="look the same"):
+    with pytest.raises(bdtr.results.errors.BdtrError, match="look the same"):
         checked()
 
 
@@ -334,15 +334,15 @@ def test_an_action_is_no_other_one_in_the_text_of_a_rule(label):
         bdtr.Trial([stage], outcome="y"), frame, sampler="direct", draws=100, propagated=200,
         random_seed=1, progress=False,
     )  # fmt: skip
-    with pytest.raises(bdtr.regimes.RegimeError, match="'a' is no action; .* with both marks"):
+    with pytest.raises(bdtr.backward.RegimeError, match="'a' is no action; .* with both marks"):
         bdtr.value(fit, [bdtr.rule(a1=label)])
-    quoted = bdtr.rules.rule_text(label)
+    quoted = bdtr.trial.rules.rule_text(label)
     assert bdtr.value(fit, [bdtr.rule(a1=quoted)]).table["mean"].notna().all()
 
 
 def test_one_label_twice_in_a_mapping_is_an_error():
-    with pytest.raises(bdtr.errors.ArgumentError, match="1 and '1' are one label"):
-        bdtr.planning.Budget({1: 1.0, "1": 0.0}, 0.3)
+    with pytest.raises(bdtr.results.errors.ArgumentError, match="1 and '1' are one label"):
+        bdtr.decisions.Budget({1: 1.0, "1": 0.0}, 0.3)
 
 
 @pytest.mark.parametrize("column", ["id", "site", "group"])
@@ -407,7 +407,7 @@ def test_a_column_called_as_an_argument_of_pandas(role, tmp_path):
     assert bdtr.value(fit, by=group).table["mean"].notna().all()
     assert len(fit.recommend(frame).actions) == 240
     assert bdtr.crossfit(fit, random_seed=1).table.notna().any(axis=None)
-    assert len(bdtr.tailoring.blips_along(fit, "a2", m).table)
-    assert len(bdtr.tailoring.over_history(fit, "a2", [m]).table)
-    assert len(bdtr.balance.balance(fit).table)
-    assert len(bdtr.sites.site_blips(fit, first).table)
+    assert len(bdtr.decisions.blips_along(fit, "a2", m).table)
+    assert len(bdtr.decisions.over_history(fit, "a2", [m]).table)
+    assert len(bdtr.checks.balance(fit).table)
+    assert len(bdtr.values.site_blips(fit, first).table)

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from simulate import SECOND_STAGE, TwoStage
 
 import bdtr
-from bdtr.propagation import accumulate, propagate
+from bdtr.backward.propagation import accumulate, propagate
 
 DATA_SETS = 20
 

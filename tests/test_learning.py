@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from test_marginal import design
 
-from bdtr.multilevel.crossproducts import cross_products, response_products
-from bdtr.multilevel.direct import draw_posterior
-from bdtr.multilevel.layout import layout
-from bdtr.multilevel.learning import gained, learn_gains, learn_shape, learners, shaped
-from bdtr.multilevel.parameters import parameters
-from bdtr.multilevel.peaks import find_peaks
-from bdtr.multilevel.proposals import ellipses, proposals
-from bdtr.multilevel.system import Priors, system
-from bdtr.multilevel.weights import effective
+from bdtr.engine.crossproducts import cross_products, response_products
+from bdtr.engine.direct import draw_posterior
+from bdtr.engine.layout import layout
+from bdtr.engine.learning import gained, learn_gains, learn_shape, learners, shaped
+from bdtr.engine.parameters import parameters
+from bdtr.engine.peaks import find_peaks
+from bdtr.engine.proposals import ellipses, proposals
+from bdtr.engine.system import Priors, system
+from bdtr.engine.weights import effective
 
 COUNT = 240
 

@@ -8,9 +8,9 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.leaveout import passes_without
-from bdtr.passes import named_policy
-from bdtr.posterior import group_covariances, phi_of
+from bdtr.backward.passes import named_policy
+from bdtr.checks.leaveout import passes_without
+from bdtr.stages.posterior import group_covariances, phi_of
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,23 @@ import pytest
 import scipy.stats as st
 from scipy.special import betaln
 
-from bdtr.multilevel import layout as layout_room
-from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
-from bdtr.multilevel.elimination import relative_factors
-from bdtr.multilevel.gradient import density_and_gradient, likelihood_and_gradient
-from bdtr.multilevel.layout import CrossingError, Factor, layout
-from bdtr.multilevel.marginal import log_density
-from bdtr.multilevel.parameters import parameters
-from bdtr.multilevel.system import Priors, make_room, response, system
-from bdtr.priors import LKJ, Exponential, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
+from bdtr.engine.crossproducts import Columns, cross_products, response_products
+from bdtr.engine.elimination import relative_factors
+from bdtr.engine.gradient import density_and_gradient, likelihood_and_gradient
+from bdtr.engine.layout import CrossingError, Factor, layout
+from bdtr.engine.marginal import log_density
+from bdtr.engine.parameters import parameters
+from bdtr.engine.system import Priors, make_room, response, system
+from bdtr.engine import layout as layout_room
+from bdtr.trial.priors import (
+    LKJ,
+    Exponential,
+    GroupPrior,
+    HalfNormal,
+    HalfStudentT,
+    Normal,
+    StagePriors,
+)
 
 DENSITY = {
     HalfNormal: lambda p: st.halfnorm(scale=p.sigma),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bdtr
-from bdtr.margins import margins_of, measured, residual_columns
+from bdtr.data.margins import margins_of, measured, residual_columns
 
 
 def test_residuals_are_those_of_least_squares():
@@ -46,9 +46,9 @@ def test_the_prior_is_the_same_for_x_and_c_x_plus_d(shift, power, formula):
 
 
 def prior_spread(formula, frame):
-    from bdtr.data import check
-    from bdtr.design import stage_design
-    from bdtr.outcome import outcome_model, stage_rows
+    from bdtr.data.check import check
+    from bdtr.data.columns import stage_design
+    from bdtr.stages.outcome import outcome_model, stage_rows
 
     trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula=formula)], outcome="y")
     data = check(trial, frame.assign(y=frame["a"]))
@@ -135,7 +135,7 @@ def test_a_constant_outcome_is_a_clear_error():
 def test_your_own_prior_is_on_the_coefficient_as_written():
     """A tight prior on the effect of a at x = 0, and none worth the name on the rest."""
     frame = blip_trial().assign(x=lambda f: f["x"] + 3)
-    fit = fitted(frame, priors={"a[1]": bdtr.priors.Normal(7.0, 1e-4)})
+    fit = fitted(frame, priors={"a[1]": bdtr.trial.Normal(7.0, 1e-4)})
     assert float(fit.posterior(0)["b"].sel(term="a[1]").mean()) == pytest.approx(7.0, abs=1e-3)
 
 
@@ -185,7 +185,7 @@ def test_curves_by_site_far_from_zero():
 
 
 def test_what_rounding_loses_is_a_clear_error():
-    with pytest.raises(bdtr.columns.DesignError, match="lost to rounding. Centre the column"):
+    with pytest.raises(bdtr.data.modelmatrix.DesignError, match="lost to rounding. Centre the column"):
         grown(lambda z, site: 2.45e6 + 100 * z)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bdtr
-from bdtr.maximum import WARNING, draw_wise_maximum
+from bdtr.values.maximum import WARNING, draw_wise_maximum
 
 
 def test_the_maximum_is_that_of_each_draw(clinic_fit):

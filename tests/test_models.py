@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 
 import bdtr
-from bdtr.diagnostics import gate_decisions
-from bdtr.stagemodel import StageModel, own_draws
+from bdtr.results.diagnostics import gate_decisions
+from bdtr.stages.stagemodel import StageModel, own_draws
 from models.hsgp_blip import HSGPBlip
 from models.imperfect_biomarker import ImperfectBiomarker
 from models.student_t import StudentT

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bdtr.cli import app
-from bdtr.files import OutputError
-from bdtr.notebooks import NotebookError, read_parameters, run_notebook
+from bdtr.reports.notebooks import NotebookError, read_parameters, run_notebook
+from bdtr.results.files import OutputError
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 # Small draws: the tests look at whether a story runs to its end, the figures are its own.

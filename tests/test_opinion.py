@@ -9,8 +9,8 @@ import scipy.stats as st
 from simulate import TwoStage
 
 import bdtr
-from bdtr.opinion import second_opinion
-from bdtr.propensity import category_probabilities
+from bdtr.checks.opinion import second_opinion
+from bdtr.stages.propensity import category_probabilities
 
 
 def fitted(trial, frame, **settings):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.coding import DataError
+from bdtr.data.coding import DataError
 
 
 def responders(sites=12, per=40, seed=1):
@@ -84,24 +84,24 @@ def test_everything_works_with_an_arm(with_arm, tmp_path):
     assert len(bdtr.embedded(with_arm)) == 4
     values = bdtr.value(with_arm, by="site")
     assert np.isfinite(values.table["mean"]).all()
-    assert set(bdtr.sites.site_blips(with_arm, "a2").table.index.get_level_values("action")) == {
+    assert set(bdtr.values.site_blips(with_arm, "a2").table.index.get_level_values("action")) == {
         "0",
         "1",
     }
-    plan = bdtr.planning.plan(with_arm, "a2", bdtr.planning.Budget({"1": 1}, 0.4))
+    plan = bdtr.decisions.plan(with_arm, "a2", bdtr.decisions.Budget({"1": 1}, 0.4))
     assert len(plan.codes) == (frame["r"] == 0).sum()
-    bdtr.trees.shallow_tree(with_arm, "a2", over=["x"])
-    bdtr.tailoring.over_history(with_arm, "a2", ["x"])
-    bdtr.balance.balance(with_arm)
-    flow = bdtr.balance.stage_flow(with_arm).table
+    bdtr.decisions.shallow_tree(with_arm, "a2", over=["x"])
+    bdtr.decisions.over_history(with_arm, "a2", ["x"])
+    bdtr.checks.balance(with_arm)
+    flow = bdtr.checks.stage_flow(with_arm).table
     assert flow.xs("no decision", level="now")["units"].sum() == (frame["r"] == 1).sum()
-    bdtr.balance.attrition(with_arm)
-    bdtr.information.perfect(with_arm)
-    bdtr.predictive.predictive_checks(with_arm)
-    bdtr.sensitivity.tipping_points(with_arm, "a2")
-    bdtr.sensitivity.confounded(with_arm, {"a2": {"1": 0.1}}, bdtr.recommended())
-    bdtr.effects.effect_sizes(with_arm, bdtr.value(with_arm))
-    opinion = bdtr.opinion.second_opinion(with_arm, bdtr.static(a1="1", a2="1"), groups=5)
+    bdtr.checks.attrition(with_arm)
+    bdtr.decisions.perfect(with_arm)
+    bdtr.checks.predictive_checks(with_arm)
+    bdtr.checks.tipping_points(with_arm, "a2")
+    bdtr.checks.confounded(with_arm, {"a2": {"1": 0.1}}, bdtr.recommended())
+    bdtr.values.effect_sizes(with_arm, bdtr.value(with_arm))
+    opinion = bdtr.checks.second_opinion(with_arm, bdtr.static(a1="1", a2="1"), groups=5)
     assert not opinion.followers["disagree"].any()
     crossed = bdtr.crossfit(with_arm, over="units", folds=2)
     assert set(crossed.actions["stage"]) == {"a1", "a2"}

@@ -26,7 +26,7 @@ def pupils():
 
 @pytest.fixture(scope="module")
 def fit(pupils):
-    wide = {term: bdtr.priors.Normal(0, 100) for term in TERMS}
+    wide = {term: bdtr.trial.Normal(0, 100) for term in TERMS}
     stage = bdtr.Stage("A", actions=[0, 1], formula="X1 + A * X2", priors=wide)
     trial = bdtr.Trial([stage], outcome="Y")
     return bdtr.fit(

@@ -7,9 +7,9 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.allocation import AllocationError
-from bdtr.planning import Budget, Floor, Gap, plan
-from bdtr.risk import WorstMean
+from bdtr.decisions.allocation import AllocationError
+from bdtr.decisions.planning import Budget, Floor, Gap, plan
+from bdtr.decisions.risk import WorstMean
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 
 import bdtr
 from bdtr import plots
-from bdtr.planning import Budget, plan
+from bdtr.decisions.planning import Budget, plan
+from bdtr.decisions.recommendation import recommend_known
 from bdtr.plots.style import colour
-from bdtr.recommendation import recommend_known
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def material(clinic_fit):
     first, last = fit.designs[0].action, fit.designs[-1].action
     values = bdtr.value(fit)
     sites = bdtr.value(fit, by="site").draws
-    blips = bdtr.sites.site_blips(fit, first)
+    blips = bdtr.values.site_blips(fit, first)
     action = str(blips.draws["action"].to_numpy()[1])
     actions = recommend_known(fit, 0.95, None).actions
     actions = actions[actions["choices"] > 1]
@@ -34,20 +34,20 @@ def material(clinic_fit):
     return {
         "value_forest": (values.draws, "points"),
         "value_forest_by_site": (sites, "points"),
-        "equity_frontier": (bdtr.equity.frontier(fit, plans, list(groups)).draws, "points"),
-        "information_worth": (bdtr.information.perfect(fit).table, "points"),
+        "equity_frontier": (bdtr.decisions.frontier(fit, plans, list(groups)).draws, "points"),
+        "information_worth": (bdtr.decisions.perfect(fit).table, "points"),
         "p_optimal": (actions,),
-        "p_optimal_over": (bdtr.tailoring.over_history(fit, first, number, bins=4).table, first),
-        "decision_plot": (bdtr.tailoring.blips_along(fit, first, number, points=5), "points"),
+        "p_optimal_over": (bdtr.decisions.over_history(fit, first, number, bins=4).table, first),
+        "decision_plot": (bdtr.decisions.blips_along(fit, first, number, points=5), "points"),
         "regret_curve": (actions, "points"),
-        "rule_tree": (bdtr.trees.shallow_tree(fit, first, over=[number], depth=1),),
+        "rule_tree": (bdtr.decisions.shallow_tree(fit, first, over=[number], depth=1),),
         "site_caterpillar": (sites, str(sites["regime"].to_numpy()[0]), "points"),
         "blip_caterpillar": (blips.draws, action, "points"),
-        "shrinkage_plot": (bdtr.sites.shrinkage(fit, first, action).table, "points"),
-        "stage_flow_plot": (bdtr.balance.stage_flow(fit).table,),
-        "balance_plot": (bdtr.balance.balance(fit).table,),
-        "overlap_plot": (bdtr.balance.overlap(fit).table,),
-        "predictive_plot": (bdtr.predictive.predictive_checks(fit).histograms, "points"),
+        "shrinkage_plot": (bdtr.values.shrinkage(fit, first, action).table, "points"),
+        "stage_flow_plot": (bdtr.checks.stage_flow(fit).table,),
+        "balance_plot": (bdtr.checks.balance(fit).table,),
+        "overlap_plot": (bdtr.checks.overlap(fit).table,),
+        "predictive_plot": (bdtr.checks.predictive_checks(fit).histograms, "points"),
         "_last": last,
     }
 
@@ -101,7 +101,7 @@ def test_the_forest_is_the_table(clinic_fit, material):
 
 
 def test_the_flow_has_a_box_for_each_count(clinic_fit, material):
-    table = bdtr.balance.stage_flow(clinic_fit).table
+    table = bdtr.checks.stage_flow(clinic_fit).table
     axes = drawn("stage_flow_plot", material).axes[0]
     texts = [t.get_text() for t in axes.texts]
     for stage, own in table.groupby("stage"):
@@ -132,8 +132,8 @@ def test_labels_are_no_mathematics(material):
 def test_shrinkage_by_hand(clinic_fit):
     """Rescaled blips have the spread expected a posteriori: the mean of the variances within draws."""
     first = clinic_fit.designs[0].action
-    table = bdtr.sites.shrinkage(clinic_fit, first).table
-    blips = bdtr.sites.site_blips(clinic_fit, first).draws.isel(action=1)
+    table = bdtr.values.shrinkage(clinic_fit, first).table
+    blips = bdtr.values.site_blips(clinic_fit, first).draws.isel(action=1)
     blips = blips.isel(site=slice(0, -1))
     within = float(blips.var("site").mean())
     assert table["rescaled"].var(ddof=0) == pytest.approx(within, rel=1e-9)

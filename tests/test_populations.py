@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bdtr.populations import Cells, cell_means, population_means
+from bdtr.values.populations import Cells, cell_means, population_means
 
 SITE = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 2])
 X = np.array([1.0, 2.0, 4.0, 0.0, 3.0, 5.0, 1.0, 1.0, 2.0, 7.0])

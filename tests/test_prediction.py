@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.data import check
-from bdtr.design import stage_design
-from bdtr.prediction import QFunction, StageDraws, unit_columns
+from bdtr.data.check import check
+from bdtr.data.columns import stage_design
+from bdtr.stages.prediction import QFunction, StageDraws, unit_columns
 
 SAMPLES = 100_000
 

@@ -8,7 +8,7 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.predictive import predictive_checks
+from bdtr.checks.predictive import predictive_checks
 
 
 def fitted(trial, frame):

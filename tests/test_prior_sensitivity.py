@@ -10,7 +10,7 @@ import bdtr
 
 
 def test_wider_priors_move_little_where_data_say_much(clinic_fit):
-    found = bdtr.sensitivity.prior_widths(clinic_fit, factors=(0.01, 2.0))
+    found = bdtr.checks.prior_widths(clinic_fit, factors=(0.01, 2.0))
     mean = found.table["mean"].droplevel("regime")
     assert list(mean.index) == [0.01, 1.0, 2.0]
     assert abs(mean[2.0] - mean[1.0]) < 0.1 * found.table["sd"].max() + 0.02
@@ -18,9 +18,9 @@ def test_wider_priors_move_little_where_data_say_much(clinic_fit):
     assert (found.changed.loc[1.0] == 0).all()
     assert abs(mean[0.01] - mean[1.0]) > abs(mean[2.0] - mean[1.0])
     with pytest.raises(ValueError, match="factors"):
-        bdtr.sensitivity.prior_widths(clinic_fit, factors=(0.0,))
+        bdtr.checks.prior_widths(clinic_fit, factors=(0.0,))
     with pytest.raises(ValueError, match="propagated=150"):
-        bdtr.sensitivity.prior_widths(clinic_fit, propagated=150)
+        bdtr.checks.prior_widths(clinic_fit, propagated=150)
 
 
 @pytest.mark.parametrize("draws", [1000, 250])
@@ -39,6 +39,6 @@ def test_defaults_go_with_any_number_of_propagated_draws(draws):
         bdtr.Trial(stages, outcome="y"), frame, sampler="direct", draws=draws, propagated=500,
         random_seed=1, progress=False,
     )  # fmt: skip
-    found = bdtr.sensitivity.prior_widths(fit)
+    found = bdtr.checks.prior_widths(fit)
     assert list(found.table["mean"].droplevel("regime").index) == [0.5, 1.0, 2.0]
     assert (found.changed.loc[1.0] == 0).all()

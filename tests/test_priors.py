@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bdtr.priors import (
+from bdtr.trial.priors import (
     LKJ,
     Exponential,
     HalfNormal,

@@ -9,16 +9,16 @@ import scipy.stats as st
 from simulate import TwoStage
 
 import bdtr
-from bdtr.carrying import carried_terms, joined_law
-from bdtr.data import check
-from bdtr.design import stage_design
-from bdtr.multilevel.crossproducts import Columns, cross_products, response_products
-from bdtr.multilevel.direct import draw_each, draw_posterior
-from bdtr.multilevel.layout import Factor, layout
-from bdtr.multilevel.parameters import parameters
-from bdtr.multilevel.perturbed import Streams, stream_correlations, stream_roots
-from bdtr.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
-from bdtr.regimes import Regime
+from bdtr.backward.carried_effects import carried_terms, joined_law
+from bdtr.backward.regimes import Regime
+from bdtr.data.check import check
+from bdtr.data.columns import stage_design
+from bdtr.engine.crossproducts import Columns, cross_products, response_products
+from bdtr.engine.direct import draw_each, draw_posterior
+from bdtr.engine.joint_draws import Streams, stream_correlations, stream_roots
+from bdtr.engine.layout import Factor, layout
+from bdtr.engine.parameters import parameters
+from bdtr.trial.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
 
 def two_responses(draws: int = 400, sites: int = 30, per: int = 30):

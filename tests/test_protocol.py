@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import bdtr
 from bdtr.cli import app
-from bdtr.protocol import (
+from bdtr.trial.protocol import (
     Protocol,
     ProtocolError,
     protocol_from_text,
@@ -62,7 +62,7 @@ def test_a_file_says_what_python_says():
             "a1",
             actions=[0, 1],
             formula="x * a1 + (1 | clinic)",
-            priors={"sd(clinic)": bdtr.priors.HalfNormal(0.2), "x": bdtr.priors.Normal(0, 1)},
+            priors={"sd(clinic)": bdtr.trial.HalfNormal(0.2), "x": bdtr.trial.Normal(0, 1)},
         ),
         bdtr.Stage(
             "a2",
@@ -209,7 +209,7 @@ def test_choices_that_do_not_fit_are_said_before_the_fit(name, clinics, tmp_path
         raise AssertionError("fitted")
 
     text, message = CHOICES[name]
-    monkeypatch.setattr("bdtr.fitting.fit_checked", fitted)
+    monkeypatch.setattr("bdtr.backward.fitting.fit_checked", fitted)
     words = Protocol(clinic_trial(), fit={"missing": "exclude"})
     (tmp_path / "trial.toml").write_text(write_protocol(words) + "\n" + text, encoding="utf-8")
     clinics.to_csv(tmp_path / "units.csv", index=False)

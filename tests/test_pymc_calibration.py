@@ -8,8 +8,8 @@ import scipy.stats as st
 import xarray as xr
 
 import bdtr
-from bdtr.priors import HalfNormal, Normal
-from bdtr.refits import Refits, refits
+from bdtr.stages.refits import Refits, refits
+from bdtr.trial.priors import HalfNormal, Normal
 
 SIMULATIONS, RANKED, THIN = 600, 39, 5
 

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 import bdtr
-from bdtr.stagemodel import StageModel
+from bdtr.stages.stagemodel import StageModel
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

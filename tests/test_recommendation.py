@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.diagnostics import State
+from bdtr.results.diagnostics import State
 
 
 def test_every_unit_with_a_complete_history_has_one_action_per_stage(clinic_fit, clinics):
@@ -32,7 +32,7 @@ def test_feasible_sets_are_respected(clinic_fit, clinics):
 
 def test_order_of_units_and_blocks_do_not_matter(clinic_fit, clinics, monkeypatch):
     whole = clinic_fit.recommend(clinics).table
-    from bdtr import recommendation
+    from bdtr.decisions.optimality import recommendation
 
     monkeypatch.setattr(recommendation, "_CELLS", 200_000)
     parts = clinic_fit.recommend(clinics.sample(frac=1, random_state=0)).table

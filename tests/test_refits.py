@@ -8,14 +8,14 @@ import pytest
 import scipy.stats as st
 
 import bdtr
-from bdtr.data import check
-from bdtr.design import stage_design
-from bdtr.multilevel.crossproducts import cross_products, response_products
-from bdtr.multilevel.direct import draw_each
-from bdtr.multilevel.layout import layout
-from bdtr.outcome import outcome_model, stage_rows
-from bdtr.posterior import group_covariances, labelled
-from bdtr.refits import Refits, refits
+from bdtr.data.check import check
+from bdtr.data.columns import stage_design
+from bdtr.engine.crossproducts import cross_products, response_products
+from bdtr.engine.direct import draw_each
+from bdtr.engine.layout import layout
+from bdtr.stages.outcome import outcome_model, stage_rows
+from bdtr.stages.posterior import group_covariances, labelled
+from bdtr.stages.refits import Refits, refits
 
 RESPONSES = 200
 
@@ -35,9 +35,9 @@ def study():
         formula="x + a + (1 + a | site)",
         site_means=False,
         priors={
-            "sd(site)": bdtr.priors.HalfNormal(0.7),
-            "sigma": bdtr.priors.HalfNormal(1.5),
-            "Intercept": bdtr.priors.Normal(0, 2),
+            "sd(site)": bdtr.trial.HalfNormal(0.7),
+            "sigma": bdtr.trial.HalfNormal(1.5),
+            "Intercept": bdtr.trial.Normal(0, 2),
         },
     )
     fit = bdtr.fit(

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import bdtr
 from bdtr.cli import app
-from bdtr.diagnostics import State
-from bdtr.protocol import TEXTS
+from bdtr.results.diagnostics import State
+from bdtr.trial.protocol import TEXTS
 
 
 @pytest.fixture(scope="module")

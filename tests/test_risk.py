@@ -11,8 +11,8 @@ from scipy.stats import norm
 from simulate import TwoStage
 
 import bdtr
-from bdtr.planning import plan
-from bdtr.risk import Quantile, WorstMean, outcome_noise, outcome_sd, utilities
+from bdtr.decisions.planning import plan
+from bdtr.decisions.risk import Quantile, WorstMean, outcome_noise, outcome_sd, utilities
 
 
 @given(st.integers(0, 1000), st.integers(2, 60), st.floats(0.01, 0.99))

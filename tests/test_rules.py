@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdtr.condition import ConditionError
-from bdtr.rules import RuleError, action_codes, read_rule, rule_columns, rule_text
+from bdtr.trial.condition import ConditionError
+from bdtr.trial.rules import RuleError, action_codes, read_rule, rule_columns, rule_text
 
 ACTIONS = ("regular", "aide", "small class")
 FRAME = pd.DataFrame({"x": [-1.0, 0.5, 2.0, np.nan], "g": ["a", "b", "b", "a"]})

@@ -10,7 +10,7 @@ import xarray as xr
 from agreement import check_same
 
 import bdtr
-from bdtr.sampling import SamplingError, _complete
+from bdtr.stages.sampling import SamplingError, _complete
 
 
 def _stage_two(fit) -> xr.Dataset:

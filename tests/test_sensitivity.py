@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.passes import payoff_sd
-from bdtr.priors import Normal
-from bdtr.sensitivity import confounded, tipping_points, tipping_regime
+from bdtr.backward.passes import payoff_sd
+from bdtr.checks.sensitivity import confounded, tipping_points, tipping_regime
+from bdtr.trial.priors import Normal
 
 N = 6000
 APART = 0.4  # E[Y(a) | A = a] - E[Y(a) | A != a], for either action
@@ -216,7 +216,7 @@ def test_sizes_far_from_the_payoff(two):
         lambda: confounded(two, {"a2": {1: 10_000}}, best, scale="sd"),
         lambda: confounded(two, {"a2": {1: Normal(0, 1e6)}}, best),
         lambda: tipping_regime(two, "a2", (1, 0), [best, bdtr.static(a1=0, a2=0)], most=1e6),
-        lambda: bdtr.planning.plan(two, "a1", prices=prices),
+        lambda: bdtr.decisions.plan(two, "a1", prices=prices),
     ):
         with pytest.raises(ValueError, match="more than 100 SDs"):
             call()

@@ -11,11 +11,11 @@ from test_direct import _system
 from test_marginal import design
 
 import bdtr
-from bdtr.multilevel import direct
-from bdtr.multilevel.crossproducts import Columns
-from bdtr.multilevel.direct import draw_each, draw_posterior
-from bdtr.multilevel.layout import Factor
-from bdtr.priors import GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
+from bdtr.engine.crossproducts import Columns
+from bdtr.engine.direct import draw_each, draw_posterior
+from bdtr.engine.layout import Factor
+from bdtr.engine import direct
+from bdtr.trial.priors import GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
 SITES, PER = 20, 15
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.comparison import set_of_best
+from bdtr.values.comparison import set_of_best
 
 HERE = Path(__file__).parent / "reference"
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.priors import HalfNormal, Normal
-from bdtr.stagemodel import ModelError, StageModel
+from bdtr.stages.stagemodel import ModelError, StageModel
+from bdtr.trial.priors import HalfNormal, Normal
 
 
 @dataclass

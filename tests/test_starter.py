@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 import bdtr
 from bdtr.cli import app
-from bdtr.notebooks import NotebookError, run_notebook
-from bdtr.protocol import Protocol, write_protocol
-from bdtr.starter import _heading, starter_notebook, trial_code
+from bdtr.reports.notebooks import NotebookError, run_notebook
+from bdtr.reports.starter import _heading, starter_notebook, trial_code
+from bdtr.trial.protocol import Protocol, write_protocol
 
 ODD = bdtr.Trial(
     [
@@ -24,7 +24,7 @@ ODD = bdtr.Trial(
             "a",
             actions=['say "no"', "it's", "back\\slash"],
             formula="x * a",
-            priors={"x": bdtr.priors.Normal(0, 2), "sigma": bdtr.priors.HalfNormal(1)},
+            priors={"x": bdtr.trial.Normal(0, 2), "sigma": bdtr.trial.HalfNormal(1)},
             site_means=False,
         )
     ],

@@ -13,11 +13,11 @@ import pytest
 import xarray as xr
 
 import bdtr
-from bdtr import storage
-from bdtr.diagnostics import State
-from bdtr.errors import ArgumentError
-from bdtr.files import OutputError
-from bdtr.storage import StorageError
+from bdtr.backward import storage
+from bdtr.backward.storage import StorageError
+from bdtr.results.diagnostics import State
+from bdtr.results.errors import ArgumentError
+from bdtr.results.files import OutputError
 
 
 @pytest.fixture(scope="module")

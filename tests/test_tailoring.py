@@ -7,7 +7,7 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.tailoring import blips_along, over_history, tailoring_columns
+from bdtr.decisions.tailoring import blips_along, over_history, tailoring_columns
 
 
 @pytest.fixture(scope="module")

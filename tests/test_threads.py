@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import get_num_threads, set_num_threads
 
-from bdtr.threads import side_by_side, spread
+from bdtr.results.threads import side_by_side, spread
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 100])

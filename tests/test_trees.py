@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bdtr
-from bdtr.trees import _between, shallow_tree
+from bdtr.decisions.trees import _between, shallow_tree
 
 N = 1200
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bdtr.treesearch import best_tree, leaf_of
+from bdtr.decisions.treesearch import best_tree, leaf_of
 
 
 def exhaustive(codes, bins, gain, depth, least):

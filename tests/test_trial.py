@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bdtr
-from bdtr.trial import Trial, TrialError
+from bdtr.trial.trial import Trial, TrialError
 
 STAGE = {"actions": ["r", "s"], "formula": "x * a"}
 
@@ -71,7 +71,7 @@ def test_a_trial_survives_plain_text():
         actions=[0, 1],
         formula="x * a + (1 + a | s)",
         feasible={"x > 0": [0, 1], "x <= 0": [0]},
-        priors={"x": bdtr.priors.Normal(0, 0.1), "sd(s)": bdtr.priors.HalfStudentT(3, 0.2)},
+        priors={"x": bdtr.trial.Normal(0, 0.1), "sd(s)": bdtr.trial.HalfStudentT(3, 0.2)},
     )
     trial = bdtr.Trial([stage], outcome="y", site="s", higher_is_better=False)
     assert Trial.from_dict(trial.to_dict()) == trial

@@ -8,8 +8,8 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.comparison import set_of_best
-from bdtr.populations import POPULATIONS
+from bdtr.values.comparison import set_of_best
+from bdtr.values.populations import POPULATIONS
 
 REGIMES = (bdtr.static(a1=1, a2=0), bdtr.static(a1=1, a2=1), bdtr.recommended())
 
@@ -172,12 +172,12 @@ def test_rules_and_functions_are_regimes(few_sites):
     ],
 )
 def test_rules_that_cannot_be_followed(few_sites, rule, message):
-    with pytest.raises(bdtr.regimes.RegimeError, match=message):
+    with pytest.raises(bdtr.backward.RegimeError, match=message):
         bdtr.value(few_sites, bdtr.rule(a1="1", a2=rule))
 
 
 def test_a_rule_of_stage_1_cannot_use_what_comes_after(few_sites):
-    with pytest.raises(bdtr.regimes.RegimeError, match="stage a1: the rule .* names 'm'"):
+    with pytest.raises(bdtr.backward.RegimeError, match="stage a1: the rule .* names 'm'"):
         bdtr.value(few_sites, bdtr.rule(a1="1 if m > 0 else 0", a2="1"))
 
 

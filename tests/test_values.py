@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.comparison import ranks
-from bdtr.regimes import RegimeError, policy
+from bdtr.backward.regimes import RegimeError, policy
+from bdtr.values.comparison import ranks
 
 
 def test_embedded_regimes_of_star(star):
-    from bdtr.data import check
+    from bdtr.data.check import check
 
     data = check(bdtr.datasets.star_trial(), star, missing="exclude", off_protocol="exclude")
     names = [r.name for r in bdtr.embedded(data)]

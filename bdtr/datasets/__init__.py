@@ -10,7 +10,7 @@ from bdtr.datasets.activity import activity, activity_trial
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bdtr.trial import Trial
+    from bdtr.trial.trial import Trial
 
 __all__ = ["activity", "activity_trial", "star", "star_trial"]
 
@@ -82,7 +82,7 @@ def star_trial() -> Trial:
     >>> [stage.action for stage in star_trial().stages]
     ['a1', 'a2']
     """
-    from bdtr.trial import Stage, Trial
+    from bdtr.trial.trial import Stage, Trial
 
     first = Stage(
         "a1",

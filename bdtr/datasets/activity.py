@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bdtr.arguments import whole
+from bdtr.results.arguments import whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bdtr.trial import Trial
+    from bdtr.trial.trial import Trial
 
 __all__ = ["activity", "activity_trial"]
 
@@ -85,7 +85,7 @@ def activity_trial() -> Trial:
     >>> [stage.action for stage in activity_trial().stages]
     ['a1', 'a2']
     """
-    from bdtr.trial import Stage, Trial
+    from bdtr.trial.trial import Stage, Trial
 
     first = Stage("a1", actions=["app", "coach"], formula="steps0 * a1 + (1 + a1 | clinic)")
     second = Stage(

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bdtr.arguments import text, whole
 from bdtr.plots.given import result_of, table_of
 from bdtr.plots.style import colour, figure_of, finish, interval_of, kind_of, plain
+from bdtr.results.arguments import text, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bdtr.tailoring import Blips
-    from bdtr.trees import ShallowTree
+    from bdtr.decisions.tailoring import Blips
+    from bdtr.decisions.trees import ShallowTree
 
 __all__ = ["decision_plot", "p_optimal", "p_optimal_over", "regret_curve", "rule_tree"]
 
@@ -73,7 +73,7 @@ def p_optimal_over(table: pd.DataFrame, stage: str, least: int = 1) -> Figure:
     Parameters
     ----------
     table
-        From :func:`bdtr.tailoring.over_history`, or its table.
+        From :func:`bdtr.decisions.over_history`, or its table.
     stage
         Name of the stage, for the title.
     least
@@ -85,7 +85,7 @@ def p_optimal_over(table: pd.DataFrame, stage: str, least: int = 1) -> Figure:
     """
     text("stage", stage)
     needed = ("action", "units", "p_optimal")
-    table = table_of("table", table, needed, "bdtr.tailoring.over_history")
+    table = table_of("table", table, needed, "bdtr.decisions.over_history")
     whole("least", least)
     names = [str(n) for n in table.index.names[:-1]]
     cells = [list(dict.fromkeys(table.index.get_level_values(n))) for n in names]
@@ -143,7 +143,7 @@ def decision_plot(blips: Blips, unit: str = "payoff") -> Figure:
     Parameters
     ----------
     blips
-        From :func:`bdtr.tailoring.blips_along`.
+        From :func:`bdtr.decisions.blips_along`.
     unit
         Unit of the payoff, for the axis.
 
@@ -152,7 +152,7 @@ def decision_plot(blips: Blips, unit: str = "payoff") -> Figure:
     matplotlib.figure.Figure
     """
     text("unit", unit)
-    result_of("blips", blips, ("draws", "variable", "seen"), "bdtr.tailoring.blips_along")
+    result_of("blips", blips, ("draws", "variable", "seen"), "bdtr.decisions.blips_along")
     draws, name = blips.draws, blips.variable
     x = draws[name].to_numpy()
     actions = [str(a) for a in draws["action"].to_numpy()]
@@ -234,13 +234,13 @@ def rule_tree(tree: ShallowTree) -> Figure:
     Parameters
     ----------
     tree
-        From :func:`bdtr.trees.shallow_tree`.
+        From :func:`bdtr.decisions.shallow_tree`.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    result_of("tree", tree, ("leaves", "stage"), "bdtr.trees.shallow_tree")
+    result_of("tree", tree, ("leaves", "stage"), "bdtr.decisions.shallow_tree")
     leaves = tree.leaves
     actions = list(dict.fromkeys(leaves["action"]))
     figure = figure_of(7.0, 0.8 + 0.55 * len(leaves))

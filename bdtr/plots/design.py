@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bdtr.arguments import text
 from bdtr.plots.given import table_of
 from bdtr.plots.style import colour, figure_of, finish, kind_of, of_stage, plain
+from bdtr.results.arguments import text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,13 +28,13 @@ def stage_flow_plot(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table
-        From :func:`bdtr.balance.stage_flow`, or its table.
+        From :func:`bdtr.checks.stage_flow`, or its table.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    table = table_of("table", table, ("stage", "now", "units"), "bdtr.balance.stage_flow")
+    table = table_of("table", table, ("stage", "now", "units"), "bdtr.checks.stage_flow")
     stages = list(dict.fromkeys(str(s) for s in table.index.get_level_values("stage")))
     sizes: list[dict[str, int]] = [{"start": int(of_stage(table, stages[0])["units"].sum())}]
     for stage in stages:
@@ -103,14 +103,14 @@ def balance_plot(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table
-        From :func:`bdtr.balance.balance`, or its table.
+        From :func:`bdtr.checks.balance`, or its table.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     needed = ("stage", "covariate", "action", "difference")
-    table = table_of("table", table, needed, "bdtr.balance.balance")
+    table = table_of("table", table, needed, "bdtr.checks.balance")
     stages = list(dict.fromkeys(table.index.get_level_values("stage")))
     counts = [of_stage(table, s).index.get_level_values("covariate").nunique() for s in stages]
     figure = figure_of(7.0, 1.0 + 0.3 * sum(counts) + 0.4 * len(stages))
@@ -145,14 +145,14 @@ def overlap_plot(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table
-        From :func:`bdtr.balance.overlap`, or its table.
+        From :func:`bdtr.checks.overlap`, or its table.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     needed = ("stage", "action", "share", "lowest", "highest")
-    table = table_of("table", table, needed, "bdtr.balance.overlap")
+    table = table_of("table", table, needed, "bdtr.checks.overlap")
     labels = [f"{stage}: {action}" for stage, action in table.index]
     figure = figure_of(7.0, 0.9 + 0.4 * len(labels))
     axes = figure.subplots()
@@ -187,7 +187,7 @@ def predictive_plot(
     Parameters
     ----------
     histograms
-        From :func:`bdtr.predictive.predictive_checks`, or its ``histograms``.
+        From :func:`bdtr.checks.predictive_checks`, or its ``histograms``.
     unit, interval
         As in :func:`bdtr.plots.value_forest`.
 
@@ -197,7 +197,7 @@ def predictive_plot(
     """
     text("unit", unit)
     needed = ("stage", "left", "right", "lower", "upper", "observed")
-    maker = "bdtr.predictive.predictive_checks"
+    maker = "bdtr.checks.predictive_checks"
     histograms = table_of(
         "histograms", getattr(histograms, "histograms", histograms), needed, maker
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from bdtr.errors import ArgumentError
+from bdtr.results.errors import ArgumentError
 
 __all__ = ["dataset_of", "draws_of", "result_of", "table_of"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import one_of, text
 from bdtr.plots.given import dataset_of, draws_of, table_of
 from bdtr.plots.style import colour, figure_of, finish, interval_of, kind_of, plain
+from bdtr.results.arguments import one_of, text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def blip_caterpillar(
     Parameters
     ----------
     blips
-        From :func:`bdtr.sites.site_blips`, or its draws over dims ``chain, draw, site, action``.
+        From :func:`bdtr.values.site_blips`, or its draws over dims ``chain, draw, site, action``.
     action
         An action other than the reference.
     unit, interval
@@ -64,7 +64,7 @@ def blip_caterpillar(
     """
     text("unit", unit)
     dims = ("chain", "draw", "site", "action")
-    blips = draws_of("blips", blips, dims, "bdtr.sites.site_blips")
+    blips = draws_of("blips", blips, dims, "bdtr.values.site_blips")
     one_of("action", action, map(str, blips["action"].to_numpy()))
     draws = blips.sel(action=action).transpose("site", "chain", "draw").dropna("site")
     return _caterpillar(draws, f"blip of {action}", unit, interval)
@@ -99,7 +99,7 @@ def shrinkage_plot(table: pd.DataFrame, unit: str = "payoff") -> Figure:
     Parameters
     ----------
     table
-        From :func:`bdtr.sites.shrinkage`, or its table.
+        From :func:`bdtr.values.shrinkage`, or its table.
     unit
         Unit of the payoff, for the axis.
 
@@ -109,7 +109,7 @@ def shrinkage_plot(table: pd.DataFrame, unit: str = "payoff") -> Figure:
     """
     text("unit", unit)
     kinds = ["raw", "pooled", "rescaled"]
-    table = table_of("table", table, kinds, "bdtr.sites.shrinkage")
+    table = table_of("table", table, kinds, "bdtr.values.shrinkage")
     known = table.dropna(subset=kinds)
     figure = figure_of(7.0, 3.2)
     axes = figure.subplots()

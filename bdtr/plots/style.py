@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import probability
-from bdtr.estimates import stacked
+from bdtr.results.arguments import probability
+from bdtr.results.estimates import stacked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.arguments import finite, is_whole, text
-from bdtr.errors import ArgumentError
 from bdtr.plots.given import dataset_of, table_of
 from bdtr.plots.style import colour, figure_of, finish, interval_of, kind_of, plain
+from bdtr.results.arguments import finite, is_whole, text
+from bdtr.results.errors import ArgumentError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -137,7 +137,7 @@ def equity_frontier(frontier: xr.Dataset, unit: str = "payoff", interval: float 
     Parameters
     ----------
     frontier
-        From :func:`bdtr.equity.frontier`, or its draws of ``value`` and ``disparity`` over dims
+        From :func:`bdtr.decisions.frontier`, or its draws of ``value`` and ``disparity`` over dims
         ``chain, draw, plan``.
     unit, interval
         As in :func:`value_forest`.
@@ -149,7 +149,7 @@ def equity_frontier(frontier: xr.Dataset, unit: str = "payoff", interval: float 
     text("unit", unit)
     dims = ("chain", "draw", "plan")
     frontier = dataset_of(
-        "frontier", frontier, ["value", "disparity"], dims, "bdtr.equity.frontier"
+        "frontier", frontier, ["value", "disparity"], dims, "bdtr.decisions.frontier"
     )
     value = interval_of(frontier["value"].transpose("plan", "chain", "draw"), interval)
     apart = interval_of(frontier["disparity"].transpose("plan", "chain", "draw"), interval)
@@ -179,7 +179,7 @@ def information_worth(table: pd.DataFrame, unit: str = "payoff") -> Figure:
     Parameters
     ----------
     table
-        From :mod:`bdtr.information`, or its table.
+        From :mod:`bdtr.decisions.information`, or its table.
     unit
         Unit of the payoff, for the axis.
 
@@ -188,7 +188,7 @@ def information_worth(table: pd.DataFrame, unit: str = "payoff") -> Figure:
     matplotlib.figure.Figure
     """
     text("unit", unit)
-    table = table_of("table", table, ["value"], "bdtr.information")
+    table = table_of("table", table, ["value"], "bdtr.decisions.information")
     labels = [", ".join(map(str, i)) if isinstance(i, tuple) else str(i) for i in table.index]
     value = table["value"].to_numpy(dtype=float)
     figure = figure_of(7.0, 0.9 + 0.4 * len(labels))

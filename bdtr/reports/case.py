@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bdtr.backward.regimes import Regime
+from bdtr.decisions.recommendation import recommend_known
 from bdtr.plots.style import kind_of
-from bdtr.recommendation import recommend_known
-from bdtr.regimes import Regime
 from bdtr.reports.blocks import Block
 from bdtr.reports.blocks import figure as figure_block
 from bdtr.reports.choices import compared
-from bdtr.values import Values, value
+from bdtr.values.valuation import Values, value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bdtr.fitted import Fit
+    from bdtr.backward.fitted import Fit
 
 __all__ = ["Case", "Choices"]
 

@@ -6,7 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bdtr.arguments import (
+from bdtr.backward.regimes import Regime, embedded, policy, recommended
+from bdtr.checks.assignment import by_action
+from bdtr.data.check import TrialData
+from bdtr.data.history import known_columns
+from bdtr.results.arguments import (
     amount,
     is_real,
     name_list,
@@ -16,13 +20,9 @@ from bdtr.arguments import (
     text,
     whole,
 )
-from bdtr.assignment import by_action
-from bdtr.data import TrialData
-from bdtr.errors import ArgumentError
-from bdtr.history import known_columns
-from bdtr.populations import POPULATIONS
-from bdtr.protocol import TEXTS
-from bdtr.regimes import Regime, embedded, policy, recommended
+from bdtr.results.errors import ArgumentError
+from bdtr.trial.protocol import TEXTS
+from bdtr.values.populations import POPULATIONS
 
 __all__ = ["check_against", "check_choices", "compared"]
 

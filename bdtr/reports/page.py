@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bdtr.files import GENERATOR
 from bdtr.reports.blocks import number
+from bdtr.results.files import GENERATOR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

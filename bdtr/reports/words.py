@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bdtr.fitted import Fit
-    from bdtr.trial import Trial
+    from bdtr.backward.fitted import Fit
+    from bdtr.trial.trial import Trial
 
 __all__ = ["assumptions", "stage_words"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from bdtr import plots
+from bdtr.decisions.tailoring import blips_along, over_history, tailoring_columns
 from bdtr.reports.blocks import Block, Part, folded, table, text
 from bdtr.reports.case import Case
-from bdtr.tailoring import blips_along, over_history, tailoring_columns
 
 __all__ = ["actions"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bdtr.protocol import TEXTS
 from bdtr.reports.blocks import Part, ask, items, number, percent, probability, text
 from bdtr.reports.case import Case
 from bdtr.reports.words import assumptions
+from bdtr.trial.protocol import TEXTS
 
 __all__ = ["answer", "question"]
 

@@ -7,11 +7,11 @@ import pandas as pd
 import xarray as xr
 
 from bdtr import plots
-from bdtr.diagnostics import convergence
-from bdtr.predictive import predictive_checks
+from bdtr.backward.summary import how_drawn, summary
+from bdtr.checks.predictive import predictive_checks
 from bdtr.reports.blocks import Part, folded, items, number, table, text
 from bdtr.reports.case import Case
-from bdtr.summary import how_drawn, summary
+from bdtr.results.diagnostics import convergence
 
 __all__ = ["diagnostics", "predictive"]
 

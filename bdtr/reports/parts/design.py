@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from bdtr import plots
-from bdtr.balance import attrition, balance, overlap, stage_flow
-from bdtr.protocol import TEXTS
+from bdtr.checks.balance import attrition, balance, overlap, stage_flow
 from bdtr.reports.blocks import Part, ask, folded, table, text
 from bdtr.reports.case import Case
+from bdtr.trial.protocol import TEXTS
 
 __all__ = ["design", "exclusions"]
 

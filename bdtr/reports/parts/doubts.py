@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bdtr.opinion import second_opinion
-from bdtr.protocol import TEXTS
+from bdtr.checks.opinion import second_opinion
+from bdtr.checks.sensitivity import prior_widths, tipping_points
 from bdtr.reports.blocks import Block, Part, ask, table, text
 from bdtr.reports.case import Case
-from bdtr.sensitivity import prior_widths, tipping_points
+from bdtr.trial.protocol import TEXTS
 
 __all__ = ["doubts"]
 

@@ -7,11 +7,11 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from bdtr.outcome import OutcomeModel
-from bdtr.protocol import TEXTS
 from bdtr.reports.blocks import Block, Part, ask, code, folded, items, maths, table, text
 from bdtr.reports.case import Case
 from bdtr.reports.words import stage_words
+from bdtr.stages.outcome import OutcomeModel
+from bdtr.trial.protocol import TEXTS
 
 __all__ = ["models", "prior_check"]
 
@@ -126,7 +126,7 @@ def prior_check(case: Case) -> list[Block]:
                 "Prior predictive check: the last stage has a model of the authors' own.", note=True
             )
         ]
-    from bdtr.groups import groups
+    from bdtr.stages.groups import groups
 
     data = fit.require_data("a report")
     units = [str(u) for u in np.flatnonzero(data.stages[last].fitted)]

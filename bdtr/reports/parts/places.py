@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from bdtr import plots
-from bdtr.outcome import OutcomeModel
 from bdtr.reports.blocks import Block, Part, folded, table, text
 from bdtr.reports.case import Case
-from bdtr.sites import NEW_SITE, shrinkage, site_blips
+from bdtr.stages.outcome import OutcomeModel
+from bdtr.values.sites import NEW_SITE, shrinkage, site_blips
 
 __all__ = ["sites"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from bdtr import plots
-from bdtr.comparison import ranks, set_of_best
-from bdtr.crossfitting import crossfit
-from bdtr.effects import effect_sizes
-from bdtr.learning import few_draws
 from bdtr.reports.blocks import Block, Part, folded, table, text
 from bdtr.reports.case import Case
+from bdtr.values.comparison import ranks, set_of_best
+from bdtr.values.crossfitting import crossfit
+from bdtr.values.effects import effect_sizes
+from bdtr.values.learning import few_draws
 
 __all__ = ["effects", "values"]
 

@@ -1,0 +1,219 @@
+"""Fitting a trial: the last stage to the observed payoff, earlier ones by backward passes."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.backward.fitted import Fit
+from bdtr.backward.gate import gate
+from bdtr.backward.passes import run_passes
+from bdtr.data.check import TrialData, check
+from bdtr.data.coding import DataError
+from bdtr.data.columns import stage_design
+from bdtr.results.arguments import truth
+from bdtr.results.diagnostics import State
+from bdtr.results.progress import progress_bar
+from bdtr.results.settings import Settings, make_settings
+from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
+from bdtr.stages.posterior import common_effects, new_site, new_site_seed
+from bdtr.stages.prediction import stage_draws
+from bdtr.stages.stagemodel import OwnModel, own_model
+from bdtr.trial.families import FAMILIES
+from bdtr.trial.priors import PRIOR_COLUMNS, Normal
+from bdtr.trial.trial import Trial
+
+__all__ = ["fit", "fit_checked"]
+
+_PACKAGES = ("bdtr", "pymc", "nutpie", "arviz", "numpy", "pandas", "xarray", "formulaic", "numba")
+
+
+def fit(
+    trial: Trial,
+    data: pd.DataFrame,
+    *,
+    missing: str = "error",
+    off_protocol: str = "error",
+    sampler: str = "pymc",
+    chains: int = 4,
+    draws: int = 1000,
+    tune: int | None = None,
+    propagated: int | None = None,
+    random_seed: int | None = None,
+    progress: bool = True,
+) -> Fit:
+    """Fit every stage of a trial and send every posterior draw through backward induction.
+
+    The last stage is fitted to the observed payoff. Its draws are propagated: for stage k = K-1, ..., 1
+    and each draw, the stage value under the recommended later rule is a new response, and one draw from
+    the posterior given it is taken.
+
+    Parameters
+    ----------
+    trial
+        The trial.
+    data
+        One row per unit: a data frame of pandas, or one of Polars or Arrow.
+    missing, off_protocol
+        ``"error"``, or ``"exclude"``: leave units with missing values, or with an action that was not
+        feasible, out of the fit of that stage. They are counted in ``fit.flow``.
+    sampler
+        How the last stage is fitted. ``"pymc"``: PyMC and nutpie, for Gaussian outcomes on the
+        density with coefficients and group effects integrated out. ``"plain"``: PyMC and nutpie with
+        every parameter sampled. ``"direct"``: slice chains on the integrated density (Gaussian
+        outcomes), without PyMC, useful in simulations.
+    chains, draws
+        Chains of the last stage, and draws kept of each.
+    tune
+        Warm-up draws of each chain; left out: 400 where coefficients and group effects are integrated
+        out, 1,000 elsewhere.
+    propagated
+        Draws sent through the backward pass, a divisor of ``chains * draws`` and a multiple of ``chains``.
+        Left out: 1,000, or what divides and is near it.
+    random_seed
+        An integer for reproducible results, on any number of threads.
+    progress
+        Whether to show progress.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    bdtr.data.check.DataError
+        If the data do not fit the trial, before any sampling.
+
+    Examples
+    --------
+    >>> import bdtr
+    >>> trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
+    >>> bdtr.fit(trial, frame, sampler="direct", random_seed=1)  # doctest: +SKIP
+    """
+    truth("progress", progress)
+    settings = make_settings(
+        trial, missing, off_protocol, sampler, chains, draws, tune, propagated, random_seed
+    )
+    checked = check(trial, data, missing, off_protocol)
+    return fit_checked(checked, settings, progress)
+
+
+def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> Fit:
+    """Fit data that have been checked."""
+    trial = data.trial
+    designs = tuple(stage_design(data, k) for k in range(len(trial.stages)))
+    last = len(trial.stages) - 1
+    response = data.payoff
+    model: OutcomeModel | OwnModel
+    if trial.stages[last].model is not None:
+        model = own_model(data, designs[last], response)
+    else:
+        centre, spread = FAMILIES[trial.family].response_scale(response)
+        _varies(trial, response, spread)
+        rows, width = stage_rows(data, designs[last]), settings.prior_width
+        model = outcome_model(data, designs[last], trial.family, rows, centre, spread, width=width)
+    sampled = _fit_last(model, response, settings, progress)
+    tree = xr.DataTree.from_dict(
+        {
+            f"stage_{last + 1}/posterior": sampled.posterior,
+            f"stage_{last + 1}/sample_stats": sampled.stats,
+            f"stage_{last + 1}/new_site": _new_site(model, sampled.posterior, settings),
+        }
+    )
+    notes = (*data.notes, *(note for d in designs for note in d.notes))
+    fitted = Fit(
+        trial,
+        settings,
+        designs,
+        tree,
+        data.flow,
+        notes,
+        State(),
+        data.hash(),
+        {name: version(name) for name in _PACKAGES},
+        pd.DataFrame(),
+        data,
+        {last: model},
+    )
+    if last > 0:
+        run_passes(fitted, [], "", progress)
+    fitted.prior_table = _prior_table(fitted)
+    fitted.state = gate(fitted)
+    return fitted
+
+
+def _varies(trial: Trial, payoff: np.ndarray, spread: float) -> None:
+    """Raise if all payoffs are the same: nothing can be learned, and priors have no scale."""
+    if len(payoff) > 1 and np.ptp(payoff) > 0 and np.isfinite(spread) and spread > 0:
+        return
+    what = trial.outcome or trial.stages[-1].reward
+    raise DataError(
+        f"Outcome {what!r} does not vary among the {len(payoff):,} units in the fit of the last stage (it is "
+        f"{payoff[0]:g} for all): nothing can be learned from it. Check the column and the exclusions."
+    )
+
+
+def _fit_last(
+    model: OutcomeModel | OwnModel, response: np.ndarray, settings: Settings, progress: bool
+):
+    from bdtr.stages.sampling import compiled_marginal, compiled_plain, fit_direct
+
+    seed = settings.stream(model.design.index)
+    if isinstance(model, OwnModel):
+        compiled = compiled_plain(model)
+    elif settings.sampler == "direct":
+        with progress_bar(progress, f"stage {model.design.action}") as report:
+            count = settings.chains * settings.draws
+            common = common_effects(model.design, settings, count)
+            return fit_direct(
+                model, response, seed, settings.chains, settings.draws, report, common
+            )
+    elif settings.sampler == "pymc" and model.family.name == "gaussian":
+        compiled = compiled_marginal(model)
+    else:
+        compiled = compiled_plain(model)
+    return compiled.fit(response, seed, settings.chains, settings.draws, settings.tune, progress)
+
+
+def _new_site(
+    model: OutcomeModel | OwnModel, posterior: xr.Dataset, settings: Settings
+) -> xr.Dataset:
+    if isinstance(model, OwnModel):
+        return xr.Dataset()
+    count = posterior.sizes["chain"] * posterior.sizes["draw"]
+    seed = new_site_seed(settings.stream(model.design.index))
+    draws = stage_draws(posterior, model.design)
+    roots = [draws.root[g.name] for g in model.design.groups]
+    return new_site(model, roots, np.ones((count, 1)), seed, posterior.sizes["chain"])
+
+
+def _prior_table(fitted: Fit) -> pd.DataFrame:
+    rows = []
+    for k, design in enumerate(fitted.designs):
+        model, terms = fitted.model(k), {g.name: g.terms for g in design.groups}
+        if isinstance(model, OwnModel):
+            rows.append((design.action, "all", f"those of {model.name}", "yours", ""))
+            continue
+        written = _as_written(model)
+        rows += [
+            (design.action, *row, written.get(row[0], ""))
+            for row in model.priors.table(design.terms, terms)
+        ]
+    return pd.DataFrame(rows, columns=list(PRIOR_COLUMNS))
+
+
+def _as_written(model: OutcomeModel) -> dict[str, str]:
+    """What the priors together say of each coefficient as it stands in the formula.
+
+    With b = turn d for independent d of the columns as measured: mean turn m, variance (turn^2) s^2.
+    """
+    measure, priors = model.design.measure, model.priors.coefficients
+    mean = measure.turn @ (np.array([p.mu for p in priors]) * measure.scale)
+    variance = np.square(measure.turn) @ np.square([p.sigma for p in priors] * measure.scale)
+    return {
+        term: Normal(m, v**0.5).short
+        for term, m, v in zip(model.design.terms, mean, variance, strict=True)
+    }

@@ -1,0 +1,135 @@
+"""The gate that every fit passes before anything is recommended from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from bdtr.backward.doubts import doubts
+from bdtr.backward.support import support
+from bdtr.data.check import TrialData
+from bdtr.results.diagnostics import (
+    State,
+    convergence,
+    enough,
+    gate_decisions,
+    gate_parameters,
+    rhat_limit,
+    worst,
+)
+
+if TYPE_CHECKING:
+    from bdtr.backward.fitted import Fit
+
+__all__ = ["gate"]
+
+_STARTED_ELSEWHERE = 1e-3  # p-value of the ranks of short slice chains within long ones
+_UNSETTLED = 0.02  # share of refits that may not have settled
+_DIVERGENT = 0.001  # share of divergent transitions in all refits together
+_UNITS_GATED = 200  # units whose Q differences the gate looks at
+
+
+def gate(fitted: Fit) -> State:
+    """The state of a fit: convergence of its parameters and of its decision quantities, support, the
+    model; without data, what the draws of the parameters say."""
+    settings, last = fitted.settings, fitted.stages - 1
+    states = [enough(settings.propagated)]
+    for k in range(fitted.stages):
+        node = fitted.tree[f"stage_{k + 1}"]
+        posterior = node["posterior"].to_dataset()
+        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+        divergences = 0
+        if k == last and "diverging" in node["sample_stats"].to_dataset():
+            divergences = int(node["sample_stats"].to_dataset()["diverging"].sum())
+        name = f"stage {fitted.designs[k].action}"
+        if k < last:
+            engine = node["engine"].to_dataset().attrs
+            states += [_short_chains(name, engine), _refits(name, engine)]
+        limit = rhat_limit(chains, draws)
+        remedy = "raise propagated=" if k < last else "raise draws="
+        if k == last and settings.sampler != "direct":
+            remedy += " and tune="
+        table = convergence(posterior)
+        states.append(gate_parameters(name, table, limit, chains * draws, divergences, remedy))
+        states += [_finite(name, posterior), _finite(name, node["new_site"].to_dataset())]
+    data = fitted.data
+    if data is None:
+        return worst(states)
+    states.append(support(data))
+    limit = rhat_limit(settings.chains, settings.propagated // settings.chains)
+    states.append(gate_decisions(_decision_quantities(fitted, data), limit))
+    if not settings.quick:
+        states += doubts(fitted)
+    return worst(states)
+
+
+def _finite(stage: str, posterior: xr.Dataset) -> State:
+    """Refused where a draw is missing or not finite."""
+    bad = [str(n) for n, v in posterior.data_vars.items() if not np.isfinite(v.to_numpy()).all()]
+    if not bad:
+        return State()
+    return State("refused", (f"{stage}: draws of {', '.join(bad)} are missing or not finite",))
+
+
+def _short_chains(stage: str, attrs: Mapping[str, Any]) -> State:
+    """State of draws by slice chains: caution where they may not have forgotten their start."""
+    p = attrs.get("ranks", 1.0)
+    if p >= _STARTED_ELSEWHERE:
+        return State()
+    return State(
+        "caution",
+        (
+            f"{stage}: slice chains of {attrs['sweeps']} sweeps differ from long ones (p = {p:.1g}); "
+            "leave out group terms or slopes of this stage that the data cannot tell from zero, and compare "
+            "values with another random_seed",
+        ),
+    )
+
+
+def _refits(stage: str, attrs: Mapping[str, Any]) -> State:
+    """State of draws that were made by NUTS refits: some in a hundred may have gone wrong."""
+    if attrs.get("sampler") != "refits":
+        return State()
+    count, unsettled = attrs["refits"], attrs["unsettled"]
+    reasons = []
+    if unsettled > _UNSETTLED * count:
+        reasons.append(f"{stage}: {unsettled} of {count} refits have an R-hat above 1.1")
+    if attrs["divergences"] > _DIVERGENT * count * attrs["draws"]:
+        reasons.append(f"{stage}: {attrs['divergences']} divergent transitions in {count} refits")
+    return State("caution" if reasons else "ok", tuple(reasons))
+
+
+def _decision_quantities(fitted: Fit, data: TrialData) -> xr.Dataset:
+    """Value of the recommended regime, mean Q differences, and those of some units (chain, draw)."""
+    chains = fitted.settings.chains
+    done = fitted.passed()
+    found = {}
+
+    def add(name: str, values: np.ndarray) -> None:
+        found[name] = (
+            ("chain", "draw", f"{name}_quantity"),
+            values.T.reshape(chains, -1, len(values)),
+        )
+
+    for k, stage in enumerate(data.stages):
+        units = np.flatnonzero(stage.history)
+        units = units[:: max(1, len(units) // _UNITS_GATED)]
+        q = done.q_values(k, units)
+        feasible = stage.feasible[units]
+        first = feasible.argmax(axis=1)
+        base = q[first, np.arange(len(units))]
+        differences = []
+        for a in range(q.shape[0]):
+            rows = feasible[:, a] & (first != a)
+            if rows.any():
+                blips = q[a, rows] - base[rows]
+                differences += [blips.mean(axis=0, keepdims=True), blips]
+        if differences:
+            add(f"Q difference at stage {stage.stage.action}", np.concatenate(differences))
+    units = np.flatnonzero(data.valued)
+    value = sum(done.continuation(0, b).sum(axis=0) for b in done.blocks(units)) / len(units)
+    add("value", np.atleast_2d(value))
+    return xr.Dataset(found)

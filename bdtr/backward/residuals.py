@@ -1,0 +1,203 @@
+r"""What residuals say against a stage's model: their shape, and how they go with the history.
+
+Residuals are those of the mean response (at earlier stages the mean over draws of the stage value),
+given group effects, divided by the residual SD of their action.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2, norm
+
+from bdtr.checks.balance import ADJUST, balance, covariates, design_effect
+from bdtr.data.clusters import treated_together
+from bdtr.data.history import known_columns
+from bdtr.stages.outcome import OutcomeModel
+
+if TYPE_CHECKING:
+    from bdtr.backward.fitted import Fit
+
+__all__ = ["imbalance", "misfit", "residual_structure", "residuals"]
+
+_SKEWED = 1.0  # skewness of residuals, 0 under the model
+_QUANTILE = 0.35  # SDs between a quantile of residuals and that of the model
+_BENT = 0.15  # SD of a blip's misfit over units, in SDs of the response
+_SURE = 1e-4  # p-value for each variable
+_BINS = 5
+_MOST_LEVELS = 8
+_EXACT = 0.05  # residual SD, in SDs of most responses, below which its shape is of no account
+_CHANCE = 4.0  # standard errors of a difference between actions
+
+
+def residuals(fit: Fit, k: int) -> np.ndarray | None:
+    """Residuals of the rows of a stage's fit, in units of the outcome; None for models of the user's own."""
+    model = fit.model(k)
+    if not isinstance(model, OutcomeModel):
+        return None
+    posterior = fit.posterior(k).mean(("chain", "draw"))
+    eta = model.rows.x @ (model.design.measure.back @ posterior["b"].to_numpy())
+    for g, z, code in zip(model.design.groups, model.rows.z, model.rows.codes, strict=True):
+        effects = posterior[f"u_{g.name}"].to_numpy() @ g.measure.back.T
+        eta += (z * effects[code]).sum(axis=1)
+    return fit.mean_response(k) - model.family.mean(eta)
+
+
+def misfit(fit: Fit) -> list[str]:
+    """Continuous responses whose residuals are strongly skewed, or whose tails are, where the model's
+    are normal."""
+    data, found = fit.require_data("checks of the model"), []
+    for k, design in enumerate(fit.designs):
+        model, own = fit.model(k), residuals(fit, k)
+        if own is None or not isinstance(model, OutcomeModel) or not model.family.has_sigma:
+            continue
+        arm = data.stages[k].action[data.stages[k].fitted]
+        if model.rows.weight is not None:
+            own = own * np.sqrt(model.rows.weight)
+        spread = np.sqrt(np.bincount(arm, own**2) / np.maximum(np.bincount(arm), 1))
+        if not (spread[np.unique(arm)] > _EXACT * _spread_of_most(fit.mean_response(k))).all():
+            continue  # responses that are all but functions of the columns
+        z, n, said = own / spread[arm], len(own), []
+        skewness = float((z**3).mean())
+        if abs(skewness) > _SKEWED and abs(skewness) / np.sqrt(6 / n) > _CHANCE:
+            said.append(f"skewness {skewness:.2f} for 0")
+        for p in (0.05, 0.95):
+            at, right = float(np.quantile(z, p)), float(norm.ppf(p))
+            error = np.sqrt(p * (1 - p) / n) / norm.pdf(right)
+            if abs(at - right) > _QUANTILE and abs(at - right) > _CHANCE * error:
+                said.append(f"{100 * p:g} % quantile {at:.2f} for {right:.2f}")
+        if said:
+            found.append(
+                f"stage {design.action}: the model misses the shape of the responses (predictive check of "
+                f"residuals in SDs: {', '.join(said)})"
+            )
+    return found
+
+
+def _spread_of_most(response: np.ndarray) -> float:
+    """SD of the responses by their 5 and 95 % quantiles, as one of them may be a typing error: beside it
+    residuals of all others would be as nothing. The SD itself where nearly all are the same."""
+    low, high = np.quantile(response, [0.05, 0.95])
+    return float((high - low) / (2 * norm.ppf(0.95))) or float(response.std())
+
+
+def residual_structure(fit: Fit) -> list[str]:
+    """Variables with which the effect of an action goes in another way than the model of its stage says.
+
+    With d_b the difference of mean residuals between an action and the others in bin b of a variable
+    (fifths of its values, or its levels), sum_b (d_b - mean d)^2 / var(d_b) is about chi-squared where
+    the model is right.
+    """
+    data, found = fit.require_data("checks of the model"), []
+    for k, design in enumerate(fit.designs):
+        own = residuals(fit, k)
+        if own is None:
+            continue
+        stage, response = data.stages[k], fit.mean_response(k)
+        frame, arm = data.frame[stage.fitted], stage.action[stage.fitted]
+        inside = ~stage.outside[stage.fitted]
+        factors = {c for g in design.groups for c in g.factor} - set(design.formula.model_columns)
+        for name in known_columns(data, k):
+            if name in factors or name == data.trial.site:
+                continue
+            bins = _bins(frame[name])
+            worst = 0.0
+            for a in range(1, len(design.actions)):
+                use = inside & (bins >= 0)
+                if not use.any():
+                    continue
+                size = _misfit_of_blip(own[use], bins[use], arm[use] == a)
+                worst = max(worst, size / max(float(response.std()), 1e-300))
+            if worst > _BENT:
+                found.append(
+                    f"stage {design.action}: residuals show that the effect of {design.action} "
+                    f"goes with {name} in "
+                    f"another way than the formula says (by {worst:.2f} SDs of the response); let "
+                    f"{design.action} meet a curve in {name}, such as bs({name}, df=5) * "
+                    f"{design.action}, or a "
+                    "product that is missing"
+                )
+    return found
+
+
+def _bins(column: pd.Series) -> np.ndarray:
+    """Bin of each value, -1 for none."""
+    none = np.full(len(column), -1)
+    if isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(
+        column.dtype
+    ):
+        codes, levels = pd.factorize(column.astype(object))
+        return codes if 2 <= len(levels) <= _MOST_LEVELS else none
+    values = column.to_numpy(dtype=float, na_value=np.nan)
+    known = np.isfinite(values)
+    if not known.any():
+        return none
+    distinct = np.unique(values[known])
+    edges = (
+        distinct[:-1]
+        if len(distinct) <= _BINS
+        else np.quantile(values[known], np.arange(1, _BINS) / _BINS)
+    )
+    return np.where(known, np.searchsorted(np.unique(edges), values, side="left"), -1)
+
+
+def _misfit_of_blip(residual: np.ndarray, bins: np.ndarray, taken: np.ndarray) -> float:
+    """SD over units of what the blip is off by, 0 where chance explains it."""
+    count = int(bins.max()) + 1
+    means, variances, sizes = np.empty((3, 2, count))
+    for i, rows in enumerate((taken, ~taken)):
+        n = np.bincount(bins[rows], minlength=count)
+        sums = np.bincount(bins[rows], residual[rows], count)
+        squares = np.bincount(bins[rows], residual[rows] ** 2, count)
+        means[i] = sums / np.maximum(n, 1)
+        total = squares.sum() / max(n.sum() - count, 1) - (n * means[i] ** 2).sum() / max(
+            n.sum() - count, 1
+        )
+        variances[i], sizes[i] = max(total, 0.0) / np.maximum(n, 1), n
+    use = (sizes >= 5).all(axis=0)
+    if use.sum() < 2:
+        return 0.0
+    d, v, n = (means[0] - means[1])[use], variances.sum(axis=0)[use], sizes.sum(axis=0)[use]
+    if not (v > 0).all():
+        return 0.0
+    centre = (d / v).sum() / (1 / v).sum()
+    statistic = float((np.square(d - centre) / v).sum())
+    if chi2.sf(statistic, use.sum() - 1) > _SURE:
+        return 0.0
+    share = n / n.sum()
+    # Less what the errors of the d_b add to their variance.
+    return float(np.sqrt(max((share * (np.square(d - centre) - v)).sum(), 0.0)))
+
+
+def imbalance(fit: Fit) -> list[str]:
+    """Covariates that differ between actions by more than chance and a quarter of an SD."""
+    table = balance(fit).table
+    if not len(table):
+        return []
+    data, found = fit.require_data("checks of the model"), []
+    for k, design in enumerate(fit.designs):
+        if design.action not in table.index.get_level_values("stage"):
+            continue
+        own = table.xs(design.action, level="stage")
+        error = np.sqrt(1 / own["units"] + 1 / own["units_reference"])
+        together = treated_together(data.stages[k], data.frame, data.coding.numbers)
+        site = design.site_codes(data.frame)
+        effect = {n: design_effect(x, site, together) for n, x in covariates(fit, k).items()}
+        error = error * np.sqrt(own.index.get_level_values("covariate").map(effect))
+        far = own[(own["difference"].abs() > ADJUST) & (own["difference"].abs() > _CHANCE * error)]
+        if len(far):
+            worst = (
+                far["difference"]
+                .abs()
+                .groupby(level="covariate")
+                .max()
+                .sort_values(ascending=False)
+            )
+            named = ", ".join(f"{n} by {d:.2f} SDs" for n, d in worst.iloc[:3].items())
+            found.append(
+                f"stage {design.action}: balance: who has which action differs in {named}, so that the "
+                "probability of treatment depends on history and results lean on the outcome model"
+            )
+    return found

@@ -1,0 +1,461 @@
+"""The direct sampler: posterior draws of a Gaussian multilevel stage without Markov chain warm-up.
+
+phi is drawn from its marginal density, by independence chains where importance weights are good and by short
+slice chains where they are not; coefficients and group effects follow from their exact normal. How each
+response was drawn is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from bdtr.engine.crossproducts import CrossProducts, Responses
+from bdtr.engine.exact import exact_draws
+from bdtr.engine.independence import one_draw_each, posterior_chains
+from bdtr.engine.joint_draws import ErrorRoots, Streams, error_roots, perturbed_draws
+from bdtr.engine.learning import gained, learn_gains, learn_shape, learners, shaped
+from bdtr.engine.parameters import Parameters
+from bdtr.engine.peaks import find_peaks
+from bdtr.engine.proposals import Ellipses
+from bdtr.engine.randomness import children
+from bdtr.engine.slices import densest, pilot, slice_chains
+from bdtr.engine.system import Priors, system
+
+__all__ = [
+    "DirectDraws",
+    "DirectReport",
+    "draw_each",
+    "draw_given",
+    "draw_posterior",
+    "residual_floor",
+]
+
+_TEACHERS = 8  # responses to learn the shape of the density from
+_CHUNK = 128  # responses between two reports of progress
+_LUCK = 0.5  # share of good responses below which these are good by luck, not by their place
+_CHECKED, _LEAST_CHECKED = 12, 8  # responses whose slice chains are checked
+_FEW = 0.05  # share of responses that slice chains have to make before they are checked
+_LONG = 10  # length of their chains against a short one
+
+
+@dataclass(frozen=True)
+class DirectReport:
+    """How draws of phi were made.
+
+    ``independence``, ``slices`` and ``linear`` count draws by independence chains, by slice chains and
+    for responses without residuals; ``effective_share`` and ``khat`` are the smallest effective share of
+    proposals and the largest Pareto k-hat among the draws by independence chains; ``sweeps`` and
+    ``correlation`` the sweeps of a slice chain and its slowest lag-1 correlation per sweep; ``ranks``
+    the p-value of their check, that last states of short chains have middling ranks, on average,
+    within long chains on the same responses (smallest of all parameters, times their number);
+    ``evaluations`` the evaluations of the density per draw.
+    """
+
+    independence: int = 0
+    slices: int = 0
+    linear: int = 0
+    effective_share: float = math.nan
+    khat: float = math.nan
+    sweeps: int = 0
+    correlation: float = math.nan
+    ranks: float = math.nan
+    evaluations: float = 0.0
+
+    def attributes(self) -> dict[str, float]:
+        """The figures that apply, as plain numbers."""
+        return {
+            k: v for k, v in asdict(self).items() if not (isinstance(v, float) and math.isnan(v))
+        }
+
+
+@dataclass(frozen=True)
+class DirectDraws:
+    """Draws of the parameters of one stage, first axis the draw.
+
+    ``coefficients`` (draw x term) are those of the centred columns; ``effects`` (draw x effect) are
+    the group effects, factor after factor, level-major; ``phi`` is as in the marginal density.
+    """
+
+    phi: np.ndarray
+    coefficients: np.ndarray
+    effects: np.ndarray
+    report: DirectReport
+
+
+def draw_each(
+    products: CrossProducts,
+    responses: Responses,
+    params: Parameters,
+    seed: np.random.SeedSequence,
+    progress: Callable[[int, int], None] | None = None,
+    streams: Streams | None = None,
+    floor: float | None = None,
+    roots: ErrorRoots | None = None,
+    common: np.ndarray | None = None,
+) -> DirectDraws:
+    """One posterior draw for each response: a new data set, its own posterior, one draw from it.
+
+    Parameters
+    ----------
+    products
+        Cross-products of the columns.
+    responses
+        Cross-products with the responses.
+    params
+        Meaning and priors of phi.
+    seed
+        Source of randomness; the result does not depend on the number of threads. Draws made with
+        the same seed for similar responses are alike.
+    progress
+        Called with (responses done, responses in all).
+    streams
+        How each draw combines streams of normal numbers, for draws that are joint with others made
+        with the same seed.
+    floor
+        Smallest residual SD that is looked at; left out: 1e-4 of the size of the responses.
+    roots
+        From :func:`bdtr.engine.joint_draws.error_roots`, if they are at hand.
+    common
+        As in :func:`bdtr.engine.joint_draws.perturbed_draws`.
+
+    Returns
+    -------
+    DirectDraws
+        One draw per response.
+    """
+    floor = residual_floor(products, responses) if floor is None else floor
+    responses = responses.without(products, params.mean)
+    place_seed, chain_seed, slice_seed, normal_seed = children(seed, 4)
+    own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
+    count = responses.count
+    phi, share, khat = np.empty((count, params.size)), np.empty(count), np.empty(count)
+    good, used = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.int64)
+    linear = _linear(products, responses, floor)
+    todo = np.flatnonzero(~linear)
+    _no_residuals(phi, linear, floor)
+    left, sources = todo, children(chain_seed, 3)
+    ways = _ways(products, responses, params, own, priors, todo, place_seed)
+    for way, source in zip(ways, sources, strict=False):
+        if not 0 < left.size <= way.most * todo.size:
+            break
+        seeds = source.generate_state(count, np.uint64)
+        for at in _chunks(left):
+            drawn = one_draw_each(
+                *way.place(at), way.judged, seeds[at], own, priors, responses.each(at)
+            )
+            phi[at], share[at], good[at] = drawn.phi, drawn.share, drawn.good
+            used[at] += drawn.used
+            khat[at] = drawn.khat
+            if progress:
+                progress(int(at[-1]) + 1, count)
+        if good[left].sum() < _LUCK * left.size:
+            good[left] = False
+        left = left[~good[left]]
+    report = DirectReport(
+        int(good.sum()),
+        left.size,
+        int(linear.sum()),
+        float(share[good].min()) if good.any() else math.nan,
+        float(khat[good].max()) if good.any() else math.nan,
+    )
+    if left.size:
+        found = _slices(responses, params, own, priors, phi, left, used, slice_seed, progress)
+        report = replace(report, sweeps=found.sweeps, correlation=found.correlation)
+        # Once per fit, as passes under further policies are like the first, and where it matters.
+        if streams is None and left.size > _FEW * todo.size:
+            p = _rank_check(found, responses, params, own, priors, phi, left, slice_seed)
+            report = replace(report, ranks=p)
+    roots = error_roots(products) if roots is None else roots
+    drawn = perturbed_draws(products, responses, params, roots, phi, normal_seed, streams, common)
+    return DirectDraws(phi, *drawn, replace(report, evaluations=float(used.mean())))
+
+
+class _Way(NamedTuple):
+    """A way to place the proposals of some responses.
+
+    ``place`` takes responses and returns ellipses, and for which of the responses these are known; ``judged``
+    is the number of proposals to judge them by, ``most`` the largest share of all responses that it pays for.
+    """
+
+    place: Callable[[np.ndarray], tuple[Ellipses, np.ndarray]]
+    judged: int
+    most: float
+
+
+def _ways(products, responses, params, own, priors, todo, seed) -> Iterator[_Way]:
+    """Ways to place proposals: by gains; by climbs; by climbs, of few hard responses, with more proposals.
+
+    The last costs what a slice chain does, but no setting up of these.
+    """
+    if not todo.size:
+        return
+    shape_seed, gain_seed = children(seed, 2)
+    start, scale = _start(products, responses, params, priors.floor, int(todo[0]))
+    mode, root, found = find_peaks(start, scale, own, priors, responses.each(todo[:1]))
+    if found[0]:
+        start, scale = mode[0], root[0] @ root[0].T
+    teachers = np.unique(todo[np.linspace(0, todo.size - 1, _TEACHERS).astype(int)])
+    taught = responses.each(teachers)
+    peaks = find_peaks(start, scale, own, priors, taught)
+    shape = learn_shape(*peaks, own, priors, taught, shape_seed)
+
+    def climbed(at):
+        mode, root, found = find_peaks(start, scale, own, priors, responses.each(at))
+        return shaped(mode, root, shape, params.sds), found
+
+    which = learners(todo, params.size)
+    if which is not None:
+        gains = learn_gains(*climbed(which), own, priors, responses.each(which), gain_seed)
+        if gains is not None:
+            known = gains
+
+            def moved(at):
+                places = gained(known, own, priors, responses.each(at))
+                return places, np.ones(at.size, dtype=np.bool_)
+
+            yield _Way(moved, 64, 1.0)
+    yield _Way(climbed, 256, 1.0)
+    yield _Way(climbed, 1024, 0.05)
+
+
+def draw_given(
+    products: CrossProducts,
+    responses: Responses,
+    params: Parameters,
+    phi: np.ndarray,
+    seed: np.random.SeedSequence,
+    streams: Streams | None = None,
+    roots: ErrorRoots | None = None,
+    common: np.ndarray | None = None,
+) -> DirectDraws:
+    """Coefficients and group effects as :func:`draw_each` draws them, phi having been drawn already.
+
+    Parameters
+    ----------
+    products, responses, params, seed, streams, roots, common
+        As in :func:`draw_each`.
+    phi
+        Draws of phi (response x phi).
+
+    Returns
+    -------
+    DirectDraws
+    """
+    responses = responses.without(products, params.mean)
+    seed = children(seed, 4)[-1]
+    roots = error_roots(products) if roots is None else roots
+    drawn = perturbed_draws(products, responses, params, roots, phi, seed, streams, common)
+    return DirectDraws(phi, *drawn, DirectReport())
+
+
+def _slices(responses, params, own, priors, phi, left, used, seed, progress):
+    """Slice chains for the responses where weights are not good enough.
+
+    They start from the draws there are or, where that is denser, from the middle of the pilot chains, with
+    other SDs of their own or not, and reach as far as these are apart: poor proposals may lie where short
+    chains with widths of the pilot's would not find back from.
+    """
+    pilot_seed, chain_seed, _ = children(seed, 3)
+    phi[left] = _inside(phi[left], params, priors)
+    found = pilot(own, priors, params, responses.each(left[:1]), phi[left[0]], pilot_seed)
+    seeds = chain_seed.generate_state(responses.count, np.uint64)
+    for at in _chunks(left):
+        kept = np.empty((at.size, 1, params.size))
+        evaluations = np.zeros(at.size, dtype=np.int64)
+        zty, hty, yty = responses.each(at)
+        middle = _inside(np.tile(found.start, (at.size, 1)), params, priors)
+        width = np.maximum(found.width, np.abs(phi[at] - middle))
+        moved = _inside(_at_sigma(phi[at], middle[:, :1], params), params, priors)
+        start = densest(np.stack([phi[at], moved, middle]), own, priors, zty, hty, yty)
+        slice_chains(
+            start, width, found.sweeps, 1, seeds[at], own, priors, zty, hty, yty, kept, evaluations
+        )
+        phi[at] = kept[:, 0]
+        used[at] += evaluations
+        if progress:
+            progress(int(at[-1]) + 1, responses.count)
+    return found
+
+
+def _rank_check(found, responses, params, own, priors, phi, left, seed) -> float:
+    """Whether the last states of short chains could be states of long ones on the same responses.
+
+    The long chains start elsewhere, where the pilot chains had their middle. If short chains have not
+    forgotten their start, their states lie to one side. One rank in (0, 1) for each of a few
+    responses; their mean is normal with variance 1/12 over their number.
+    """
+    # With fewer than eight no p-value could be small.
+    checked = min(_CHECKED, max(_LEAST_CHECKED, left.size // 16))
+    at = np.unique(left[np.linspace(0, left.size - 1, checked).astype(int)])
+    thin = max(1, found.sweeps // 4)
+    draws = _LONG * found.sweeps // thin
+    kept, used = np.empty((at.size, draws, params.size)), np.zeros(at.size, dtype=np.int64)
+    words = children(seed, 3)[-1].generate_state(at.size, np.uint64)
+    start = _inside(np.tile(found.start, (at.size, 1)), params, priors)
+    zty, hty, yty = responses.each(at)
+    slice_chains(start, found.width, thin, draws, words, own, priors, zty, hty, yty, kept, used)
+    late = params.folded(kept)[:, draws // 5 :]
+    ranks = (late < params.folded(phi[at])[:, None]).mean(axis=1)
+    z = np.abs(ranks.mean(axis=0) - 0.5) * math.sqrt(12 * at.size)
+    return min(1.0, params.size * math.erfc(float(z.max()) / math.sqrt(2.0)))
+
+
+def draw_posterior(
+    products: CrossProducts,
+    responses: Responses,
+    params: Parameters,
+    chains: int,
+    draws: int,
+    seed: np.random.SeedSequence,
+    progress: Callable[[int, int], None] | None = None,
+    common: np.ndarray | None = None,
+) -> DirectDraws:
+    """Draws from the posterior of one response, chain after chain.
+
+    Where weights are good the chains are independence chains, thinned until neighbours are nearly
+    independent; else they are slice chains.
+
+    Parameters
+    ----------
+    products, responses, params
+        As in :func:`draw_each`; ``responses`` holds one response.
+    chains, draws
+        Number of independent chains and of draws kept from each.
+    seed, progress, common
+        As in :func:`draw_each`.
+
+    Returns
+    -------
+    DirectDraws
+        ``chains * draws`` draws, the first chain first.
+    """
+    floor = residual_floor(products, responses)
+    responses = responses.without(products, params.mean)
+    shape_seed, peak_seed, slice_seed, normal_seed = children(seed, 4)
+    own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
+    start, scale = _start(products, responses, params, floor, 0)
+    one = responses.each(np.zeros(1, dtype=np.int64))
+    mode, root, found = find_peaks(start, scale, own, priors, one)
+    made = None
+    if found[0]:
+        shape = learn_shape(mode, root, found, own, priors, one, shape_seed)
+        places = shaped(mode, root, shape, params.sds)
+        made = posterior_chains(places, own, priors, one, chains, draws, peak_seed)
+    if made is None:
+        start = _inside(mode[0], params, priors)
+        phi, report = _posterior_slices(
+            responses, params, own, priors, start, chains, draws, slice_seed
+        )
+    else:
+        phi = made.phi
+        report = DirectReport(
+            chains * draws,
+            effective_share=made.share,
+            khat=made.khat,
+            evaluations=float(made.thin),
+        )
+    which = np.zeros(len(phi), dtype=np.int64)
+    if progress:
+        progress(chains * draws, chains * draws)
+    if common is None:
+        drawn = exact_draws(products, responses, params, phi, which, normal_seed)
+    else:
+        roots, again = error_roots(products), responses.repeated(len(phi))
+        drawn = perturbed_draws(products, again, params, roots, phi, normal_seed, common=common)
+    return DirectDraws(phi, *drawn, report)
+
+
+def _posterior_slices(responses, params, own, priors, start, chains, draws, seed):
+    pilot_seed, warm_seed, chain_seed = children(seed, 3)
+    first = responses.each(np.zeros(1, dtype=np.int64))
+    found = pilot(own, priors, params, first, start, pilot_seed)
+    thin = found.thin
+    zty, hty, yty = responses.each(np.zeros(chains, dtype=np.int64))
+    used = np.zeros(chains, dtype=np.int64)
+    warm, kept = np.empty((chains, 1, params.size)), np.empty((chains, draws, params.size))
+    words = warm_seed.generate_state(chains, np.uint64)
+    state = np.tile(found.start, (chains, 1))
+    slice_chains(
+        state, found.width, 5 * thin + 20, 1, words, own, priors, zty, hty, yty, warm, used
+    )
+    words = chain_seed.generate_state(chains, np.uint64)
+    slice_chains(
+        warm[:, 0].copy(), found.width, thin, draws, words, own, priors, zty, hty, yty, kept, used
+    )
+    report = DirectReport(
+        slices=chains * draws,
+        sweeps=thin,
+        correlation=found.correlation,
+        evaluations=float(used.sum() / (chains * draws)),
+    )
+    return kept.reshape(chains * draws, -1), report
+
+
+def _chunks(which: np.ndarray):
+    for at in range(0, which.size, _CHUNK):
+        yield which[at : at + _CHUNK]
+
+
+def _inside(phi: np.ndarray, params: Parameters, priors: Priors) -> np.ndarray:
+    """The same with residual SDs above the floor, where chains can start; just above, as SDs of responses
+    without residuals lie within 1 / n of it."""
+    out, lowest = phi.copy(), math.log(max(priors.floor, 1e-300)) + 1e-6
+    out[..., 0] = np.maximum(out[..., 0], lowest)
+    out[..., params.ratios] = np.maximum(out[..., params.ratios], lowest - out[..., :1])
+    return out
+
+
+def _at_sigma(phi: np.ndarray, log_sigma: np.ndarray, params: Parameters) -> np.ndarray:
+    """phi with another residual SD of the first stratum, all other SDs as they are."""
+    out, less = phi.copy(), phi[..., :1] - log_sigma
+    out[..., :1] = log_sigma
+    out[..., params.group_sds] *= np.exp(less)
+    out[..., params.ratios] += less
+    return out
+
+
+def _start(products, responses, params, floor, which) -> tuple[np.ndarray, np.ndarray]:
+    """Where the first climb starts: residual SD of least squares, moderate group SDs."""
+    xty = responses.total_xty(products)[:, which]
+    p, n = xty.size, int(products.rows.sum())
+    xtx = products.xtx
+    ridge = xtx + 1e-8 * np.trace(xtx) / max(p, 1) * np.eye(p)
+    squares = float(responses.yty[:, which].sum() - xty @ np.linalg.solve(ridge, xty))
+    start, scale = np.full(params.size, 0.3), np.full(params.size, 0.01)
+    start[0] = 0.5 * math.log(max(squares / max(n - p, 1), 4.0 * floor**2, 1e-300))
+    start[params.correlations.start :] = 0.0
+    scale[0] = 1.0 / (2 * max(n - p, 2))
+    return start, np.diag(scale)
+
+
+def _linear(products, responses, floor) -> np.ndarray:
+    """Responses that the common columns reproduce without residuals."""
+    xty = responses.total_xty(products)
+    p = xty.shape[0]
+    if not p:
+        return responses.yty.sum(axis=0) <= 0.0
+    xtx = products.xtx
+    ridge = xtx + 1e-12 * np.trace(xtx) / p * np.eye(p)
+    squares = responses.yty.sum(axis=0) - np.einsum("ps,ps->s", xty, np.linalg.solve(ridge, xty))
+    return squares <= products.rows.sum() * floor**2
+
+
+def _no_residuals(phi: np.ndarray, which: np.ndarray, floor: float) -> None:
+    """phi of responses without residuals: nothing varies but by the floor."""
+    phi[which] = 0.0
+    phi[which, 0] = math.log(max(floor, 1e-300))
+
+
+def residual_floor(products: CrossProducts, responses: Responses) -> float:
+    """Smallest residual SD that is looked at: 1e-4 of the size of the responses.
+
+    A response that is an exact function of the columns would drive the residual SD to zero and the
+    density to infinity; held at the floor it is reproduced to four digits.
+    """
+    size = float(responses.yty.sum(axis=0).mean())
+    return 1e-4 * math.sqrt(max(size, 1e-300) / max(int(products.rows.sum()), 1))

@@ -1,0 +1,373 @@
+"""Elimination of group effects from a stage's linear system, given standard deviations and correlations.
+
+Per site a block of group effects goes first, then the border of those that cross sites (see
+:mod:`bdtr.engine.layout`); what is left concerns the common coefficients alone. The formulas are those of
+:mod:`bdtr.engine.marginal`, which makes a density of what is left.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+
+from bdtr.engine.kernels import caller, exported, kernel, loader
+from bdtr.engine.system import RESPONSE, ROOM, SYSTEM, Response, Room, System
+
+__all__ = [
+    "border_cholesky",
+    "border_system",
+    "eliminate",
+    "load_block",
+    "mixed_blocks",
+    "relative_factors",
+    "stratum_weights",
+    "triangularise",
+]
+
+
+@kernel
+def stratum_weights(phi, strata):
+    """Weights exp(-2 rho_a) of the strata."""
+    out = np.ones(strata)
+    for a in range(1, strata):
+        out[a] = np.exp(-2.0 * phi[phi.size - strata + a])
+    return out
+
+
+@kernel
+def relative_factors(phi, terms, correlated):
+    """Lower-triangular factor of each grouping factor (factor x term x term), relative to sigma."""
+    count = terms.size
+    largest = 1
+    for f in range(count):
+        largest = max(largest, terms[f])
+    out = np.zeros((count, largest, largest))
+    sd_at = 1
+    cor_at = 1 + terms.sum()
+    for f in range(count):
+        q = terms[f]
+        for i in range(q):
+            sd = abs(phi[sd_at + i])
+            if correlated[f]:
+                left = 1.0
+                for k in range(i):
+                    c = np.tanh(phi[cor_at])
+                    cor_at += 1
+                    out[f, i, k] = sd * c * np.sqrt(left)
+                    left *= 1.0 - c * c
+                out[f, i, i] = sd * np.sqrt(left)
+            else:
+                out[f, i, i] = sd
+        sd_at += q
+    return out
+
+
+@kernel
+def mix_responses(s, y, weights, room):
+    """Sum Z'y over strata into room.zty, H'H, H'y and y'y (upper triangle) into room.full."""
+    wide = s.hth.shape[1]
+    room.zty[:] = 0.0
+    room.full[:] = 0.0
+    for a in range(weights.size):
+        w = weights[a]
+        into, own = room.zty, y.zty[a]
+        for i in range(into.size):
+            into[i] += w * own[i]
+        for i in range(wide):
+            row, source = room.full[i, i:wide], s.hth[a, i, i:]
+            for c in range(row.size):
+                row[c] += w * source[c]
+            room.full[i, wide] += w * y.hty[a, i]
+        room.full[wide, wide] += w * y.yty[a]
+
+
+@kernel
+def load_block(j, factors, mixed, wide, terms, start, block_groups, group_start, group_factor, block_start,
+               zty, work):  # fmt: skip
+    """Write [T'Z'ZT + I | T'Z'H | T'Z'y] of block j into the first rows of work; its size.
+
+    Of the square part only the upper triangle is right. Takes arrays and not the system: fields of a
+    tuple are counted references, which cost more than the arithmetic of a small block.
+    """
+    first = start[j]
+    m = start[j + 1] - first
+    cells = m + wide
+    for g in range(block_groups[j], block_groups[j + 1]):
+        f = group_factor[g]
+        q = terms[f]
+        at = group_start[g] - first
+        t = factors[f, 0, 0] if q == 1 else 1.0
+        for row in range(at, at + q):
+            # Columns before this level's belong to the lower triangle.
+            at_cell = block_start[j] + row * cells
+            into, own = work[row, at:cells], mixed[at_cell + at : at_cell + cells]
+            for c in range(into.size):
+                into[c] = t * own[c]
+            work[row, cells] = t * zty[first + row]
+        if q > 1:
+            for a in range(q):  # ascending: row a only needs rows >= a
+                into = work[at + a, at : cells + 1]
+                t = factors[f, a, a]
+                for c in range(into.size):
+                    into[c] *= t
+                for b in range(a + 1, q):
+                    t = factors[f, b, a]
+                    other = work[at + b, at : cells + 1]
+                    for c in range(into.size):
+                        into[c] += t * other[c]
+    # The same from the right, upper triangle only; ascending: column a only needs columns >= a.
+    for g in range(block_groups[j], block_groups[j + 1]):
+        f = group_factor[g]
+        q = terms[f]
+        at = group_start[g] - first
+        if q == 1:
+            t = factors[f, 0, 0]
+            for r in range(at + 1):
+                work[r, at] *= t
+        else:
+            for r in range(at + q):
+                for a in range(q):
+                    value = 0.0
+                    for b in range(a, q):
+                        value += factors[f, b, a] * work[r, at + b]
+                    work[r, at + a] = value
+    for r in range(m):
+        work[r, r] += 1.0
+    return m
+
+
+@kernel
+def triangularise(m, width, work):
+    """Eliminate below the diagonal of the first m columns."""
+    for k in range(m):
+        inverse = 1.0 / work[k, k]
+        for i in range(k + 1, m):
+            c = work[k, i]
+            if c == 0.0:
+                continue
+            c *= inverse
+            into = work[i, i:width]
+            source = work[k, i:width]
+            for t in range(into.size):
+                into[t] -= c * source[t]
+
+
+class _Elimination(NamedTuple):
+    phi: np.ndarray
+    s: System
+    y: Response
+    reduced: np.ndarray
+    room: Room
+
+
+_ELIMINATION = types.NamedTuple(
+    (types.float64[::1], SYSTEM, RESPONSE, types.float64[:, ::1], ROOM), _Elimination
+)
+_load = loader(_ELIMINATION)
+_call = caller("bdtr_eliminate", _ELIMINATION)
+
+
+@kernel
+def eliminate(phi, s, y, reduced, room):
+    """Write [S0 r0; . q0] (upper triangle) into reduced; return log|A|."""
+    return _call(_Elimination(phi, s, y, reduced, room))
+
+
+@exported("bdtr_eliminate")
+def _eliminate(address):
+    a = _load(address)
+    phi, s, y, reduced, room = a.phi, a.s, a.y, a.reduced, a.room
+    weights = stratum_weights(phi, s.rows.size)
+    factors = relative_factors(phi, s.terms, s.correlated)
+    wide = s.hth.shape[1]
+    mix_responses(s, y, weights, room)
+    panel, full = room.panel, room.full
+    if weights.size > 1:
+        _mix_blocks(weights, s.blocks, room.mixed)
+    mixed = mixed_blocks(s, room)
+    logdet = eliminate_blocks(
+        factors, mixed, wide, s.terms, s.start, s.block_groups, s.group_start, s.group_factor,
+        s.block_start, room.zty, room.work, panel,
+    )  # fmt: skip
+    if panel.shape[0] > 0:
+        # Most of the work: the outer products of all eliminated rows in one matrix product.
+        product = np.dot(panel.T, panel)
+        for i in range(wide + 1):
+            for c in range(i, wide + 1):
+                full[i, c] -= product[i, c]
+    if s.border > 0:
+        return logdet + eliminate_border(factors, s, full, reduced)
+    for i in range(wide + 1):
+        for c in range(i, wide + 1):
+            reduced[i, c] = full[i, c]
+    return logdet
+
+
+@kernel
+def mixed_blocks(s, room):
+    """The blocks summed over strata, after :func:`eliminate`; of a single stratum as they are."""
+    if s.rows.size == 1:
+        return s.blocks[0]
+    return room.mixed
+
+
+@kernel
+def _mix_blocks(weights, blocks, out):
+    """Sum the blocks over strata."""
+    first = blocks[0]
+    for c in range(out.size):
+        out[c] = first[c]
+    for a in range(1, weights.size):
+        w, own = weights[a], blocks[a]
+        for c in range(out.size):
+            out[c] += w * own[c]
+
+
+@kernel
+def eliminate_blocks(factors, mixed, wide, terms, start, block_groups, group_start, group_factor,
+                     block_start, zty, work, panel):  # fmt: skip
+    """Write the eliminated rows of all blocks, scaled, into panel; log determinant.
+
+    A level is multiplied by its T just before it is eliminated, as rows of later levels do not need it:
+    with one term t the pivot is 1 + t^2 a, and t^2 / pivot of the outer product of its row goes.
+    """
+    logdet, determinant = 0.0, 1.0
+    for j in range(start.size - 1):
+        first = start[j]
+        m = start[j + 1] - first
+        cells = m + wide
+        for row in range(m):
+            at_cell = block_start[j] + row * cells
+            into, own = work[row, row:cells], mixed[at_cell + row : at_cell + cells]
+            for c in range(into.size):
+                into[c] = own[c]
+            work[row, cells] = zty[first + row]
+        for g in range(block_groups[j], block_groups[j + 1]):
+            f = group_factor[g]
+            q = terms[f]
+            at = group_start[g] - first
+            if q > 1:
+                _turn_level(factors[f], at, q, cells + 1, work)
+            for k in range(at, at + q):
+                if q == 1:
+                    square = factors[f, 0, 0] ** 2
+                    pivot = 1.0 + square * work[k, k]
+                    share = square / pivot
+                else:
+                    pivot = work[k, k]
+                    share = 1.0 / pivot
+                determinant *= pivot
+                for i in range(k + 1, m):
+                    c = work[k, i]
+                    if c == 0.0:
+                        continue
+                    c *= share
+                    into, source = work[i, i : cells + 1], work[k, i : cells + 1]
+                    for t in range(into.size):
+                        into[t] -= c * source[t]
+                root = np.sqrt(share)
+                into, source = panel[first + k], work[k, m : cells + 1]
+                for t in range(into.size):
+                    into[t] = root * source[t]
+                if not determinant < 1e150:  # before the next pivots can overflow it
+                    logdet += np.log(determinant)
+                    determinant = 1.0
+    return logdet + np.log(determinant)
+
+
+@kernel
+def _turn_level(factor, at, q, width, work):
+    """T'AT + I for the rows of a level that is next to be eliminated, and T' times the rest of them."""
+    for a in range(q):  # what has been eliminated has changed the upper triangle alone
+        for b in range(a):
+            work[at + a, at + b] = work[at + b, at + a]
+    for a in range(q):  # ascending: row a only needs rows >= a
+        into = work[at + a, at:width]
+        t = factor[a, a]
+        for c in range(into.size):
+            into[c] *= t
+        for b in range(a + 1, q):
+            t, other = factor[b, a], work[at + b, at:width]
+            for c in range(into.size):
+                into[c] += t * other[c]
+    for r in range(q):  # the same from the right; ascending: column a only needs columns >= a
+        for a in range(r, q):
+            value = 0.0
+            for b in range(a, q):
+                value += factor[b, a] * work[at + r, at + b]
+            work[at + r, at + a] = value
+        work[at + r, at + r] += 1.0
+
+
+@kernel
+def border_system(factors, s, full):
+    """Symmetric [T'GT + I, T'H; H'T, K] of the border from the upper triangle of [G, H; ., K]."""
+    size = full.shape[0]
+    out = np.empty((size, size))
+    for i in range(size):
+        for c in range(i, size):
+            out[i, c] = full[i, c]
+            out[c, i] = full[i, c]
+    for g in range(s.border_start.size):
+        f = s.border_factor[g]
+        at = s.border_start[g]
+        for a in range(s.terms[f]):  # ascending: row a only needs rows >= a
+            into = out[at + a]
+            t = factors[f, a, a]
+            for c in range(size):
+                into[c] *= t
+            for b in range(a + 1, s.terms[f]):
+                t = factors[f, b, a]
+                other = out[at + b]
+                for c in range(size):
+                    into[c] += t * other[c]
+    for g in range(s.border_start.size):
+        f = s.border_factor[g]
+        at = s.border_start[g]
+        for r in range(size):
+            for a in range(s.terms[f]):
+                value = 0.0
+                for b in range(a, s.terms[f]):
+                    value += factors[f, b, a] * out[r, at + b]
+                out[r, at + a] = value
+    for i in range(s.border):
+        out[i, i] += 1.0
+    return out
+
+
+@kernel
+def border_cholesky(joined, border):
+    """Lower Cholesky factor of the border system; below the border it holds W'L'^-1."""
+    size = joined.shape[0]
+    # What stands in the last corner does not change the rows above; it must only be large enough.
+    lift = 1.0
+    for i in range(border, size):
+        lift += abs(joined[i, i])
+    own = joined.copy()
+    for i in range(border, size):
+        own[i, i] += lift
+    # Kernels that are called by name cannot raise.
+    try:
+        root = np.linalg.cholesky(own)
+    except Exception:
+        root = np.full_like(own, np.nan)
+    return root
+
+
+@kernel
+def eliminate_border(factors, s, full, reduced):
+    """Eliminate the border: write what is left for the common columns; log determinant."""
+    border = s.border
+    joined = border_system(factors, s, full)
+    root = border_cholesky(joined, border)
+    half = np.ascontiguousarray(root[border:, :border])
+    product = np.dot(half, half.T)
+    for i in range(product.shape[0]):
+        for c in range(i, product.shape[0]):
+            reduced[i, c] = joined[border + i, border + c] - product[i, c]
+    logdet = 0.0
+    for k in range(border):
+        logdet += np.log(root[k, k])
+    return 2.0 * logdet

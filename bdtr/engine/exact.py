@@ -1,0 +1,216 @@
+"""Coefficients and group effects from their exact normal given standard deviations and correlations.
+
+With the triangular systems of :mod:`bdtr.engine.elimination` a draw is one back substitution with
+standard normal numbers on the right-hand side: common coefficients first, then the border, then blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bdtr.engine.crossproducts import CrossProducts, Responses
+from bdtr.engine.elimination import (
+    border_cholesky,
+    border_system,
+    eliminate,
+    load_block,
+    mixed_blocks,
+    relative_factors,
+    triangularise,
+)
+from bdtr.engine.kernels import kernel
+from bdtr.engine.layout import Layout
+from bdtr.engine.marginal import reduced_density
+from bdtr.engine.parameters import Parameters
+from bdtr.engine.system import Priors, Response, System, make_room, system
+from bdtr.results.threads import spread
+
+__all__ = ["empty_levels", "exact_draws", "solve"]
+
+_NUMBERS = 4_000_000  # standard normal numbers in memory at once
+
+
+def exact_draws(
+    products: CrossProducts,
+    responses: Responses,
+    params: Parameters,
+    phi: np.ndarray,
+    which: np.ndarray,
+    seed: np.random.SeedSequence,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients and group effects from their exact normal given phi.
+
+    Parameters
+    ----------
+    products, responses, params
+        Cross-products, the responses shifted to zero prior means, and the layout of phi.
+    phi
+        Draws of phi (draw x phi).
+    which
+        Position of the response that each draw belongs to.
+    seed
+        Source of randomness.
+
+    Returns
+    -------
+    coefficients, effects : numpy.ndarray
+        (draw x term) of centred columns, (draw x effect).
+    """
+    count, p = len(phi), params.precision.size
+    where = products.layout
+    rng = np.random.default_rng(seed)
+    coefficients = np.empty((count, p))
+    effects = np.empty((count, where.effects))
+    own, priors = system(products, params), Priors(params.sd_prior, params.alpha, 0.0)
+    empty_at, empty_factor = empty_levels(where)
+    size = max(1, _NUMBERS // (p + where.effects))
+    for at in range(0, count, size):
+        part = slice(at, min(at + size, count))
+        shape = (part.stop - at, p + where.effects)
+        noise = rng.standard_normal(shape)
+        rows, inverse = np.unique(which[part], return_inverse=True)
+        zty, hty, yty = responses.each(rows)
+        spread(
+            _draw, len(inverse), phi[part], inverse, noise, own, priors, zty, hty, yty, where.inner.target,
+            where.border.target, empty_at, empty_factor, coefficients[part], effects[part],
+        )  # fmt: skip
+    return coefficients + params.mean, effects
+
+
+def solve(
+    phi: np.ndarray,
+    own: System,
+    zty: np.ndarray,
+    hty: np.ndarray,
+    yty: np.ndarray,
+    params: Parameters,
+    where: Layout,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means of coefficients (response x term) and group effects (response x effect) given phi.
+
+    Parameters
+    ----------
+    phi
+        (response x phi).
+    own
+        Cross-products as the kernels take them.
+    zty, hty, yty
+        Cross-products with the responses (response, stratum, ...).
+    params, where
+        Layout of phi and of the effects.
+
+    Returns
+    -------
+    coefficients, effects : numpy.ndarray
+        Levels without rows have zero.
+    """
+    count, p = len(phi), params.precision.size
+    coefficients, effects = np.empty((count, p)), np.zeros((count, where.effects))
+    none = np.zeros(0, dtype=np.int64)
+    priors = Priors(params.sd_prior, params.alpha, 0.0)
+    spread(
+        _draw, count, phi, np.arange(count), np.zeros((count, p + where.effects)), own, priors, zty, hty, yty,
+        where.inner.target, where.border.target, none, none, coefficients, effects,
+    )  # fmt: skip
+    return coefficients, effects
+
+
+def empty_levels(where: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """First place and factor of each level without rows."""
+    places, factors = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for i, (factor, position) in enumerate(zip(where.factors, where.position, strict=True)):
+        levels = np.flatnonzero(position < 0)
+        places.append(where.offset[i] + levels * factor.terms)
+        factors.append(np.full(levels.size, i))
+    return np.concatenate(places).astype(np.int64), np.concatenate(factors).astype(np.int64)
+
+
+@kernel
+def _draw(start, stop, phi, which, noise, own, priors, zty, hty, yty, target, border_target, empty_at,
+          empty_factor, coefficients, effects):  # fmt: skip
+    for d in range(start, stop):
+        y = Response(zty[which[d]], hty[which[d]], yty[which[d]])
+        _draw_one(phi[d], noise[d], own, priors, y, target, border_target, empty_at, empty_factor,
+                  coefficients[d], effects[d])  # fmt: skip
+
+
+@kernel
+def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_factor,
+              coefficients, effects):  # fmt: skip
+    p, border = s.precision.size, s.border
+    wide = border + p
+    reduced, room = np.empty((p + 1, p + 1)), make_room(s)
+    sigma = np.exp(phi[0])
+    logdet = eliminate(phi, s, y, reduced, room)
+    reduced_density(phi, logdet, reduced, s, priors, room.small)
+    h = np.empty(wide)  # border effects u, then common coefficients b
+    small = room.small
+    for k in range(p - 1, -1, -1):
+        value = small[k, p] + np.sqrt(small[k, k]) * noise[k]
+        for i in range(k + 1, p):
+            value -= small[k, i] * h[border + i]
+        h[border + k] = value / small[k, k]
+    for k in range(p):
+        coefficients[k] = h[border + k]
+    factors = relative_factors(phi, s.terms, s.correlated)
+    if border > 0:
+        _draw_border(factors, s, room.full, sigma, noise[p:], border_target, h, effects)
+    v, mixed = np.empty(room.work.shape[0]), mixed_blocks(s, room)
+    for j in range(s.start.size - 1):
+        first = s.start[j]
+        m = load_block(j, factors, mixed, wide, s.terms, s.start, s.block_groups, s.group_start,
+                       s.group_factor, s.block_start, room.zty, room.work)  # fmt: skip
+        triangularise(m, m + wide + 1, room.work)
+        for k in range(m - 1, -1, -1):
+            row = room.work[k]
+            value = row[m + wide]
+            for i in range(wide):
+                value -= row[m + i] * h[i]
+            value = value / sigma + np.sqrt(row[k]) * noise[p + target[first + k]]
+            for i in range(k + 1, m):
+                value -= row[i] * v[i]
+            v[k] = value / row[k]
+        for g in range(s.block_groups[j], s.block_groups[j + 1]):
+            f = s.group_factor[g]
+            at = s.group_start[g]
+            for a in range(s.terms[f]):
+                value = 0.0
+                for c in range(a + 1):
+                    value += factors[f, a, c] * v[at - first + c]
+                effects[target[at + a]] = sigma * value
+    for e in range(empty_at.size):
+        f = empty_factor[e]
+        at = empty_at[e]
+        for a in range(s.terms[f]):
+            value = 0.0
+            for c in range(a + 1):
+                value += factors[f, a, c] * noise[p + at + c]
+            effects[at + a] = sigma * value
+
+
+@kernel
+def _draw_border(factors, s, full, sigma, noise, target, h, effects):
+    """Effects of the border given the common coefficients: (L L') v = W (y - X b) / sigma + L z."""
+    border = s.border
+    wide = h.size
+    root = border_cholesky(border_system(factors, s, full), border)
+    v = np.empty(border)
+    for k in range(border):
+        value = root[wide, k]
+        for i in range(border, wide):
+            value -= root[i, k] * h[i]
+        v[k] = value / sigma + noise[target[k]]
+    for k in range(border - 1, -1, -1):
+        value = v[k]
+        for i in range(k + 1, border):
+            value -= root[i, k] * v[i]
+        v[k] = value / root[k, k]
+    for g in range(s.border_start.size):
+        f = s.border_factor[g]
+        at = s.border_start[g]
+        for a in range(s.terms[f]):
+            value = 0.0
+            for c in range(a + 1):
+                value += factors[f, a, c] * v[at + c]
+            h[at + a] = sigma * value
+            effects[target[at + a]] = sigma * value

@@ -1,0 +1,203 @@
+r"""Independence Metropolis chains, one for each response or some on one, with importance proposals.
+
+A chain at a state with weight w, the mean weight of proposals being 1, moves to a proposal with weight w'
+with probability min(1, w'/w) (Tierney 1994, Ann. Statist. 22(4)). If no weight is above w*, then after R
+steps the chain is within (1 - 1/w*)^R of its target in total variation, from any start (Mengersen and Tweedie
+1996, Ann. Statist. 24(1)); here it starts at a draw by resampling. What is known of w* comes from proposals
+that are judged and then serve to start only: had those that were judged been used, draws in the tails, which
+make weights look bad, would be kept less often than they should.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bdtr.engine.peaks import Products
+from bdtr.engine.proposals import Ellipses, proposals
+from bdtr.engine.randomness import children
+from bdtr.engine.system import Priors, System
+from bdtr.engine.weights import effective, khat_limit, pareto_k
+
+__all__ = ["Chains", "Drawn", "one_draw_each", "posterior_chains"]
+
+_LEAST_STEPS = 32  # of a chain
+_STAYS = 6  # steps of a chain for each step that it stays at its best proposal
+_ENOUGH = 8.0  # effective number of judged proposals from which a chain is trusted
+_MOST_THINNED = 64  # proposals for one draw of a posterior beyond which slice chains are better
+_STUCK = 0.02  # share of a chain's draws for which it may stay where the weight is largest
+_STICKY = 0.08  # lag-1 correlation that kept draws of a chain may have
+
+
+class Drawn(NamedTuple):
+    """One draw of phi per response, how good its weights are, and the evaluations it took.
+
+    ``share`` is the effective share of the judged proposals of each response, ``khat`` the shape of the tail
+    of the weights of all good responses.
+    """
+
+    phi: np.ndarray
+    share: np.ndarray
+    khat: float
+    good: np.ndarray
+    used: np.ndarray
+
+
+def one_draw_each(
+    places: Ellipses,
+    known: np.ndarray,
+    judged: int,
+    seeds: np.ndarray,
+    own: System,
+    priors: Priors,
+    products: Products,
+) -> Drawn:
+    """The last state of a chain for each response.
+
+    Streams depend on the seed and on the number of the proposal alone, so responses that are alike draw
+    alike. Weights are in units of their mean, so those of all responses show one tail.
+
+    Parameters
+    ----------
+    places
+        Where proposals come from.
+    known
+        Responses for which these places are known.
+    judged
+        Proposals of each response that are judged.
+    seeds
+        One word for each response.
+    own, priors, products
+        What the kernels take.
+
+    Returns
+    -------
+    Drawn
+        Responses that are not ``good`` have a draw by resampling, to start other samplers from.
+    """
+    used = np.where(known, judged, 0)
+    phi, weights, gumbel = proposals(places, seeds, 1, used, own, priors, products)
+    state, weight = places.centre.copy(), np.zeros(len(used))
+    some = np.flatnonzero(np.isfinite(weights).any(axis=1))
+    size = effective(weights)
+    good, khat = size >= _ENOUGH, math.inf
+    if some.size:
+        first = (weights[some] + gumbel[some]).argmax(axis=1)
+        state[some], weight[some] = phi[some, first], weights[some, first]
+    if good.any():
+        khat = float(pareto_k(_relative(weights[good]).ravel()))
+        good &= khat < khat_limit(judged * int(good.sum()))
+    at = np.flatnonzero(good)
+    if at.size:
+        stay = _longest_stay(weights[at])
+        steps = np.maximum(np.ceil(_STAYS * stay).astype(np.int64), _LEAST_STEPS)
+        part = products[0][at], products[1][at], products[2][at]
+        fresh = proposals(places.of(at), seeds[at], 1 + judged, steps, own, priors, part)
+        last = _metropolis(weight[at], fresh[1], -np.exp(-fresh[2]))[:, -1]
+        moved = last >= 0
+        state[at[moved]] = fresh[0][moved, last[moved]]
+        used[at] += steps
+    return Drawn(state, size / judged, khat, good, used)
+
+
+def _relative(weights: np.ndarray) -> np.ndarray:
+    """Log weights in units of their mean along the last axis."""
+    top = weights.max(axis=-1, keepdims=True)
+    return weights - top - np.log(np.exp(weights - top).mean(axis=-1, keepdims=True))
+
+
+def _metropolis(weight: np.ndarray, weights: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Places (chain x step) of the proposals where chains stand after each step, -1 for their start.
+
+    ``weight`` is that of the start, ``level`` the logarithm of a uniform number per step.
+    """
+    at = np.full(len(weight), -1, dtype=np.int64)
+    kept = np.empty(weights.shape, dtype=np.int64)
+    weight = weight.copy()
+    for i in range(weights.shape[1]):
+        moves = level[:, i] < weights[:, i] - weight
+        weight[moves], at[moves] = weights[moves, i], i
+        kept[:, i] = at
+    return kept
+
+
+def _longest_stay(weights: np.ndarray) -> np.ndarray:
+    """Expected steps that a chain stays at the proposal with the largest weight (last axis)."""
+    return np.exp(_relative(weights).max(axis=-1))
+
+
+class Chains(NamedTuple):
+    """Draws of chains on one response (draw, phi), the first chain first, and how they were made."""
+
+    phi: np.ndarray
+    share: float
+    khat: float
+    thin: int
+
+
+def posterior_chains(
+    places: Ellipses,
+    own: System,
+    priors: Priors,
+    one: Products,
+    chains: int,
+    draws: int,
+    seed: np.random.SeedSequence,
+) -> Chains | None:
+    """Chains on one response, thinned until neighbours are nearly independent.
+
+    Parameters
+    ----------
+    places
+        Where proposals come from.
+    own, priors, one
+        What the kernels take, with one response.
+    chains, draws
+        Number of chains, and of draws kept from each.
+    seed
+        Source of randomness.
+
+    Returns
+    -------
+    Chains or None
+        None where the weights are not good enough.
+    """
+    accept_seed, stream_seed = children(seed, 2)
+    count, rng = chains * draws, np.random.default_rng(accept_seed)
+    word = stream_seed.generate_state(1, np.uint64)
+    phi, weights, thin, wanted = np.empty((0, places.centre.shape[1])), np.empty(0), 0, 1
+    while wanted > thin:  # large weights turn up late, and ask for more
+        if wanted > _MOST_THINNED:
+            return None
+        more = np.array([count * (wanted - thin)])
+        made = proposals(places, word, 1 + count * thin, more, own, priors, one)
+        phi, weights = np.concatenate([phi, made[0][0]]), np.concatenate([weights, made[1][0]])
+        thin, wanted = wanted, _thinning(weights, draws, rng)
+    khat = float(pareto_k(weights))
+    if not khat < khat_limit(weights.size):
+        return None
+    phi, weights = phi.reshape(chains, draws * thin, -1), weights.reshape(chains, draws * thin)
+    # Each chain starts at a draw by resampling from its first proposals, where it belongs.
+    first = weights[:, : min(draws * thin, 100)]
+    start = (first + rng.gumbel(size=first.shape)).argmax(axis=1)
+    level = np.log(rng.random(weights.shape))
+    kept = _metropolis(weights[np.arange(chains), start], weights, level)[:, thin - 1 :: thin]
+    kept = np.where(kept < 0, start[:, None], kept)
+    out = np.take_along_axis(phi, kept[:, :, None], axis=1).reshape(count, -1)
+    return Chains(out, float(effective(weights.ravel())) / weights.size, khat, thin)
+
+
+def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator) -> int:
+    """Proposals for one of the draws of a chain that asks for draws that are nearly independent."""
+    possible = np.isfinite(weights)  # proposals outside the support have no weight
+    if not possible.any():
+        return _MOST_THINNED + 1
+    # Neighbours of an independence chain are as correlated as moves are rejected.
+    states, proposed = weights[possible], rng.permutation(weights)[possible]
+    accepted = np.exp(np.minimum(proposed - states, 0.0))
+    share = np.exp(states - states.max())
+    rejected = float(np.clip(1.0 - accepted @ share / share.sum(), 1e-9, 0.999))
+    stuck = math.ceil(_longest_stay(weights) / (_STUCK * draws))
+    return max(stuck, math.ceil(math.log(_STICKY) / math.log(rejected)))

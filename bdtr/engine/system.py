@@ -1,0 +1,212 @@
+"""Arguments of the compiled kernels: cross-products, layout, priors and scratch arrays as tuples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+
+from bdtr.engine.crossproducts import CrossProducts, Responses
+from bdtr.engine.kernels import kernel, link
+from bdtr.engine.parameters import Parameters
+
+__all__ = [
+    "PRIORS",
+    "RESPONSE",
+    "ROOM",
+    "SYSTEM",
+    "Priors",
+    "Response",
+    "Room",
+    "System",
+    "make_room",
+    "pack",
+    "response",
+    "system",
+    "unpack",
+]
+
+
+class System(NamedTuple):
+    """Cross-products, layout and priors of a stage as the compiled kernels take them."""
+
+    terms: np.ndarray
+    correlated: np.ndarray
+    start: np.ndarray
+    block_groups: np.ndarray
+    group_start: np.ndarray
+    group_factor: np.ndarray
+    border_start: np.ndarray
+    border_factor: np.ndarray
+    border: int
+    blocks: np.ndarray
+    block_start: np.ndarray
+    used: np.ndarray  # (stratum, position): whether a row of a block is anything but zero
+    hth: np.ndarray
+    rows: np.ndarray
+    log_weight: float
+    precision: np.ndarray
+
+
+class Priors(NamedTuple):
+    """Coded priors of phi, and the smallest residual SD that is looked at."""
+
+    sd: np.ndarray
+    alpha: np.ndarray
+    floor: float
+
+
+class Response(NamedTuple):
+    """Cross-products of one response: Z'y, H'y (stratum, position) and y'y (stratum)."""
+
+    zty: np.ndarray
+    hty: np.ndarray
+    yty: np.ndarray
+
+
+class Room(NamedTuple):
+    """Scratch arrays of one thread."""
+
+    work: np.ndarray  # the largest block with its columns
+    panel: np.ndarray  # eliminated rows of all blocks
+    full: np.ndarray  # H'H and H'y, border and common columns
+    small: np.ndarray  # the common columns
+    zty: np.ndarray
+    mixed: np.ndarray  # blocks summed over strata
+
+
+# Types of the tuples, for kernels that are called by name (see bdtr.engine.kernels).
+_INTS, _FLAGS, _FLOATS = types.int64[::1], types.boolean[::1], types.float64[::1]
+_MATRIX, _CUBE = types.float64[:, ::1], types.float64[:, :, ::1]
+SYSTEM = types.NamedTuple(
+    (_INTS, _FLAGS, _INTS, _INTS, _INTS, _INTS, _INTS, _INTS, types.int64, _MATRIX, _INTS,
+     types.boolean[:, ::1], _CUBE, _INTS, types.float64, _FLOATS),
+    System,
+)  # fmt: skip
+PRIORS = types.NamedTuple((_MATRIX, _FLOATS, types.float64), Priors)
+RESPONSE = types.NamedTuple((_MATRIX, _MATRIX, _FLOATS), Response)
+ROOM = types.NamedTuple((_MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOATS, _FLOATS), Room)
+
+
+def system(products: CrossProducts, params: Parameters) -> System:
+    """Cross-products and parameters as the compiled kernels take them."""
+    link()
+    where = products.layout
+    return System(
+        params.terms,
+        params.correlated,
+        where.start,
+        where.block_groups,
+        where.inner.first,
+        where.inner.factor,
+        where.border.first,
+        where.border.factor,
+        where.border.size,
+        products.blocks,
+        products.block_start,
+        products.used,
+        products.hth,
+        products.rows,
+        products.log_weight,
+        params.precision,
+    )
+
+
+def response(responses: Responses, which: int = 0) -> Response:
+    """One response as the compiled kernels take it."""
+    return Response(
+        np.ascontiguousarray(responses.zty[:, :, which]),
+        np.ascontiguousarray(responses.hty[:, :, which]),
+        np.ascontiguousarray(responses.yty[:, which]),
+    )
+
+
+# Packed: every array that a model is handed adds a third of a second to its compilation.
+_INDICES = (
+    "terms", "start", "block_groups", "group_start", "group_factor", "border_start", "border_factor",
+    "block_start", "rows",
+)  # fmt: skip
+_SHAPES = 7  # integers before the lengths of the indices: border, and the shapes of three arrays
+_PARTS = 3  # numbers before all: how many integers, flags and numbers of the system follow
+
+
+def pack(own: System, y: Response) -> np.ndarray:
+    """A system and a response as one vector; see :func:`unpack`."""
+    indices = [np.asarray(getattr(own, name)) for name in _INDICES]
+    strata = own.hth.shape[0], own.hth.shape[1]
+    header = [own.border, *own.blocks.shape, *own.used.shape, *strata, *map(len, indices)]
+    integers = np.concatenate([np.array(header), *indices])
+    flags = np.concatenate([own.correlated, own.used.ravel()])
+    numbers = np.concatenate([[own.log_weight], own.precision, own.blocks.ravel(), own.hth.ravel()])
+    sizes = [integers.size, flags.size, numbers.size]
+    response = [y.zty.ravel(), y.hty.ravel(), y.yty]
+    return np.concatenate([sizes, integers, flags, numbers, *response], dtype=np.float64)
+
+
+@kernel
+def unpack(data):
+    """The system and the response in a vector, numbers as views of it."""
+    first = _PARTS + int(data[0])
+    second = first + int(data[1])
+    third = second + int(data[2])
+    own = _unpack_system(
+        data[_PARTS:first].astype(np.int64), data[first:second] > 0.5, data[second:third]
+    )
+    return own, _unpack_response(own, data[third:])
+
+
+@kernel
+def _unpack_system(integers, flags, numbers):
+    border, height, width, high, wide, strata, side = integers[:_SHAPES]
+    first = _SHAPES + len(_INDICES)
+    ends = first + np.cumsum(integers[_SHAPES:first])
+    p = numbers.size - 1 - height * width - strata * side * side
+    blocks, hth = 1 + p, 1 + p + height * width
+    return System(
+        integers[first : ends[0]],
+        flags[: flags.size - high * wide],
+        integers[ends[0] : ends[1]],
+        integers[ends[1] : ends[2]],
+        integers[ends[2] : ends[3]],
+        integers[ends[3] : ends[4]],
+        integers[ends[4] : ends[5]],
+        integers[ends[5] : ends[6]],
+        border,
+        numbers[blocks:hth].reshape(height, width),
+        integers[ends[6] : ends[7]],
+        flags[flags.size - high * wide :].reshape(high, wide),
+        numbers[hth:].reshape(strata, side, side),
+        integers[ends[7] : ends[8]],
+        numbers[0],
+        numbers[1:blocks],
+    )
+
+
+@kernel
+def _unpack_response(own, numbers):
+    strata, side = own.hth.shape[0], own.hth.shape[1]
+    border = numbers.size - strata * (side + 1)
+    return Response(
+        numbers[:border].reshape(strata, border // strata),
+        numbers[border : numbers.size - strata].reshape(strata, side),
+        numbers[numbers.size - strata :],
+    )
+
+
+@kernel
+def make_room(s):
+    """Scratch arrays for one thread."""
+    p, wide = s.precision.size, s.hth.shape[1]
+    largest = 1
+    for j in range(s.start.size - 1):
+        largest = max(largest, s.start[j + 1] - s.start[j])
+    inner = s.start[-1]
+    return Room(
+        np.empty((largest, largest + wide + 1)),
+        np.empty((inner, wide + 1)),
+        np.empty((wide + 1, wide + 1)),
+        np.empty((p, p + 1)),
+        np.empty(inner),
+        np.empty(s.blocks.shape[1]),
+    )

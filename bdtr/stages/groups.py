@@ -1,0 +1,287 @@
+"""Groups that ArviZ knows beside the posterior: prior, predictive draws, log prior, log likelihood.
+
+They belong to the last stage, which is fitted to the observed payoff, and are computed from the model's
+terms, so that they are the same whichever sampler made the posterior. The likelihood is that of a unit
+given its group effects: p(y_i | b, u, sigma).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from scipy.special import betaln, expit, gammaln, log_expit
+
+from bdtr.engine.randomness import children
+from bdtr.results.errors import BdtrError
+from bdtr.stages.outcome import OutcomeModel
+from bdtr.stages.posterior import group_covariances, labelled
+from bdtr.stages.prediction import add_effects, group_root
+from bdtr.trial.priors import Exponential, HalfNormal, HalfStudentT, Prior
+
+__all__ = ["GROUPS", "GroupError", "groups", "replicates"]
+
+_CELLS = 8_000_000  # linear predictors in memory at once
+_PRIOR_DRAWS = 1000
+
+GROUPS: tuple[str, ...] = (
+    "prior",
+    "prior_predictive",
+    "posterior_predictive",
+    "log_prior",
+    "log_likelihood",
+    "observed_data",
+)
+
+
+class GroupError(BdtrError, ValueError):
+    """A group that is not known."""
+
+
+def groups(
+    model: OutcomeModel,
+    response: np.ndarray,
+    units: Sequence[str],
+    posterior: xr.Dataset,
+    wanted: Sequence[str],
+    seed: np.random.SeedSequence,
+) -> dict[str, xr.Dataset]:
+    """Compute groups.
+
+    Parameters
+    ----------
+    model
+        Model of the last stage.
+    response
+        Observed payoff of its rows.
+    units
+        Labels of its rows.
+    posterior
+        Draws with dims ``chain, draw``.
+    wanted
+        Names of :data:`GROUPS`.
+    seed
+        Source of randomness of prior and predictive draws.
+
+    Returns
+    -------
+    dict
+        A dataset for each name; pointwise variables are called ``y``, with dim ``unit``.
+    """
+    unknown = [name for name in wanted if not isinstance(name, str) or name not in GROUPS]
+    if unknown:
+        raise GroupError(f"groups: {unknown[0]!r} is not known; allowed are {', '.join(GROUPS)}.")
+    seeds = dict(zip(GROUPS, children(seed, len(GROUPS)), strict=True))
+    out: dict[str, xr.Dataset] = {}
+    prior = None
+    if {"prior", "prior_predictive"} & set(wanted):
+        prior = _prior(model, seeds["prior"])
+    for name in wanted:
+        rng = np.random.default_rng(seeds[name])
+        if name == "prior" and prior is not None:
+            out[name] = prior
+        elif name == "prior_predictive" and prior is not None:
+            out[name] = _pointwise(model, prior, units, _predictive(model, rng))
+        elif name == "posterior_predictive":
+            out[name] = _pointwise(model, posterior, units, _predictive(model, rng))
+        elif name == "log_likelihood":
+            out[name] = _pointwise(model, posterior, units, _log_likelihood(model, response))
+        elif name == "log_prior":
+            out[name] = _log_prior(model, posterior)
+        else:
+            out[name] = xr.Dataset({"y": ("unit", response)}, coords={"unit": list(units)})
+    return out
+
+
+type Pointwise = Callable[[slice, np.ndarray, np.ndarray], np.ndarray]
+
+
+def _pointwise(
+    model: OutcomeModel, draws: xr.Dataset, units: Sequence[str], of: Pointwise
+) -> xr.Dataset:
+    """A value for each unit and draw, from linear predictor and residual SD, in blocks of units."""
+    design, rows = model.design, model.rows
+    flat = draws.stack(sample=("chain", "draw"))
+    b = design.measure.back @ flat["b"].transpose("term", "sample").to_numpy()
+    effects = [
+        np.ascontiguousarray(
+            g.measure.back @ flat[f"u_{g.name}"].transpose(..., "sample").to_numpy()
+        )
+        for g in design.groups
+    ]
+    samples, n = b.shape[1], len(rows.x)
+    sigma = np.ones(samples)
+    if model.family.has_sigma:
+        sigma = flat["sigma"].transpose(..., "sample").to_numpy()
+    out = np.empty((samples, n))
+    size = max(1, _CELLS // samples)
+    for at in range(0, n, size):
+        block = slice(at, min(at + size, n))
+        eta = rows.x[block] @ b
+        for z, codes, u in zip(rows.z, rows.codes, effects, strict=True):
+            add_effects(eta, np.ascontiguousarray(z[block]), codes[block], u)
+        out[:, block] = of(block, eta, sigma).T
+    shape = draws.sizes["chain"], draws.sizes["draw"], n
+    coords = {"chain": draws["chain"], "draw": draws["draw"], "unit": list(units)}
+    return xr.Dataset({"y": (("chain", "draw", "unit"), out.reshape(shape))}, coords=coords)
+
+
+def _own_sigma(model: OutcomeModel, block: slice, sigma: np.ndarray) -> np.ndarray:
+    """Residual SD of each row (row, draw), or (draw) where it is that of all."""
+    if sigma.ndim == 1:
+        return sigma
+    assert model.rows.stratum is not None
+    return sigma[model.rows.stratum[block]]
+
+
+def _root_weight(model: OutcomeModel, block: slice) -> np.ndarray:
+    root = model.rows.root
+    return np.ones((1, 1)) if root is None else root[block]
+
+
+def _predictive(model: OutcomeModel, rng: np.random.Generator) -> Pointwise:
+    if model.family.name == "bernoulli":
+        return lambda block, eta, sigma: (rng.random(eta.shape) < expit(eta)).astype(float)
+
+    def gaussian(block: slice, eta: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+        own = _own_sigma(model, block, sigma)
+        return eta + own / _root_weight(model, block) * rng.standard_normal(eta.shape)
+
+    return gaussian
+
+
+def replicates(model: OutcomeModel, draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
+    """Replicated responses of the rows of a stage, given its group effects (sample, row).
+
+    Parameters
+    ----------
+    model
+        Model of any stage.
+    draws
+        Its posterior, dims ``chain, draw``.
+    rng
+        Source of randomness.
+    """
+    rows = [str(i) for i in range(len(model.rows.x))]
+    found = _pointwise(model, draws, rows, _predictive(model, rng))["y"].to_numpy()
+    return found.reshape(-1, len(rows))
+
+
+def _log_likelihood(model: OutcomeModel, response: np.ndarray) -> Pointwise:
+    if model.family.name == "bernoulli":
+        sign = 2.0 * response - 1.0
+        return lambda block, eta, sigma: log_expit(sign[block, None] * eta)
+
+    def gaussian(block: slice, eta: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+        own = _own_sigma(model, block, sigma) / _root_weight(model, block)
+        return _log_normal(response[block, None] - eta, own)
+
+    return gaussian
+
+
+def _log_normal(x: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
+    return -0.5 * np.log(2 * np.pi) - np.log(sd) - 0.5 * (x / sd) ** 2
+
+
+def _prior(model: OutcomeModel, seed: np.random.SeedSequence) -> xr.Dataset:
+    """Draws from the prior with the variables of the posterior (one chain)."""
+    rng, count = np.random.default_rng(seed), _PRIOR_DRAWS
+    priors, factors = model.engine_priors, model.factors
+    shape = (count, model.rows.strata)
+    every = np.ones(shape) if priors.sigma is None else _draw_sd(priors.sigma, rng, shape)
+    sigma = every[:, 0]
+    columns, partial = [np.log(sigma)[:, None]], []
+    for factor in factors:
+        prior = priors.groups[factor.name]
+        columns += [(_draw_sd(p, rng, count) / sigma)[:, None] for p in prior.sd]
+        if prior.cor is not None:
+            q, eta = factor.terms, prior.cor.eta
+            alpha = np.array([eta + (q - 2 - k) / 2 for i in range(1, q) for k in range(i)])
+            partial.append(np.arctanh(2 * rng.beta(alpha, alpha, (count, alpha.size)) - 1))
+    phi = np.hstack([*columns, *partial, np.log(every[:, 1:] / every[:, :1])])
+    means = np.array([p.mu for p in priors.coefficients])
+    sds = np.array([p.sigma for p in priors.coefficients])
+    b = model.coefficients(means + sds * rng.standard_normal((count, len(means))))
+    sizes = [f.levels * f.terms for f in factors]
+    effects = np.zeros((count, sum(sizes)))
+    found = labelled(model, phi, b, effects, group_covariances(model, phi), 1)
+    for factor in factors:
+        root = group_root(found, next(g for g in model.design.groups if g.name == factor.name))
+        z = rng.standard_normal((count, factor.levels, factor.terms))
+        u = found[f"u_{factor.name}"]
+        found[f"u_{factor.name}"] = (u.dims, np.einsum("sqr,slr->slq", root, z)[None])
+    return found if model.family.has_sigma else found.drop_vars("sigma")
+
+
+def _draw_sd(prior: Prior, rng: np.random.Generator, count: int | tuple[int, ...]) -> np.ndarray:
+    match prior:
+        case HalfNormal(sigma):
+            return np.abs(rng.normal(0, sigma, count))
+        case HalfStudentT(nu, sigma):
+            return np.abs(rng.standard_t(nu, count)) * sigma
+        case Exponential(scale):
+            return rng.exponential(scale, count)
+    raise TypeError(f"{prior} is no prior of a standard deviation.")
+
+
+def _log_prior(model: OutcomeModel, draws: xr.Dataset) -> xr.Dataset:
+    """Log prior density of each parameter, group effects given their SDs and correlations.
+
+    Coefficients, SDs and correlations are those of terms as measured, to which the priors belong: the
+    map from terms as written has determinant one, but for constants.
+    """
+    priors, design = model.priors, model.design
+    shape = draws.sizes["chain"], draws.sizes["draw"]
+    b = draws["b"].to_numpy() @ (design.measure.back / design.measure.scale[:, None]).T
+    mu = np.array([p.mu for p in priors.coefficients])
+    sd = np.array([p.sigma for p in priors.coefficients])
+    found: dict[str, tuple] = {"b": (draws["b"].dims, _log_normal(b - mu, sd))}
+    for group in design.groups:
+        name, prior, terms = group.name, priors.groups[group.name], len(group.terms)
+        written = group_root(draws, group)
+        turned = (group.measure.back / group.measure.scale[:, None]) @ written
+        total = turned @ np.swapaxes(turned, 1, 2)
+        sds = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
+        logs = np.stack([_log_sd(p, sds[:, i]) for i, p in enumerate(prior.sd)], axis=-1)
+        found[f"sd_{name}"] = (draws[f"sd_{name}"].dims, logs.reshape(*shape, terms))
+        if prior.cor is not None:
+            cor = total / (sds[:, :, None] * sds[:, None, :])
+            found[f"cor_{name}"] = (("chain", "draw"), _log_lkj(cor, prior.cor.eta).reshape(shape))
+        u = draws[f"u_{name}"].to_numpy().reshape(len(written), -1, terms)
+        z = np.linalg.solve(written[:, None], u[..., None])[..., 0]
+        logdet = np.linalg.slogdet(written)[1]
+        log_u = _log_normal(z, 1.0).sum(axis=2) - logdet[:, None]
+        found[f"u_{name}"] = (draws[f"u_{name}"].dims[:-1], log_u.reshape(*shape, -1))
+    if priors.sigma is not None:
+        found["sigma"] = (draws["sigma"].dims, _log_sd(priors.sigma, draws["sigma"].to_numpy()))
+    return xr.Dataset(found, coords=_coords_of(found, draws))
+
+
+def _coords_of(found: Mapping[str, tuple], draws: xr.Dataset) -> dict:
+    used = {dim for dims, _ in found.values() for dim in dims}
+    return {dim: draws[dim] for dim in used if dim in draws.coords}
+
+
+def _log_sd(prior: Prior, sd: np.ndarray) -> np.ndarray:
+    match prior:
+        case HalfNormal(sigma):
+            return np.log(2) + _log_normal(sd, sigma)
+        case HalfStudentT(nu, sigma):
+            constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
+            tail = -(nu + 1) / 2 * np.log1p((sd / sigma) ** 2 / nu)
+            return np.log(2) + constant - np.log(sigma) + tail
+        case Exponential(scale):
+            return -np.log(scale) - sd / scale
+    raise TypeError(f"{prior} is no prior of a standard deviation.")
+
+
+def _log_lkj(cor: np.ndarray, eta: float) -> np.ndarray:
+    """Log density of correlation matrices, |R|^(eta - 1) over its integral (Lewandowski et al. 2009,
+    equations 16 and 17)."""
+    q = cor.shape[-1]
+    constant = 0.0
+    for k in range(1, q):
+        a = eta + (q - k - 1) / 2
+        constant += (2 * eta - 2 + q - k) * (q - k) * np.log(2) + (q - k) * betaln(a, a)
+    return (eta - 1) * np.linalg.slogdet(cor)[1] - constant

@@ -1,0 +1,383 @@
+"""The outcome model of a stage: design, family and priors; as a PyMC model on request.
+
+link(E[Y | h, a]) = x(h, a)'b + sum_g z_g(h, a)'u_g[level],    u_g ~ N(0, Sigma_g)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bdtr.data.check import TrialData
+from bdtr.data.columns import StageDesign
+from bdtr.data.groupcolumns import GroupDesign
+from bdtr.engine.crossproducts import Columns, CrossProducts, Responses
+from bdtr.engine.layout import Factor
+from bdtr.engine.parameters import Parameters, parameters
+from bdtr.trial.families import FAMILIES, Family
+from bdtr.trial.priors import (
+    Exponential,
+    HalfNormal,
+    HalfStudentT,
+    Prior,
+    StagePriors,
+    stage_priors,
+)
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+__all__ = [
+    "OutcomeModel",
+    "coords",
+    "level_dim",
+    "marginal_model",
+    "outcome_model",
+    "pymc_model",
+    "stage_rows",
+    "variable_dims",
+]
+
+
+@dataclass(frozen=True)
+class OutcomeModel:
+    """The model of one stage and the coded rows of its fit.
+
+    The engines see columns as they are measured (:mod:`bdtr.data.margins`) and the response less
+    ``location``, divided by ``spread``: nothing then depends on units or on where an outcome has its
+    zero. ``propagated`` says that the response is a stage value.
+    """
+
+    design: StageDesign
+    family: Family
+    priors: StagePriors
+    rows: Columns
+    propagated: bool = False
+    location: float = 0.0
+    spread: float = 1.0
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """The grouping factors as the exact engine takes them."""
+        return self.design.factors
+
+    @property
+    def by_action(self) -> bool:
+        """Whether each action has its own residual SD."""
+        return self.rows.strata > 1
+
+    @cached_property
+    def engine_priors(self) -> StagePriors:
+        """Priors in the units of the engines."""
+        return self.priors.in_units(
+            self.design.measure.scale,
+            {g.name: g.measure.scale for g in self.design.groups},
+            self.location * self.design.constant,
+            self.spread,
+        )
+
+    @property
+    def parameters(self) -> Parameters:
+        """Layout and priors of phi, in the units of the engines."""
+        return parameters(self.factors, self.engine_priors, self.rows.strata)
+
+    def coefficients(self, found: np.ndarray) -> np.ndarray:
+        """Coefficients (draw, term) of the engines in units of the outcome, columns as measured."""
+        return self.spread * found + self.location * self.design.constant
+
+    def effects(self, found: np.ndarray) -> np.ndarray:
+        """Group effects (draw, effect) of the engines in units of the outcome, terms as written."""
+        return self._turned(found, [g.measure.turn * self.spread for g in self.design.groups])
+
+    def engine_effects(self, effects: np.ndarray) -> np.ndarray:
+        """Group effects (draw, effect) as the engines have them: the inverse of :meth:`effects`."""
+        return self._turned(effects, [g.measure.back / self.spread for g in self.design.groups])
+
+    def _turned(self, effects: np.ndarray, maps: Sequence[np.ndarray]) -> np.ndarray:
+        out, at = np.empty_like(effects), 0
+        for factor, one in zip(self.factors, maps, strict=True):
+            own = slice(at, at + factor.levels * factor.terms)
+            by_level = effects[:, own].reshape(len(effects), factor.levels, factor.terms)
+            out[:, own] = (by_level @ one.T).reshape(len(effects), -1)
+            at = own.stop
+        return out
+
+
+def stage_rows(data: TrialData, design: StageDesign) -> Columns:
+    """The rows of a stage's fit, coded.
+
+    Parameters
+    ----------
+    data
+        Checked data.
+    design
+        The stage's columns.
+
+    Returns
+    -------
+    Columns
+        With a stratum, and so a residual SD, for each action of a continuous response, unless the stage
+        says that they have one in common.
+    """
+    stage, last = data.stages[design.index], design.index == len(data.stages) - 1
+    frame = data.frame[stage.fitted].reset_index(drop=True)
+    apart = not last or (stage.stage.residual == "arm" and FAMILIES[data.trial.family].has_sigma)
+    z, codes = [], []
+    for g in design.groups:
+        own, values = g.codes(frame), g.measured(frame)
+        nowhere = (own < 0) & stage.outside[
+            stage.fitted
+        ]  # without a decision, in no class of the stage
+        z.append(np.where(nowhere[:, None], 0.0, values))
+        codes.append(np.where(nowhere, 0, own))
+    return Columns(
+        design.common(frame, design.site_codes(frame)),
+        tuple(z),
+        tuple(codes),
+        stage.action[stage.fitted].astype(np.int64) if apart else None,
+        len(design.arms) if apart else 1,
+        None if stage.weight is None else stage.weight[stage.fitted],
+    )
+
+
+def outcome_model(
+    data: TrialData,
+    design: StageDesign,
+    family: str,
+    rows: Columns,
+    centre: float,
+    spread: float,
+    location: float | None = None,
+    width: float = 1.0,
+) -> OutcomeModel:
+    """Put a stage's model together.
+
+    Parameters
+    ----------
+    data
+        Checked data.
+    design
+        The stage's columns.
+    family
+        Name of the outcome family.
+    rows
+        From :func:`stage_rows`.
+    centre, spread
+        Mean and SD of the response on the scale of the linear predictor, which scale the priors.
+    location
+        What the engines take out of the response; left out: the mean, where the columns have a constant.
+    width
+        Factor of the widths of priors of coefficients and of SDs between groups.
+
+    Returns
+    -------
+    OutcomeModel
+    """
+    chosen = FAMILIES[family]
+    groups = {g.name: (g.terms, g.measure.scale, g.correlated) for g in design.groups}
+    constant = [t for t, c in zip(design.terms, design.constant, strict=True) if c]
+    priors = stage_priors(
+        design.terms,
+        design.measure.scale,
+        groups,
+        centre,
+        spread,
+        chosen.has_sigma,
+        data.stages[design.index].stage.priors,
+        constant,
+        design.sites.names,
+    )
+    if width != 1.0:
+        priors = priors.wider(width)
+    propagated = design.index < len(data.stages) - 1
+    if not chosen.has_sigma:
+        return OutcomeModel(design, chosen, priors, rows, propagated)
+    if location is None:
+        location = centre if design.constant.any() else 0.0
+    return OutcomeModel(design, chosen, priors, rows, propagated, location, spread)
+
+
+def level_dim(group: GroupDesign) -> str:
+    """Dimension of a factor's levels: ``site`` for sites, else the factor's own name."""
+    return "site" if group.role == "site" else group.name
+
+
+def coords(design: StageDesign, by_action: bool = False) -> dict[str, Any]:
+    """Coordinates of a stage's posterior, with a residual SD for each action or not."""
+    out: dict[str, Any] = {"term": list(design.terms)}
+    if by_action:
+        out["action"] = list(design.arms)
+    for g in design.groups:
+        out[level_dim(g)] = list(g.levels)
+        out[f"{g.name}_term"] = list(g.terms)
+        if g.correlated:
+            out[f"{g.name}_term_bis"] = list(g.terms)
+    return out
+
+
+def variable_dims(design: StageDesign) -> dict[str, list[str]]:
+    """Dimensions of each stored variable, chain and draw apart."""
+    out = {"b": ["term"]}
+    for g in design.groups:
+        out[f"sd_{g.name}"] = [f"{g.name}_term"]
+        if g.correlated:
+            out[f"cor_{g.name}"] = [f"{g.name}_term", f"{g.name}_term_bis"]
+        out[f"u_{g.name}"] = [level_dim(g), f"{g.name}_term"]
+    return out
+
+
+def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
+    """The stage model in PyMC, with the response as ``pm.Data``.
+
+    Parameters
+    ----------
+    model
+        The outcome model.
+    response
+        Observed payoff of the rows of the fit.
+
+    Returns
+    -------
+    pymc.Model
+        Deterministics ``b`` (coefficients of the columns as they are), ``sd_*, cor_*, u_*``.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    design, priors = model.design, model.engine_priors
+    names = {**coords(design, model.by_action), "row": np.arange(len(response))}
+    with pm.Model(coords=names) as built:
+        centred = pm.Normal(
+            "b_measured",
+            np.array([p.mu for p in priors.coefficients]),
+            np.array([p.sigma for p in priors.coefficients]),
+            dims="term",
+        )
+        measured = model.spread * centred + model.location * design.constant
+        pm.Deterministic("b", pt.dot(design.measure.turn, measured), dims="term")
+        eta = pt.dot(model.rows.x, measured)
+        if design.groups:
+            effects = [_group_effects(pm, pt, g, model).flatten() for g in design.groups]
+            # One gather for all factors: small graphs compile faster.
+            at, z = _effect_positions(model)
+            eta = eta + pt.sum(pt.take(pt.concatenate(effects), at) * z, axis=1)
+        sigma: Any = None
+        if priors.sigma is not None:
+            own = _sd(pm, "sigma_measured", (priors.sigma,), **_each(model)) * model.spread
+            sigma = pm.Deterministic("sigma", own, dims="action" if model.by_action else None)
+            if model.by_action:
+                sigma = sigma[model.rows.stratum]
+            if model.rows.weight is not None:
+                sigma = sigma / np.sqrt(model.rows.weight)
+        observed = pm.Data("payoff", np.asarray(response, dtype=float), dims="row")
+        model.family.likelihood(pm, "y", eta, sigma, observed, "row")
+    return built
+
+
+def _each(model: OutcomeModel) -> dict[str, Any]:
+    return {"shape": model.rows.strata} if model.by_action else {}
+
+
+def marginal_model(
+    model: OutcomeModel, products: CrossProducts, response: Responses, params: Parameters
+) -> pm.Model:
+    """The same model in PyMC with coefficients and group effects integrated out (Gaussian stages).
+
+    Free are the standard deviations and partial correlations alone, so NUTS meets no funnel and the
+    cost of a step does not depend on the number of units.
+
+    Parameters
+    ----------
+    model
+        The outcome model.
+    products, response, params
+        Cross-products, with the response shifted to zero prior means, and the layout of phi.
+
+    Returns
+    -------
+    pymc.Model
+        Free variables ``sigma``, ``sd_*`` and ``partial_*`` (0 to 1 for -1 to 1).
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    from bdtr.engine.op import marginal_log_likelihood
+
+    priors, design = model.engine_priors, model.design
+    terms = {f"{g.name}_term": list(g.terms) for g in design.groups}
+    assert priors.sigma is not None
+    with pm.Model(coords=terms) as built:
+        every: Any = _sd(pm, "sigma", (priors.sigma,), **_each(model))
+        sigma = every[0] if model.by_action else every
+        sds, partial, at = [], [], 0
+        for g in design.groups:
+            sds.append(_group_sds(pm, pt, f"sd_{g.name}", g.name, priors.groups[g.name].sd) / sigma)
+            if g.correlated:
+                pairs = len(g.terms) * (len(g.terms) - 1) // 2
+                alpha = params.alpha[at : at + pairs]
+                c = 2 * pm.Beta(f"partial_{g.name}", alpha, alpha, shape=pairs) - 1
+                partial.append(pt.arctanh(c))
+                at += pairs
+        log_sigma: Any = pt.log(sigma)
+        ratios = [pt.log(every[1:]) - log_sigma] if model.by_action else []
+        phi = pt.concatenate([pt.stack([log_sigma]), *sds, *partial, *ratios])
+        pm.Potential("marginal", marginal_log_likelihood(phi, products, response, params))
+    return built
+
+
+def _effect_positions(model: OutcomeModel) -> tuple[np.ndarray, np.ndarray]:
+    """Per row the places of its effects among all of them, and the values they are multiplied by."""
+    places, first = [], 0
+    for factor, codes in zip(model.factors, model.rows.codes, strict=True):
+        places.append(first + codes[:, None] * factor.terms + np.arange(factor.terms))
+        first += factor.levels * factor.terms
+    return np.hstack(places), np.hstack(model.rows.z)
+
+
+def _sd(pm, name: str, priors: Sequence[Prior], **size):
+    """Standard deviations under priors of one kind."""
+
+    def values(field: str):
+        found = np.array([getattr(p, field) for p in priors])
+        return found if size else float(found[0])
+
+    match priors[0]:
+        case HalfStudentT():
+            return pm.HalfStudentT(name, values("nu"), values("sigma"), **size)
+        case HalfNormal():
+            return pm.HalfNormal(name, values("sigma"), **size)
+        case Exponential():
+            return pm.Exponential(name, scale=values("scale"), **size)
+    raise TypeError(f"{priors[0]} is no prior of a standard deviation.")
+
+
+def _group_sds(pm, pt, name: str, factor: str, priors: Sequence[Prior]) -> Any:
+    """The SDs of a factor: one vector, or one variable each where priors are of several kinds."""
+    if len({type(p) for p in priors}) == 1:
+        return _sd(pm, name, priors, dims=f"{factor}_term")
+    parts = [_sd(pm, f"{name}_{i}", (p,), shape=1) for i, p in enumerate(priors)]
+    return pm.Deterministic(name, pt.concatenate(parts), dims=f"{factor}_term")
+
+
+def _group_effects(pm, pt, group: GroupDesign, model: OutcomeModel) -> Any:
+    """Group effects (level x term), of terms as measured; kept are those of terms as written."""
+    prior, name = model.engine_priors.groups[group.name], group.name
+    dims, q = f"{name}_term", len(group.terms)
+    sd = _group_sds(pm, pt, f"sd_measured_{name}", name, prior.sd) * model.spread
+    if prior.cor is not None:
+        factor = sd[:, None] * pm.LKJCorr(f"chol_{name}", n=q, eta=prior.cor.eta)
+    else:
+        factor = pt.diag(sd)
+    written = pt.dot(group.measure.turn, factor)
+    total = pt.dot(written, written.T)
+    own = pm.Deterministic(f"sd_{name}", pt.sqrt(pt.diag(total)), dims=dims)
+    if prior.cor is not None:
+        cor = total / (own[:, None] * own[None, :])
+        pm.Deterministic(f"cor_{name}", cor, dims=(dims, f"{dims}_bis"))
+    z = pm.Normal(f"z_{name}", 0.0, 1.0, shape=(len(group.levels), q))
+    pm.Deterministic(f"u_{name}", z @ written.T, dims=(level_dim(group), dims))
+    return z @ factor.T
