@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     )
     from bdtr.backward.fitted import Fit
     from bdtr.backward.fitting import fit
+    from bdtr.backward.opening import load
     from bdtr.backward.regimes import Regime, embedded, recommended, rule, static
-    from bdtr.backward.storage import load
     from bdtr.data.clusters import DesignWarning
     from bdtr.data.coding import DataError
     from bdtr.reports import report

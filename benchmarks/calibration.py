@@ -60,6 +60,7 @@ from designs import (
 from scipy.stats import binomtest, norm
 
 import bdtr
+from bdtr.backward.passes import backward_passes
 
 HERE = Path(__file__).parent
 BOOTSTRAPS = 1000
@@ -73,7 +74,7 @@ def nine_intervals(name: str, seed: int) -> dict[str, tuple[float, float]]:
     fit = bdtr.fit(
         nine_trial(), frame, sampler="direct", draws=500, random_seed=seed, progress=False
     )
-    fit.passes(["optimal"])
+    backward_passes(fit, ["optimal"])
     where = fit._set_with(["optimal"])
     out = {}
     for label, path in (("recommended", "recommended"), ("optimal", f"{where}/optimal")):
@@ -175,7 +176,7 @@ def nine_values(name: str, seed: int) -> dict[str, list[float]]:
     )  # fmt: skip
     o1 = frame["o1"].to_numpy()
     # Few draws: a fit in some thousands is refused for an effective number of draws that is low by luck.
-    known = fit.recommend(frame, override="one of many simulated trials")
+    known = bdtr.recommend(fit, frame, override="one of many simulated trials")
     rule = _rule(frame, known.actions)
     learned = nine_value(name, o1, *rule)
     crossed = bdtr.crossfit(fit, over="units")

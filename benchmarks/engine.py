@@ -27,7 +27,7 @@ import xarray as xr
 
 import bdtr
 from bdtr.backward.induction import together
-from bdtr.backward.passes import run_passes
+from bdtr.backward.passes import backward_pass, run_passes
 from bdtr.backward.propagation import accumulate
 from bdtr.data.check import check
 from bdtr.data.columns import stage_design
@@ -185,7 +185,7 @@ def propagation(quick: bool = False) -> None:
     model = fit.model(0)
     plain = replace(model, rows=Columns(model.rows.x, model.rows.z, model.rows.codes))
     units = np.flatnonzero(fit.data.stages[0].fitted)
-    y = np.concatenate([v for _, v in fit.passed().responses(0, units)])
+    y = np.concatenate([v for _, v in backward_pass(fit).responses(0, units)])
     compiled = compiled_plain(plain)
     compiled.fit(y[:, 0], np.random.SeedSequence(0), 1, 2, 2, False)
     began = time.perf_counter()
@@ -248,7 +248,7 @@ def backward(quick: bool = False) -> None:
     fit = two_stage(600 if quick else 6_000)
     data, model = fit.data, fit.model(0)
     units = np.flatnonzero(data.stages[0].fitted)
-    done = fit.passed()
+    done = backward_pass(fit)
     ours = fastest(
         lambda: accumulate(model.rows, model.factors, together([done.responses(0, units)]))
     )

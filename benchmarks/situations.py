@@ -269,7 +269,7 @@ def crossfit(name: str, seed: int) -> Found:
         return float((u[site, 0] + u[site, 1] * act).mean())
 
     # Few draws: a fit in some hundreds is refused for an effective number of draws that is low by luck.
-    whole = fit.recommend(frame, override="one of many simulated trials").actions
+    whole = bdtr.recommend(fit, frame, override="one of many simulated trials").actions
     draws = found.draws.isel(over=0)
     return {
         "cross-fitted, its own rules": against(draws["value"], worth(found.actions)),

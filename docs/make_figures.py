@@ -29,7 +29,7 @@ def main() -> None:
     for name, row in values.table.iterrows():
         interval = f"{row['lower']:.2f} to {row['upper']:.2f}"
         print(f"| {name} | {row['mean']:.3f} | {row['sd']:.3f} | {interval} |")
-    print(fit.recommend(bdtr.datasets.star()).actions.groupby(["stage", "action"]).size())
+    print(bdtr.recommend(fit, bdtr.datasets.star()).actions.groupby(["stage", "action"]).size())
 
 
 if __name__ == "__main__":

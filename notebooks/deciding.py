@@ -73,7 +73,7 @@ within
 within.limits
 
 # %%
-bdtr.decisions.groups(fit, within, by="lunch")
+bdtr.decisions.equity_by_group(fit, within, by="lunch")
 
 # %% [markdown]
 # What would it cost to give both groups the same gain? The frontier bounds the difference of their mean
@@ -84,7 +84,7 @@ plans = {
     f"gap of at most {bound:g}": plan(fit, "a1", few, Gap("lunch", bound, of="benefit"))
     for bound in (0.06, 0.04, 0.02, 0.0)
 }
-bdtr.decisions.frontier(fit, {"no bound": plan(fit, "a1", few), **plans}, "lunch")
+bdtr.decisions.equity_frontier(fit, {"no bound": plan(fit, "a1", few), **plans}, "lunch")
 
 # %% [markdown]
 # ## A cautious board
@@ -112,7 +112,7 @@ bdtr.decisions.shallow_tree(fit, "a1", over=["lunch", "female", "age"], depth=2,
 # The expected value of perfect information bounds what any study could add.
 
 # %%
-bdtr.decisions.perfect(fit)
+bdtr.decisions.perfect_information(fit)
 
 # %% [markdown]
 # ## How wrong must the trial be?

@@ -93,7 +93,7 @@ bdtr.plots.shrinkage_plot(bdtr.values.shrinkage(fits["classes too"], "a1", "smal
 # %%
 pd.DataFrame(
     {
-        name: fit.recommend(star).actions["action"].value_counts(normalize=True)
+        name: bdtr.recommend(fit, star).actions["action"].value_counts(normalize=True)
         for name, fit in fits.items()
     }
 )

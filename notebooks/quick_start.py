@@ -87,7 +87,7 @@ bdtr.plots.decision_plot(along, "thousand steps a day")
 # For each person: the recommended action, the probability that it is the best, and what not knowing costs.
 
 # %%
-fit.recommend(people, margin=0.1)
+bdtr.recommend(fit, people, margin=0.1)
 
 # %% [markdown]
 # A rule looks better where it was learned. Cross-fitting values it on people that it was not learned from.

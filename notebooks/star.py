@@ -81,7 +81,7 @@ bdtr.checks.attrition(fit)
 # models make (What Works Clearinghouse, version 4.1).
 
 # %%
-bdtr.plots.balance_plot(bdtr.checks.balance(fit).table)
+bdtr.plots.balance_plot(bdtr.checks.covariate_balance(fit).table)
 
 # %% [markdown]
 # ## Can the draws be trusted, and the models?

@@ -37,7 +37,9 @@ def test_what_cannot_be_put_in_order_is_an_error():
     twice = pd.Series([1, 2, 3], index=["a", "a", "b"])
     assert aligned(twice, twice.index, "by").tolist() == [1, 2, 3]
     for index in (pd.Index(["a", "b", "a"]), pd.Index(["x", "y", "z"]), None):
-        with pytest.raises(bdtr.results.errors.ArgumentError, match=r"by: the index \('a', 'a', 'b', ..\)"):
+        with pytest.raises(
+            bdtr.results.errors.ArgumentError, match=r"by: the index \('a', 'a', 'b', ..\)"
+        ):
             aligned(twice, index, "by")
     counted = twice.reset_index(drop=True)
     assert aligned(counted.iloc[::-1], None, "by").tolist() == [1, 2, 3]

@@ -119,8 +119,8 @@ def calls(tmp_path_factory):
     values, at_sites = bdtr.value(fit, *regimes), bdtr.value(fit, *regimes, by="site")
     plan = planning.plan(fit, "a2", planning.Budget({"1": 1.0}, 0.2))
     blips, along = sites.site_blips(fit, "a2"), tailoring.blips_along(fit, "a2", "r")
-    found, tree = fit.recommend(FRAME.head(5)), trees.shallow_tree(fit, "a2", ["r"])
-    frontier = equity.frontier(fit, {"p": plan}, "site", "value")
+    found, tree = bdtr.recommend(fit, FRAME.head(5)), trees.shallow_tree(fit, "a2", ["r"])
+    frontier = equity.equity_frontier(fit, {"p": plan}, "site", "value")
     over = tailoring.over_history(fit, "a2", "r")
 
     def call(function, *arguments, **words):
@@ -146,19 +146,19 @@ def calls(tmp_path_factory):
         "add_groups": call(fit.add_groups, "log_likelihood"),
         "compared": call(values.compared),
         "attrition": call(balance.attrition, fit),
-        "balance": call(balance.balance, fit),
+        "balance": call(balance.covariate_balance, fit),
         "overlap": call(balance.overlap, fit),
         "stage_flow": call(balance.stage_flow, fit),
-        "contrasts": call(comparison.contrasts, values),
+        "contrasts": call(comparison.compare, values),
         "ranks": call(comparison.ranks, values),
         "set_of_best": call(comparison.set_of_best, values),
         "activity": call(bdtr.datasets.activity, units=20, clinics=4),
         "effect_sizes": call(effects.effect_sizes, fit, values),
-        "frontier": call(equity.frontier, fit, {"p": plan}, "site", "value"),
-        "groups": call(equity.groups, fit, plan, "site"),
-        "new_trial": call(information.new_trial, fit, "a2", (10,), simulations=20),
-        "perfect": call(information.perfect, fit),
-        "sites": call(information.sites, fit),
+        "frontier": call(equity.equity_frontier, fit, {"p": plan}, "site", "value"),
+        "groups": call(equity.equity_by_group, fit, plan, "site"),
+        "new_trial": call(information.sample_information, fit, "a2", (10,), simulations=20),
+        "perfect": call(information.perfect_information, fit),
+        "sites": call(information.site_information, fit),
         "draw_wise_maximum": call(maximum.draw_wise_maximum, fit, 0.1),
         "second_opinion": call(opinion.second_opinion, fit, regimes[0]),
         "plan": call(planning.plan, fit, "a2"),
@@ -194,7 +194,7 @@ def calls(tmp_path_factory):
         "read_data": call(datafiles.read_data, "absent.csv", TRIAL),
         "write_protocol": call(protocol.write_protocol, TRIAL),
         "stage_flow_plot": call(plots.stage_flow_plot, balance.stage_flow(fit)),
-        "balance_plot": call(plots.balance_plot, balance.balance(fit)),
+        "balance_plot": call(plots.balance_plot, balance.covariate_balance(fit)),
         "overlap_plot": call(plots.overlap_plot, balance.overlap(fit)),
         "predictive_plot": call(plots.predictive_plot, predictive.predictive_checks(fit, 20)),
         "p_optimal": call(plots.p_optimal, found),
@@ -208,7 +208,7 @@ def calls(tmp_path_factory):
         "blip_caterpillar": call(plots.blip_caterpillar, blips, "1"),
         "shrinkage_plot": call(plots.shrinkage_plot, sites.shrinkage(fit)),
         "equity_frontier": call(plots.equity_frontier, frontier),
-        "information_worth": call(plots.information_worth, information.perfect(fit)),
+        "information_worth": call(plots.information_worth, information.perfect_information(fit)),
     }  # fmt: skip
     return asked
 

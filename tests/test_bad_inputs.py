@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import bdtr
+from bdtr.backward.passes import backward_pass
 from bdtr.reports.notebooks import read_parameters
 from bdtr.reports.starter import starter_notebook
 from bdtr.results.errors import BdtrError
@@ -450,7 +451,7 @@ def good():
 )
 def test_recommendations(good, make, message):
     data = make(FRAME.head(6))
-    raises(lambda: good.recommend(data), message)
+    raises(lambda: bdtr.recommend(good, data), message)
 
 
 @pytest.mark.parametrize(
@@ -465,7 +466,7 @@ def test_recommendations(good, make, message):
     ],
 )
 def test_choices_of_recommendations(good, words, message):
-    raises(lambda: good.recommend(FRAME.head(6), **words), message)
+    raises(lambda: bdtr.recommend(good, FRAME.head(6), **words), message)
 
 
 @pytest.mark.parametrize(
@@ -501,7 +502,7 @@ def test_choices_of_recommendations(good, words, message):
         (lambda f: bdtr.report(f, "x.html", title=3), "must be a text"),
         (lambda f: bdtr.report(f, "x.html", texts=["goal"]), "must map names"),
         (lambda f: bdtr.report(f, "x" * 300 + ".html"), "cannot be written"),
-        (lambda f: f.passed("worst"), "allowed are"),
+        (lambda f: backward_pass(f, "worst"), "allowed are"),
         (lambda f: f.draws("a9"), "allowed are 'a1'"),
         (lambda f: f.save("x.csv"), "netCDF"),
         (lambda f: f.summary(interval=0), "between 0 and 1"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.checks.balance import attrition, balance, overlap, stage_flow
+from bdtr.checks.balance import attrition, covariate_balance, overlap, stage_flow
 
 
 def fitted(frame, **stage):
@@ -35,7 +35,7 @@ def frame():
 
 
 def test_the_difference_within_sites_is_that_of_a_regression_on_sites(frame):
-    found = balance(fitted(frame)).table.loc[("a", "yes")]
+    found = covariate_balance(fitted(frame)).table.loc[("a", "yes")]
     yes = (frame["a"] == "yes").to_numpy(float)
     columns = np.column_stack([yes, pd.get_dummies(frame["site"]).to_numpy(float)])
     for name, x in (("x", frame["x"]), ("kind: q", frame["kind"] == "q")):
@@ -55,7 +55,7 @@ def test_the_difference_within_sites_is_that_of_a_regression_on_sites(frame):
 
 def test_verdicts(frame):
     moved = frame.assign(x=frame["x"] + 2.0 * (frame["a"] == "yes"))
-    table = balance(fitted(moved)).table
+    table = covariate_balance(fitted(moved)).table
     assert table.loc[("a", "yes", "x"), "verdict"] == "warning"
     size = table["difference"].abs()
     assert (

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import bdtr
 from bdtr.backward.residuals import imbalance
-from bdtr.checks.balance import design_effect
 from bdtr.data.check import check
 from bdtr.data.clusters import treated_together
+from bdtr.data.differences import design_effect
 
 COLUMNS = {"district": 8, "school": 40, "klass": 120, "pupil": 720}
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from scipy.stats import multivariate_normal, norm
 
-from bdtr.values.comparison import contrasts, ranks, set_of_best
+from bdtr.values.comparison import compare, ranks, set_of_best
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "smartbayesr.json").read_text())
 
@@ -50,7 +50,7 @@ def test_the_smartbayesr_example(smart):
     risk = set_of_best(smart, "log risk ratio").table["upper"]
     assert np.allclose(risk, list(theirs["mcb_upper"]["log-RR"].values()), atol=0.03)
     assert np.allclose(ranks(smart).table["p_best"], theirs["prob_best"], atol=0.02)
-    row = contrasts(smart, "3").table.loc["4 minus 3"]
+    row = compare(smart, "3").table.loc["4 minus 3"]
     expected = theirs["diff_4_minus"]["vs3"]
     assert np.allclose(row[["mean", "lower", "upper", "p_better"]], expected, atol=0.02)
 
@@ -89,8 +89,8 @@ def test_lower_is_better_mirrors_everything(smart):
         one, other = set_of_best(smart, scale), set_of_best(flipped, scale, higher_is_better=False)
         assert np.allclose(one.table["upper"], other.table["upper"])
         assert one.names == other.names
-    one = contrasts(smart).table["p_better"]
-    assert np.allclose(one, contrasts(flipped, higher_is_better=False).table["p_better"])
+    one = compare(smart).table["p_better"]
+    assert np.allclose(one, compare(flipped, higher_is_better=False).table["p_better"])
 
 
 def test_contrasts_are_taken_within_draws():
@@ -99,10 +99,10 @@ def test_contrasts_are_taken_within_draws():
     base = rng.normal(10, 2, size=(1000, 1))
     noise = rng.normal(0, 0.01, size=(1000, 2))
     draws = regimes(base + noise + np.array([0.0, 1.0]), ["a", "b"])
-    table = contrasts(draws).table.loc["b minus a"]
+    table = compare(draws).table.loc["b minus a"]
     assert table["sd"] < 0.02
     assert table["upper"] - table["lower"] < 0.08
-    ratio = contrasts(draws, scale="ratio").table.loc["b / a"]
+    ratio = compare(draws, scale="ratio").table.loc["b / a"]
     x = draws.to_numpy()
     assert ratio["mean"] == pytest.approx((x[:, 1] / x[:, 0]).mean())
     assert ratio["mean"] != pytest.approx(x[:, 1].mean() / x[:, 0].mean(), rel=1e-4)
@@ -117,7 +117,7 @@ def test_regimes_that_are_the_same_share_their_ranks():
     assert table.loc["r1"].equals(table.loc["r2"])
     assert np.allclose(table.filter(like="p_rank").sum(axis=0), 1)
     assert table["mean_rank"].sum() == pytest.approx(6)
-    assert contrasts(regimes(x)).table.loc["r2 minus r1", "p_better"] == 0.5
+    assert compare(regimes(x)).table.loc["r2 minus r1", "p_better"] == 0.5
 
 
 def test_other_dims_are_kept():
@@ -127,7 +127,7 @@ def test_other_dims_are_kept():
         dims=("chain", "draw", "regime", "site"),
         coords={"regime": list("abc"), "site": ["s", "t"]},
     )
-    table = contrasts(draws, "b").table
+    table = compare(draws, "b").table
     assert table.index.names == ["contrast", "site"]
     assert list(table.index[:3]) == [("a minus b", "s"), ("a minus b", "t"), ("c minus b", "s")]
     by_hand = values[:, :, 2, 0] - values[:, :, 1, 0]
@@ -140,11 +140,11 @@ def test_other_dims_are_kept():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda d: contrasts(d, "r9"), "reference='r9': allowed are 'r1', 'r2'"),
-        (lambda d: contrasts(d, scale="odds"), "scale='odds': allowed are 'difference'"),
-        (lambda d: contrasts(d, scale="log odds ratio"), "needs values between 0 and 1; these reach"),
-        (lambda d: contrasts(d.rename(regime="arm")), "they need the dim 'regime'"),
-        (lambda d: contrasts(d, interval=95), "interval=95"),
+        (lambda d: compare(d, "r9"), "reference='r9': allowed are 'r1', 'r2'"),
+        (lambda d: compare(d, scale="odds"), "scale='odds': allowed are 'difference'"),
+        (lambda d: compare(d, scale="log odds ratio"), "needs values between 0 and 1; these reach"),
+        (lambda d: compare(d.rename(regime="arm")), "they need the dim 'regime'"),
+        (lambda d: compare(d, interval=95), "interval=95"),
         (lambda d: set_of_best(d, level=95), "level=95"),
         (lambda d: set_of_best(d, "ratio"), "use 'log risk ratio'"),
         (lambda d: set_of_best(d.isel(regime=[0])), "two regimes or more"),
@@ -159,6 +159,6 @@ def test_wrong_arguments(call, message):
 
 def test_normal_quantiles_are_those_of_the_interval():
     x = np.random.default_rng(3).normal(size=(300_000, 2)) + np.array([0.0, 1.0])
-    row = contrasts(regimes(x), interval=0.8).table.iloc[0]
+    row = compare(regimes(x), interval=0.8).table.iloc[0]
     half = norm.ppf(0.9) * np.sqrt(2)
     assert np.allclose(row[["lower", "upper"]], [1 - half, 1 + half], atol=0.03)

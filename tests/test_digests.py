@@ -83,7 +83,7 @@ def digests(name: str) -> dict[str, str]:
         if trial.site
         else ""
     )
-    recommended = fit.recommend(frame, sites="observed", override="digest")
+    recommended = bdtr.recommend(fit, frame, sites="observed", override="digest")
     out["recommend"] = _of_table(recommended.table)
     out["plan"] = _of_table(bdtr.decisions.plan(fit, trial.stages[0].action).table)
     if name in ("activity", "nine"):

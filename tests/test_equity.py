@@ -8,7 +8,8 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.decisions.equity import frontier, groups
+from bdtr.backward.passes import backward_pass
+from bdtr.decisions.equity import equity_by_group, equity_frontier
 from bdtr.decisions.planning import Budget, Gap, plan
 
 
@@ -26,8 +27,8 @@ def fit():
 
 def test_groups_are_means_within_draws(fit):
     found = plan(fit, "a1", Budget({1: 1}, 0.4))
-    table, sex = groups(fit, found, "sex"), fit.data.frame["sex"].to_numpy()
-    q, units = fit.passed().q_values(0, np.arange(360)), np.arange(360)
+    table, sex = equity_by_group(fit, found, "sex"), fit.data.frame["sex"].to_numpy()
+    q, units = backward_pass(fit).q_values(0, np.arange(360)), np.arange(360)
     for label in ("f", "m"):
         mine = sex == label
         value = q[found.codes, units][mine].mean(axis=0)
@@ -48,7 +49,7 @@ def test_groups_are_means_within_draws(fit):
 
 
 def test_groups_are_crossed(fit):
-    table = groups(fit, plan(fit, "a1"), ("sex", "site")).table
+    table = equity_by_group(fit, plan(fit, "a1"), ("sex", "site")).table
     assert len(table) == 24
     assert table.index[0] == "sex f, site s0"
     assert table["units"].sum() == 360
@@ -58,7 +59,7 @@ def test_prices_are_those_of_the_plan(fit):
     """Values of groups, weighted by their units, are the plan's value, net of own and later prices."""
     prices = {"a1": {1: 0.1}, "a2": {1: 0.2}}
     found = plan(fit, "a1", prices=prices)
-    table = groups(fit, found, "sex").table
+    table = equity_by_group(fit, found, "sex").table
     mean = np.average(table["value"], weights=table["units"])
     assert mean == pytest.approx(found.table.loc["value", "mean"])
 
@@ -80,11 +81,11 @@ def test_without_an_action_for_all_there_is_no_benefit():
         random_seed=1,
         progress=False,
     )
-    found = groups(own, plan(own, "a", Budget({"more": 1}, 0.1)), "x")
+    found = equity_by_group(own, plan(own, "a", Budget({"more": 1}, 0.1)), "x")
     assert "benefit" not in found.draws
     assert "no action is open to all" in found.caption
     with pytest.raises(ValueError, match="not feasible for"):
-        groups(own, plan(own, "a"), "x", reference="keep")
+        equity_by_group(own, plan(own, "a"), "x", reference="keep")
     # One unit can change a gap by what it can choose: half the arms of a group, not the other group's.
     near = plan(own, "a", Gap("x", 0.3, of="value"))
     assert near.limits["used"].iloc[0] <= 0.3 + 0.02
@@ -92,7 +93,7 @@ def test_without_an_action_for_all_there_is_no_benefit():
 
 def test_units_without_a_group_are_counted(fit):
     labels = np.where(np.arange(360) < 100, None, "rest")
-    found = groups(fit, plan(fit, "a1"), labels)
+    found = equity_by_group(fit, plan(fit, "a1"), labels)
     assert "100 units without a group left out" in found.caption
     assert found.table.loc["rest", "units"] == 260
     assert len(found.gaps) == 0
@@ -101,7 +102,7 @@ def test_units_without_a_group_are_counted(fit):
 def test_the_frontier_trades_value_for_equality(fit):
     few, high = Budget({1: 1}, 0.4), np.where(fit.data.frame["o1"] > 0, "high", "low")
     plans = {f"{b:g}": plan(fit, "a1", few, Gap(high, b, of="benefit")) for b in (0, 0.05, 0.1, 9)}
-    found = frontier(fit, plans, high)
+    found = equity_frontier(fit, plans, high)
     value, apart = found.table[("value", "mean")], found.table[("disparity", "mean")]
     assert (np.diff(value) > -1e-3).all()
     assert (np.diff(apart) > -1e-3).all()
@@ -115,10 +116,13 @@ def test_the_frontier_trades_value_for_equality(fit):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda f, p: groups(f, p, "sex", reference=5), "reference=5.: the actions of the stage"),
-        (lambda f, p: groups(f, p, ("sex", "sex")), "name different columns"),
-        (lambda f, p: frontier(f, {"one": p}, "sex", of="rate"), "of='rate'"),
-        (lambda f, p: frontier(f, {}, "sex"), "name one plan or more"),
+        (
+            lambda f, p: equity_by_group(f, p, "sex", reference=5),
+            "reference=5.: the actions of the stage",
+        ),
+        (lambda f, p: equity_by_group(f, p, ("sex", "sex")), "name different columns"),
+        (lambda f, p: equity_frontier(f, {"one": p}, "sex", of="rate"), "of='rate'"),
+        (lambda f, p: equity_frontier(f, {}, "sex"), "name one plan or more"),
     ],
 )
 def test_wrong_arguments(fit, call, message):

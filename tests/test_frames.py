@@ -53,7 +53,7 @@ def test_other_tables_give_the_same_fit(make):
     np.testing.assert_array_equal(*xs)
     some = FRAME.head(9)
     pd.testing.assert_frame_equal(
-        theirs.recommend(make(some)).actions, ours.recommend(some).actions
+        bdtr.recommend(theirs, make(some)).actions, bdtr.recommend(ours, some).actions
     )
 
 

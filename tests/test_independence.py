@@ -8,11 +8,11 @@ import scipy.stats as st
 from test_learning import response_of
 from test_marginal import design
 
+from bdtr.engine import independence
 from bdtr.engine.crossproducts import cross_products, response_products
 from bdtr.engine.direct import draw_each, draw_posterior
 from bdtr.engine.layout import layout
 from bdtr.engine.parameters import parameters
-from bdtr.engine import independence
 
 
 def test_a_chain_moves_by_the_ratio_of_weights():

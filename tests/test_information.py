@@ -9,7 +9,8 @@ from scipy.stats import norm
 from simulate import TwoStage
 
 import bdtr
-from bdtr.decisions.information import new_trial, perfect, sites
+from bdtr.backward.passes import backward_passes
+from bdtr.decisions.information import perfect_information, sample_information, site_information
 
 
 def gain_of_knowing(mean, sd):
@@ -52,21 +53,21 @@ def test_perfect_information(arms):
     mean, sd = blip(arms)
     assert sd == pytest.approx(0.1, rel=0.05)
     expected = gain_of_knowing(mean, sd)
-    found = perfect(arms)
+    found = perfect_information(arms)
     # Standard error of the mean of max(0, -d) over 4,000 draws.
     error = sd / np.sqrt(4000)
     for row in ("a", "all stages"):
         assert found.table.loc[row, "value"] == pytest.approx(expected, abs=3 * error)
     assert found.by_unit is not None
     assert found.by_unit["value"].mean() == pytest.approx(found.table.loc["a", "value"])
-    regret = arms.recommend(arms.data.frame).actions["regret"]
+    regret = bdtr.recommend(arms, arms.data.frame).actions["regret"]
     assert np.allclose(found.by_unit["value"], regret)
 
 
 def test_a_new_trial_of_known_size(arms):
     """n0 units known, n more: the posterior mean to come has SD sd sqrt(n / (n + n0))."""
     mean, sd = blip(arms)
-    found = new_trial(arms, "a", sizes=(100, 400, 4000), simulations=4000)
+    found = sample_information(arms, "a", sizes=(100, 400, 4000), simulations=4000)
     for n in (100, 400, 4000):
         expected = gain_of_knowing(mean, sd * np.sqrt(n / (n + 400)))
         row = found.table.loc[float(n)]
@@ -81,8 +82,11 @@ def test_a_new_trial_of_known_size(arms):
 def test_where_lower_is_better_knowing_is_worth_the_same(arms):
     down = two_arms(higher_is_better=False)
     for one, other in (
-        (perfect(arms).table["value"], perfect(down).table["value"]),
-        (new_trial(arms, "a", (400,)).table["value"], new_trial(down, "a", (400,)).table["value"]),
+        (perfect_information(arms).table["value"], perfect_information(down).table["value"]),
+        (
+            sample_information(arms, "a", (400,)).table["value"],
+            sample_information(down, "a", (400,)).table["value"],
+        ),
     ):
         assert np.allclose(one, other, rtol=0.15)
 
@@ -97,24 +101,30 @@ def many_sites():
 
 def test_learning_the_blip_of_a_site(many_sites):
     """No history matters beside the site: knowing its blip is knowing all, and it is nearly normal."""
-    found = sites(many_sites, "a1").table
+    found = site_information(many_sites, "a1").table
     draws = bdtr.values.site_blips(many_sites, "a1").draws.sel(action="1")
     own = draws.sel(site=found.index.to_numpy())
     mean, sd = own.mean(("chain", "draw")).to_numpy(), own.std(("chain", "draw")).to_numpy()
     assert np.allclose(found["value"], gain_of_knowing(mean, sd), atol=0.01)
     assert found["share"].notna().sum() > 20  # elsewhere all draws agree
     assert np.allclose(found["share"].dropna(), 1, atol=1e-6)
-    table = perfect(many_sites).table
+    table = perfect_information(many_sites).table
     assert table.loc["a1", "value"] == pytest.approx(found["value"].mean())
     assert table.loc["all stages", "value"] > table.loc["a1", "value"]
 
 
 def test_more_sites_teach_more_and_a_site_of_the_trial_learns_little_from_others(many_sites):
-    found = new_trial(many_sites, "a1", sizes=(10, 40, 160), at="its sites", simulations=200)
+    found = sample_information(
+        many_sites, "a1", sizes=(10, 40, 160), at="its sites", simulations=200
+    )
     assert (np.diff(found.table["value"]) > -2 * found.table["mc_error"].max()).all()
-    assert found.table["value"].iloc[-1] < perfect(many_sites).table.loc["a1", "value"] / 2
+    assert (
+        found.table["value"].iloc[-1] < perfect_information(many_sites).table.loc["a1", "value"] / 2
+    )
     assert found.table.index.name == "sites"
-    again = new_trial(many_sites, "a1", sizes=(10, 40, 160), at="its sites", simulations=200)
+    again = sample_information(
+        many_sites, "a1", sizes=(10, 40, 160), at="its sites", simulations=200
+    )
     pd.testing.assert_frame_equal(found.table, again.table)
 
 
@@ -126,10 +136,10 @@ def test_a_new_trial_tells_what_sites_have_in_common():
         bdtr.Trial([stage], outcome="y", site="site"), frame, sampler="direct", draws=500, random_seed=1,
         progress=False,
     )  # fmt: skip
-    (done,) = fit.passes([None], sites="average")
+    (done,) = backward_passes(fit, [None], sites="average")
     q = done.q_values(0, np.arange(len(frame)))
     d = (q[1] - q[0]).mean(axis=0)
-    found = new_trial(fit, "a1", sizes=(20, 200), simulations=1000).table
+    found = sample_information(fit, "a1", sizes=(20, 200), simulations=1000).table
     for n in (20, 200):
         expected = gain_of_knowing(d.mean(), d.std() * np.sqrt(n / (n + 20)))
         row = found.loc[float(n)]
@@ -140,13 +150,13 @@ def test_a_new_trial_tells_what_sites_have_in_common():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda f: new_trial(f, "a9"), "stage='a9'"),
+        (lambda f: sample_information(f, "a9"), "stage='a9'"),
         (
-            lambda f: new_trial(f, "a1", at="home"),
+            lambda f: sample_information(f, "a1", at="home"),
             "at='home': allowed are 'new sites', 'its sites'",
         ),
-        (lambda f: new_trial(f, "a1", sizes=()), r"sizes=\(\)"),
-        (lambda f: new_trial(f, "a1", simulations=1), "simulations=1"),
+        (lambda f: sample_information(f, "a1", sizes=()), r"sizes=\(\)"),
+        (lambda f: sample_information(f, "a1", simulations=1), "simulations=1"),
     ],
 )
 def test_wrong_arguments(many_sites, call, message):

@@ -113,7 +113,7 @@ def test_a_covariate_called_intercept_is_a_covariate(tmp_path):
     odd.save(tmp_path / "fit.nc")
     some = data.head(5)
     ours = bdtr.load(tmp_path / "fit.nc").recommend(some)
-    pd.testing.assert_frame_equal(ours.table, odd.recommend(some).table)
+    pd.testing.assert_frame_equal(ours.table, bdtr.recommend(odd, some).table)
     groups = Columns("1 + Intercept", {}, data)
     assert groups.names == ("Intercept", "`Intercept`")
 
@@ -405,9 +405,9 @@ def test_a_column_called_as_an_argument_of_pandas(role, tmp_path):
     fit.save(tmp_path / "fit.nc")
     fit = bdtr.load(tmp_path / "fit.nc")
     assert bdtr.value(fit, by=group).table["mean"].notna().all()
-    assert len(fit.recommend(frame).actions) == 240
+    assert len(bdtr.recommend(fit, frame).actions) == 240
     assert bdtr.crossfit(fit, random_seed=1).table.notna().any(axis=None)
     assert len(bdtr.decisions.blips_along(fit, "a2", m).table)
     assert len(bdtr.decisions.over_history(fit, "a2", [m]).table)
-    assert len(bdtr.checks.balance(fit).table)
+    assert len(bdtr.checks.covariate_balance(fit).table)
     assert len(bdtr.values.site_blips(fit, first).table)

@@ -10,6 +10,7 @@ from scipy.stats import norm
 from simulate import SECOND_STAGE, TwoStage
 
 import bdtr
+from bdtr.backward.passes import backward_pass
 from bdtr.backward.propagation import accumulate, propagate
 
 DATA_SETS = 20
@@ -86,7 +87,7 @@ def test_propagated_intervals_are_wider_than_plug_in_ones():
     """The stage-1 contrast of one fixed stage-2 estimate, against that of every draw."""
     fitted = fit(TwoStage(sites=20, per_site=50, noise=4.0).draw(3))
     data = fitted.require_data("the test")
-    done = fitted.passed()
+    done = backward_pass(fitted)
     units = np.flatnonzero(data.stages[0].fitted)
     mean = np.concatenate([v.mean(axis=1) for _, v in done.responses(0, units)])
     model = fitted.model(0)
@@ -111,7 +112,7 @@ def test_mirrored_payoff_gives_mirrored_answers():
         random_seed=1,
         progress=False,
     )
-    a, b = up.recommend(frame).actions, down.recommend(frame).actions
+    a, b = bdtr.recommend(up, frame).actions, bdtr.recommend(down, frame).actions
     agree = (a["action"] == b["action"]) | (a["p_optimal"] < 0.7)
     assert agree.mean() > 0.99
     values = [

@@ -8,7 +8,7 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.backward.passes import named_policy
+from bdtr.backward.passes import backward_passes, named_policy
 from bdtr.checks.leaveout import passes_without
 from bdtr.stages.posterior import group_covariances, phi_of
 
@@ -43,7 +43,7 @@ def test_phi_is_that_of_the_labelled_posterior(fit):
 def test_with_all_rows_it_is_the_posterior_mean(fit, regimes):
     units = np.arange(len(fit.data))
     means = passes_without(fit, np.ones(len(units), dtype=bool), regimes)
-    for mean, whole in zip(means, fit.passes(regimes), strict=True):
+    for mean, whole in zip(means, backward_passes(fit, regimes), strict=True):
         for k in (0, 1):
             draws = whole.continuation(k, units)
             # SE of a mean of 1,000 draws; 32 draws of phi move the shrinkage of a site a little.

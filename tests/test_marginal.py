@@ -9,6 +9,7 @@ import pytest
 import scipy.stats as st
 from scipy.special import betaln
 
+from bdtr.engine import layout as layout_room
 from bdtr.engine.crossproducts import Columns, cross_products, response_products
 from bdtr.engine.elimination import relative_factors
 from bdtr.engine.gradient import density_and_gradient, likelihood_and_gradient
@@ -16,7 +17,6 @@ from bdtr.engine.layout import CrossingError, Factor, layout
 from bdtr.engine.marginal import log_density
 from bdtr.engine.parameters import parameters
 from bdtr.engine.system import Priors, make_room, response, system
-from bdtr.engine import layout as layout_room
 from bdtr.trial.priors import (
     LKJ,
     Exponential,

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import bdtr
+from bdtr.backward.passes import backward_pass
 from bdtr.values.maximum import WARNING, draw_wise_maximum
 
 
 def test_the_maximum_is_that_of_each_draw(clinic_fit):
     found = draw_wise_maximum(clinic_fit, margin=0.1)
-    best = clinic_fit.passed("optimal")
+    best = backward_pass(clinic_fit, "optimal")
     q, feasible = best.q_values(0, np.arange(480)), clinic_fit.data.stages[0].feasible
     assert feasible.all()
     assert np.allclose(found.draws["maximum"].to_numpy().ravel(), q.max(axis=0).mean(axis=0))

@@ -9,6 +9,7 @@ import scipy.stats as st
 from simulate import TwoStage
 
 import bdtr
+from bdtr.backward.passes import backward_pass
 from bdtr.checks.opinion import second_opinion
 from bdtr.stages.propensity import category_probabilities
 
@@ -82,7 +83,7 @@ def test_weighted_and_augmented_values_by_hand():
     frame = fit.data.frame
     on = frame["a"].astype(int).to_numpy() == 1
     weight = np.where(on, 1 / chance[:, 1], 0.0)
-    y, q = fit.data.outcome, fit.passed().q_values(0, np.arange(400))[1]
+    y, q = fit.data.outcome, backward_pass(fit).q_values(0, np.arange(400))[1]
     table = found.table.loc["1", "mean"]
     # Bootstrap weights differ from equal ones by noise alone: 500 draws.
     assert table["model"] == pytest.approx(q.mean(), abs=0.02)

@@ -78,7 +78,7 @@ def test_values_are_those_of_the_carried_payoffs(with_arm):
 
 def test_everything_works_with_an_arm(with_arm, tmp_path):
     frame = responders()
-    actions = with_arm.recommend(frame).actions
+    actions = bdtr.recommend(with_arm, frame).actions
     assert (actions["stage"] == "a2").sum() == (frame["r"] == 0).sum()
     assert set(actions["action"].astype(str)) <= {"0", "1"}
     assert len(bdtr.embedded(with_arm)) == 4
@@ -92,11 +92,11 @@ def test_everything_works_with_an_arm(with_arm, tmp_path):
     assert len(plan.codes) == (frame["r"] == 0).sum()
     bdtr.decisions.shallow_tree(with_arm, "a2", over=["x"])
     bdtr.decisions.over_history(with_arm, "a2", ["x"])
-    bdtr.checks.balance(with_arm)
+    bdtr.checks.covariate_balance(with_arm)
     flow = bdtr.checks.stage_flow(with_arm).table
     assert flow.xs("no decision", level="now")["units"].sum() == (frame["r"] == 1).sum()
     bdtr.checks.attrition(with_arm)
-    bdtr.decisions.perfect(with_arm)
+    bdtr.decisions.perfect_information(with_arm)
     bdtr.checks.predictive_checks(with_arm)
     bdtr.checks.tipping_points(with_arm, "a2")
     bdtr.checks.confounded(with_arm, {"a2": {"1": 0.1}}, bdtr.recommended())
@@ -108,7 +108,7 @@ def test_everything_works_with_an_arm(with_arm, tmp_path):
     with_arm.save(tmp_path / "fit.nc")
     again = bdtr.load(tmp_path / "fit.nc")
     assert again.trial == with_arm.trial
-    pd.testing.assert_frame_equal(again.recommend(frame).actions, actions)
+    pd.testing.assert_frame_equal(bdtr.recommend(again, frame).actions, actions)
     assert bdtr.value(again, bdtr.static(a1="1", a2="1")).table["mean"].iloc[0] == pytest.approx(
         bdtr.value(with_arm, bdtr.static(a1="1", a2="1")).table["mean"].iloc[0], abs=0.02
     )

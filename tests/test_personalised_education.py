@@ -51,7 +51,7 @@ def test_coefficients_agree(fit):
 
 
 def test_recommended_actions_agree(fit, pupils):
-    actions = fit.recommend(pupils).actions
+    actions = bdtr.recommend(fit, pupils).actions
     assert len(actions) == 1000
     ours = actions["action"].astype(int).to_numpy()
     assert (ours == pupils["opt_qlearn"]).sum() >= 995
@@ -63,7 +63,7 @@ def test_value_agrees(fit):
 
 
 def test_q_functions_agree(fit, pupils):
-    table = fit.recommend(pupils.head(50)).table.pivot(
+    table = bdtr.recommend(fit, pupils.head(50)).table.pivot(
         index="unit", columns="action", values="q_mean"
     )
     table = table.loc[[str(i) for i in range(50)]]
@@ -77,6 +77,6 @@ def test_p_optimal_is_the_probability_that_the_blip_is_positive(fit, pupils):
         draws.sel(term="A[1]").to_numpy()
         + draws.sel(term="A[1]:X2").to_numpy() * pupils["X2"].to_numpy()[:, None]
     )
-    table = fit.recommend(pupils).table
+    table = bdtr.recommend(fit, pupils).table
     ours = table[table["action"] == "1"]["p_optimal"].to_numpy()
     assert np.allclose(ours, (blip > 0).mean(axis=1), atol=1e-12)

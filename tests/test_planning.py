@@ -7,6 +7,7 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
+from bdtr.backward.passes import backward_pass
 from bdtr.decisions.allocation import AllocationError
 from bdtr.decisions.planning import Budget, Floor, Gap, plan
 from bdtr.decisions.risk import WorstMean
@@ -26,12 +27,12 @@ def fit():
 @pytest.fixture(scope="module")
 def q(fit):
     """Q-values of stage 1 (action, unit, sample)."""
-    return fit.passed().q_values(0, np.arange(360))
+    return backward_pass(fit).q_values(0, np.arange(360))
 
 
 def test_without_limits_a_plan_is_what_is_recommended(fit, q):
     found = plan(fit, "a1")
-    recommended = fit.recommend(fit.data.frame).actions.query("stage == 'a1'")
+    recommended = bdtr.recommend(fit, fit.data.frame).actions.query("stage == 'a1'")
     assert (found.actions["action"].to_numpy() == recommended["action"].to_numpy()).all()
     best = q.mean(axis=2).argmax(axis=0)
     expected = np.where(best[:, None] == 1, q[1], q[0]).mean(axis=0)

@@ -34,8 +34,11 @@ def material(clinic_fit):
     return {
         "value_forest": (values.draws, "points"),
         "value_forest_by_site": (sites, "points"),
-        "equity_frontier": (bdtr.decisions.frontier(fit, plans, list(groups)).draws, "points"),
-        "information_worth": (bdtr.decisions.perfect(fit).table, "points"),
+        "equity_frontier": (
+            bdtr.decisions.equity_frontier(fit, plans, list(groups)).draws,
+            "points",
+        ),
+        "information_worth": (bdtr.decisions.perfect_information(fit).table, "points"),
         "p_optimal": (actions,),
         "p_optimal_over": (bdtr.decisions.over_history(fit, first, number, bins=4).table, first),
         "decision_plot": (bdtr.decisions.blips_along(fit, first, number, points=5), "points"),
@@ -45,7 +48,7 @@ def material(clinic_fit):
         "blip_caterpillar": (blips.draws, action, "points"),
         "shrinkage_plot": (bdtr.values.shrinkage(fit, first, action).table, "points"),
         "stage_flow_plot": (bdtr.checks.stage_flow(fit).table,),
-        "balance_plot": (bdtr.checks.balance(fit).table,),
+        "balance_plot": (bdtr.checks.covariate_balance(fit).table,),
         "overlap_plot": (bdtr.checks.overlap(fit).table,),
         "predictive_plot": (bdtr.checks.predictive_checks(fit).histograms, "points"),
         "_last": last,

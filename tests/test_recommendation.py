@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 import bdtr
+from bdtr.backward.passes import backward_pass
 from bdtr.results.diagnostics import State
 
 
 def test_every_unit_with_a_complete_history_has_one_action_per_stage(clinic_fit, clinics):
-    found = clinic_fit.recommend(clinics)
+    found = bdtr.recommend(clinic_fit, clinics)
     assert not found.actions.duplicated(["unit", "stage"]).any()
     assert (found.actions["stage"] == "first").sum() == len(clinics)
     # Those who left have a recommendation at stage 2 as well: their history is complete.
@@ -23,7 +24,7 @@ def test_every_unit_with_a_complete_history_has_one_action_per_stage(clinic_fit,
 
 
 def test_feasible_sets_are_respected(clinic_fit, clinics):
-    actions = clinic_fit.recommend(clinics).actions
+    actions = bdtr.recommend(clinic_fit, clinics).actions
     second = actions[actions["stage"] == "second"].set_index("unit")["action"]
     responder = clinics.set_index("person")["responder"].astype(bool)
     assert (second[responder[responder].index] == "keep").all()
@@ -31,11 +32,11 @@ def test_feasible_sets_are_respected(clinic_fit, clinics):
 
 
 def test_order_of_units_and_blocks_do_not_matter(clinic_fit, clinics, monkeypatch):
-    whole = clinic_fit.recommend(clinics).table
+    whole = bdtr.recommend(clinic_fit, clinics).table
     from bdtr.decisions.optimality import recommendation
 
     monkeypatch.setattr(recommendation, "_CELLS", 200_000)
-    parts = clinic_fit.recommend(clinics.sample(frac=1, random_state=0)).table
+    parts = bdtr.recommend(clinic_fit, clinics.sample(frac=1, random_state=0)).table
     keys = ["stage", "unit", "action"]
     pd.testing.assert_frame_equal(
         whole.sort_values(keys, ignore_index=True), parts.sort_values(keys, ignore_index=True)
@@ -47,15 +48,17 @@ def test_new_sites_must_be_said(clinic_fit, clinics):
     with pytest.raises(
         ValueError, match=r"30 units are at sites the fit has not seen \('Elsewhere'\)"
     ):
-        clinic_fit.recommend(elsewhere)
+        bdtr.recommend(clinic_fit, elsewhere)
     with pytest.raises(ValueError, match="Say sites='new'"):
-        clinic_fit.recommend(elsewhere, sites="observed")
+        bdtr.recommend(clinic_fit, elsewhere, sites="observed")
     with pytest.raises(ValueError, match="allowed are 'observed', 'new', 'typical'"):
-        clinic_fit.recommend(elsewhere, sites="old")
-    new, typical = (clinic_fit.recommend(elsewhere, sites=s).table for s in ("new", "typical"))
+        bdtr.recommend(clinic_fit, elsewhere, sites="old")
+    new, typical = (
+        bdtr.recommend(clinic_fit, elsewhere, sites=s).table for s in ("new", "typical")
+    )
     width = [(t["q_upper"] - t["q_lower"]).mean() for t in (new, typical)]
     assert width[0] > 1.2 * width[1]
-    bare = clinic_fit.recommend(elsewhere.drop(columns="clinic"), sites="typical").table
+    bare = bdtr.recommend(clinic_fit, elsewhere.drop(columns="clinic"), sites="typical").table
     pd.testing.assert_frame_equal(bare, typical)
 
 
@@ -72,25 +75,25 @@ def test_units_of_one_new_site_share_its_effect(clinic_fit, clinics):
 
 def test_unknown_labels_and_missing_history(clinic_fit, clinics):
     with pytest.raises(bdtr.DataError, match="Column 'first' holds 'letter'"):
-        clinic_fit.recommend(clinics.head(3).assign(first="letter"))
+        bdtr.recommend(clinic_fit, clinics.head(3).assign(first="letter"))
     some = clinics.head(10).assign(m=np.nan)
-    found = clinic_fit.recommend(some)
+    found = bdtr.recommend(clinic_fit, some)
     assert set(found.actions["stage"]) == {"first"}
     assert found.left_out.values.tolist() == [["second", "m missing", 10]]
     assert "Left out: stage second: 10 (m missing)." in repr(found)
-    found = clinic_fit.recommend(some.drop(columns="m"))
+    found = bdtr.recommend(clinic_fit, some.drop(columns="m"))
     assert found.left_out.values.tolist() == [["second", "columns absent: m", 10]]
     with pytest.raises(bdtr.DataError, match="no unit has a complete history"):
-        clinic_fit.recommend(some[["person", "clinic"]])
+        bdtr.recommend(clinic_fit, some[["person", "clinic"]])
 
 
 def test_no_action_when_refused_unless_there_is_a_reason(clinic_fit, clinics):
     refused = replace(clinic_fit, state=State("refused", ("R-hat up to 1.3 on value",)))
     with pytest.raises(bdtr.FitError, match="No action is recommended.*R-hat up to 1.3"):
-        refused.recommend(clinics)
+        bdtr.recommend(refused, clinics)
     with pytest.raises(bdtr.FitError):
-        refused.recommend(clinics, override=" ")
-    found = refused.recommend(clinics.head(3), override="a demonstration")
+        bdtr.recommend(refused, clinics, override=" ")
+    found = bdtr.recommend(refused, clinics.head(3), override="a demonstration")
     assert repr(found).startswith(
         "state: refused (sampling refused: R-hat up to 1.3 on value. model ok). Overridden: a demonstration"
     )
@@ -98,13 +101,13 @@ def test_no_action_when_refused_unless_there_is_a_reason(clinic_fit, clinics):
 
 
 def test_the_first_line_is_the_state(clinic_fit, clinics):
-    found = clinic_fit.recommend(clinics.head(3))
+    found = bdtr.recommend(clinic_fit, clinics.head(3))
     assert repr(found).startswith(str(clinic_fit.state))
     assert str(clinic_fit.state) in found._repr_html_()[:200]
 
 
 def test_where_no_action_stands_out_there_is_no_clear_choice(clinic_fit, clinics):
-    found = clinic_fit.recommend(clinics, clear=0.9)
+    found = bdtr.recommend(clinic_fit, clinics, clear=0.9)
     actions = found.actions
     unclear = actions["p_optimal"] < 0.9
     assert 0 < unclear.sum() < len(actions)
@@ -116,8 +119,8 @@ def test_where_no_action_stands_out_there_is_no_clear_choice(clinic_fit, clinics
 
 def test_actions_within_a_margin_of_the_best(clinic_fit, clinics):
     """Held against the Q-values: at most the margin worse than the best with the stated probability."""
-    found = clinic_fit.recommend(clinics, margin=0.3, sure=0.6)
-    q = clinic_fit.passed().q_values(0, np.arange(480))
+    found = bdtr.recommend(clinic_fit, clinics, margin=0.3, sure=0.6)
+    q = backward_pass(clinic_fit).q_values(0, np.arange(480))
     close = (q.max(axis=0) - q <= 0.3).mean(axis=2)
     table = found.table[found.table["stage"] == "first"].pivot(
         index="unit", columns="action", values="p_within"
@@ -134,10 +137,10 @@ def test_actions_within_a_margin_of_the_best(clinic_fit, clinics):
     named = actions["within_margin"].astype(str).to_numpy()
     assert [a or b for a, b in zip(expected, actions["action"], strict=True)] == named.tolist()
     assert {"talk, app"} < set(named)
-    everything = clinic_fit.recommend(clinics, margin=100.0).actions
+    everything = bdtr.recommend(clinic_fit, clinics, margin=100.0).actions
     both = everything["choices"] == 2
     assert everything["within_margin"][both].astype(str).str.contains(", ").all()
-    assert "p_within" not in clinic_fit.recommend(clinics).table
+    assert "p_within" not in bdtr.recommend(clinic_fit, clinics).table
 
 
 @pytest.mark.parametrize(
@@ -150,7 +153,7 @@ def test_actions_within_a_margin_of_the_best(clinic_fit, clinics):
 )
 def test_thresholds_that_cannot_be(clinic_fit, clinics, arguments, message):
     with pytest.raises(ValueError, match=message):
-        clinic_fit.recommend(clinics, **arguments)
+        bdtr.recommend(clinic_fit, clinics, **arguments)
 
 
 def test_sites_that_no_formula_has_change_nothing(clinics):
@@ -163,5 +166,5 @@ def test_sites_that_no_formula_has_change_nothing(clinics):
     for site in (None, "site"):
         trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], "y", site=site)
         fit = bdtr.fit(trial, frame, sampler="direct", draws=250, random_seed=1, progress=False)
-        actions.append(fit.recommend(frame).actions["action"].astype(str).to_numpy())
+        actions.append(bdtr.recommend(fit, frame).actions["action"].astype(str).to_numpy())
     assert (actions[0] == actions[1]).mean() > 0.97

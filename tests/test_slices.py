@@ -11,10 +11,10 @@ from test_direct import _system
 from test_marginal import design
 
 import bdtr
+from bdtr.engine import direct
 from bdtr.engine.crossproducts import Columns
 from bdtr.engine.direct import draw_each, draw_posterior
 from bdtr.engine.layout import Factor
-from bdtr.engine import direct
 from bdtr.trial.priors import GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
 SITES, PER = 20, 15

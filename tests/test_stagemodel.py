@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import bdtr
+from bdtr.backward.passes import backward_pass
 from bdtr.stages.stagemodel import ModelError, StageModel
 from bdtr.trial.priors import HalfNormal, Normal
 
@@ -129,7 +130,7 @@ def test_values_recommendations_and_summaries_work_as_with_formulas(own_last, by
     assert own["mean"].iloc[-1] == pytest.approx(formula["mean"].iloc[-1], abs=0.05)
     frame = study(40)
     ours, theirs = (
-        one.recommend(frame, override="few draws").actions for one in (own_last, by_formula)
+        bdtr.recommend(one, frame, override="few draws").actions for one in (own_last, by_formula)
     )
     last = ours["stage"] == "a2"
     assert ours[last]["q_mean"].to_numpy() == pytest.approx(
@@ -154,7 +155,9 @@ def test_saved_without_its_code_and_loaded_with_it(own_last, tmp_path):
         bdtr.load(path)
     again = bdtr.load(path, models={"a2": Linear("a2", "x2")})
     units = np.arange(5)
-    assert np.array_equal(again.passed().q_values(1, units), own_last.passed().q_values(1, units))
+    assert np.array_equal(
+        backward_pass(again).q_values(1, units), backward_pass(own_last).q_values(1, units)
+    )
 
 
 def test_a_report_says_whose_model_it_is(own_last, tmp_path):
@@ -231,7 +234,7 @@ def test_models_that_do_not_keep_to_the_protocol(wrong, message):
 def test_wrong_q_values(own_last, q, message, monkeypatch):
     monkeypatch.setattr(own_last.trial.stages[1].model, "q", q, raising=False)
     with pytest.raises(ModelError, match=message):
-        own_last.passed().q_values(1, np.arange(5))
+        backward_pass(own_last).q_values(1, np.arange(5))
 
 
 class ByPayoff(Linear):
@@ -269,9 +272,9 @@ def test_priors_may_be_scaled_by_the_payoff_and_unseen_sites_are_missing():
         frame.loc[frame["a2"] == 0, "y"].mean(), abs=0.1
     )
     new = pd.DataFrame({"site": ["s1", "elsewhere"]})
-    found = fitted.recommend(new, sites="new").actions
+    found = bdtr.recommend(fitted, new, sites="new").actions
     assert (found["q_mean"] > 140).all()  # all sites are new then
-    seen = fitted.recommend(new.iloc[:1]).actions
+    seen = bdtr.recommend(fitted, new.iloc[:1]).actions
     assert 40 < seen["q_mean"].iloc[0] < 60
 
 

@@ -37,7 +37,7 @@ def test_a_loaded_fit_gives_the_same_answers(clinic_fit, clinics, saved):
     pd.testing.assert_frame_equal(loaded.flow, clinic_fit.flow)
     pd.testing.assert_frame_equal(loaded.priors, clinic_fit.priors)
     pd.testing.assert_frame_equal(loaded.summary().table, clinic_fit.summary().table)
-    ours, theirs = loaded.recommend(clinics), clinic_fit.recommend(clinics)
+    ours, theirs = bdtr.recommend(loaded, clinics), bdtr.recommend(clinic_fit, clinics)
     pd.testing.assert_frame_equal(ours.table, theirs.table)
 
 
@@ -54,7 +54,10 @@ def test_without_data_recommendations_work_and_passes_say_why_not(clinic_fit, cl
     path = str(tmp_path / "bare.nc")
     clinic_fit.save(path, data=False)
     loaded = bdtr.load(path)
-    ours, theirs = loaded.recommend(clinics.head(20)), clinic_fit.recommend(clinics.head(20))
+    ours, theirs = (
+        bdtr.recommend(loaded, clinics.head(20)),
+        bdtr.recommend(clinic_fit, clinics.head(20)),
+    )
     pd.testing.assert_frame_equal(ours.table, theirs.table)
     with pytest.raises(bdtr.FitError, match="Save with data=True"):
         bdtr.value(loaded)
@@ -82,7 +85,9 @@ def test_transforms_keep_what_they_learned(formula, tmp_path):
     path = str(tmp_path / "fit.nc")
     fit.save(path, data=False)
     some = frame.iloc[3:9]
-    pd.testing.assert_frame_equal(bdtr.load(path).recommend(some).table, fit.recommend(some).table)
+    pd.testing.assert_frame_equal(
+        bdtr.load(path).recommend(some).table, bdtr.recommend(fit, some).table
+    )
 
 
 def test_other_files_are_refused(tmp_path):
@@ -310,7 +315,7 @@ def test_draws_that_are_not_numbers_never_recommend(little):
     frame = little.data.named.head(5)
     for more in ({}, {"override": "to see"}):
         with pytest.raises(bdtr.FitError, match="not finite"):
-            broken.recommend(frame, **more)
+            bdtr.recommend(broken, frame, **more)
 
 
 def test_broken_files_and_other_paths_say_what_is_wrong(little, file, tmp_path):

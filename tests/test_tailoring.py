@@ -30,7 +30,7 @@ def test_columns_that_interact_with_the_action(fit):
 
 
 def test_cells_average_the_recommendations(fit):
-    known = fit.recommend(fit.data.frame).table
+    known = bdtr.recommend(fit, fit.data.frame).table
     own = known[(known["stage"] == "a2") & (known["action"] == "1")]
     sex = fit.data.frame["sex"].astype(str).to_numpy()
     table = over_history(fit, "a2", "sex").table

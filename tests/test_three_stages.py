@@ -83,7 +83,7 @@ def test_stage_effects_are_those_of_the_generator(fitted):
 
 def test_recommendations_are_for_those_with_a_decision(fitted):
     frame = study()
-    actions = fitted.recommend(frame).actions
+    actions = bdtr.recommend(fitted, frame).actions
     counts = actions.groupby("stage").size()
     assert counts["a1"] == counts["a3"] == N
     assert counts["a2"] == (frame["responder"] == 0).sum()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bdtr
+from bdtr.backward.passes import backward_pass
 from bdtr.decisions.trees import _between, shallow_tree
 
 N = 1200
@@ -84,7 +85,7 @@ def test_less_depth_loses_more(fit):
     assert loses[0] > 0.1
     assert loses[0] > loses[1] >= loses[2] - 1e-9
     one = shallow_tree(fit, "a2", over, 1)
-    q = fit.passed().q_values(1, np.arange(N))
+    q = backward_pass(fit).q_values(1, np.arange(N))
     got = one.actions["action"].astype(int).to_numpy()
     best = q.mean(axis=2).argmax(axis=0)
     by_hand = (q[best, np.arange(N)] - q[got, np.arange(N)]).mean(axis=0)

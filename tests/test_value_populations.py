@@ -8,6 +8,7 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
+from bdtr.backward.passes import backward_passes
 from bdtr.values.comparison import set_of_best
 from bdtr.values.populations import POPULATIONS
 
@@ -106,7 +107,7 @@ def test_groups_of_units(few_sites):
     assert "7 units without a group left out" in found.caption
     assert found.draws["value"].dims == ("chain", "draw", "regime", "group")
     units = np.flatnonzero(pd.Series(high) == "high")
-    (done,) = few_sites.passes([REGIMES[1]])
+    (done,) = backward_passes(few_sites, [REGIMES[1]])
     by_hand = done.continuation(0, units).mean(axis=0)
     mine = found.draws["value"].sel(regime="1, 1", group="high").to_numpy().ravel()
     assert np.allclose(mine, by_hand)
@@ -121,7 +122,7 @@ def test_averages_are_taken_within_draws(few_sites):
     """The interval of the mean is not the mean of intervals, nor P(best) a mean of probabilities."""
     values = bdtr.value(few_sites, *REGIMES[:2])
     units = np.arange(600)
-    one, other = (done.continuation(0, units) for done in few_sites.passes(REGIMES[:2]))
+    one, other = (done.continuation(0, units) for done in backward_passes(few_sites, REGIMES[:2]))
     row = values.table.loc["1, 1"]
     assert row["lower"] == pytest.approx(np.quantile(other.mean(axis=0), 0.025))
     assert row["lower"] != pytest.approx(np.quantile(other, 0.025, axis=1).mean(), abs=0.02)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import bdtr
+from bdtr.backward.passes import backward_pass
 from bdtr.backward.regimes import RegimeError, policy
 from bdtr.values.comparison import ranks
 
@@ -126,8 +127,8 @@ def test_wrong_arguments(clinic_fit, arguments, message):
 
 def test_the_draw_wise_maximum_is_worth_at_least_the_frozen_rule(clinic_fit):
     units = np.arange(480)
-    best = clinic_fit.passed("optimal").continuation(0, units).mean()
-    frozen = clinic_fit.passed().continuation(0, units).mean()
+    best = backward_pass(clinic_fit, "optimal").continuation(0, units).mean()
+    frozen = backward_pass(clinic_fit).continuation(0, units).mean()
     assert best > frozen
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.passes import backward_pass
 from bdtr.trial.families import FAMILIES
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["bounds", "outside_bounds"]
 
@@ -17,7 +14,7 @@ _UNITS = 400  # whose Q-values are looked at
 _SHARE = 0.005  # of draws outside, from which on it is said
 
 
-def outside_bounds(fit: Fit, values: np.ndarray, what: str) -> list[str]:
+def outside_bounds(fit: FitRecord, values: np.ndarray, what: str) -> list[str]:
     """A reason where draws of a mean payoff leave the bounds of the payoff.
 
     Parameters
@@ -48,11 +45,11 @@ def outside_bounds(fit: Fit, values: np.ndarray, what: str) -> list[str]:
     ]
 
 
-def bounds(fit: Fit) -> list[str]:
+def bounds(fit: FitRecord) -> list[str]:
     """Stages whose Q-values leave the bounds of the payoff, and in what share."""
     if FAMILIES[fit.trial.family].bounds is None:
         return []
-    data, done, found = fit.require_data("checks of the model"), fit.passed(), []
+    data, done, found = fit.require_data("checks of the model"), backward_pass(fit), []
     for k, stage in enumerate(data.stages):
         units = np.flatnonzero(stage.history)
         units = units[:: max(1, len(units) // _UNITS)]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bdtr.backward.bounds import bounds
 from bdtr.backward.factors import indistinct_factors
+from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.informative import informative_sites
 from bdtr.backward.residuals import imbalance, misfit, residual_structure
 from bdtr.results.diagnostics import State, doubt
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["doubts"]
 
 _CHECKS = (indistinct_factors, bounds, misfit, residual_structure, imbalance, informative_sites)
 
 
-def doubts(fit: Fit) -> list[State]:
+def doubts(fit: FitRecord) -> list[State]:
     """What there is against the model of a fit.
 
     Parameters

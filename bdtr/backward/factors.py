@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.passes import stage_model
 from bdtr.stages.outcome import OutcomeModel
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["indistinct_factors"]
 
 
-def indistinct_factors(fit: Fit) -> list[str]:
+def indistinct_factors(fit: FitRecord) -> list[str]:
     """Grouping factors of each stage whose SDs the prior tells, not the data.
 
     Of the units in the fit, all are of one level; or two are of one level of a factor whenever they are of
@@ -24,7 +22,7 @@ def indistinct_factors(fit: Fit) -> list[str]:
     """
     data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
-        model = fit.model(k)
+        model = stage_model(fit, k)
         if isinstance(model, OutcomeModel):
             rows = data.frame[data.stages[k].fitted]
             codes = {

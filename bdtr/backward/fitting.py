@@ -10,10 +10,11 @@ import xarray as xr
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.gate import gate
-from bdtr.backward.passes import run_passes
-from bdtr.data.check import TrialData, check
+from bdtr.backward.passes import run_passes, stage_model
+from bdtr.data.check import check
 from bdtr.data.coding import DataError
 from bdtr.data.columns import stage_design
+from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import truth
 from bdtr.results.diagnostics import State
 from bdtr.results.progress import progress_bar
@@ -193,7 +194,7 @@ def _new_site(
 def _prior_table(fitted: Fit) -> pd.DataFrame:
     rows = []
     for k, design in enumerate(fitted.designs):
-        model, terms = fitted.model(k), {g.name: g.terms for g in design.groups}
+        model, terms = stage_model(fitted, k), {g.name: g.terms for g in design.groups}
         if isinstance(model, OwnModel):
             rows.append((design.action, "all", f"those of {model.name}", "yours", ""))
             continue

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from bdtr.backward.doubts import doubts
+from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.passes import backward_pass
 from bdtr.backward.support import support
-from bdtr.data.check import TrialData
+from bdtr.data.trialdata import TrialData
 from bdtr.results.diagnostics import (
     State,
     convergence,
@@ -21,9 +23,6 @@ from bdtr.results.diagnostics import (
     worst,
 )
 
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
-
 __all__ = ["gate"]
 
 _STARTED_ELSEWHERE = 1e-3  # p-value of the ranks of short slice chains within long ones
@@ -32,7 +31,7 @@ _DIVERGENT = 0.001  # share of divergent transitions in all refits together
 _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
 
-def gate(fitted: Fit) -> State:
+def gate(fitted: FitRecord) -> State:
     """The state of a fit: convergence of its parameters and of its decision quantities, support, the
     model; without data, what the draws of the parameters say."""
     settings, last = fitted.settings, fitted.stages - 1
@@ -102,10 +101,10 @@ def _refits(stage: str, attrs: Mapping[str, Any]) -> State:
     return State("caution" if reasons else "ok", tuple(reasons))
 
 
-def _decision_quantities(fitted: Fit, data: TrialData) -> xr.Dataset:
+def _decision_quantities(fitted: FitRecord, data: TrialData) -> xr.Dataset:
     """Value of the recommended regime, mean Q differences, and those of some units (chain, draw)."""
     chains = fitted.settings.chains
-    done = fitted.passed()
+    done = backward_pass(fitted)
     found = {}
 
     def add(name: str, values: np.ndarray) -> None:

@@ -14,11 +14,12 @@ Smith 1972); it is said where its posterior mean is three posterior SDs from 0.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.passes import mean_response, stage_model
 from bdtr.data.sitelevel import site_means, site_sizes
 from bdtr.engine.crossproducts import cross_products, response_products
 from bdtr.engine.exact import exact_draws
@@ -27,9 +28,6 @@ from bdtr.engine.randomness import children
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import phi_of
 
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
-
 __all__ = ["informative_sites"]
 
 _DRAWS = 100
@@ -37,11 +35,11 @@ _APART = 3.0  # posterior SDs
 _LEAST_SITES = 10
 
 
-def informative_sites(fit: Fit) -> list[str]:
+def informative_sites(fit: FitRecord) -> list[str]:
     """Stages at which the effect of an action goes with size or share, and the term that says so."""
     data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
-        model = fit.model(k)
+        model = stage_model(fit, k)
         group = next((g for g in design.groups if g.role == "site"), None)
         if not isinstance(model, OutcomeModel) or not model.family.has_sigma or group is None:
             continue
@@ -84,9 +82,9 @@ def _said(site: str | None, design, a: int, what: str, apart: float) -> str:
     )
 
 
-def _apart(fit: Fit, k: int, z: np.ndarray, taken: np.ndarray) -> float:
+def _apart(fit: FitRecord, k: int, z: np.ndarray, taken: np.ndarray) -> float:
     """Posterior mean over SD of the coefficient of z x action, SDs and correlations as fitted."""
-    model = fit.model(k)
+    model = stage_model(fit, k)
     assert isinstance(model, OutcomeModel)
     own = z / z.std()
     extra = np.c_[own, own * taken]
@@ -96,7 +94,7 @@ def _apart(fit: Fit, k: int, z: np.ndarray, taken: np.ndarray) -> float:
     params = replace(
         params, precision=np.r_[params.precision, wide], mean=np.r_[params.mean, 0.0, 0.0]
     )
-    response = (fit.mean_response(k) - model.location) / model.spread
+    response = (mean_response(fit, k) - model.location) / model.spread
     posterior = fit.posterior(k)
     pick = np.linspace(0, fit.settings.propagated - 1, _DRAWS).astype(int)
     phi = np.ascontiguousarray(phi_of(model, posterior)[pick])

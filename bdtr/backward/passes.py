@@ -12,8 +12,10 @@ import numpy as np
 import xarray as xr
 
 from bdtr.backward.carried_effects import Carried, carried_terms
+from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.induction import (
     POLICIES,
+    BackwardPass,
     Decisions,
     Policy,
     StageResponses,
@@ -21,36 +23,41 @@ from bdtr.backward.induction import (
     together,
 )
 from bdtr.backward.regimes import Regime, policy
-from bdtr.data.check import TrialData
+from bdtr.data.trialdata import TrialData
+from bdtr.results.arguments import one_of, truth
 from bdtr.results.errors import ArgumentError
 from bdtr.results.progress import progress_bar
 from bdtr.results.settings import FitError
 from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.stages.posterior import common_effects
-from bdtr.stages.prediction import StageDraws, unit_columns
+from bdtr.stages.prediction import PLACES, StageDraws, unit_columns
 from bdtr.stages.stagemodel import OwnDraws, OwnModel, own_columns, own_model
+from bdtr.trial.families import FAMILIES
 
 if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
     from bdtr.backward.propagation import Propagated
 
 __all__ = [
+    "backward_pass",
+    "backward_passes",
     "carried",
     "columns_of",
     "decisions",
     "mean_payoff",
+    "mean_response",
     "named_policy",
     "pass_key",
     "payoff_sd",
     "run_passes",
     "shifted",
+    "stage_model",
 ]
 
 _MOST_SHIFT = 100  # SDs of the payoff
 _CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
 
 
-def run_passes(fit: Fit, further: Sequence[Policy], where: str, progress: bool) -> None:
+def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: bool) -> None:
     """Run the recommended pass, or further ones together with it, and keep their draws in the tree.
 
     Parameters
@@ -103,7 +110,7 @@ def run_passes(fit: Fit, further: Sequence[Policy], where: str, progress: bool) 
 
 
 def _propagated(
-    fit: Fit,
+    fit: FitRecord,
     k: int,
     policies: Sequence[Policy],
     responses: list[StageResponses],
@@ -115,7 +122,7 @@ def _propagated(
     from bdtr.backward.propagation import accumulate, propagate
 
     data, design = fit.require_data("a backward pass"), fit.designs[k]
-    known_model = fit.model(k) if further else None
+    known_model = stage_model(fit, k) if further else None
     assert known_model is None or isinstance(known_model, OutcomeModel)
     rows = stage_rows(data, design) if known_model is None else known_model.rows
     units = None if known_model is None else (known_model.location, known_model.spread)
@@ -137,7 +144,7 @@ def _propagated(
     return propagate(known_model, totals, known, seed, chains, anchor, report, common)
 
 
-def carried(fit: Fit, k: int, rule: Policy) -> Carried:
+def carried(fit: FitRecord, k: int, rule: Policy) -> Carried:
     """Which effects of stage k + 1 are known at stage k under a policy; kept, as a jackknife asks often."""
     fixed = rule.actions[k + 1] if rule.kind == "regime" else None
     key = k, None if fixed is None else fixed.tobytes()
@@ -148,14 +155,14 @@ def carried(fit: Fit, k: int, rule: Policy) -> Carried:
 
 
 def _refitted(
-    fit: Fit, k: int, responses: list[StageResponses], further: bool, report
+    fit: FitRecord, k: int, responses: list[StageResponses], further: bool, report
 ) -> list[Propagated]:
     """One draw of stage k for each response by NUTS refits of the user's model."""
     from bdtr.stages.refits import Refits, propagate_by_refits
 
     data = fit.require_data("a backward pass")
     if further:
-        model = fit.model(k)  # that of the recommended pass, priors scaled to its payoffs
+        model = stage_model(fit, k)  # that of the recommended pass, priors scaled to its payoffs
     else:
         mean = mean_payoff(responses[0])
         model = own_model(data, fit.designs[k], mean)
@@ -173,13 +180,13 @@ def mean_payoff(responses: StageResponses) -> np.ndarray:
     return np.concatenate([values.mean(axis=1) for _, values in responses])
 
 
-def _phi(fit: Fit, k: int) -> np.ndarray:
+def _phi(fit: FitRecord, k: int) -> np.ndarray:
     """Parameters of the exact engine of the recommended pass (draw x phi)."""
     phi = fit.tree[f"stage_{k + 1}/engine"].to_dataset()["phi"]
     return phi.to_numpy().reshape(-1, phi.shape[-1])
 
 
-def columns_of(fit: Fit, k: int, units: np.ndarray) -> Any:
+def columns_of(fit: FitRecord, k: int, units: np.ndarray) -> Any:
     """Columns of units of the data at stage k, as its Q-function takes them.
 
     They are made for many units at a time and kept, as they are the same for all draws and policies.
@@ -239,7 +246,7 @@ def _regime_key(regime: Regime, rule: Policy) -> str:
     return f"{regime} ({sha256(said).hexdigest()[:12]})"
 
 
-def payoff_sd(fit: Fit) -> float:
+def payoff_sd(fit: FitRecord) -> float:
     """SD of the observed payoff, rewards of all stages included: the unit of the scale ``"sd"``."""
     data = fit.require_data("the SD of the payoff")
     payoff = data.outcome + np.sum([stage.reward for stage in data.stages], axis=0)
@@ -247,7 +254,7 @@ def payoff_sd(fit: Fit) -> float:
 
 
 def shifted(
-    fit: Fit, rule: Policy, shifts: Sequence[tuple[np.ndarray, np.ndarray]], words: str
+    fit: FitRecord, rule: Policy, shifts: Sequence[tuple[np.ndarray, np.ndarray]], words: str
 ) -> Policy:
     """A policy with shifts, named by what is assumed and, as passes are kept by name, by the numbers.
 
@@ -267,3 +274,134 @@ def shifted(
 def pass_key(name: str) -> str:
     """A pass name as a group name of a tree, which may not hold a slash; different names stay different."""
     return name.replace("%", "%25").replace("/", "%2F")
+
+
+def backward_pass(
+    fit: FitRecord, chosen: Regime | str | None = None, progress: bool = False
+) -> BackwardPass:
+    """The backward pass under a policy, run now if it has not been.
+
+    Parameters
+    ----------
+    fit
+        A fit.
+    chosen
+        A regime, ``"recommended"`` (default) or ``"optimal"``.
+    progress
+        Whether to show progress.
+
+    Returns
+    -------
+    BackwardPass
+
+    Raises
+    ------
+    FitError
+        If the pass has to be run and the fit was saved without data.
+    """
+    return backward_passes(fit, [chosen], progress)[0]
+
+
+def backward_passes(
+    fit: FitRecord,
+    chosen: Sequence[Regime | Policy | str | None],
+    progress: bool = False,
+    sites: str = "observed",
+) -> list[BackwardPass]:
+    """Backward passes under several policies, drawn together, run now if they have not been.
+
+    Policies that are drawn together are a joint posterior: contrasts between them have the right
+    spread. Their draws under one policy are from the same posterior whatever else is drawn.
+
+    Parameters
+    ----------
+    fit
+        A fit.
+    chosen
+        Regimes, ``"recommended"``, ``"untailored"`` (recommended on average over sites) or ``"optimal"``.
+    progress
+        Whether to show progress.
+    sites
+        Where their Q-values are taken, as in :class:`bdtr.stages.prediction.QFunction`.
+
+    Returns
+    -------
+    list of BackwardPass
+
+    Raises
+    ------
+    FitError
+        If passes have to be run and the fit was saved without data.
+    """
+    truth("progress", progress)
+    one_of("sites", sites, PLACES)
+    if not isinstance(chosen, (list, tuple)):
+        raise ArgumentError(f"chosen={chosen!r}: must be a list of regimes or policies.")
+    data = fit.require_data("a backward pass")
+    rules = [named_policy(one, data) for one in chosen]
+    further = {r.name: r for r in rules if r.name != "recommended"}
+    where = "" if fit.stages == 1 or not further else _set_with(fit, list(further))
+    if where is None:
+        where = f"set_{len(_sets(fit)) + 1}"
+        run_passes(fit, list(further.values()), where, progress)
+
+    def one(rule: Policy) -> BackwardPass:
+        path = rule.name if rule.name == "recommended" else f"{where}/{pass_key(rule.name)}"
+
+        def q_at(sites: str):
+            return lambda k, units: fit.q_function(k, path, sites).evaluate(
+                columns_of(fit, k, units)
+            )
+
+        return BackwardPass(
+            decisions(data), rule, q_at(sites), q_at("average"), fit.settings.propagated
+        )
+
+    return [one(rule) for rule in rules]
+
+
+def _sets(fit: FitRecord) -> dict[str, list[str]]:
+    """Sets of further passes that were drawn together, with the names in each."""
+    if "passes" not in fit.tree:
+        return {}
+    return {
+        str(name): [str(n) for n in one.children]
+        for name, one in fit.tree["passes"].children.items()
+    }
+
+
+def _set_with(fit: FitRecord, names: Sequence[str]) -> str | None:
+    """A set that holds all these passes."""
+    wanted = {pass_key(name) for name in names}
+    return next((s for s, held in _sets(fit).items() if wanted <= set(held)), None)
+
+
+def mean_response(fit: FitRecord, k: int) -> np.ndarray:
+    """Response of the rows of stage k: the observed payoff, or the mean over draws of the stage value."""
+    if k not in fit.mean_responses:
+        data = fit.require_data("a model's rows")
+        if k == fit.stages - 1:
+            return data.payoff
+        rows = np.flatnonzero(data.stages[k].fitted)
+        fit.mean_responses[k] = mean_payoff(backward_pass(fit).responses(k, rows))
+    return fit.mean_responses[k]
+
+
+def stage_model(fit: FitRecord, k: int) -> OutcomeModel | OwnModel:
+    """The outcome model of stage k with the rows of its fit."""
+    if k not in fit.models and fit.trial.stages[k].model is not None:
+        data = fit.require_data("a model's rows")
+        fit.models[k] = own_model(data, fit.designs[k], mean_response(fit, k))
+    if k not in fit.models:
+        data, location = fit.require_data("a model's rows"), None
+        rows = stage_rows(data, fit.designs[k])
+        if k < fit.stages - 1:
+            attrs = fit.tree[f"stage_{k + 1}/engine"].to_dataset().attrs
+            centre, spread, location = attrs["centre"], attrs["spread"], attrs["location"]
+        else:
+            centre, spread = FAMILIES[fit.family(k)].response_scale(data.payoff)
+        width = fit.settings.prior_width
+        fit.models[k] = outcome_model(
+            data, fit.designs[k], fit.family(k), rows, centre, spread, location, width
+        )
+    return fit.models[k]

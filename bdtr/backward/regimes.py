@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from bdtr.backward.induction import Policy
-from bdtr.data.check import StageData, TrialData
 from bdtr.data.history import known_columns
+from bdtr.data.trialdata import StageData, TrialData
 from bdtr.results.arguments import a_fit, is_real, truth
 from bdtr.results.errors import BdtrError
 from bdtr.results.labels import label_text

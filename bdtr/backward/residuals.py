@@ -6,19 +6,16 @@ given group effects, divided by the residual SD of their action.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from scipy.stats import chi2, norm
 
-from bdtr.checks.balance import ADJUST, balance, covariates, design_effect
+from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.passes import mean_response, stage_model
 from bdtr.data.clusters import treated_together
+from bdtr.data.differences import ADJUST, covariates, design_effect, standardised_differences
 from bdtr.data.history import known_columns
 from bdtr.stages.outcome import OutcomeModel
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["imbalance", "misfit", "residual_structure", "residuals"]
 
@@ -32,9 +29,9 @@ _EXACT = 0.05  # residual SD, in SDs of most responses, below which its shape is
 _CHANCE = 4.0  # standard errors of a difference between actions
 
 
-def residuals(fit: Fit, k: int) -> np.ndarray | None:
+def residuals(fit: FitRecord, k: int) -> np.ndarray | None:
     """Residuals of the rows of a stage's fit, in units of the outcome; None for models of the user's own."""
-    model = fit.model(k)
+    model = stage_model(fit, k)
     if not isinstance(model, OutcomeModel):
         return None
     posterior = fit.posterior(k).mean(("chain", "draw"))
@@ -42,22 +39,22 @@ def residuals(fit: Fit, k: int) -> np.ndarray | None:
     for g, z, code in zip(model.design.groups, model.rows.z, model.rows.codes, strict=True):
         effects = posterior[f"u_{g.name}"].to_numpy() @ g.measure.back.T
         eta += (z * effects[code]).sum(axis=1)
-    return fit.mean_response(k) - model.family.mean(eta)
+    return mean_response(fit, k) - model.family.mean(eta)
 
 
-def misfit(fit: Fit) -> list[str]:
+def misfit(fit: FitRecord) -> list[str]:
     """Continuous responses whose residuals are strongly skewed, or whose tails are, where the model's
     are normal."""
     data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
-        model, own = fit.model(k), residuals(fit, k)
+        model, own = stage_model(fit, k), residuals(fit, k)
         if own is None or not isinstance(model, OutcomeModel) or not model.family.has_sigma:
             continue
         arm = data.stages[k].action[data.stages[k].fitted]
         if model.rows.weight is not None:
             own = own * np.sqrt(model.rows.weight)
         spread = np.sqrt(np.bincount(arm, own**2) / np.maximum(np.bincount(arm), 1))
-        if not (spread[np.unique(arm)] > _EXACT * _spread_of_most(fit.mean_response(k))).all():
+        if not (spread[np.unique(arm)] > _EXACT * _spread_of_most(mean_response(fit, k))).all():
             continue  # responses that are all but functions of the columns
         z, n, said = own / spread[arm], len(own), []
         skewness = float((z**3).mean())
@@ -83,7 +80,7 @@ def _spread_of_most(response: np.ndarray) -> float:
     return float((high - low) / (2 * norm.ppf(0.95))) or float(response.std())
 
 
-def residual_structure(fit: Fit) -> list[str]:
+def residual_structure(fit: FitRecord) -> list[str]:
     """Variables with which the effect of an action goes in another way than the model of its stage says.
 
     With d_b the difference of mean residuals between an action and the others in bin b of a variable
@@ -95,7 +92,7 @@ def residual_structure(fit: Fit) -> list[str]:
         own = residuals(fit, k)
         if own is None:
             continue
-        stage, response = data.stages[k], fit.mean_response(k)
+        stage, response = data.stages[k], mean_response(fit, k)
         frame, arm = data.frame[stage.fitted], stage.action[stage.fitted]
         inside = ~stage.outside[stage.fitted]
         factors = {c for g in design.groups for c in g.factor} - set(design.formula.model_columns)
@@ -171,12 +168,12 @@ def _misfit_of_blip(residual: np.ndarray, bins: np.ndarray, taken: np.ndarray) -
     return float(np.sqrt(max((share * (np.square(d - centre) - v)).sum(), 0.0)))
 
 
-def imbalance(fit: Fit) -> list[str]:
+def imbalance(fit: FitRecord) -> list[str]:
     """Covariates that differ between actions by more than chance and a quarter of an SD."""
-    table = balance(fit).table
+    data, found = fit.require_data("checks of the model"), []
+    table = standardised_differences(data, fit.designs)
     if not len(table):
         return []
-    data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
         if design.action not in table.index.get_level_values("stage"):
             continue
@@ -184,7 +181,7 @@ def imbalance(fit: Fit) -> list[str]:
         error = np.sqrt(1 / own["units"] + 1 / own["units_reference"])
         together = treated_together(data.stages[k], data.frame, data.coding.numbers)
         site = design.site_codes(data.frame)
-        effect = {n: design_effect(x, site, together) for n, x in covariates(fit, k).items()}
+        effect = {n: design_effect(x, site, together) for n, x in covariates(data, k).items()}
         error = error * np.sqrt(own.index.get_level_values("covariate").map(effect))
         far = own[(own["difference"].abs() > ADJUST) & (own["difference"].abs() > _CHANCE * error)]
         if len(far):

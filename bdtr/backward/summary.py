@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.backward.fitrecord import FitRecord
 from bdtr.results.arguments import one_of, probability
 from bdtr.results.diagnostics import State, convergence
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 _LONG = 50  # numbers in a variable of a user's model, beyond which it is no parameter to list
 
@@ -52,7 +50,7 @@ def _checked(attrs: Mapping[str, Any]) -> str:
     return "" if p is None else f"; ranks within long chains: p = {p:.2g}"
 
 
-def _reported(fit: Fit, k: int) -> xr.Dataset:
+def _reported(fit: FitRecord, k: int) -> xr.Dataset:
     """Parameters worth a row: not the effects of single levels, nor long vectors of a user's model."""
     posterior = fit.tree[f"stage_{k + 1}/posterior"].to_dataset()
     names = [str(n) for n in posterior.data_vars]
@@ -82,7 +80,7 @@ class Summary:
         return f"<p>{escape(self.caption)}</p>{self.table.round(3).to_html(escape=True)}"
 
 
-def summary(fit: Fit, interval: float = 0.95) -> Summary:
+def summary(fit: FitRecord, interval: float = 0.95) -> Summary:
     """See :meth:`bdtr.Fit.summary`."""
     probability("interval", interval)
     tail = (1 - interval) / 2
@@ -122,7 +120,7 @@ def _mirrored(posterior: xr.Dataset) -> np.ndarray:
     return np.concatenate([part.reshape(-1) for part in parts])
 
 
-def tidy_draws(fit: Fit, stage: str | None) -> pd.DataFrame:
+def tidy_draws(fit: FitRecord, stage: str | None) -> pd.DataFrame:
     """See :meth:`bdtr.Fit.draws`."""
     known = [d.action for d in fit.designs]
     if stage is not None:
@@ -149,7 +147,7 @@ def tidy_draws(fit: Fit, stage: str | None) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _head(fit: Fit) -> list[str]:
+def _head(fit: FitRecord) -> list[str]:
     trial, s = fit.trial, fit.settings
     lines = [
         str(fit.state),
@@ -165,7 +163,7 @@ def _head(fit: Fit) -> list[str]:
     return lines
 
 
-def text(fit: Fit) -> str:
+def text(fit: FitRecord) -> str:
     """A readable summary, the state first."""
     table = summary(fit).table
     own = [s.action for s in fit.trial.stages if s.model is not None]
@@ -178,7 +176,7 @@ def text(fit: Fit) -> str:
     return "\n".join(lines)
 
 
-def html(fit: Fit) -> str:
+def html(fit: FitRecord) -> str:
     """The same for a notebook."""
     head = "".join(f"<p>{escape(line)}</p>" for line in _head(fit))
     notes = "".join(f"<li>{escape(note)}</li>" for note in (*fit.added, *fit.notes))

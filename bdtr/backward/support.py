@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bdtr.data.check import StageData, TrialData
+from bdtr.data.trialdata import StageData, TrialData
 from bdtr.results.diagnostics import State, doubt, worst
 from bdtr.trial.condition import Condition
 

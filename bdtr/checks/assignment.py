@@ -14,20 +14,18 @@ actions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bdtr.backward.fitted import Fit
 from bdtr.engine.randomness import children
 from bdtr.results.arguments import is_real, mapping
 from bdtr.results.errors import ArgumentError
 from bdtr.results.labels import label_text
 from bdtr.stages.propensity import category_probabilities
 from bdtr.trial.alignment import aligned
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["WORDS", "Known", "by_action", "by_stage", "treatment_probabilities"]
 

@@ -13,11 +13,11 @@ first order and phi hardly: what is left of a jackknife by refits but for the re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bdtr.backward.carried_effects import KnownEffects
+from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass, Policy, StageResponses, backward, together
 from bdtr.backward.passes import carried, columns_of, decisions
 from bdtr.backward.propagation import accumulate
@@ -27,9 +27,6 @@ from bdtr.engine.system import system
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import group_roots, phi_of
 from bdtr.stages.prediction import QFunction, StageDraws
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["in_closed_form", "passes_without"]
 

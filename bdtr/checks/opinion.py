@@ -29,22 +29,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.stats import t as student_t
 
+from bdtr.backward.fitted import Fit
 from bdtr.backward.fitting import fit_checked
 from bdtr.backward.induction import BackwardPass, Policy
-from bdtr.backward.passes import named_policy
+from bdtr.backward.passes import backward_passes, named_policy
 from bdtr.backward.regimes import Regime, embedded, regime_list
 from bdtr.checks.assignment import WORDS, Known, by_stage, treatment_probabilities
 from bdtr.checks.leaveout import in_closed_form, passes_without
-from bdtr.data.check import TrialData
 from bdtr.data.coding import DataError
 from bdtr.data.columns import DesignError
+from bdtr.data.trialdata import TrialData
 from bdtr.engine.randomness import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole
 from bdtr.results.diagnostics import State, doubt, worst
@@ -56,9 +56,6 @@ from bdtr.stages.propensity import category_probabilities
 from bdtr.values.crossfitting import crossfit
 from bdtr.values.learning import part_of, quick_settings
 from bdtr.values.populations import Cells, cell_means
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["Opinion", "second_opinion"]
 
@@ -165,7 +162,7 @@ def second_opinion(
     group = _groups(fit, groups, np.random.default_rng(group_seed))
     weights = [_weights(data, rule, chance) for rule in rules]
     found, followers, apart = [], [], []
-    for name, own, done in zip(names, weights, fit.passes(rules, progress), strict=True):
+    for name, own, done in zip(names, weights, backward_passes(fit, rules, progress), strict=True):
         if not own[-1][units].any():
             raise ArgumentError(
                 f"regime {name!r}: nobody followed it to the end; it has no second opinion."
@@ -344,7 +341,7 @@ def _left_out(
                 own = _refit(fit, rows, count)
                 part = own.require_data("a second opinion")
                 policies = [replace(r, actions=tuple(a[rows] for a in r.actions)) for r in rules]
-                passes, units = own.passes(policies), np.flatnonzero(part.valued)
+                passes, units = backward_passes(own, policies), np.flatnonzero(part.valued)
                 mine = [[w[rows] for w in one] for one in weights]
             for i, done in enumerate(passes):
                 out[i, g] = _mean_residual(done, units, mine[i])

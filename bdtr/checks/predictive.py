@@ -13,19 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
+from bdtr.backward.fitted import Fit
+from bdtr.backward.passes import backward_pass
 from bdtr.engine.randomness import children
 from bdtr.results.arguments import a_fit, probability, whole
 from bdtr.results.shown import Shown
 from bdtr.stages.groups import replicates
 from bdtr.stages.outcome import OutcomeModel
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["PredictiveChecks", "predictive_checks"]
 
@@ -135,7 +134,7 @@ def _responses(fit: Fit, k: int, pick: np.ndarray) -> np.ndarray:
         return data.payoff[None]
     rows = np.flatnonzero(data.stages[k].fitted)
     out = np.empty((len(pick), len(rows)))
-    for at, values in fit.passed().responses(k, rows):
+    for at, values in backward_pass(fit).responses(k, rows):
         out[:, at] = values[:, pick].T
     return out
 

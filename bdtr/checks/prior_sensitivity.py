@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
+from bdtr.backward.fitted import Fit
 from bdtr.backward.fitting import fit_checked
 from bdtr.backward.induction import best_mean
+from bdtr.backward.passes import backward_pass
 from bdtr.backward.regimes import Regime, recommended, regime_list
 from bdtr.results.arguments import a_fit, number_list, probability
 from bdtr.results.diagnostics import State, worst
@@ -25,9 +27,6 @@ from bdtr.results.shown import Shown
 from bdtr.results.threads import side_by_side
 from bdtr.values.learning import few_draws, quick_settings
 from bdtr.values.valuation import value
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["PriorWidths", "prior_widths"]
 
@@ -145,7 +144,7 @@ def _best(fit: Fit, k: int) -> np.ndarray:
     data = fit.require_data("refits with other priors")
     stage = data.stages[k]
     units = np.flatnonzero(stage.choosing)
-    done, parts = fit.passed(), [np.zeros(0, dtype=np.int64)]
+    done, parts = backward_pass(fit), [np.zeros(0, dtype=np.int64)]
     for block in done.blocks(units):
         q = done.q_values(k, block)
         parts.append(best_mean(q, stage.feasible[block], fit.trial.higher_is_better))

@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.backward.passes import named_policy, payoff_sd, shifted
+from bdtr.backward.fitted import Fit
+from bdtr.backward.passes import backward_pass, backward_passes, named_policy, payoff_sd, shifted
 from bdtr.backward.regimes import Regime, recommended, regime_list
 from bdtr.checks.assignment import Known, by_stage, treatment_probabilities
 from bdtr.checks.prior_sensitivity import PriorWidths, prior_widths
@@ -48,7 +49,6 @@ from bdtr.values.comparison import ranks
 from bdtr.values.valuation import mean_payoffs
 
 if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
     from bdtr.backward.induction import Policy
 
 __all__ = [
@@ -147,7 +147,7 @@ def confounded(
     units, chains = np.flatnonzero(data.valued), fit.settings.chains
     found = {}
     for name, rules in (("value", policies), ("unconfounded", plain)):
-        own = mean_payoffs(fit.passes(rules, progress), units)
+        own = mean_payoffs(backward_passes(fit, rules, progress), units)
         found[name] = with_labels(own, chains, "regime", [r.name for r in chosen])
     draws = xr.Dataset(found)
     table = estimates(draws["value"], interval)
@@ -303,7 +303,7 @@ def tipping_points(
     a_fit(fit)
     probability("interval", interval)
     k = fit.stage_index(stage)
-    data, design, done = fit.require_data("tipping points"), fit.designs[k], fit.passed()
+    data, design, done = fit.require_data("tipping points"), fit.designs[k], backward_pass(fit)
     actions, own = list(design.actions), data.stages[k]
     sizes = number_list("sizes", sizes, 0)
     sign = 1.0 if data.trial.higher_is_better else -1.0
@@ -436,4 +436,5 @@ def tipping_regime(
 
 def _passes(fit: Fit, policies: Sequence[Policy]):
     """Passes that are not kept with the fit: there are many of them."""
-    return replace(fit, tree=fit.tree.copy(), _stage_draws=dict(fit._stage_draws)).passes(policies)
+    aside = replace(fit, tree=fit.tree.copy(), _stage_draws=dict(fit._stage_draws))
+    return backward_passes(aside, policies)

@@ -1,12 +1,10 @@
-"""A data frame held against a trial, once: clear errors, coded columns, who is present when."""
+"""A data frame held against a trial, once: clear errors, coded columns, and who takes part in what."""
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -20,128 +18,27 @@ from bdtr.data.coding import (
     level_order,
     rows_of,
     some,
-    with_columns,
 )
 from bdtr.data.contents import clear_labels, computable, no_nul, scalars_alone
-from bdtr.data.flow import Faults, Steps, raise_faults
+from bdtr.data.flow import raise_faults
 from bdtr.data.frames import as_frame
-from bdtr.data.history import conditions, delivered_now, stage_formula
+from bdtr.data.history import conditions, stage_formula
 from bdtr.data.outside import (
     arms_of,
     fill_outside,
-    has_decision,
     no_action,
     with_arms,
     without_mark,
 )
+from bdtr.data.presence import any_of, check_groups, check_support, present
+from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import one_of
 from bdtr.results.labels import NEW_SITE
-from bdtr.trial.condition import Condition
 from bdtr.trial.families import FAMILIES
 from bdtr.trial.formula import Formula
-from bdtr.trial.trial import Stage, Trial
+from bdtr.trial.trial import Trial
 
-__all__ = [
-    "StageData",
-    "TrialData",
-    "check",
-    "check_again",
-    "feasible_sets",
-]
-
-
-@dataclass(frozen=True)
-class StageData:
-    """Who takes part in one stage.
-
-    Arrays over all units: ``action`` codes (-1: none), ``feasible`` (unit x arm), ``among`` (a decision
-    is due, or the unit is in the arm of those without one), ``outside`` (in that arm), ``history`` (all
-    that the Q-function needs is known), ``fitted`` (row of the fit).
-    """
-
-    stage: Stage
-    formula: Formula
-    action: np.ndarray
-    feasible: np.ndarray
-    among: np.ndarray
-    history: np.ndarray
-    fitted: np.ndarray
-    reward: np.ndarray
-    outside: np.ndarray
-    weight: np.ndarray | None = None  # known precision weights, None for 1
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """The actions, and the arm without a decision where there is one; the order of codes."""
-        return arms_of(self.stage)
-
-    @property
-    def took(self) -> np.ndarray:
-        """Units with a complete history that took a feasible action, whether they are in the fit or not."""
-        rows = np.arange(len(self.action))
-        allowed = self.feasible[rows, np.maximum(self.action, 0)]
-        return self.history & self.among & (self.action >= 0) & allowed
-
-    @property
-    def deciding(self) -> np.ndarray:
-        """Units with a complete history who have a decision, if among one feasible action."""
-        return self.history & self.among & ~self.outside
-
-    @property
-    def choosing(self) -> np.ndarray:
-        """Units with a complete history who have a decision between two feasible actions or more."""
-        return self.history & self.among & (self.feasible.sum(axis=1) > 1)
-
-
-@dataclass(frozen=True)
-class TrialData:
-    """The data of a trial after the one check: nothing later checks them again."""
-
-    trial: Trial
-    frame: pd.DataFrame
-    coding: Coding
-    units: np.ndarray
-    outcome: np.ndarray
-    stages: tuple[StageData, ...]
-    flow: pd.DataFrame
-    notes: tuple[str, ...]
-    valued: np.ndarray  # units whose expected payoff from stage 1 on can be computed
-    doubts: tuple[str, ...] = ()  # about how treatment reached them
-    index: pd.Index | None = None  # that of the frame as the user gave it; not kept in a saved fit
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    @cached_property
-    def site_levels(self) -> np.ndarray:
-        """The site index: every site in the data, numbers in their order, other labels sorted."""
-        if self.trial.site is None:
-            return np.zeros(1, dtype=object)
-        labels = label_series(self.frame[self.trial.site]).dropna().unique()
-        numeric = all(label.isascii() and label.isdigit() for label in labels)
-        ordered = sorted(labels, key=(lambda x: (int(x), x)) if numeric else None)
-        return np.array(ordered, dtype=object)
-
-    @property
-    def named(self) -> pd.DataFrame:
-        """The columns that the trial uses, the units' names among them if it has some."""
-        if not self.trial.unit:
-            return self.frame
-        return with_columns(self.frame, {self.trial.unit: self.units})
-
-    @property
-    def payoff(self) -> np.ndarray:
-        """Observed payoff of the units in the fit of the last stage."""
-        last = self.stages[-1]
-        return (self.outcome + last.reward)[last.fitted]
-
-    def hash(self) -> str:
-        """SHA-256 of the columns the trial uses, the first 16 hexadecimal digits."""
-        digest = hashlib.sha256()
-        for name in self.frame.columns:
-            digest.update(name.encode())
-            digest.update(pd.util.hash_pandas_object(self.frame[name], index=False).to_numpy())
-        return digest.hexdigest()[:16]
+__all__ = ["check", "check_again"]
 
 
 def check(
@@ -217,12 +114,12 @@ def check(
     trial, notes = _with_earlier_terms(trial, formulas, coded)
     if notes:
         formulas = [stage_formula(trial, k) for k in range(len(trial.stages))]
-    stages, flow, faults, valued = _present(trial, formulas, coded, outcome, units)
+    stages, flow, faults, valued = present(trial, formulas, coded, outcome, units)
     raise_faults(faults, missing, off_protocol)
     for stage in stages:
-        _check_support(stage)
+        check_support(stage)
         if whole:
-            _check_groups(stage, coded)
+            check_groups(stage, coded)
     doubts = unknown_clusters(trial, stages, frame, coding.numbers)
     notes = filled + notes + doubts + shared_clusters(trial, stages, coded)
     return TrialData(
@@ -280,7 +177,7 @@ def _with_earlier_terms(
         gaps = {c: acted & coded[c].isna().to_numpy() for c in new}
         gaps = {c: gap for c, gap in gaps.items() if gap.any()}
         if gaps and stage.earlier_terms:
-            lost = int(_any(gaps.values(), len(coded)).sum())
+            lost = int(any_of(gaps.values(), len(coded)).sum())
             notes.append(
                 f"stage {stage.action}: terms of earlier stages are not added, as "
                 f"{', '.join(map(repr, gaps))} is missing for {lost:,} of its units. What they tailor by has "
@@ -405,188 +302,3 @@ def _outcome(trial: Trial, coded: pd.DataFrame) -> np.ndarray:
             f"{family.name} family takes {family.outcomes}."
         )
     return values
-
-
-def _present(
-    trial: Trial,
-    formulas: Sequence[Formula],
-    coded: pd.DataFrame,
-    outcome: np.ndarray,
-    units: np.ndarray,
-) -> tuple[tuple[StageData, ...], pd.DataFrame, Faults, np.ndarray]:
-    """Who is in the fit of each stage, from the last to the first; flow counts; faults to raise."""
-    stages, flows, faults = [], [], Faults()
-    payoff_known = ~np.isnan(outcome)
-    for k in reversed(range(len(trial.stages))):
-        stage, formula = trial.stages[k], formulas[k]
-        reward = np.zeros(len(coded)) if stage.reward is None else coded[stage.reward].to_numpy()
-        among = has_decision(stage, coded)
-        action = coded[stage.action].cat.codes.to_numpy().astype(np.int64)
-        _outside_has_no_action(stage, among, action, units)
-        feasible, decided = feasible_sets(stage, coded, among == 1, units)
-        outside = (among == 0) & (stage.outside == "arm")
-        if stage.outside == "arm":  # who has no decision can only be in that arm
-            feasible = np.c_[feasible & ~outside[:, None], outside]
-            decided = decided | outside
-            among = np.where(outside, np.int8(1), among)
-        formed_now = delivered_now(trial, k)
-        q_columns = [c for c in formula.columns if c not in (stage.action, formed_now)]
-        if trial.site and trial.site not in q_columns:
-            q_columns.insert(0, trial.site)
-        gaps = {c: coded[c].isna().to_numpy() for c in q_columns}
-        for c in set(gaps) - set(formula.model_columns) - {trial.site}:
-            gaps[c] = gaps[c] & ~outside  # who has no decision is in no class of it
-        history = (among == 1) & decided & ~_any(gaps.values(), len(coded))
-        steps = Steps(stage.action, len(coded))
-        steps.drop("no decision here (among)", among == 0)
-        last = k == len(trial.stages) - 1
-        _carried_payoff_known(trial, stage, among == 0, outcome if last else None, reward, units)
-        eligible = np.ones(len(coded), dtype=np.int8)
-        if stage.eligible:
-            eligible = Condition(stage.eligible).evaluate(coded)
-            eligible = np.where(outside & (eligible < 0), np.int8(1), eligible)
-            steps.drop(f"not eligible: {stage.eligible}", eligible == 0)
-        steps.drop(f"{stage.action} missing", action < 0, "missing")
-        steps.drop("eligibility unknown", eligible < 0, "missing")
-        steps.drop("decision due unknown (among)", among < 0, "missing")
-        steps.drop("feasible set unknown", (among == 1) & ~decided, "missing")
-        taken = feasible[np.arange(len(coded)), np.maximum(action, 0)]
-        steps.drop(f"{stage.action} not feasible", (action >= 0) & ~taken, "off_protocol")
-        if formed_now:
-            gaps[formed_now] = coded[formed_now].isna().to_numpy() & ~outside
-        for column, gap in gaps.items():
-            steps.drop(f"{column} missing", gap, "missing")
-        if stage.reward:
-            steps.drop(f"{stage.reward} missing", np.isnan(reward), "missing")
-        weight = None
-        if stage.weights:
-            weight = coded[stage.weights].to_numpy()
-            steps.drop(f"{stage.weights} missing", np.isnan(weight), "missing")
-        what = f"{trial.outcome} missing" if last else "later stage value unknown"
-        steps.drop(what, ~payoff_known, "missing")
-        fitted = steps.left & (among == 1)
-        steps.say(f"of these an arm without a decision ({stage.among})", outside)
-        _positive(stage, weight, fitted, units)
-        faults.add(steps, units)
-        flows.append(steps.table())
-        stages.append(
-            StageData(
-                stage,
-                formula,
-                action,
-                feasible,
-                among == 1,
-                history,
-                fitted,
-                reward,
-                outside,
-                weight,
-            )
-        )
-        # What stage k-1 responds to: the predicted value where a decision is due, else the payoff.
-        # Whether a decision was due must be known for either.
-        payoff_known = np.where(among == 1, history, (among == 0) & payoff_known)
-    flow = pd.concat(flows[::-1], ignore_index=True)
-    return tuple(stages[::-1]), flow, faults, payoff_known
-
-
-def _positive(stage: Stage, weight: np.ndarray | None, fitted: np.ndarray, units) -> None:
-    if weight is None:
-        return
-    wrong = fitted & ~((weight > 0) & np.isfinite(weight))
-    if wrong.any():
-        raise DataError(
-            f"Stage({stage.action!r}): weights {stage.weights!r} holds {some(weight[wrong])} "
-            f"({some(units[wrong])}); a precision weight is finite and above 0. Leave such units out "
-            "of the data, or correct them."
-        )
-
-
-def _any(masks, rows: int) -> np.ndarray:
-    out = np.zeros(rows, dtype=bool)
-    for mask in masks:
-        out |= mask
-    return out
-
-
-def _outside_has_no_action(stage, among, action, units) -> None:
-    wrong = (among == 0) & (action >= 0) & (action < len(stage.actions or ()))
-    if wrong.any():
-        raise DataError(
-            f"Stage({stage.action!r}): {int(wrong.sum()):,} units outside among={stage.among!r} "
-            f"have an action in {stage.action!r} ({some(units[wrong])}). There is no decision for "
-            "them: set the action to missing, or correct the condition."
-        )
-
-
-def _carried_payoff_known(trial, stage, outside, outcome, reward, units) -> None:
-    """Payoffs that are carried to earlier stages have to be known; those of an arm need not."""
-    payoffs = {stage.reward: reward}
-    if outcome is not None:
-        payoffs[trial.outcome] = outcome
-    for name, values in payoffs.items():
-        unknown = outside & np.isnan(values)
-        if unknown.any():
-            raise DataError(
-                f"Stage({stage.action!r}): {int(unknown.sum()):,} units outside "
-                f"among={stage.among!r} have no payoff to carry through: {name!r} is missing "
-                f"({some(units[unknown])}). Where nothing was earned, say 0; to have their payoff "
-                "predicted, leave outside= out or say outside='arm'."
-            )
-
-
-def feasible_sets(stage: Stage, coded: pd.DataFrame, among: np.ndarray, units: np.ndarray):
-    """Feasible actions of each unit (unit x action), and for whom they are known."""
-    actions = list(stage.actions or ())
-    if stage.feasible is None:
-        return np.ones((len(coded), len(actions)), dtype=bool), np.ones(len(coded), dtype=bool)
-    truths = np.stack([Condition(text).evaluate(coded) for text in stage.feasible])
-    known = (truths >= 0).all(axis=0)
-    met = (truths == 1).sum(axis=0)
-    for wrong, what in ((met == 0, "no condition"), (met > 1, "more than one condition")):
-        wrong = wrong & known & among
-        if wrong.any():
-            raise DataError(
-                f"Stage({stage.action!r}): {int(wrong.sum()):,} units meet {what} of feasible "
-                f"({some(units[wrong])}). Conditions: {', '.join(map(repr, stage.feasible))}. Every "
-                "unit must meet exactly one."
-            )
-    sets = np.array([[a in allowed for a in actions] for allowed in stage.feasible.values()])
-    feasible = (truths == 1).T @ sets
-    return np.where(known[:, None], feasible, True), known
-
-
-def _check_groups(stage: StageData, coded: pd.DataFrame) -> None:
-    """Raise where a grouping factor has one row a level: its effect is the residual by another name."""
-    rows = coded.loc[stage.fitted & ~stage.outside]
-    for group in stage.formula.groups if stage.stage.model is None else ():
-        levels = rows[list(group.factor)].astype(object).dropna().drop_duplicates()
-        if len(rows) > 1 and len(levels) == len(rows):
-            raise DataError(
-                f"Stage({stage.stage.action!r}): {group.name!r} has as many levels as there are "
-                f"units in the fit "
-                f"({len(rows):,}), one row each, so that its effects cannot be told apart from "
-                f"the residuals: only "
-                f"the sum of both variances is known. Take (.. | {group.name}) out."
-            )
-
-
-def _check_support(stage: StageData) -> None:
-    where = f"Stage({stage.stage.action!r})"
-    if not stage.fitted.any():
-        raise DataError(f"{where}: no unit is left in the fit; see the flow of exclusions.")
-    counts = np.bincount(stage.action[stage.fitted], minlength=len(stage.arms))
-    counts = counts[: len(stage.stage.actions or ())]
-    actions = stage.stage.actions or ("",)
-    if counts[0] == 0 and (counts > 0).sum() > 1 and stage.stage.model is None:
-        raise DataError(
-            f"{where}: no unit in the fit took {actions[0]!r}, the first action, which the others are "
-            "compared with. Put another first in actions, or leave it out (of a categorical: "
-            "cat.remove_unused_categories())."
-        )
-    if (counts > 0).sum() < 2:
-        raise DataError(
-            f"{where}: only one action is observed in the fit, "
-            f"{actions[int(counts.argmax())]!r} ({counts.max():,} units). "
-            "Nothing can be learned about a choice; check the column and the exclusions."
-        )

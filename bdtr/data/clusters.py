@@ -26,7 +26,7 @@ from bdtr.data.modelmatrix import terms_of
 from bdtr.trial.trial import Trial
 
 if TYPE_CHECKING:
-    from bdtr.data.check import StageData
+    from bdtr.data.trialdata import StageData
 
 __all__ = ["DesignWarning", "shared_clusters", "treated_together", "unknown_clusters"]
 

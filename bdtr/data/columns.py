@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bdtr.data.check import TrialData
 from bdtr.data.coding import Coding, with_columns
 from bdtr.data.groupcolumns import (
     GroupDesign,
@@ -24,6 +23,7 @@ from bdtr.data.margins import Measure, as_written, margins_of, measured, residua
 from bdtr.data.modelmatrix import Columns, DesignError
 from bdtr.data.rank import check_rank, collinear
 from bdtr.data.sitelevel import SiteLevel, site_level
+from bdtr.data.trialdata import TrialData
 from bdtr.engine.layout import Factor
 from bdtr.trial.formula import Formula
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bdtr.data.check import TrialData
 from bdtr.data.coding import label_series
+from bdtr.data.columns import site_codes
 from bdtr.data.history import not_yet_known
+from bdtr.data.trialdata import TrialData
 from bdtr.results.errors import ArgumentError
 from bdtr.trial.alignment import aligned
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["By", "Grouping", "grouping"]
 
@@ -51,13 +49,13 @@ class Grouping:
             )
 
 
-def grouping(fit: Fit, by: By, k: int = 0) -> Grouping:
-    """Groups of the rows of a fit's data.
+def grouping(data: TrialData, by: By, k: int = 0) -> Grouping:
+    """Groups of the rows of the data.
 
     Parameters
     ----------
-    fit
-        A fitted trial with its data.
+    data
+        The data of a trial.
     by
         ``"site"`` or the site column; the name of a column of the trial, or a tuple of several, crossed;
         labels of all rows of the data, a series of pandas by its index; or None for one group of all.
@@ -75,14 +73,13 @@ def grouping(fit: Fit, by: By, k: int = 0) -> Grouping:
     ValueError
         If there is no such column, or not a label for each row.
     """
-    data = fit.require_data("groups of units")
     if by is None:
         return Grouping(np.zeros(len(data), dtype=np.int64), np.array(["all"], dtype=object), None)
-    if isinstance(by, str) and by in ("site", fit.trial.site):
-        if fit.trial.site is None:
+    if isinstance(by, str) and by in ("site", data.trial.site):
+        if data.trial.site is None:
             raise ArgumentError("by='site': the trial names no site column.")
-        design = fit.designs[0]
-        return Grouping(design.site_codes(data.frame), design.site_levels, "site")
+        codes = site_codes(data.frame, data.trial.site, data.site_levels)
+        return Grouping(codes, data.site_levels, "site")
     if isinstance(by, tuple):
         return _crossed(data, by, k)
     code, labels = _coded(_column(data, by, k))

@@ -13,7 +13,7 @@ from bdtr.trial.formula import TRANSFORMS, Formula, names_in
 from bdtr.trial.trial import Stage, Trial
 
 if TYPE_CHECKING:
-    from bdtr.data.check import TrialData
+    from bdtr.data.trialdata import TrialData
 
 __all__ = [
     "Earlier",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdtr.data.check import StageData
+from bdtr.data.trialdata import StageData
 
 __all__ = ["SiteLevel", "site_level", "site_means", "site_sizes"]
 

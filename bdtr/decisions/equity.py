@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.backward.fitted import Fit
+from bdtr.backward.passes import backward_passes
 from bdtr.data.grouping import By, grouping
 from bdtr.decisions.limits import action_code, everyone_may
 from bdtr.decisions.planning import Plan, mean_of_codes
@@ -24,10 +25,7 @@ from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, stacked, with_labels
 from bdtr.results.shown import Shown
 
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
-
-__all__ = ["Frontier", "Groups", "frontier", "groups"]
+__all__ = ["Frontier", "Groups", "equity_by_group", "equity_frontier"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +63,7 @@ class Groups(Shown):
         )
 
 
-def groups(
+def equity_by_group(
     fit: Fit, plan: Plan, by: By, reference: object = None, interval: float = 0.95
 ) -> Groups:
     """Values, treatment rates and benefits by group under a plan.
@@ -96,7 +94,7 @@ def groups(
 
     Examples
     --------
-    >>> bdtr.decisions.groups(fit, bdtr.decisions.plan(fit, "a1"), by=("female", "lunch"))  # doctest: +SKIP
+    >>> bdtr.decisions.equity_by_group(fit, bdtr.decisions.plan(fit, "a1"), by=("female", "lunch"))  # doctest: +SKIP
     """
     a_fit(fit)
     probability("interval", interval)
@@ -117,7 +115,7 @@ def groups(
         everyone_may(feasible, actions, base, "groups(reference")
     sign = 1.0 if data.trial.higher_is_better else -1.0
     codes = np.stack([plan.codes[kept], np.full(len(units), base)])[: 2 if can.all() else 1]
-    (done,) = fit.passes([plan.policy])
+    (done,) = backward_passes(fit, [plan.policy])
     found = mean_of_codes(done, k, units, codes, group)
     paid = np.stack([np.bincount(group, plan.price[one]) for one in codes]) / np.bincount(group)
     net = found - sign * paid[:, :, None]
@@ -148,7 +146,7 @@ def groups(
 
 def _grouped(fit: Fit, plan: Plan, by: By) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     """Units of a plan that have a group, their groups, the labels, and which units of the plan they are."""
-    found = grouping(fit, by, fit.stage_index(plan.stage))
+    found = grouping(fit.require_data("groups of units"), by, fit.stage_index(plan.stage))
     kept = found.code[plan.units] >= 0
     if not kept.any():
         raise ArgumentError("by: no unit has a group.")
@@ -193,7 +191,7 @@ class Frontier(Shown):
         )
 
 
-def frontier(
+def equity_frontier(
     fit: Fit,
     plans: dict[str, Plan],
     by: By,
@@ -238,7 +236,7 @@ def frontier(
         raise ArgumentError("plans: name one plan or more, by name.")
     values, apart, states = [], [], []
     for one in plans.values():
-        found = groups(fit, one, by, reference, interval)
+        found = equity_by_group(fit, one, by, reference, interval)
         if of not in found.draws:
             raise ArgumentError(f"of={of!r}: no action is feasible for all. Use of='value'.")
         draws = found.draws[of]

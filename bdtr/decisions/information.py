@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass
+from bdtr.backward.passes import backward_pass, backward_passes
 from bdtr.decisions.risk import outcome_sd
 from bdtr.engine.crossproducts import Columns, ResponseProducts, cross_products
 from bdtr.engine.layout import Factor, layout
@@ -36,10 +37,7 @@ from bdtr.stages.prediction import StageDraws
 from bdtr.values.sites import site_blips
 from bdtr.values.valuation import mean_payoffs
 
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
-
-__all__ = ["Information", "new_trial", "perfect", "sites"]
+__all__ = ["Information", "perfect_information", "sample_information", "site_information"]
 
 _CELLS = 4_000_000  # simulated outcomes in memory at once
 
@@ -64,7 +62,7 @@ class Information(Shown):
         return [self.table.assign(**{c: self.table[c].map("{:.2g}".format) for c in small})]
 
 
-def perfect(fit: Fit, progress: bool = False) -> Information:
+def perfect_information(fit: Fit, progress: bool = False) -> Information:
     """Expected value of perfect information: for the whole decision, per stage and per unit.
 
     Parameters
@@ -84,10 +82,10 @@ def perfect(fit: Fit, progress: bool = False) -> Information:
 
     Examples
     --------
-    >>> bdtr.decisions.perfect(fit)  # doctest: +SKIP
+    >>> bdtr.decisions.perfect_information(fit)  # doctest: +SKIP
     """
     a_fit(fit)
-    data, done = fit.require_data("the value of information"), fit.passed()
+    data, done = fit.require_data("the value of information"), backward_pass(fit)
     rows, parts = [], []
     for k, stage in enumerate(data.stages):
         units = np.flatnonzero(stage.history)
@@ -98,7 +96,7 @@ def perfect(fit: Fit, progress: bool = False) -> Information:
         rows.append((name, len(units), found.mean() if len(units) else np.nan))
         parts.append(pd.DataFrame({"unit": data.units[units], "stage": name, "value": found}))
     units, sign = np.flatnonzero(data.valued), (1.0 if data.trial.higher_is_better else -1.0)
-    passes = fit.passes(["optimal", "recommended"], progress)
+    passes = backward_passes(fit, ["optimal", "recommended"], progress)
     best, followed = (mean_payoffs([one], units)[0].mean() for one in passes)
     rows.append(("all stages", len(units), sign * (best - followed)))
     table = pd.DataFrame(rows, columns=["stage", "units", "value"]).set_index("stage")
@@ -109,7 +107,7 @@ def perfect(fit: Fit, progress: bool = False) -> Information:
     return Information(table, about, fit.state, pd.concat(parts, ignore_index=True))
 
 
-def sites(fit: Fit, stage: str | None = None) -> Information:
+def site_information(fit: Fit, stage: str | None = None) -> Information:
     """Expected value of learning one site's blips, for each site.
 
     A study at the site would find out the mean blip of each action there; what that says of its units'
@@ -135,12 +133,16 @@ def sites(fit: Fit, stage: str | None = None) -> Information:
 
     Examples
     --------
-    >>> bdtr.decisions.sites(fit, "a1")  # doctest: +SKIP
+    >>> bdtr.decisions.site_information(fit, "a1")  # doctest: +SKIP
     """
     a_fit(fit)
     blips = site_blips(fit, stage)
     k = fit.stage_index(blips.stage)
-    data, design, done = fit.require_data("the value of information"), fit.designs[k], fit.passed()
+    data, design, done = (
+        fit.require_data("the value of information"),
+        fit.designs[k],
+        backward_pass(fit),
+    )
     labels = list(data.site_levels)
     learned = (
         blips.draws.sel(site=labels).transpose("site", "action", "chain", "draw").to_numpy()[:, 1:]
@@ -198,7 +200,7 @@ def _gain(known: np.ndarray, feasible: np.ndarray) -> np.ndarray:
     return (best - known[now, np.arange(known.shape[1])]).mean(axis=1)
 
 
-def new_trial(
+def sample_information(
     fit: Fit,
     stage: str,
     sizes: Sequence[int] = (10, 20, 50, 100),
@@ -252,7 +254,7 @@ def new_trial(
 
     Examples
     --------
-    >>> bdtr.decisions.new_trial(fit, "a1", sizes=(20, 80))  # doctest: +SKIP
+    >>> bdtr.decisions.sample_information(fit, "a1", sizes=(20, 80))  # doctest: +SKIP
     """
     a_fit(fit)
     k = fit.stage_index(stage)
@@ -294,7 +296,7 @@ def _learning(
     ``known`` are the draws of b, standardised (term, sample), ``learned`` what is expected of them.
     """
     data = fit.require_data("the value of information")
-    (done,) = fit.passes([None], sites=where)
+    (done,) = backward_passes(fit, [None], sites=where)
     units = np.flatnonzero(data.stages[k].history)
     out = [np.zeros(one.shape[1]) for one in learned]
     for q, feasible, _ in _blocks(fit, done, k, units):

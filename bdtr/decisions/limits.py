@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bdtr.backward.fitted import Fit
 from bdtr.data.grouping import By, grouping
 from bdtr.decisions.allocation import Rows
 from bdtr.results.arguments import finite, is_real, mapping, one_of
 from bdtr.results.errors import ArgumentError
 from bdtr.results.labels import label_text
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["Budget", "Floor", "Gap", "Limit", "Options", "action_code", "costs_of", "everyone_may"]
 
@@ -245,7 +242,7 @@ def _of_each(by: By) -> str:
 
 def _groups(fit: Fit, by: By, options: Options) -> tuple[np.ndarray, list[str]]:
     """Group of each unit, -1 for none, and the labels of the groups."""
-    found = grouping(fit, by, options.stage)
+    found = grouping(fit.require_data("groups of units"), by, options.stage)
     code = found.code[options.units]
     present = np.unique(code[code >= 0])
     if not present.size:

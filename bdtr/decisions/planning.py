@@ -18,14 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass, Policy
-from bdtr.backward.passes import shifted
+from bdtr.backward.passes import backward_passes, shifted
 from bdtr.decisions.allocation import Allocation, AllocationError, Rows, allocate, least_limit
 from bdtr.decisions.limits import Budget, Floor, Gap, Limit, Options, costs_of
 from bdtr.decisions.risk import Quantile, Utility, WorstMean, outcome_noise, utilities
@@ -36,9 +36,6 @@ from bdtr.results.estimates import estimates
 from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
 from bdtr.values.populations import Cells, cell_means
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["Budget", "Floor", "Gap", "Plan", "mean_of_codes", "payoffs", "plan"]
 
@@ -147,7 +144,7 @@ def plan(
             f"utility={utility!r}: must be bdtr.decisions.WorstMean(...), bdtr.decisions.Quantile(...) or None."
         )
     policy, own_price, text = _prices(fit, k, {} if prices is None else prices)
-    (done,) = fit.passes([policy], progress)
+    (done,) = backward_passes(fit, [policy], progress)
     units = np.flatnonzero(data.stages[k].deciding)
     if utility is not None and utility.of == "outcomes" and policy is not None:
         raise ArgumentError("utility of outcomes: prices of later stages do not go with it.")

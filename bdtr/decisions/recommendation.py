@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bdtr.data.check import feasible_sets
+from bdtr.backward.fitted import Fit
 from bdtr.data.coding import DataError, label_series
 from bdtr.data.frames import as_frame
+from bdtr.data.presence import feasible_sets
 from bdtr.decisions.optimality import summarise_actions
 from bdtr.results.arguments import amount, one_of, probability, text
 from bdtr.results.diagnostics import State
@@ -22,9 +23,6 @@ from bdtr.results.settings import FitError
 from bdtr.results.shown import as_html
 from bdtr.stages.prediction import SITES
 from bdtr.trial.condition import Condition
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["Recommendation", "recommend", "recommend_known"]
 

@@ -13,18 +13,16 @@ the worst share p is the conditional value at risk (Rockafellar and Uryasev 2000
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtri
 
+from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import best_mean
+from bdtr.backward.passes import backward_pass
 from bdtr.results.arguments import a_fit, one_of, probability
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.prediction import StageDraws
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["OF", "Quantile", "Utility", "WorstMean", "outcome_noise", "outcome_sd", "utilities"]
 
@@ -169,7 +167,7 @@ def _variance(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
 
 def _later(fit: Fit, k: int) -> np.ndarray:
     """Variance that is left at later stages (action, sample), over the units that took each action."""
-    data, done = fit.require_data("the spread of outcomes"), fit.passed()
+    data, done = fit.require_data("the spread of outcomes"), backward_pass(fit)
     stage, units = data.stages[k], np.flatnonzero(data.stages[k].fitted)
     # Each unit has the variance of the next stage at which a decision is due; none after the last.
     waiting, known, parts = np.ones(len(units), dtype=bool), np.zeros(len(units), dtype=bool), []

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.backward.fitted import Fit
+from bdtr.backward.passes import backward_pass
 from bdtr.data.coding import label_series, with_columns
 from bdtr.data.history import known_columns
 from bdtr.decisions.optimality import summarise_actions
@@ -21,9 +22,6 @@ from bdtr.results.arguments import a_fit, name_list, one_of, probability, whole
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates
 from bdtr.results.shown import Captioned, Shown
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["Blips", "blips_along", "over_history", "tailoring_columns"]
 
@@ -110,7 +108,7 @@ def over_history(
     cell = np.asarray(np.ravel_multi_index(cells, shape))
     actions = list(fit.designs[k].actions)
     hit, able, chosen, lost = (np.zeros((len(actions), int(np.prod(shape)))) for _ in range(4))
-    done, at = fit.passed(), 0
+    done, at = backward_pass(fit), 0
     values = done.q_values if sites == "observed" else done.average
     for block in done.blocks(units):
         feasible = state.feasible[block]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.backward.fitted import Fit
+from bdtr.backward.passes import backward_pass
 from bdtr.data.coding import label_series
 from bdtr.data.history import known_columns
 from bdtr.decisions.planning import mean_of_codes, payoffs
@@ -25,9 +26,6 @@ from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates
 from bdtr.results.shown import Shown
 from bdtr.trial.rules import ELSE, rule_text
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["ShallowTree", "shallow_tree"]
 
@@ -125,7 +123,7 @@ def shallow_tree(
     probability("interval", interval)
     k = fit.stage_index(stage)
     whole("depth", depth, 1, 3)
-    data, design, done = fit.require_data("a tree"), fit.designs[k], fit.passed()
+    data, design, done = fit.require_data("a tree"), fit.designs[k], backward_pass(fit)
     whole("least", least, 1, len(data))
     sign = 1.0 if data.trial.higher_is_better else -1.0
     units = np.flatnonzero(data.stages[k].deciding)

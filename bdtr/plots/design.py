@@ -103,14 +103,14 @@ def balance_plot(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table
-        From :func:`bdtr.checks.balance`, or its table.
+        From :func:`bdtr.checks.covariate_balance`, or its table.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     needed = ("stage", "covariate", "action", "difference")
-    table = table_of("table", table, needed, "bdtr.checks.balance")
+    table = table_of("table", table, needed, "bdtr.checks.covariate_balance")
     stages = list(dict.fromkeys(table.index.get_level_values("stage")))
     counts = [of_stage(table, s).index.get_level_values("covariate").nunique() for s in stages]
     figure = figure_of(7.0, 1.0 + 0.3 * sum(counts) + 0.4 * len(stages))

@@ -137,7 +137,7 @@ def equity_frontier(frontier: xr.Dataset, unit: str = "payoff", interval: float 
     Parameters
     ----------
     frontier
-        From :func:`bdtr.decisions.frontier`, or its draws of ``value`` and ``disparity`` over dims
+        From :func:`bdtr.decisions.equity_frontier`, or its draws of ``value`` and ``disparity`` over dims
         ``chain, draw, plan``.
     unit, interval
         As in :func:`value_forest`.
@@ -149,7 +149,7 @@ def equity_frontier(frontier: xr.Dataset, unit: str = "payoff", interval: float 
     text("unit", unit)
     dims = ("chain", "draw", "plan")
     frontier = dataset_of(
-        "frontier", frontier, ["value", "disparity"], dims, "bdtr.decisions.frontier"
+        "frontier", frontier, ["value", "disparity"], dims, "bdtr.decisions.equity_frontier"
     )
     value = interval_of(frontier["value"].transpose("plan", "chain", "draw"), interval)
     apart = interval_of(frontier["disparity"].transpose("plan", "chain", "draw"), interval)

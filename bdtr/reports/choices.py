@@ -8,8 +8,8 @@ from typing import Any
 
 from bdtr.backward.regimes import Regime, embedded, policy, recommended
 from bdtr.checks.assignment import by_action
-from bdtr.data.check import TrialData
 from bdtr.data.history import known_columns
+from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import (
     amount,
     is_real,

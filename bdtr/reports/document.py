@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bdtr.backward.fitted import Fit
 from bdtr.backward.regimes import Regime
 from bdtr.reports.blocks import Part
 from bdtr.reports.case import Case, Choices
@@ -26,9 +27,6 @@ from bdtr.reports.pdf import pdf as as_pdf
 from bdtr.reports.pdf import require_typst
 from bdtr.results.arguments import a_fit, truth
 from bdtr.results.files import OutputError, check_apart, check_output, check_page, write_whole
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["report", "report_files"]
 

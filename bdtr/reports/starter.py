@@ -46,7 +46,9 @@ def trial_code(protocol: Protocol) -> str:
 def _argument(name: str, value: Any, indent: int) -> list[str]:
     space = " " * indent
     if name == "priors":
-        inner = [f"{space}    {_shown(key)}: bdtr.trial.priors.{text}," for key, text in value.items()]
+        inner = [
+            f"{space}    {_shown(key)}: bdtr.trial.priors.{text}," for key, text in value.items()
+        ]
         return [f"{space}priors={{", *inner, f"{space}}},"]
     one = f"{space}{name}={_shown(value)},"
     if len(one) <= _WIDE or not isinstance(value, Mapping):
@@ -187,7 +189,7 @@ def _cells(protocol: Protocol, data: str, title: str, imports: str) -> Iterator[
         ),
     )
     yield "code", "fit.flow"
-    yield "code", "bdtr.checks.balance(fit)"
+    yield "code", "bdtr.checks.covariate_balance(fit)"
     yield "markdown", "## What regimes are worth"
     yield (
         "code",

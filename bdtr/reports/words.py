@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
     from bdtr.trial.trial import Trial
+
+from bdtr.backward.fitted import Fit
 
 __all__ = ["assumptions", "stage_words"]
 

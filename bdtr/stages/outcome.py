@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bdtr.data.check import TrialData
 from bdtr.data.columns import StageDesign
 from bdtr.data.groupcolumns import GroupDesign
+from bdtr.data.trialdata import TrialData
 from bdtr.engine.crossproducts import Columns, CrossProducts, Responses
 from bdtr.engine.layout import Factor
 from bdtr.engine.parameters import Parameters, parameters

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bdtr.data.check import TrialData
 from bdtr.data.coding import with_columns
 from bdtr.data.columns import StageDesign
+from bdtr.data.trialdata import TrialData
 from bdtr.results.errors import BdtrError
 
 if TYPE_CHECKING:

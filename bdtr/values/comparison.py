@@ -18,7 +18,7 @@ from bdtr.results.shown import Captioned, Shown
 if TYPE_CHECKING:
     from bdtr.values.valuation import Values
 
-__all__ = ["SCALES", "Comparison", "SetOfBest", "contrasts", "ranks", "set_of_best"]
+__all__ = ["SCALES", "Comparison", "SetOfBest", "compare", "ranks", "set_of_best"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Comparison(Shown):
         return f"{self.scale.capitalize()} against {self.reference}. {self.about}"
 
 
-def contrasts(
+def compare(
     values: Values | xr.DataArray,
     reference: str | None = None,
     scale: str = "difference",
@@ -106,7 +106,7 @@ def contrasts(
     --------
     >>> labels = {"regime": ["a", "b"]}
     >>> draws = xr.DataArray([[1.0, 2.0], [3.0, 3.0]], dims=("sample", "regime"), coords=labels)
-    >>> contrasts(draws).table.loc["b minus a", "p_better"].item()
+    >>> compare(draws).table.loc["b minus a", "p_better"].item()
     0.75
     """
     probability("interval", interval)

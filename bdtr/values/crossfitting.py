@@ -31,19 +31,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.stats import norm
 
+from bdtr.backward.fitted import Fit
 from bdtr.backward.fitting import fit_checked
 from bdtr.backward.induction import Policy
+from bdtr.backward.passes import backward_pass, backward_passes
 from bdtr.backward.regimes import recommended
-from bdtr.data.check import TrialData
 from bdtr.data.coding import DataError, with_columns
 from bdtr.data.columns import DesignError, learned_columns
+from bdtr.data.trialdata import TrialData
 from bdtr.engine.randomness import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole
 from bdtr.results.diagnostics import State, worst
@@ -55,9 +57,6 @@ from bdtr.results.shown import Shown
 from bdtr.results.threads import side_by_side
 from bdtr.values.learning import few_draws, learn, part_of, quick_settings
 from bdtr.values.valuation import mean_payoffs, value
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["CrossFitted", "crossfit"]
 
@@ -205,7 +204,7 @@ def _in_folds(
 def _shared(fit: Fit, way: str) -> float:
     """E[4 phi(t)^2] of the first decision that is the least sure: what folds have in common through
     their rules."""
-    data, done, found = fit.require_data("cross-fitting"), fit.passed(), [0.0]
+    data, done, found = fit.require_data("cross-fitting"), backward_pass(fit), [0.0]
     for k, stage in enumerate(data.stages):
         units = np.flatnonzero(stage.choosing)
         units = units[:: max(1, len(units) // _LOOKED_AT)]
@@ -301,7 +300,7 @@ def _crossfitted(
 
     def valued(f: int) -> tuple[np.ndarray, int]:
         units = np.flatnonzero(fits[f].require_data("cross-fitting").valued)
-        return mean_payoffs(fits[f].passes([rules[f]]), units)[0], len(units)
+        return mean_payoffs(backward_passes(fits[f], [rules[f]]), units)[0], len(units)
 
     # Step by step, so that no fold reads a fit while another adds to it.
     with progress_bar(progress, f"cross-fitting over {way}") as report:

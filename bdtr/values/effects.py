@@ -14,25 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.backward.fitted import Fit
 from bdtr.backward.fitting import fit_checked
-from bdtr.data.check import TrialData, check_again
+from bdtr.data.check import check_again
+from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import a_fit, number_list, probability
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, stacked
 from bdtr.results.shown import Shown
 from bdtr.trial.trial import Stage, Trial
-from bdtr.values.comparison import contrasts
+from bdtr.values.comparison import compare
 from bdtr.values.valuation import Values
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["EffectSizes", "effect_sizes"]
 
@@ -110,7 +108,7 @@ def effect_sizes(
     thresholds = number_list("thresholds", thresholds)
     data = fit.require_data("effect sizes")
     within, between, units, state = _variances(fit, data)
-    compared = contrasts(values, reference, interval=interval)
+    compared = compare(values, reference, interval=interval)
     difference = compared.draws
     correction = 1 - 3 / (4 * (units - 2) - 1)
     both = {

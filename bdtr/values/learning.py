@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import logit
 
+from bdtr.backward.fitted import Fit
 from bdtr.backward.fitting import fit_checked
-from bdtr.data.check import TrialData, check_again
+from bdtr.backward.passes import backward_pass
+from bdtr.data.check import check_again
+from bdtr.data.trialdata import TrialData
 from bdtr.results import arguments
 from bdtr.results.errors import ArgumentError
 from bdtr.results.settings import Settings, integrates
 from bdtr.trial.families import FAMILIES
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["few_draws", "learn", "part_of", "quick_settings"]
 
@@ -96,7 +96,7 @@ def learn(
         for first in range(0, len(known), _UNITS):
             units = known[first : first + _UNITS]
             made: Any = q_function.columns(coded.iloc[units])
-            for block in found.passed().blocks(np.arange(len(units))):
+            for block in backward_pass(found).blocks(np.arange(len(units))):
                 mean[units[block]] = q_function.evaluate(made.part(block)).mean(axis=2).T
         out.append(_linear(mean, fit, k))
     return out

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.backward.fitted import Fit
+from bdtr.backward.passes import backward_passes
 from bdtr.results.arguments import a_fit, amount, probability
 from bdtr.results.diagnostics import State
 from bdtr.results.estimates import estimates
@@ -22,7 +24,6 @@ from bdtr.results.shown import Shown
 from bdtr.values.valuation import mean_payoffs
 
 if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
     from bdtr.backward.induction import BackwardPass
 
 __all__ = ["WARNING", "Maximum", "draw_wise_maximum"]
@@ -95,7 +96,7 @@ def draw_wise_maximum(
     amount("margin", margin)
     data = fit.require_data("the draw-wise maximum")
     units = np.flatnonzero(data.valued)
-    best, followed = fit.passes(["optimal", "recommended"], progress)
+    best, followed = backward_passes(fit, ["optimal", "recommended"], progress)
     chains = fit.settings.chains
     found = {}
     for name, done in (("maximum", best), ("recommended", followed)):

@@ -7,12 +7,13 @@ to take either action, of Q(h, a) - Q(h, reference), later stages recommended.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.backward.fitted import Fit
+from bdtr.backward.passes import backward_passes, mean_response
 from bdtr.results.arguments import a_fit, probability
 from bdtr.results.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.results.errors import ArgumentError
@@ -21,9 +22,6 @@ from bdtr.results.labels import NEW_SITE, label_text
 from bdtr.results.shown import Captioned, Shown
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.values.populations import Cells, cell_means
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = [
     "NEW_SITE",
@@ -139,7 +137,7 @@ def _stage(fit: Fit, stage: str | None) -> int:
 def _mean_blips(fit: Fit, k: int, base: int, sites: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean blips (action, site, sample) and numbers of units (action, site); at a new site one row."""
     data, design = fit.require_data("blips of sites"), fit.designs[k]
-    stage, (done,) = data.stages[k], fit.passes([None], sites=sites)
+    stage, (done,) = data.stages[k], backward_passes(fit, [None], sites=sites)
     units = np.flatnonzero(stage.history & stage.feasible[:, base])
     count = len(data.site_levels) if sites == "observed" else 1
     site = design.site_codes(data.frame.iloc[units]) if sites == "observed" else 0 * units
@@ -328,7 +326,7 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
     blips = site_blips(fit, design.action)
     own = blips.table.xs(label, level="action").drop(NEW_SITE)
     rows = np.flatnonzero(data.stages[k].fitted)
-    response = fit.mean_response(k)
+    response = mean_response(fit, k)
     b = stacked(fit.posterior(k)["b"]).mean("sample").to_numpy()
     free = np.array([design.action not in made_of for made_of in design.variables])
     site, took = design.site_codes(data.frame)[rows], data.stages[k].action[rows]

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bdtr.backward.bounds import outside_bounds
+from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass, Policy
+from bdtr.backward.passes import backward_passes
 from bdtr.backward.regimes import Regime, embedded, recommended, regime_list
 from bdtr.data.coding import label_series
 from bdtr.data.grouping import By, grouping
@@ -27,7 +28,7 @@ from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates
 from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
-from bdtr.values.comparison import Comparison, contrasts, ranks
+from bdtr.values.comparison import Comparison, compare, ranks
 from bdtr.values.populations import (
     FEW_SITES,
     POPULATIONS,
@@ -36,9 +37,6 @@ from bdtr.values.populations import (
     cell_means,
     population_means,
 )
-
-if TYPE_CHECKING:
-    from bdtr.backward.fitted import Fit
 
 __all__ = ["Values", "mean_payoffs", "value"]
 
@@ -64,13 +62,13 @@ class Values(Shown):
     learned: tuple[str, ...]
 
     @property
-    def contrasts(self) -> pd.DataFrame:
-        """Differences from the first regime; see :func:`bdtr.values.contrasts`."""
+    def compare(self) -> pd.DataFrame:
+        """Differences from the first regime; see :func:`bdtr.values.compare`."""
         return self.compared().table
 
     def compared(self, reference: str | None = None, scale: str = "difference") -> Comparison:
-        """Contrasts with a regime, draw by draw; see :func:`bdtr.values.contrasts`."""
-        return contrasts(self, reference, scale, self.interval)
+        """Contrasts with a regime, draw by draw; see :func:`bdtr.values.compare`."""
+        return compare(self, reference, scale, self.interval)
 
     @property
     def caption(self) -> str:
@@ -161,13 +159,13 @@ def value(
     names = [r.name for r in chosen]
     if len(set(names)) != len(names):
         raise ArgumentError(f"regimes: two have the same name: {names}. Give them names.")
-    groups = grouping(fit, by)
+    groups = grouping(data, by)
     units, left_out = _units(fit, groups.code >= 0, site)
     group, labels = groups.of(units)
     where = fit.designs[0].site_codes(data.frame.iloc[units])
     cells = Cells.of(group, where if _needs_sites(population, weight) else np.zeros_like(group))
     at = "observed" if sites_known else ("one new" if population == "new site" else "average")
-    passes = fit.passes(chosen, progress, at)
+    passes = backward_passes(fit, chosen, progress, at)
     unit_rng, site_rng = map(np.random.default_rng, fit.settings.stream("values").spawn(2))
     with progress_bar(progress, f"values ({population})") as report:
         sums, mass = cell_means(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bdtr import plots
-from bdtr.checks.balance import attrition, balance, overlap, stage_flow
+from bdtr.checks.balance import attrition, covariate_balance, overlap, stage_flow
 from bdtr.reports.blocks import Part, ask, folded, table, text
 from bdtr.reports.case import Case
 from bdtr.trial.protocol import TEXTS
@@ -28,7 +28,7 @@ def design(case: Case) -> Part:
         ),
         folded("Counts of the diagram", [table(flow.table, flow.caption)]),
     ]  # fmt: skip
-    even = balance(fit)
+    even = covariate_balance(fit)
     if len(even.table):
         worst = even.table["verdict"].value_counts()
         blocks += [

@@ -1,0 +1,156 @@
+"""What a fit is made of: the trial, its draws, the checked data. All that is asked of a fit starts from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.backward.carried_effects import Carried
+from bdtr.data.columns import StageDesign
+from bdtr.data.trialdata import TrialData
+from bdtr.results.arguments import one_of, text, whole
+from bdtr.results.diagnostics import State
+from bdtr.results.errors import ArgumentError
+from bdtr.results.settings import FitError, Settings
+from bdtr.stages.outcome import OutcomeModel
+from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, stage_draws
+from bdtr.stages.stagemodel import OwnColumns, OwnDraws, OwnModel, OwnQ, own_draws
+from bdtr.trial.trial import Trial
+
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = ["FitRecord"]
+
+
+@dataclass
+class FitRecord:
+    """Trial, settings, draws and data of a fit; see :class:`bdtr.Fit`, which is one."""
+
+    trial: Trial
+    settings: Settings
+    designs: tuple[StageDesign, ...]
+    tree: xr.DataTree
+    flow: pd.DataFrame
+    notes: tuple[str, ...]
+    state: State
+    data_hash: str
+    versions: Mapping[str, str]
+    prior_table: pd.DataFrame
+    data: TrialData | None = None
+    models: dict[int, OutcomeModel | OwnModel] = field(default_factory=dict, repr=False)
+    mean_responses: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    _stage_draws: dict[tuple[str, int], StageDraws | OwnDraws] = field(
+        default_factory=dict, repr=False
+    )
+    carried: dict[tuple[int, bytes | None], Carried] = field(default_factory=dict, repr=False)
+    unit_columns: dict[int, tuple[UnitColumns | OwnColumns, np.ndarray]] = field(
+        default_factory=dict, repr=False
+    )
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return len(self.trial.stages)
+
+    def stage_index(self, stage: str) -> int:
+        """Number of the stage with this action column, from 0."""
+        names = [d.action for d in self.designs]
+        one_of("stage", stage, names)
+        return names.index(stage)
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Terms that were added to the formulas of later stages."""
+        return tuple(note for design in self.designs for note in design.added)
+
+    @property
+    def priors(self) -> pd.DataFrame:
+        """Priors of all stages, in units of the user's: stage, parameter, prior, whether default or yours.
+
+        Default priors of coefficients are for columns as they are measured (:mod:`bdtr.data.margins`): ``x`` at
+        the mean of ``a`` where there is ``x:a``. ``as_written`` is what all of them together say of the
+        coefficient in the formula.
+        """
+        return self.prior_table.copy()
+
+    def posterior(self, k: int, path: str = "recommended") -> xr.Dataset:
+        """Propagated draws of stage k (0 = first) under a policy: dims ``chain, draw``.
+
+        ``path`` is ``"recommended"`` or the place of a further pass, ``<set>/<policy>``.
+        """
+        whole("k", k, 0, self.stages - 1)
+        text("path", path)
+        name = f"stage_{k + 1}"
+        if k == self.stages - 1:
+            return self._thinned(self.tree[f"{name}/posterior"].to_dataset())
+        if path == "recommended":
+            return self.tree[f"{name}/posterior"].to_dataset()
+        try:
+            return self.tree[f"passes/{path}/{name}"].to_dataset()
+        except KeyError:
+            raise ArgumentError(f"path={path!r}: there is no such pass in the fit.") from None
+
+    def new_site(self, k: int, path: str = "recommended") -> xr.Dataset:
+        """Effects of one new site at stage k, paired with :meth:`posterior`: dims ``chain, draw``."""
+        place = f"stage_{k + 1}/new_site"
+        if k < self.stages - 1:
+            recommended = path == "recommended"
+            return self.tree[place if recommended else f"passes/{path}/{place}"].to_dataset()
+        return self._thinned(self.tree[place].to_dataset())
+
+    def _thinned(self, full: xr.Dataset) -> xr.Dataset:
+        """The draws of the last stage that are propagated."""
+        step = self.settings.chains * self.settings.draws // self.settings.propagated
+        return full.isel(draw=slice(step - 1, None, step)) if full.sizes else full
+
+    def stage_draws(
+        self, k: int, posterior: xr.Dataset, new_site: xr.Dataset
+    ) -> StageDraws | OwnDraws:
+        """Draws of stage k as its Q-function takes them."""
+        if self.trial.stages[k].model is not None:
+            return own_draws(posterior)
+        return stage_draws(posterior, self.designs[k], new_site)
+
+    def q_of(
+        self, k: int, draws: StageDraws | OwnDraws, sites: str = "observed"
+    ) -> QFunction | OwnQ:
+        """The Q-function of stage k with these draws."""
+        if isinstance(draws, StageDraws):
+            seed = self.settings.random_seed
+            return QFunction(self.designs[k], self.family(k), draws, sites, seed)
+        return OwnQ(self.trial.stages[k].model, self.designs[k], draws, sites)
+
+    def q_function(
+        self, k: int, path: str = "recommended", sites: str = "observed"
+    ) -> QFunction | OwnQ:
+        """The Q-function of stage k, later stages following a policy that has been passed."""
+        key = (path if k < self.stages - 1 else "", k)
+        if key not in self._stage_draws:
+            found = self.posterior(k, path), self.new_site(k, path)
+            self._stage_draws[key] = self.stage_draws(k, *found)
+        return self.q_of(k, self._stage_draws[key], sites)
+
+    def family(self, k: int) -> str:
+        """Outcome family of stage k: earlier stages have a continuous response."""
+        return self.trial.family if k == self.stages - 1 else "gaussian"
+
+    def require_data(self, purpose: str) -> TrialData:
+        """The checked data, or an error that says what they are needed for."""
+        if self.data is None:
+            raise FitError(
+                f"{purpose} needs the data, which this file leaves out. Save with data=True, or fit "
+                "again."
+            )
+        return self.data
+
+    def keep_model(self, k: int, model: OutcomeModel | OwnModel, mean: np.ndarray) -> None:
+        """Keep the model of a stage, and its mean response, once they are known."""
+        self.models[k] = model
+        self.mean_responses[k] = mean
