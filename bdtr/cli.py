@@ -66,7 +66,8 @@ def report(
         _notebook(study, output, parameters or [], quiet)
         return
     _refuse("-p is for notebooks", parameter=parameters)
-    from bdtr.reports import check_choices, report_files
+    from bdtr.reports.choices import check_choices
+    from bdtr.reports.document import report_files
 
     with _or_exit(2):
         report_files(output, pdf, [p for p in (data, study) if p and os.path.exists(p)], "-o")
@@ -130,13 +131,13 @@ def _notebook(source: str, output: Path, given: list[str], quiet: bool) -> None:
 def _study(study: str, data: Path | None):
     """The data of a study and what its file says."""
     from bdtr.data.datafiles import read_data
-    from bdtr.trial.protocol import Protocol, read_protocol
+    from bdtr.trial.protocol import Protocol, read
 
     if study.endswith(".toml"):
         if data is None:
             raise typer.BadParameter(f"{study}: give the data as well, --data FILE.")
         with _or_exit(2):
-            protocol = read_protocol(study)
+            protocol = read(study)
             return read_data(data, protocol.trial), protocol
     if study not in _STUDIES:
         raise typer.BadParameter(
@@ -156,7 +157,7 @@ def _study(study: str, data: Path | None):
 def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> None:
     import bdtr
     from bdtr.data.check import check_again
-    from bdtr.reports import check_against, compared
+    from bdtr.reports.choices import check_against, compared
 
     settings: dict[str, Any] = {"random_seed": 2026, **words.fit, **chosen}
     with _or_exit(2):  # what does not fit the data, before anything is sampled

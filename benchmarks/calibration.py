@@ -234,7 +234,7 @@ def population_coverage(name: str, seed: int) -> dict[str, list[float]]:
     out = {}
     for population, truth in truths.items():
         values = bdtr.value(fit, regimes, population=population)
-        tables = (values.table, truth), (values.contrasts, truth[1:] - truth[0])
+        tables = (values.table, truth), (bdtr.compare(values).table, truth[1:] - truth[0])
         for table, t in tables:
             inside = (table["lower"] <= t) & (t <= table["upper"])
             for label, hit, low, high in zip(

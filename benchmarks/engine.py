@@ -34,7 +34,7 @@ from bdtr.data.columns import stage_design
 from bdtr.engine.crossproducts import Columns, cross_products, response_products
 from bdtr.engine.direct import draw_posterior
 from bdtr.engine.layout import Factor, layout
-from bdtr.engine.parameters import parameters
+from bdtr.stages.coded_priors import parameters
 from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.stages.posterior import group_covariances, labelled
 from bdtr.stages.sampling import compiled_marginal, compiled_plain

@@ -20,12 +20,11 @@ import numpy as np
 import pandas as pd
 
 import bdtr
-import bdtr.reports.document
+from bdtr.reports import document as reporting
 from bdtr.reports import notebooks, starter
 from bdtr.results.files import OutputError
 from bdtr.trial.protocol import Protocol
 
-reporting = sys.modules["bdtr.reports.document"]  # the function of that name hides the module
 KILLS = 20
 WORDS = ("old", "new")
 

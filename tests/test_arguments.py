@@ -12,26 +12,6 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr import (
-    balance,
-    comparison,
-    datafiles,
-    effects,
-    equity,
-    information,
-    maximum,
-    opinion,
-    planning,
-    plots,
-    predictive,
-    priors,
-    protocol,
-    risk,
-    sensitivity,
-    sites,
-    tailoring,
-    trees,
-)
 from bdtr.results.errors import BdtrError
 
 mpl.use("Agg")
@@ -117,11 +97,11 @@ def calls(tmp_path_factory):
     fit.save(f"{place}/fit.nc")
     regimes = [bdtr.static("all", a1=1, a2=1), bdtr.static("none", a1=0, a2=0)]
     values, at_sites = bdtr.value(fit, *regimes), bdtr.value(fit, *regimes, by="site")
-    plan = planning.plan(fit, "a2", planning.Budget({"1": 1.0}, 0.2))
-    blips, along = sites.site_blips(fit, "a2"), tailoring.blips_along(fit, "a2", "r")
-    found, tree = bdtr.recommend(fit, FRAME.head(5)), trees.shallow_tree(fit, "a2", ["r"])
-    frontier = equity.equity_frontier(fit, {"p": plan}, "site", "value")
-    over = tailoring.over_history(fit, "a2", "r")
+    plan = bdtr.decisions.plan(fit, "a2", bdtr.decisions.Budget({"1": 1.0}, 0.2))
+    blips, along = bdtr.values.site_blips(fit, "a2"), bdtr.decisions.blips_along(fit, "a2", "r")
+    found, tree = bdtr.recommend(fit, FRAME.head(5)), bdtr.decisions.shallow_tree(fit, "a2", ["r"])
+    frontier = bdtr.decisions.equity_frontier(fit, {"p": plan}, "site", "value")
+    over = bdtr.decisions.over_history(fit, "a2", "r")
 
     def call(function, *arguments, **words):
         return function, arguments, words
@@ -144,71 +124,69 @@ def calls(tmp_path_factory):
         "draws": call(fit.draws, "a1"),
         "save": call(fit.save, f"{place}/again.nc"),
         "add_groups": call(fit.add_groups, "log_likelihood"),
-        "compared": call(values.compared),
-        "attrition": call(balance.attrition, fit),
-        "balance": call(balance.covariate_balance, fit),
-        "overlap": call(balance.overlap, fit),
-        "stage_flow": call(balance.stage_flow, fit),
-        "contrasts": call(comparison.compare, values),
-        "ranks": call(comparison.ranks, values),
-        "set_of_best": call(comparison.set_of_best, values),
+        "attrition": call(bdtr.checks.attrition, fit),
+        "covariate_balance": call(bdtr.checks.covariate_balance, fit),
+        "overlap": call(bdtr.checks.overlap, fit),
+        "stage_flow": call(bdtr.checks.stage_flow, fit),
+        "compare": call(bdtr.values.compare, values),
+        "ranks": call(bdtr.values.ranks, values),
+        "set_of_best": call(bdtr.values.set_of_best, values),
         "activity": call(bdtr.datasets.activity, units=20, clinics=4),
-        "effect_sizes": call(effects.effect_sizes, fit, values),
-        "frontier": call(equity.equity_frontier, fit, {"p": plan}, "site", "value"),
-        "groups": call(equity.equity_by_group, fit, plan, "site"),
-        "new_trial": call(information.sample_information, fit, "a2", (10,), simulations=20),
-        "perfect": call(information.perfect_information, fit),
-        "sites": call(information.site_information, fit),
-        "draw_wise_maximum": call(maximum.draw_wise_maximum, fit, 0.1),
-        "second_opinion": call(opinion.second_opinion, fit, regimes[0]),
-        "plan": call(planning.plan, fit, "a2"),
-        "predictive_checks": call(predictive.predictive_checks, fit, 20),
-        "confounded": call(sensitivity.confounded, fit, {"a2": {"1": 0.1}}, regimes[0]),
-        "prior_widths": call(sensitivity.prior_widths, fit, regimes[0], factors=[2.0]),
-        "tipping_points": call(sensitivity.tipping_points, fit, "a2"),
-        "tipping_regime": call(sensitivity.tipping_regime, fit, "a2", (1, 0), regimes, steps=1),
-        "pooling": call(sites.pooling, fit),
-        "shrinkage": call(sites.shrinkage, fit),
-        "site_blips": call(sites.site_blips, fit),
-        "same_best_action": call(sites.same_best_action, blips),
-        "blips_along": call(tailoring.blips_along, fit, "a2", "r"),
-        "over_history": call(tailoring.over_history, fit, "a2", "r"),
-        "tailoring_columns": call(tailoring.tailoring_columns, fit, "a2"),
-        "shallow_tree": call(trees.shallow_tree, fit, "a2", ["r"]),
+        "effect_sizes": call(bdtr.values.effect_sizes, fit, values),
+        "equity_frontier": call(bdtr.decisions.equity_frontier, fit, {"p": plan}, "site", "value"),
+        "equity_by_group": call(bdtr.decisions.equity_by_group, fit, plan, "site"),
+        "sample_information": call(bdtr.decisions.sample_information, fit, "a2", (10,), simulations=20),
+        "perfect_information": call(bdtr.decisions.perfect_information, fit),
+        "site_information": call(bdtr.decisions.site_information, fit),
+        "draw_wise_maximum": call(bdtr.values.draw_wise_maximum, fit, 0.1),
+        "second_opinion": call(bdtr.checks.second_opinion, fit, regimes[0]),
+        "plan": call(bdtr.decisions.plan, fit, "a2"),
+        "predictive_checks": call(bdtr.checks.predictive_checks, fit, 20),
+        "confounded": call(bdtr.checks.confounded, fit, {"a2": {"1": 0.1}}, regimes[0]),
+        "prior_widths": call(bdtr.checks.prior_widths, fit, regimes[0], factors=[2.0]),
+        "tipping_points": call(bdtr.checks.tipping_points, fit, "a2"),
+        "tipping_regime": call(bdtr.checks.tipping_regime, fit, "a2", (1, 0), regimes, steps=1),
+        "pooling": call(bdtr.values.pooling, fit),
+        "shrinkage": call(bdtr.values.shrinkage, fit),
+        "site_blips": call(bdtr.values.site_blips, fit),
+        "same_best_action": call(bdtr.values.same_best_action, blips),
+        "blips_along": call(bdtr.decisions.blips_along, fit, "a2", "r"),
+        "over_history": call(bdtr.decisions.over_history, fit, "a2", "r"),
+        "tailoring_columns": call(bdtr.decisions.tailoring_columns, fit, "a2"),
+        "shallow_tree": call(bdtr.decisions.shallow_tree, fit, "a2", ["r"]),
         "Stage": call(bdtr.Stage, "a1", actions=[0, 1], formula="x"),
         "Trial": call(bdtr.Trial, STAGES, outcome="y"),
         "from_dict": call(bdtr.Trial.from_dict, TRIAL.to_dict()),
-        "from_toml": call(bdtr.Trial.from_toml, TRIAL.to_toml()),
         "Regime": call(bdtr.Regime, "r", {"a1": "1"}),
-        "Normal": call(priors.Normal, 0, 1),
-        "HalfNormal": call(priors.HalfNormal, 1),
-        "HalfStudentT": call(priors.HalfStudentT, 3, 1),
-        "Exponential": call(priors.Exponential, 1),
-        "LKJ": call(priors.LKJ, 2),
-        "Quantile": call(risk.Quantile, 0.1),
-        "WorstMean": call(risk.WorstMean, 0.1),
-        "Budget": call(planning.Budget, {"1": 1.0}, 0.3),
-        "Gap": call(planning.Gap, "site", 0.3),
-        "read_protocol": call(protocol.read_protocol, "absent.toml"),
-        "protocol_from_text": call(protocol.protocol_from_text, TRIAL.to_toml()),
-        "read_data": call(datafiles.read_data, "absent.csv", TRIAL),
-        "write_protocol": call(protocol.write_protocol, TRIAL),
-        "stage_flow_plot": call(plots.stage_flow_plot, balance.stage_flow(fit)),
-        "balance_plot": call(plots.balance_plot, balance.covariate_balance(fit)),
-        "overlap_plot": call(plots.overlap_plot, balance.overlap(fit)),
-        "predictive_plot": call(plots.predictive_plot, predictive.predictive_checks(fit, 20)),
-        "p_optimal": call(plots.p_optimal, found),
-        "regret_curve": call(plots.regret_curve, found),
-        "p_optimal_over": call(plots.p_optimal_over, over, "a2"),
-        "decision_plot": call(plots.decision_plot, along),
-        "rule_tree": call(plots.rule_tree, tree),
-        "value_forest": call(plots.value_forest, values),
-        "value_forest_by_site": call(plots.value_forest_by_site, at_sites),
-        "site_caterpillar": call(plots.site_caterpillar, at_sites, "all"),
-        "blip_caterpillar": call(plots.blip_caterpillar, blips, "1"),
-        "shrinkage_plot": call(plots.shrinkage_plot, sites.shrinkage(fit)),
-        "equity_frontier": call(plots.equity_frontier, frontier),
-        "information_worth": call(plots.information_worth, information.perfect_information(fit)),
+        "Normal": call(bdtr.trial.Normal, 0, 1),
+        "HalfNormal": call(bdtr.trial.HalfNormal, 1),
+        "HalfStudentT": call(bdtr.trial.HalfStudentT, 3, 1),
+        "Exponential": call(bdtr.trial.Exponential, 1),
+        "LKJ": call(bdtr.trial.LKJ, 2),
+        "Quantile": call(bdtr.decisions.Quantile, 0.1),
+        "WorstMean": call(bdtr.decisions.WorstMean, 0.1),
+        "Budget": call(bdtr.decisions.Budget, {"1": 1.0}, 0.3),
+        "Gap": call(bdtr.decisions.Gap, "site", 0.3),
+        "read": call(bdtr.trial.read, "absent.toml"),
+        "read_text": call(bdtr.trial.read_text, bdtr.trial.write(TRIAL)),
+        "read_data": call(bdtr.data.read_data, "absent.csv", TRIAL),
+        "write": call(bdtr.trial.write, TRIAL),
+        "stage_flow_plot": call(bdtr.plots.stage_flow_plot, bdtr.checks.stage_flow(fit)),
+        "balance_plot": call(bdtr.plots.balance_plot, bdtr.checks.covariate_balance(fit)),
+        "overlap_plot": call(bdtr.plots.overlap_plot, bdtr.checks.overlap(fit)),
+        "predictive_plot": call(bdtr.plots.predictive_plot, bdtr.checks.predictive_checks(fit, 20)),
+        "p_optimal": call(bdtr.plots.p_optimal, found),
+        "regret_curve": call(bdtr.plots.regret_curve, found),
+        "p_optimal_over": call(bdtr.plots.p_optimal_over, over, "a2"),
+        "decision_plot": call(bdtr.plots.decision_plot, along),
+        "rule_tree": call(bdtr.plots.rule_tree, tree),
+        "value_forest": call(bdtr.plots.value_forest, values),
+        "value_forest_by_site": call(bdtr.plots.value_forest_by_site, at_sites),
+        "site_caterpillar": call(bdtr.plots.site_caterpillar, at_sites, "all"),
+        "blip_caterpillar": call(bdtr.plots.blip_caterpillar, blips, "1"),
+        "shrinkage_plot": call(bdtr.plots.shrinkage_plot, bdtr.values.shrinkage(fit)),
+        "equity_frontier": call(bdtr.plots.equity_frontier, frontier),
+        "information_worth": call(bdtr.plots.information_worth, bdtr.decisions.perfect_information(fit)),
     }  # fmt: skip
     return asked
 
@@ -238,19 +216,17 @@ def with_wrong(function, arguments, words, place, parameter, value):
 
 
 def test_right_arguments(calls):
-    absent = {"read_protocol", "read_data"}
+    absent = {"read", "read_data"}
     for name, (function, arguments, words) in calls.items():
         if name not in absent | {"report", "fit", "crossfit", "second_opinion", "prior_widths"}:
             assert refusal(function, arguments, words) == "accepted", name
 
 
 def test_every_function_is_here(calls):
-    rooms = (balance, comparison, effects, equity, information, maximum, opinion, plots, predictive)
-    rooms = (*rooms, sensitivity, sites, tailoring, trees)
-    inner = {"covariates", "design_effect"}  # of arrays: checks are those of their callers
-    for room in rooms:
-        public = {n for n in room.__all__ if inspect.isfunction(getattr(room, n))}
-        assert public - inner <= set(calls), room.__name__
+    wings = (bdtr.trial, bdtr.backward, bdtr.values, bdtr.decisions, bdtr.checks, bdtr.plots)
+    for wing in wings:
+        public = {n for n in dir(wing) if inspect.isfunction(getattr(wing, n))}
+        assert public <= set(calls), wing.__name__
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "benchmarks")]
-import designs
-from simulate import TwoStage, clinic_study, clinic_trial
+import designs  # noqa: E402
+from simulate import TwoStage, clinic_study, clinic_trial  # noqa: E402
 
-import bdtr
+import bdtr  # noqa: E402
 
 FILE = Path(__file__).parent / "digests.json"
-ASKED = dict(random_seed=11, progress=False, chains=4, draws=250)
+ASKED = {"random_seed": 11, "progress": False, "chains": 4, "draws": 250}
 EASY = TwoStage(20, 20)
 TRIALS = {
     "star": lambda: (bdtr.datasets.star_trial(), bdtr.datasets.star(), "direct"),
@@ -63,11 +63,11 @@ def _of_table(table) -> str:
 
 def digests(name: str) -> dict[str, str]:
     trial, frame, sampler = TRIALS[name]()
-    if sampler == "pymc":
-        asked = ASKED | {"tune": 100}
-    else:
-        asked = ASKED
-    asked = asked | {"sampler": sampler, "missing": "exclude"}
+    asked = (
+        ASKED
+        | ({"tune": 100} if sampler == "pymc" else {})
+        | {"sampler": sampler, "missing": "exclude"}
+    )
     fit = bdtr.fit(trial, frame, off_protocol="exclude", **asked)
     out = {
         "state": str(fit.state),
@@ -85,7 +85,7 @@ def digests(name: str) -> dict[str, str]:
     )
     recommended = bdtr.recommend(fit, frame, sites="observed", override="digest")
     out["recommend"] = _of_table(recommended.table)
-    out["plan"] = _of_table(bdtr.decisions.plan(fit, trial.stages[0].action).table)
+    out["plan"] = _of_table(bdtr.plan(fit, trial.stages[0].action).table)
     if name in ("activity", "nine"):
         out["crossfit"] = _digest(bdtr.crossfit(fit, folds=3, progress=False).draws["value"])
     return out

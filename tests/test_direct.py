@@ -13,7 +13,7 @@ from bdtr.engine.direct import draw_each, draw_posterior
 from bdtr.engine.elimination import relative_factors
 from bdtr.engine.layout import Factor, layout
 from bdtr.engine.marginal import log_density
-from bdtr.engine.parameters import parameters
+from bdtr.stages.coded_priors import parameters
 from bdtr.trial.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
 

@@ -99,7 +99,7 @@ def test_effects_that_go_with_the_size_of_a_site_and_the_term_that_says_so():
         assert not any("size" in r for r in mended.state.model_reasons)
         pair = bdtr.static(a1=0), bdtr.static(a1=1)
         for one in (plain, mended):
-            c = bdtr.value(one, *pair, weight="site").contrasts["mean"].iloc[0]
+            c = bdtr.compare(bdtr.value(one, *pair, weight="site")).table["mean"].iloc[0]
             off.append(c - (0.2 + u).mean())
     assert told >= 3
     assert np.mean(off[::2]) > 0.08

@@ -56,7 +56,7 @@ def test_the_small_sample_correction():
     fit = fitted(frame, site=None)
     values = bdtr.value(fit, *ARMS)
     found = effect_sizes(fit, values, thresholds=[0])
-    sd = found.draws["g_within"] / values.compared().draws * 55 / 52
+    sd = found.draws["g_within"] / bdtr.compare(values).draws * 55 / 52
     assert float((1 / sd).mean()) == pytest.approx(found.variances.loc["sd_within", "mean"])
     assert found.variances.loc["icc", "mean"] == 0
 
@@ -86,8 +86,8 @@ def test_other_families_have_other_sizes():
     trial = bdtr.Trial([stage], outcome="y", family="bernoulli")
     fit = bdtr.fit(trial, frame, draws=300, tune=300, propagated=400, random_seed=1, progress=False)
     values = bdtr.value(fit, *ARMS)
-    with pytest.raises(ValueError, match=r"values\.compared\(reference, 'log odds ratio'\)"):
+    with pytest.raises(ValueError, match=r"compare\(values, reference, 'log odds ratio'\)"):
         effect_sizes(fit, values)
-    odds = values.compared(scale="log odds ratio").table.loc["1 to 0"]
+    odds = bdtr.compare(values, scale="log odds ratio").table.loc["1 to 0"]
     b = fit.posterior(0)["b"].sel(term="a[1]")
     assert odds["mean"] == pytest.approx(float(b.mean()), abs=1e-6)

@@ -12,7 +12,7 @@ from bdtr.engine import independence
 from bdtr.engine.crossproducts import cross_products, response_products
 from bdtr.engine.direct import draw_each, draw_posterior
 from bdtr.engine.layout import layout
-from bdtr.engine.parameters import parameters
+from bdtr.stages.coded_priors import parameters
 
 
 def test_a_chain_moves_by_the_ratio_of_weights():

@@ -79,7 +79,7 @@ def test_first_stage_posterior_widens_with_the_noise_of_the_second():
     sds = []
     for study in (quiet, loud):
         values = bdtr.value(fit(study.draw(3)), bdtr.static(a1=0, a2=1), bdtr.static(a1=1, a2=1))
-        sds.append(float(values.contrasts["sd"].iloc[0]))
+        sds.append(float(bdtr.compare(values).table["sd"].iloc[0]))
     assert sds[1] > 2 * sds[0]
 
 

@@ -15,8 +15,8 @@ from bdtr.engine.elimination import relative_factors
 from bdtr.engine.gradient import density_and_gradient, likelihood_and_gradient
 from bdtr.engine.layout import CrossingError, Factor, layout
 from bdtr.engine.marginal import log_density
-from bdtr.engine.parameters import parameters
 from bdtr.engine.system import Priors, make_room, response, system
+from bdtr.stages.coded_priors import parameters
 from bdtr.trial.priors import (
     LKJ,
     Exponential,

@@ -158,7 +158,11 @@ def test_stage_values_far_from_zero():
         )  # fmt: skip
         values = bdtr.value(fit, bdtr.static(a=0, b=0), bdtr.static(a=1, b=1))
         found.append(
-            [*(values.table["mean"] - reward), *values.table["sd"], *values.contrasts["sd"]]
+            [
+                *(values.table["mean"] - reward),
+                *values.table["sd"],
+                *bdtr.compare(values).table["sd"],
+            ]
         )
     assert found[1] == pytest.approx(found[0], abs=1e-3)
     assert found[0][2] > 0.05  # the value is not known for sure

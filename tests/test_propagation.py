@@ -17,7 +17,7 @@ from bdtr.engine.crossproducts import Columns, cross_products, response_products
 from bdtr.engine.direct import draw_each, draw_posterior
 from bdtr.engine.joint_draws import Streams, stream_correlations, stream_roots
 from bdtr.engine.layout import Factor, layout
-from bdtr.engine.parameters import parameters
+from bdtr.stages.coded_priors import parameters
 from bdtr.trial.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
 

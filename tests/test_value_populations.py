@@ -35,7 +35,7 @@ def few_sites():
 def test_the_effect_of_an_action_at_a_new_site_varies_between_sites(many_sites):
     """V(1, 1) - V(1, 0) = .3 + u2 at a new site, u2 of SD .4: the regimes share the site."""
     values = bdtr.value(many_sites, REGIMES[:2], population="new site")
-    contrast = values.compared().draws.to_numpy().ravel()
+    contrast = bdtr.compare(values).draws.to_numpy().ravel()
     tau = many_sites.posterior(1)["sd_site"][..., 2]
     assert contrast.std() == pytest.approx(float((tau**2).mean()) ** 0.5, rel=0.15)
     assert contrast.mean() == pytest.approx(0.3, abs=0.15)
@@ -82,11 +82,11 @@ def test_few_sites_are_a_population_by_the_model(few_sites, monkeypatch):
 def test_a_new_site_cannot_follow_a_rule_that_knows_sites(many_sites):
     """Where the blip .3 varies by .4, the tailored rule is worth more; a new site has the other."""
     sample = bdtr.value(many_sites, bdtr.recommended(), bdtr.recommended(tailored=False))
-    assert sample.contrasts["mean"].iloc[0] < -0.02
+    assert bdtr.compare(sample).table["mean"].iloc[0] < -0.02
     assert sample.learned == ("recommended", "recommended, untailored")
     new = bdtr.value(many_sites, REGIMES[1], bdtr.recommended(), population="new site")
     # The untailored rule takes a1 = a2 = 1 everywhere; off this path the two policies differ a little.
-    assert new.contrasts["mean"].iloc[0] == pytest.approx(0, abs=0.02)
+    assert bdtr.compare(new).table["mean"].iloc[0] == pytest.approx(0, abs=0.02)
 
 
 def test_weights_of_sites(few_sites):
@@ -111,7 +111,10 @@ def test_groups_of_units(few_sites):
     by_hand = done.continuation(0, units).mean(axis=0)
     mine = found.draws["value"].sel(regime="1, 1", group="high").to_numpy().ravel()
     assert np.allclose(mine, by_hand)
-    assert list(found.contrasts.index) == [("1, 1 minus 1, 0", "high"), ("1, 1 minus 1, 0", "low")]
+    assert list(bdtr.compare(found).table.index) == [
+        ("1, 1 minus 1, 0", "high"),
+        ("1, 1 minus 1, 0", "low"),
+    ]
     with pytest.raises(ValueError, match="by='a1': is not known yet"):
         bdtr.value(few_sites, REGIMES[0], by="a1")
     column = bdtr.value(few_sites, REGIMES[0], by=frame["a1"])
@@ -140,7 +143,11 @@ def test_lower_is_better_is_the_mirror_image(few_sites):
         assert (one.table["mean"] + other.table["mean"]).abs().max() < error * one.table["sd"].max()
         up, down_ = one.table["p_best"], other.table["p_best"]
         assert np.allclose(up, down_, atol=error / 2, equal_nan=True)
-        assert np.allclose(one.contrasts["p_better"], other.contrasts["p_better"], atol=error / 2)
+        assert np.allclose(
+            bdtr.compare(one).table["p_better"],
+            bdtr.compare(other).table["p_better"],
+            atol=error / 2,
+        )
     up_best, down_best = (set_of_best(bdtr.value(f, *REGIMES)) for f in (few_sites, down))
     assert up_best.reference == down_best.reference
     assert np.allclose(up_best.table["upper"], down_best.table["upper"], atol=0.02)
@@ -264,5 +271,9 @@ def test_the_mean_over_units_of_sites_like_these_at_any_number_of_sites(sites):
     )  # fmt: skip
     pair = bdtr.static(a1=0), bdtr.static(a1=1)
     for weight, right in (("unit", (size * blip).sum() / size.sum()), ("site", 0.0)):
-        found = bdtr.value(fit, *pair, population="sites", weight=weight).contrasts["mean"].iloc[0]
+        found = (
+            bdtr.compare(bdtr.value(fit, *pair, population="sites", weight=weight))
+            .table["mean"]
+            .iloc[0]
+        )
         assert found == pytest.approx(right, abs=0.05), weight

@@ -1,4 +1,4 @@
-"""What a fit is made of: the trial, its draws, the checked data. All that is asked of a fit starts from it."""
+"""What a fit is made of: the trial, its draws, the checked data."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import one_of, text, whole
 from bdtr.results.diagnostics import State
 from bdtr.results.errors import ArgumentError
-from bdtr.results.settings import FitError, Settings
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, stage_draws
+from bdtr.stages.settings import FitError, Settings
 from bdtr.stages.stagemodel import OwnColumns, OwnDraws, OwnModel, OwnQ, own_draws
 from bdtr.trial.trial import Trial
 
@@ -74,8 +74,8 @@ class FitRecord:
     def priors(self) -> pd.DataFrame:
         """Priors of all stages, in units of the user's: stage, parameter, prior, whether default or yours.
 
-        Default priors of coefficients are for columns as they are measured (:mod:`bdtr.data.margins`): ``x`` at
-        the mean of ``a`` where there is ``x:a``. ``as_written`` is what all of them together say of the
+        Default priors of coefficients are for columns as they are measured (:mod:`bdtr.data.margins`): ``x``
+        at the mean of ``a`` where there is ``x:a``. ``as_written`` is what all of them together say of the
         coefficient in the formula.
         """
         return self.prior_table.copy()

@@ -11,8 +11,8 @@ import xarray as xr
 from bdtr.backward.passes import (
     stage_model,
 )
-from bdtr.results.settings import FitError
 from bdtr.stages.outcome import OutcomeModel
+from bdtr.stages.settings import FitError
 from bdtr.stages.stagemodel import OwnModel
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import truth
 from bdtr.results.diagnostics import State
 from bdtr.results.progress import progress_bar
-from bdtr.results.settings import Settings, make_settings
 from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.stages.posterior import common_effects, new_site, new_site_seed
 from bdtr.stages.prediction import stage_draws
+from bdtr.stages.settings import Settings, make_settings
 from bdtr.stages.stagemodel import OwnModel, own_model
 from bdtr.trial.families import FAMILIES
 from bdtr.trial.priors import PRIOR_COLUMNS, Normal

@@ -28,7 +28,7 @@ from bdtr.data.sitelevel import SiteLevel
 from bdtr.results.arguments import mapping, truth
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import BdtrError
-from bdtr.results.settings import Settings, make_settings
+from bdtr.stages.settings import Settings, make_settings
 from bdtr.trial.formula import Formula
 from bdtr.trial.priors import PRIOR_COLUMNS
 from bdtr.trial.trial import Trial, TrialError

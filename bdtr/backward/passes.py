@@ -27,15 +27,15 @@ from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import one_of, truth
 from bdtr.results.errors import ArgumentError
 from bdtr.results.progress import progress_bar
-from bdtr.results.settings import FitError
 from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.stages.posterior import common_effects
 from bdtr.stages.prediction import PLACES, StageDraws, unit_columns
+from bdtr.stages.settings import FitError
 from bdtr.stages.stagemodel import OwnDraws, OwnModel, own_columns, own_model
 from bdtr.trial.families import FAMILIES
 
 if TYPE_CHECKING:
-    from bdtr.backward.propagation import Propagated
+    from bdtr.stages.posterior import Propagated
 
 __all__ = [
     "backward_pass",

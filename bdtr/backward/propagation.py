@@ -26,9 +26,9 @@ from bdtr.engine.joint_draws import (
 )
 from bdtr.engine.layout import Factor, layout
 from bdtr.stages.outcome import OutcomeModel
-from bdtr.stages.posterior import engine_roots, labelled, new_site, new_site_seed
+from bdtr.stages.posterior import Propagated, engine_roots, labelled, new_site, new_site_seed
 
-__all__ = ["Propagated", "Totals", "accumulate", "propagate"]
+__all__ = ["Totals", "accumulate", "propagate"]
 
 
 @dataclass(frozen=True)
@@ -132,16 +132,6 @@ def _crossed(rows: Columns, at: slice, values: Sequence[np.ndarray]) -> np.ndarr
             for e in range(d):
                 out[d, e, a] = out[e, d, a] = np.einsum("is,is->s", own, values[e][mine])
     return out
-
-
-@dataclass(frozen=True)
-class Propagated:
-    """Draws of one stage under one policy: posterior, parameters phi of the engine, how it was drawn,
-    and effects of a new site."""
-
-    posterior: xr.Dataset
-    engine: xr.Dataset
-    new_site: xr.Dataset
 
 
 def propagate(

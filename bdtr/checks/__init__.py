@@ -1,0 +1,23 @@
+"""Whether to believe it.
+
+stage_flow               who goes where, and who leaves?
+covariate_balance        do those with different actions differ beforehand?
+overlap                  how often was each action taken, at each site?
+attrition                who has no outcome in the end?
+treatment_probabilities  how likely was each action, given history?
+predictive_checks        does the model predict data like these?
+PredictiveChecks         its tables and histograms
+second_opinion           what do weights say where the outcome model may be wrong?
+Opinion                  its table
+prior_widths             how much do results owe to the priors?
+PriorWidths              its tables
+confounded               what if unmeasured things drove who took what?
+tipping_points           how much confounding would turn a recommendation round?
+tipping_regime           how much would turn the best regime round?
+Confounded               values under confounding
+TippingPoints            sizes that turn decisions round
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,10 @@
+"""A data frame held against a trial.
+
+read_data      a file with the columns of a trial, labels as text
+DataError      what in the data does not fit the trial, in which rows
+DesignWarning  what the data say of the design that the trial does not
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -94,7 +94,8 @@ def equity_by_group(
 
     Examples
     --------
-    >>> bdtr.decisions.equity_by_group(fit, bdtr.decisions.plan(fit, "a1"), by=("female", "lunch"))  # doctest: +SKIP
+    >>> found = bdtr.plan(fit, "a1")  # doctest: +SKIP
+    >>> bdtr.decisions.equity_by_group(fit, found, by=("female", "lunch"))  # doctest: +SKIP
     """
     a_fit(fit)
     probability("interval", interval)

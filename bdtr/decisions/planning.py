@@ -141,7 +141,8 @@ def plan(
             )
     if not isinstance(utility, (WorstMean, Quantile, type(None))):
         raise ArgumentError(
-            f"utility={utility!r}: must be bdtr.decisions.WorstMean(...), bdtr.decisions.Quantile(...) or None."
+            f"utility={utility!r}: must be bdtr.decisions.WorstMean(...), bdtr.decisions.Quantile(...) "
+            "or None."
         )
     policy, own_price, text = _prices(fit, k, {} if prices is None else prices)
     (done,) = backward_passes(fit, [policy], progress)

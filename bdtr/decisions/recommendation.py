@@ -19,9 +19,9 @@ from bdtr.results.diagnostics import State
 from bdtr.results.errors import ArgumentError
 from bdtr.results.labels import UNCLEAR
 from bdtr.results.progress import progress_bar
-from bdtr.results.settings import FitError
 from bdtr.results.shown import as_html
 from bdtr.stages.prediction import SITES
+from bdtr.stages.settings import FitError
 from bdtr.trial.condition import Condition
 
 __all__ = ["Recommendation", "recommend", "recommend_known"]
@@ -86,7 +86,7 @@ class Recommendation:
 
 def recommend(
     fit: Fit,
-    frame: pd.DataFrame,
+    data: pd.DataFrame,
     sites: str | None = None,
     interval: float = 0.95,
     override: str | None = None,
@@ -95,7 +95,46 @@ def recommend(
     clear: float = 0.8,
     progress: bool = False,
 ) -> Recommendation:
-    """See :meth:`bdtr.Fit.recommend`."""
+    """Recommended action, P(optimal), Q-values and expected regret, per unit and stage.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial.
+    data
+        Units with their history; stages whose history is not complete are left out, counted.
+    sites
+        ``"observed"``: every site is one of the fit. ``"new"``: all sites are new, their effects
+        drawn from the population of sites. ``"typical"``: site effects at their mean. Required
+        where the data hold sites that the fit has not seen.
+    interval
+        Probability of the equal-tailed intervals of Q-values.
+    override
+        A reason in words to recommend although the state is ``refused``; it is kept and shown.
+    margin
+        Loss of value that does not matter, in units of the outcome: all actions are named that
+        lose at most so much with probability ``sure``.
+    sure
+        That probability.
+    clear
+        P(optimal) below which there is no clear choice.
+    progress
+        Whether to show progress.
+
+    Returns
+    -------
+    Recommendation
+        ``actions`` (one row per unit and stage) and ``table`` (one per action as well).
+
+    Raises
+    ------
+    FitError
+        If the state is ``refused`` and no reason is given.
+
+    Examples
+    --------
+    >>> bdtr.recommend(fit, pupils, margin=0.05)  # doctest: +SKIP
+    """
     probability("interval", interval)
     if override is not None:
         text("override", override)
@@ -108,7 +147,7 @@ def recommend(
         probability(name, given)
     if margin is not None:
         margin = amount("margin", margin)
-    frame = as_frame(frame)
+    frame = as_frame(data)
     sites = _sites(fit, frame, sites)
     units = _unit_labels(fit, frame)
     parts, gaps = [], []

@@ -1,30 +1,23 @@
-"""Figures from labelled results of public functions; they draw, and only draw."""
+"""Figures from labelled results of public functions; they draw, and only draw.
 
-from bdtr.plots.choices import decision_plot, p_optimal, p_optimal_over, regret_curve, rule_tree
-from bdtr.plots.design import balance_plot, overlap_plot, predictive_plot, stage_flow_plot
-from bdtr.plots.places import blip_caterpillar, shrinkage_plot, site_caterpillar
-from bdtr.plots.worth import (
-    equity_frontier,
-    information_worth,
-    value_forest,
-    value_forest_by_site,
-)
+value_forest          values of regimes, with intervals
+value_forest_by_site  the same at each site
+equity_frontier       value against the gap between groups
+information_worth     what knowing more is worth
+p_optimal             how sure the recommendations are
+p_optimal_over        P(optimal) over one or two variables
+decision_plot         blips along one variable
+regret_curve          how many lose no more than a margin
+rule_tree             a rule that fits on a card
+site_caterpillar      values of one regime at the sites
+blip_caterpillar      blips of one action at the sites
+shrinkage_plot        how far sites are drawn together
+stage_flow_plot       who goes where
+balance_plot          differences between those with different actions
+overlap_plot          shares and probabilities of actions
+predictive_plot       observed responses over replicated ones
+"""
 
-__all__ = [
-    "balance_plot",
-    "blip_caterpillar",
-    "decision_plot",
-    "equity_frontier",
-    "information_worth",
-    "overlap_plot",
-    "p_optimal",
-    "p_optimal_over",
-    "predictive_plot",
-    "regret_curve",
-    "rule_tree",
-    "shrinkage_plot",
-    "site_caterpillar",
-    "stage_flow_plot",
-    "value_forest",
-    "value_forest_by_site",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,12 @@
-"""The posterior report of a fit: one self-contained HTML file."""
+"""Pages, notebooks, and a notebook to begin with.
 
-from bdtr.reports.choices import check_against, check_choices, compared
-from bdtr.reports.document import report, report_files
+report            the posterior report of a fit, as one page
+report_files      the report as text, for files of one's own
+run_notebook      a notebook, run with parameters, as a page
+starter_notebook  a notebook with a trial spelled out, ready to edit
+starter_file      the same, written to a file
+"""
 
-__all__ = ["check_against", "check_choices", "compared", "report", "report_files"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

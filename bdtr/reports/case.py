@@ -15,7 +15,8 @@ from bdtr.plots.style import kind_of
 from bdtr.reports.blocks import Block
 from bdtr.reports.blocks import figure as figure_block
 from bdtr.reports.choices import compared
-from bdtr.values.valuation import Values, value
+from bdtr.values.regimevalues import Values
+from bdtr.values.valuation import value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

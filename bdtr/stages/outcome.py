@@ -17,7 +17,8 @@ from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.crossproducts import Columns, CrossProducts, Responses
 from bdtr.engine.layout import Factor
-from bdtr.engine.parameters import Parameters, parameters
+from bdtr.engine.parameters import Parameters
+from bdtr.stages.coded_priors import parameters
 from bdtr.trial.families import FAMILIES, Family
 from bdtr.trial.priors import (
     Exponential,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -10,11 +11,12 @@ import xarray as xr
 from bdtr.data.columns import StageDesign
 from bdtr.engine.elimination import relative_factors
 from bdtr.engine.randomness import children
-from bdtr.results.settings import Settings
 from bdtr.stages.outcome import OutcomeModel, coords, variable_dims
 from bdtr.stages.prediction import correlation_root, measured_correlation
+from bdtr.stages.settings import Settings
 
 __all__ = [
+    "Propagated",
     "common_effects",
     "engine_roots",
     "group_covariances",
@@ -218,3 +220,13 @@ def new_site(
             values, dims=("chain", "draw", dim), coords={dim: list(g.terms)}
         )
     return xr.Dataset(found)
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """Draws of one stage under one policy: posterior, parameters phi of the engine, how it was drawn,
+    and effects of a new site."""
+
+    posterior: xr.Dataset
+    engine: xr.Dataset
+    new_site: xr.Dataset

@@ -21,11 +21,11 @@ import cloudpickle
 import numpy as np
 import xarray as xr
 
-from bdtr.backward.propagation import Propagated
 from bdtr.engine.randomness import children
 from bdtr.results.chains import rhat
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.outcome import OutcomeModel
+from bdtr.stages.posterior import Propagated
 from bdtr.stages.sampling import SamplingError, compiled_marginal, compiled_plain
 from bdtr.stages.stagemodel import OwnModel
 

@@ -208,7 +208,7 @@ def own_columns(design: StageDesign, frame: pd.DataFrame) -> OwnColumns:
 
 @dataclass(frozen=True)
 class OwnQ:
-    """Mean payoff of every action under a user's model, by draw; as :class:`bdtr.stages.prediction.QFunction`.
+    """Mean payoff of every action under a user's model, by draw, as a ``QFunction`` gives it.
 
     ``sites`` other than ``"observed"``: all sites are missing in the history.
     """

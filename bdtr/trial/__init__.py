@@ -1,0 +1,24 @@
+"""What is declared: a trial, its stages, priors, and the file that holds them.
+
+Trial           which decisions, on which history, for which payoff?
+Stage           which actions are there, for whom, and what does the payoff depend on?
+TrialError      what in a trial contradicts itself, and how it is mended
+Normal          prior of a coefficient
+HalfNormal      prior of an SD
+HalfStudentT    prior of an SD, with a heavier tail
+Exponential     prior of an SD, with its mode at 0
+LKJ             prior of correlations
+PriorError      what is wrong with a prior
+Protocol        a trial with its fit, regimes, report and texts, as its file holds them
+read            which trial does a TOML file describe?
+read_text       the same for its text
+write           the TOML text of a trial
+ProtocolError   what is wrong with the file
+ConditionError  what is wrong with a condition
+FormulaError    what is wrong with a formula
+RuleError       what is wrong with a rule
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

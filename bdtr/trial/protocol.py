@@ -45,11 +45,11 @@ __all__ = [
     "TEXTS",
     "Protocol",
     "ProtocolError",
-    "protocol_from_text",
-    "read_protocol",
+    "read",
+    "read_text",
     "stage_words",
     "trial_words",
-    "write_protocol",
+    "write",
 ]
 
 # Texts for the report that only the authors can write, and what each should say.
@@ -118,7 +118,7 @@ class Protocol:
     texts: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_protocol(path: str | os.PathLike) -> Protocol:
+def read(path: str | os.PathLike) -> Protocol:
     """Read a trial's file.
 
     Parameters
@@ -137,21 +137,21 @@ def read_protocol(path: str | os.PathLike) -> Protocol:
 
     Examples
     --------
-    >>> read_protocol("trial.toml").trial  # doctest: +SKIP
+    >>> read("trial.toml").trial  # doctest: +SKIP
     """
     path = a_path("path", path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a name that no file can have
         raise ProtocolError(f"{path}: cannot be read. {error}") from None
-    return protocol_from_text(text, str(path))
+    return read_text(text, str(path))
 
 
-def protocol_from_text(text: str, name: str = "protocol") -> Protocol:
+def read_text(text: str, name: str = "protocol") -> Protocol:
     """The protocol that a TOML text describes; ``name`` is what errors call it."""
     for argument, given in (("text", text), ("name", name)):
         if not isinstance(given, str):
-            raise ProtocolError(f"protocol_from_text: {argument} must be a text, got {given!r}.")
+            raise ProtocolError(f"read_text: {argument} must be a text, got {given!r}.")
     try:
         content = tomllib.loads(text)
     except RecursionError:
@@ -233,7 +233,7 @@ def _regimes(given: Any, trial: Trial, name: str) -> dict[str, dict[str, str]]:
     return out
 
 
-def write_protocol(protocol: Protocol | Trial) -> str:
+def write(protocol: Protocol | Trial) -> str:
     """The TOML text of a protocol, or of a trial alone.
 
     Parameters
@@ -253,7 +253,7 @@ def write_protocol(protocol: Protocol | Trial) -> str:
     Examples
     --------
     >>> trial = Trial([Stage("a", actions=[0, 1], formula="a")], outcome="y")
-    >>> print(write_protocol(trial).splitlines()[0])
+    >>> print(write(trial).splitlines()[0])
     outcome = "y"
     """
     import tomli_w
@@ -261,7 +261,7 @@ def write_protocol(protocol: Protocol | Trial) -> str:
     if isinstance(protocol, Trial):
         protocol = Protocol(protocol)
     if not isinstance(protocol, Protocol):
-        raise ProtocolError(f"write_protocol: takes a protocol or a trial, got {protocol!r}.")
+        raise ProtocolError(f"write: takes a protocol or a trial, got {protocol!r}.")
     trial = protocol.trial
     content = trial_words(trial)
     content["stages"] = [stage_words(stage) for stage in trial.stages]

@@ -3,8 +3,8 @@
     rule := action | action "if" condition ["else" rule] | "(" rule ")"
 
 An action is a label, in quotes if it holds the words ``if`` or ``else``, quotes or parentheses; a condition
-is as in :mod:`bdtr.trial.condition`. Read, a rule is a label or a mapping from conditions to labels in which the
-first condition that holds decides, with the key ``"else"`` for all others.
+is as in :mod:`bdtr.trial.condition`. Read, a rule is a label or a mapping from conditions to labels in which
+the first condition that holds decides, with the key ``"else"`` for all others.
 """
 
 from __future__ import annotations

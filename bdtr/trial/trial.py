@@ -349,27 +349,6 @@ class Trial:
         out["stages"] = [_stage_dict(stage) for stage in self.stages]
         return out
 
-    def to_toml(self) -> str:
-        """The trial as a TOML text: a protocol that can be registered and compared.
-
-        Returns
-        -------
-        str
-            Read again by :meth:`from_toml`, and by ``bdtr report`` once saved in a file.
-        """
-        from bdtr.trial.protocol import write_protocol
-
-        return write_protocol(self)
-
-    @classmethod
-    def from_toml(cls, text: str) -> Trial:
-        """The trial that a TOML text describes; opening it runs nothing."""
-        from bdtr.trial.protocol import protocol_from_text
-
-        if not isinstance(text, str):
-            raise TrialError(f"from_toml: takes the text of a TOML file, got {text!r}.")
-        return protocol_from_text(text).trial
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], models: Mapping[str, Any] | None = None) -> Trial:
         """The trial that :meth:`to_dict` described, with the stage models of your own by action."""

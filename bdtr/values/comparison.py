@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,7 @@ from bdtr.results.arguments import one_of, probability, truth
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, stacked
 from bdtr.results.shown import Captioned, Shown
-
-if TYPE_CHECKING:
-    from bdtr.values.valuation import Values
+from bdtr.values.regimevalues import Values
 
 __all__ = ["SCALES", "Comparison", "SetOfBest", "compare", "ranks", "set_of_best"]
 
@@ -73,7 +70,7 @@ def compare(
     values: Values | xr.DataArray,
     reference: str | None = None,
     scale: str = "difference",
-    interval: float = 0.95,
+    interval: float | None = None,
     higher_is_better: bool | None = None,
 ) -> Comparison:
     """Contrasts of regimes with one of them.
@@ -89,7 +86,7 @@ def compare(
         ``"difference"`` (units of the outcome), ``"ratio"``, ``"log risk ratio"`` or
         ``"log odds ratio"`` (values between 0 and 1).
     interval
-        Probability of the equal-tailed interval.
+        Probability of the equal-tailed interval; left out: that of the values, or 0.95.
     higher_is_better
         Whether a larger value is better; left out: what the trial says, and yes for bare draws.
 
@@ -104,11 +101,14 @@ def compare(
 
     Examples
     --------
+    >>> bdtr.compare(bdtr.value(fit), "regular; regular")  # doctest: +SKIP
     >>> labels = {"regime": ["a", "b"]}
     >>> draws = xr.DataArray([[1.0, 2.0], [3.0, 3.0]], dims=("sample", "regime"), coords=labels)
     >>> compare(draws).table.loc["b minus a", "p_better"].item()
     0.75
     """
+    if interval is None:
+        interval = float(getattr(values, "interval", 0.95))
     probability("interval", interval)
     draws, better, about = _taken(values, higher_is_better)
     names = [str(n) for n in draws["regime"].to_numpy()]

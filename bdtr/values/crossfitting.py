@@ -52,9 +52,9 @@ from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates
 from bdtr.results.progress import progress_bar
-from bdtr.results.settings import Settings
 from bdtr.results.shown import Shown
 from bdtr.results.threads import side_by_side
+from bdtr.stages.settings import Settings
 from bdtr.values.learning import few_draws, learn, part_of, quick_settings
 from bdtr.values.valuation import mean_payoffs, value
 

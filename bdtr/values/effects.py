@@ -30,7 +30,7 @@ from bdtr.results.estimates import estimates, stacked
 from bdtr.results.shown import Shown
 from bdtr.trial.trial import Stage, Trial
 from bdtr.values.comparison import compare
-from bdtr.values.valuation import Values
+from bdtr.values.regimevalues import Values
 
 __all__ = ["EffectSizes", "effect_sizes"]
 
@@ -103,7 +103,7 @@ def effect_sizes(
     if fit.trial.family != "gaussian":
         raise ArgumentError(
             f"Hedges' g is for continuous outcomes, and this one is {fit.trial.family}. Use "
-            "values.compared(reference, 'log odds ratio')."
+            "compare(values, reference, 'log odds ratio')."
         )
     thresholds = number_list("thresholds", thresholds)
     data = fit.require_data("effect sizes")

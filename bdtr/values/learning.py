@@ -15,7 +15,7 @@ from bdtr.data.check import check_again
 from bdtr.data.trialdata import TrialData
 from bdtr.results import arguments
 from bdtr.results.errors import ArgumentError
-from bdtr.results.settings import Settings, integrates
+from bdtr.stages.settings import Settings, integrates
 from bdtr.trial.families import FAMILIES
 
 __all__ = ["few_draws", "learn", "part_of", "quick_settings"]

@@ -9,7 +9,7 @@ one number per draw, the later stages' regime being part of Q_1; the weights are
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -27,8 +27,7 @@ from bdtr.results.diagnostics import State, doubt, gate_decisions, rhat_limit, w
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates
 from bdtr.results.progress import progress_bar
-from bdtr.results.shown import Shown
-from bdtr.values.comparison import Comparison, compare, ranks
+from bdtr.values.comparison import ranks
 from bdtr.values.populations import (
     FEW_SITES,
     POPULATIONS,
@@ -37,46 +36,9 @@ from bdtr.values.populations import (
     cell_means,
     population_means,
 )
+from bdtr.values.regimevalues import Values
 
-__all__ = ["Values", "mean_payoffs", "value"]
-
-
-@dataclass(frozen=True, repr=False)
-class Values(Shown):
-    """Values of regimes: draws with dims ``chain, draw, regime`` (and ``site`` or ``group``), a table.
-
-    ``table`` has ``mean, sd, lower, upper``, the probability ``p_best`` that a regime is the best of
-    those that were named in advance (none for learned ones, and none where there is one alone). Of the units
-    shown, ``off_path`` had left the regime's path before the last stage, and ``cannot_follow`` may not take
-    its action at some stage: the recommended one is taken there in its place. ``learned`` names the
-    regimes that were learned from the same data.
-    """
-
-    draws: xr.Dataset
-    table: pd.DataFrame
-    population: str
-    interval: float
-    policy: str
-    state: State
-    higher_is_better: bool
-    learned: tuple[str, ...]
-
-    @property
-    def compare(self) -> pd.DataFrame:
-        """Differences from the first regime; see :func:`bdtr.values.compare`."""
-        return self.compared().table
-
-    def compared(self, reference: str | None = None, scale: str = "difference") -> Comparison:
-        """Contrasts with a regime, draw by draw; see :func:`bdtr.values.compare`."""
-        return compare(self, reference, scale, self.interval)
-
-    @property
-    def caption(self) -> str:
-        """What the numbers are, in one line."""
-        return (
-            f"{self.state}. Mean payoff; population: {self.population}; later stages: {self.policy}; "
-            f"{100 * self.interval:g} % equal-tailed intervals."
-        )
+__all__ = ["mean_payoffs", "value"]
 
 
 def value(

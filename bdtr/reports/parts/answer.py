@@ -8,6 +8,7 @@ from bdtr.reports.blocks import Part, ask, items, number, percent, probability, 
 from bdtr.reports.case import Case
 from bdtr.reports.words import assumptions
 from bdtr.trial.protocol import TEXTS
+from bdtr.values.comparison import compare
 
 __all__ = ["answer", "question"]
 
@@ -30,7 +31,7 @@ def answer(case: Case) -> Part:
         f"probability {probability(share)}."
     ]
     if top != case.reference:
-        apart = values.compared(case.reference).table
+        apart = compare(values, case.reference).table
         own = apart.loc[next(i for i in apart.index if str(i).startswith(f"{top} "))]
         out.append(_against(case, own))
     out.append(

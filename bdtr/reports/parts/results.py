@@ -7,7 +7,7 @@ import pandas as pd
 from bdtr import plots
 from bdtr.reports.blocks import Block, Part, folded, table, text
 from bdtr.reports.case import Case
-from bdtr.values.comparison import ranks, set_of_best
+from bdtr.values.comparison import compare, ranks, set_of_best
 from bdtr.values.crossfitting import crossfit
 from bdtr.values.effects import effect_sizes
 from bdtr.values.learning import few_draws
@@ -19,7 +19,7 @@ def values(case: Case) -> Part:
     """Values of all regimes, and what can be said of the best."""
     found, choices = case.values, case.choices
     drawn = plots.value_forest(found.draws, case.unit, choices.interval)
-    compared = found.compared(case.reference)
+    compared = compare(found, case.reference)
     blocks = [
         text(found.caption, note=True),
         case.draw("values", drawn, f"Mean payoff ({case.unit}) when everyone follows the regime."),
