@@ -51,7 +51,7 @@ class Regime:
     """A regime and the payoff that it has on average, by unit."""
 
     name: str
-    regime: bdtr.Regime
+    regime: bdtr.backward.Regime
     payoff: np.ndarray
 
 

@@ -1,4 +1,4 @@
-"""Arrows between the rooms point one way; rooms that work on draws know no sampler."""
+"""Nine wings, arrows one way and no circle, type hints included; what works on draws knows no sampler."""
 
 from __future__ import annotations
 
@@ -6,113 +6,61 @@ import ast
 import inspect
 import subprocess
 import sys
+from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent / "bdtr"
-# A room may import rooms of lower layers when it is loaded. Names used inside functions (lazy
-# imports) may point down as well, never up.
-LAYERS = [
-    {"errors", "labels"},
-    {"arguments", "otherformulas", "threads", "allocation", "treesearch", "files"},
-    {"notebooks"},
-    {"alignment", "condition", "formula", "priors", "families", "chains"},
-    {"rules", "estimates", "shown", "columns"},
-    {"trial", "protocol"},
-    {"starter"},
-    {"contents"},
-    {"coding", "settings", "progress", "flow", "populations", "history", "margins"},
-    {"clusters", "datafiles", "outside", "frames"},
-    {"data", "datasets"},
-    {"grouping"},
-    {"multilevel.linking"},
-    {"multilevel.layout", "multilevel.randomness", "multilevel.weights"},
-    {"sitelevel", "multilevel.crossproducts"},
-    {"groupdesign", "rank"},
-    {"design"},
-    {"multilevel.parameters"},
-    {"multilevel.system"},
-    {"multilevel.elimination"},
-    {"multilevel.marginal"},
-    {"multilevel.gradient", "multilevel.exact", "multilevel.slices", "prediction", "stagemodel"},
-    {"multilevel.op", "multilevel.perturbed", "carrying"},
-    {"multilevel.peaks"},
-    {"multilevel.proposals"},
-    {"multilevel.learning", "multilevel.independence"},
-    {"multilevel.direct"},
-    {"outcome"},
-    {"posterior"},
-    {"sampling"},
-    {"propagation", "groups", "induction", "decisions", "diagnostics", "bounds"},
-    {"refits", "propensity", "support"},
-    {"regimes", "comparison"},
-    {
-        "recommendation",
-        "summary",
-        "storage",
-        "values",
-        "fitted",
-        "fitting",
-        "passes",
-        "gate",
-        "doubts",
-        "factors",
-        "informative",
-        "residuals",
-        "balance",
-        "assignment",
-        "plots",
-    },
-    {"leaveout"},
-    {"learning"},
-    {"crossfitting", "maximum", "effects", "sites", "risk", "limits"},
-    {"planning", "information", "prior_sensitivity"},
-    {"equity", "trees", "predictive", "tailoring"},
-    {"sensitivity", "opinion"},
-    {"reports"},
-    {"cli"},
+import bdtr
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+from make_architecture import FLOORS, PICTURE, arrows, drawn, modules, wing
+
+ON_DRAWS = [
+    "backward.induction",
+    "backward.regimes",
+    "values.valuation",
+    "values.comparison",
+    "values.populations",
+    "decisions.optimality",
+    "decisions.planning",
+    "decisions.trees",
 ]
-ON_DRAWS = ["induction", "regimes", "values", "decisions", "comparison", "populations"]
+WINGS = [
+    "trial", "results", "data", "stages", "backward", "values", "decisions", "checks", "plots", "reports",
+]  # fmt: skip
 
 
-def _modules() -> dict[str, Path]:
-    found = {}
-    for path in ROOT.rglob("*.py"):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if name not in ("__init__", "multilevel", "datasets.build_star"):
-            found[name] = path
-    return found
-
-
-def _layer(module: str) -> int:
-    for i, layer in enumerate(LAYERS):
-        if any(module == room or module.startswith(room + ".") for room in layer):
-            return i
-    raise AssertionError(f"bdtr.{module} has no layer: say in this test where it belongs")
-
-
-def _imports(path: Path) -> list[str]:
-    """bdtr modules that a file imports, type-checking blocks apart."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bdtr"):
-            if node.module == "bdtr":
-                found += [alias.name for alias in node.names]
-            else:
-                found.append(str(node.module).removeprefix("bdtr."))
-    return found
-
-
-@pytest.mark.parametrize("module", sorted(_modules()))
+@pytest.mark.parametrize("module", sorted(modules()))
 def test_arrows_point_one_way(module):
-    own = _layer(module)
-    for target in _imports(_modules()[module]):
-        assert _layer(target) <= own, f"bdtr.{module} imports bdtr.{target}, which is above it"
+    floor = FLOORS.index(wing(module))
+    for target in arrows()[module]:
+        assert FLOORS.index(wing(target)) <= floor, f"bdtr.{module} imports bdtr.{target}, above it"
+
+
+def test_there_is_no_circle():
+    TopologicalSorter(arrows()).prepare()
+
+
+def test_the_engine_knows_arrays_and_nothing_else():
+    own = {m: t for m, targets in arrows().items() if wing(m) == "engine" for t in targets}
+    beyond = {target for target in own.values() if wing(target) != "engine"}
+    assert beyond <= {"results.errors", "results.threads"}
+
+
+def test_the_picture_of_the_architecture_is_fresh():
+    assert PICTURE.read_text(encoding="utf-8") == drawn(), "run python docs/make_architecture.py"
+
+
+def test_the_architecture_page_names_files_that_are_there():
+    text = PICTURE.with_name("architecture.md").read_text(encoding="utf-8")
+    named = {word for word in text.split("`") if word.endswith(".py") and " " not in word}
+    assert len(named) > 30
+    for name in named:
+        assert (Path(bdtr.__file__).parent / name).exists() or Path(
+            bdtr.__file__
+        ).parent.parent.joinpath(name).exists(), name
 
 
 @pytest.mark.parametrize("module", ON_DRAWS)
@@ -143,13 +91,35 @@ def test_help_does_not_import_pymc():
     assert found.stdout.strip().endswith("False False")
 
 
-def test_public_names_are_few_and_all_there():
-    import bdtr
-
-    rooms = {name for name in bdtr.__all__ if inspect.ismodule(getattr(bdtr, name))}
-    assert len(set(bdtr.__all__) - rooms) <= 20  # the rest in public modules
-    assert len(rooms) <= 18
-    for name in bdtr.__all__:
-        assert getattr(bdtr, name) is not None
+def test_everyday_names_are_few_and_all_there():
+    rooms = {name for name in dir(bdtr) if inspect.ismodule(getattr(bdtr, name))}
+    assert rooms == {*WINGS, "datasets"}
+    assert len(set(dir(bdtr)) - rooms) <= 20
     with pytest.raises(AttributeError):
         bdtr.nothing  # noqa: B018  the attribute access is the test
+
+
+@pytest.mark.parametrize("name", WINGS)
+def test_a_wing_lists_what_each_of_its_names_answers(name):
+    module = import_module(f"bdtr.{name}")
+    listed = [line.split()[0] for line in (module.__doc__ or "").splitlines()[2:] if line.strip()]
+    assert sorted(listed) == sorted(dir(module))
+    files = {p.stem for p in Path(module.__path__[0]).glob("*.py")}
+    for own in dir(module):
+        assert getattr(module, own) is not None
+        assert own not in files, f"bdtr.{name}.{own} hides the module of that name"
+
+
+def test_everyday_names_are_those_of_the_wings():
+    for name in dir(bdtr):
+        found = getattr(bdtr, name)
+        if not inspect.ismodule(found):
+            assert getattr(import_module(f"bdtr.{wing(found.__module__[5:])}"), name) is found
+
+
+def test_no_file_imports_names_that_are_private_elsewhere():
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bdtr"):
+                private = [a.name for a in node.names if a.name.startswith("_")]
+                assert not private, f"bdtr.{module} imports {private} of {node.module}"

@@ -295,7 +295,7 @@ ENTRIES = {
     "condition, a call": (lambda: Condition("f(x) == 1"), "not understood"),
     "condition, huge": (lambda: Condition("x == 1" + "9" * 5000), "is no number"),
     "condition, long": (lambda: Condition("x == 1 or " * 100_000 + "x == 1"), "more than 5,000"),
-    "regime without rules": (lambda: bdtr.Regime("r", None), "a rule for each stage"),
+    "regime without rules": (lambda: bdtr.backward.Regime("r", None), "a rule for each stage"),
     "regime without a name": (lambda: bdtr.static(["a"], a1=0), "takes a name"),
     "prior too narrow": (lambda: bdtr.trial.Normal(0, 1e-300), "must be finite and above 0"),
     "prior of text": (lambda: bdtr.trial.Normal("x", 1), "must be finite"),

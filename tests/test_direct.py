@@ -9,10 +9,10 @@ from test_marginal import design
 
 from bdtr.engine import direct
 from bdtr.engine.crossproducts import Columns, cross_products, response_products
+from bdtr.engine.density.elimination import relative_factors
+from bdtr.engine.density.marginal import log_density
 from bdtr.engine.direct import draw_each, draw_posterior
-from bdtr.engine.elimination import relative_factors
 from bdtr.engine.layout import Factor, layout
-from bdtr.engine.marginal import log_density
 from bdtr.stages.coded_priors import parameters
 from bdtr.trial.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 

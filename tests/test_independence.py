@@ -8,10 +8,10 @@ import scipy.stats as st
 from test_learning import response_of
 from test_marginal import design
 
-from bdtr.engine import independence
 from bdtr.engine.crossproducts import cross_products, response_products
 from bdtr.engine.direct import draw_each, draw_posterior
 from bdtr.engine.layout import layout
+from bdtr.engine.phi import independence
 from bdtr.stages.coded_priors import parameters
 
 

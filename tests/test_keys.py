@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bdtr
-from bdtr.backward.passes import pass_key
+from bdtr.backward.policies import pass_key
 from bdtr.data.check import check
 from bdtr.data.datafiles import read_data
 from bdtr.data.groupcolumns import factor_labels
@@ -86,7 +86,7 @@ def test_else_stands_for_all_others_wherever_it_is_written():
     orders = [dict(order) for order in itertools.permutations(conditions.items())]
     rules = [bdtr.rule("r", a1=order) for order in orders]
     assert all(list(r.rules["a1"])[-1] == "else" for r in rules)
-    assert bdtr.Regime("r", {"a1": orders[-1]}).rules["a1"] == rules[-1].rules["a1"]
+    assert bdtr.backward.Regime("r", {"a1": orders[-1]}).rules["a1"] == rules[-1].rules["a1"]
 
 
 def test_a_covariate_called_intercept_is_a_covariate(tmp_path):

@@ -9,13 +9,13 @@ import pytest
 from test_marginal import design
 
 from bdtr.engine.crossproducts import cross_products, response_products
+from bdtr.engine.density.peaks import find_peaks
 from bdtr.engine.direct import draw_posterior
 from bdtr.engine.layout import layout
-from bdtr.engine.learning import gained, learn_gains, learn_shape, learners, shaped
-from bdtr.engine.peaks import find_peaks
-from bdtr.engine.proposals import ellipses, proposals
+from bdtr.engine.phi.learning import gained, learn_gains, learn_shape, learners, shaped
+from bdtr.engine.phi.proposals import ellipses, proposals
+from bdtr.engine.phi.weights import effective
 from bdtr.engine.system import Priors, system
-from bdtr.engine.weights import effective
 from bdtr.stages.coded_priors import parameters
 
 COUNT = 240

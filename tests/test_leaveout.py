@@ -8,7 +8,8 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.backward.passes import backward_passes, named_policy
+from bdtr.backward.passes import backward_passes
+from bdtr.backward.policies import named_policy
 from bdtr.checks.leaveout import passes_without
 from bdtr.stages.posterior import group_covariances, phi_of
 

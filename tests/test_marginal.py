@@ -11,10 +11,10 @@ from scipy.special import betaln
 
 from bdtr.engine import layout as layout_room
 from bdtr.engine.crossproducts import Columns, cross_products, response_products
-from bdtr.engine.elimination import relative_factors
-from bdtr.engine.gradient import density_and_gradient, likelihood_and_gradient
+from bdtr.engine.density.elimination import relative_factors
+from bdtr.engine.density.gradient import density_and_gradient, likelihood_and_gradient
+from bdtr.engine.density.marginal import log_density
 from bdtr.engine.layout import CrossingError, Factor, layout
-from bdtr.engine.marginal import log_density
 from bdtr.engine.system import Priors, make_room, response, system
 from bdtr.stages.coded_priors import parameters
 from bdtr.trial.priors import (

@@ -33,7 +33,7 @@ def test_feasible_sets_are_respected(clinic_fit, clinics):
 
 def test_order_of_units_and_blocks_do_not_matter(clinic_fit, clinics, monkeypatch):
     whole = bdtr.recommend(clinic_fit, clinics).table
-    from bdtr.decisions.optimality import recommendation
+    from bdtr.decisions import recommendation
 
     monkeypatch.setattr(recommendation, "_CELLS", 200_000)
     parts = bdtr.recommend(clinic_fit, clinics.sample(frac=1, random_state=0)).table

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.backward.passes import payoff_sd
+from bdtr.backward.policies import payoff_sd
 from bdtr.checks.sensitivity import confounded, tipping_points, tipping_regime
 from bdtr.trial.priors import Normal
 

@@ -10,6 +10,12 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bdtr.backward.carried_effects import KnownEffects, joined_law
+from bdtr.engine.coefficients.joint_draws import (
+    Streams,
+    error_roots,
+    stream_correlations,
+    stream_roots,
+)
 from bdtr.engine.crossproducts import (
     Columns,
     CrossProducts,
@@ -18,12 +24,6 @@ from bdtr.engine.crossproducts import (
     cross_products,
 )
 from bdtr.engine.direct import DirectDraws, draw_each, draw_given, residual_floor
-from bdtr.engine.joint_draws import (
-    Streams,
-    error_roots,
-    stream_correlations,
-    stream_roots,
-)
 from bdtr.engine.layout import Factor, layout
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import Propagated, engine_roots, labelled, new_site, new_site_seed
@@ -167,7 +167,7 @@ def propagate(
     progress
         Called with (responses done, responses in all).
     common
-        As in :func:`bdtr.engine.joint_draws.perturbed_draws`.
+        As in :func:`bdtr.engine.coefficients.joint_draws.perturbed_draws`.
 
     Returns
     -------

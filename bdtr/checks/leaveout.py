@@ -19,10 +19,11 @@ import numpy as np
 from bdtr.backward.carried_effects import KnownEffects
 from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass, Policy, StageResponses, backward, together
-from bdtr.backward.passes import carried, columns_of, decisions
+from bdtr.backward.passes import carried, columns_of
+from bdtr.backward.policies import decisions
 from bdtr.backward.propagation import accumulate
+from bdtr.engine.coefficients.exact import solve
 from bdtr.engine.crossproducts import Columns, CrossProducts, Responses
-from bdtr.engine.exact import solve
 from bdtr.engine.system import system
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import group_roots, phi_of

@@ -38,14 +38,15 @@ from scipy.stats import t as student_t
 from bdtr.backward.fitted import Fit
 from bdtr.backward.fitting import fit_checked
 from bdtr.backward.induction import BackwardPass, Policy
-from bdtr.backward.passes import backward_passes, named_policy
+from bdtr.backward.passes import backward_passes
+from bdtr.backward.policies import named_policy
 from bdtr.backward.regimes import Regime, embedded, regime_list
 from bdtr.checks.assignment import WORDS, Known, by_stage, treatment_probabilities
 from bdtr.checks.leaveout import in_closed_form, passes_without
 from bdtr.data.coding import DataError
 from bdtr.data.columns import DesignError
 from bdtr.data.trialdata import TrialData
-from bdtr.engine.randomness import children
+from bdtr.engine.compiled.randomness import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole
 from bdtr.results.diagnostics import State, doubt, worst
 from bdtr.results.errors import ArgumentError

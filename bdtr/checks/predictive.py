@@ -20,7 +20,7 @@ import pandas as pd
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_pass
-from bdtr.engine.randomness import children
+from bdtr.engine.compiled.randomness import children
 from bdtr.results.arguments import a_fit, probability, whole
 from bdtr.results.shown import Shown
 from bdtr.stages.groups import replicates

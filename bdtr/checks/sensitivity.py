@@ -22,7 +22,8 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.backward.fitted import Fit
-from bdtr.backward.passes import backward_pass, backward_passes, named_policy, payoff_sd, shifted
+from bdtr.backward.passes import backward_pass, backward_passes
+from bdtr.backward.policies import named_policy, payoff_sd, shifted
 from bdtr.backward.regimes import Regime, recommended, regime_list
 from bdtr.checks.assignment import Known, by_stage, treatment_probabilities
 from bdtr.checks.prior_sensitivity import PriorWidths, prior_widths

@@ -23,10 +23,10 @@ from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass
 from bdtr.backward.passes import backward_pass, backward_passes
 from bdtr.decisions.risk import outcome_sd
+from bdtr.engine.compiled.randomness import children
 from bdtr.engine.crossproducts import Columns, ResponseProducts, cross_products
 from bdtr.engine.layout import Factor, layout
 from bdtr.engine.parameters import Parameters
-from bdtr.engine.randomness import children
 from bdtr.results.arguments import a_fit, is_whole, number_list, one_of, whole
 from bdtr.results.diagnostics import State
 from bdtr.results.errors import ArgumentError
@@ -364,8 +364,8 @@ class _Simulator:
 
     def learned(self, size: int, seed: np.random.SeedSequence) -> np.ndarray:
         """Posterior means of the coefficients after a new trial for each draw (term, simulation)."""
+        from bdtr.engine.coefficients.exact import solve
         from bdtr.engine.direct import draw_each
-        from bdtr.engine.exact import solve
         from bdtr.engine.system import system
 
         which, noise, sampler = children(seed, 3)

@@ -25,7 +25,8 @@ import xarray as xr
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass, Policy
-from bdtr.backward.passes import backward_passes, shifted
+from bdtr.backward.passes import backward_passes
+from bdtr.backward.policies import shifted
 from bdtr.decisions.allocation import Allocation, AllocationError, Rows, allocate, least_limit
 from bdtr.decisions.limits import Budget, Floor, Gap, Limit, Options, costs_of
 from bdtr.decisions.risk import Quantile, Utility, WorstMean, outcome_noise, utilities

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdtr.engine.kernels import kernel
+from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.layout import Layout
 
 __all__ = [

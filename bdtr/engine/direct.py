@@ -14,16 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bdtr.engine.coefficients.exact import exact_draws
+from bdtr.engine.coefficients.joint_draws import ErrorRoots, Streams, error_roots, perturbed_draws
+from bdtr.engine.compiled.randomness import children
 from bdtr.engine.crossproducts import CrossProducts, Responses
-from bdtr.engine.exact import exact_draws
-from bdtr.engine.independence import one_draw_each, posterior_chains
-from bdtr.engine.joint_draws import ErrorRoots, Streams, error_roots, perturbed_draws
-from bdtr.engine.learning import gained, learn_gains, learn_shape, learners, shaped
+from bdtr.engine.density.peaks import find_peaks
 from bdtr.engine.parameters import Parameters
-from bdtr.engine.peaks import find_peaks
-from bdtr.engine.proposals import Ellipses
-from bdtr.engine.randomness import children
-from bdtr.engine.slices import densest, pilot, slice_chains
+from bdtr.engine.phi.independence import one_draw_each, posterior_chains
+from bdtr.engine.phi.learning import gained, learn_gains, learn_shape, learners, shaped
+from bdtr.engine.phi.proposals import Ellipses
+from bdtr.engine.phi.slices import densest, pilot, slice_chains
 from bdtr.engine.system import Priors, system
 
 __all__ = [
@@ -119,9 +119,9 @@ def draw_each(
     floor
         Smallest residual SD that is looked at; left out: 1e-4 of the size of the responses.
     roots
-        From :func:`bdtr.engine.joint_draws.error_roots`, if they are at hand.
+        From :func:`bdtr.engine.coefficients.joint_draws.error_roots`, if they are at hand.
     common
-        As in :func:`bdtr.engine.joint_draws.perturbed_draws`.
+        As in :func:`bdtr.engine.coefficients.joint_draws.perturbed_draws`.
 
     Returns
     -------

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
+from bdtr.engine.compiled.kernels import kernel, link
 from bdtr.engine.crossproducts import CrossProducts, Responses
-from bdtr.engine.kernels import kernel, link
 from bdtr.engine.parameters import Parameters
 
 __all__ = [
@@ -76,7 +76,7 @@ class Room(NamedTuple):
     mixed: np.ndarray  # blocks summed over strata
 
 
-# Types of the tuples, for kernels that are called by name (see bdtr.engine.kernels).
+# Types of the tuples, for kernels that are called by name (see bdtr.engine.compiled.kernels).
 _INTS, _FLAGS, _FLOATS = types.int64[::1], types.boolean[::1], types.float64[::1]
 _MATRIX, _CUBE = types.float64[:, ::1], types.float64[:, :, ::1]
 SYSTEM = types.NamedTuple(

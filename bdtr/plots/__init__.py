@@ -2,7 +2,7 @@
 
 value_forest          values of regimes, with intervals
 value_forest_by_site  the same at each site
-equity_frontier       value against the gap between groups
+frontier_plot       value against the gap between groups
 information_worth     what knowing more is worth
 p_optimal             how sure the recommendations are
 p_optimal_over        P(optimal) over one or two variables

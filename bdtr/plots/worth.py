@@ -16,7 +16,7 @@ from bdtr.results.errors import ArgumentError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["equity_frontier", "information_worth", "value_forest", "value_forest_by_site"]
+__all__ = ["frontier_plot", "information_worth", "value_forest", "value_forest_by_site"]
 
 _SITES_A_PAGE = 30
 
@@ -131,7 +131,7 @@ def value_forest_by_site(
     return figure
 
 
-def equity_frontier(frontier: xr.Dataset, unit: str = "payoff", interval: float = 0.95) -> Figure:
+def frontier_plot(frontier: xr.Dataset, unit: str = "payoff", interval: float = 0.95) -> Figure:
     """Value of plans against the disparity that they leave, with intervals of both.
 
     Parameters

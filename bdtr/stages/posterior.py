@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from bdtr.data.columns import StageDesign
-from bdtr.engine.elimination import relative_factors
-from bdtr.engine.randomness import children
+from bdtr.engine.compiled.randomness import children
+from bdtr.engine.density.elimination import relative_factors
 from bdtr.stages.outcome import OutcomeModel, coords, variable_dims
 from bdtr.stages.prediction import correlation_root, measured_correlation
 from bdtr.stages.settings import Settings

@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from bdtr.engine.coefficients.exact import exact_draws
+from bdtr.engine.compiled.randomness import children
 from bdtr.engine.crossproducts import (
     CrossProducts,
     Responses,
@@ -18,10 +20,8 @@ from bdtr.engine.crossproducts import (
     response_products,
 )
 from bdtr.engine.direct import DirectDraws, draw_posterior
-from bdtr.engine.exact import exact_draws
 from bdtr.engine.layout import layout
 from bdtr.engine.parameters import Parameters
-from bdtr.engine.randomness import children
 from bdtr.results.errors import BdtrError
 from bdtr.stages.outcome import OutcomeModel, marginal_model, pymc_model, variable_dims
 from bdtr.stages.posterior import group_covariances, labelled
@@ -90,7 +90,7 @@ class _Marginal:
         with threadpool_limits(1):
             responses = _responses(self.model, self.products, response)
             shifted = responses.without(self.products, self.params.mean)
-            from bdtr.engine.op import marginal_data  # loads PyTensor
+            from bdtr.engine.density.op import marginal_data  # loads PyTensor
 
             data = marginal_data(self.products, shifted, self.params)
             compiled = self.compiled.with_data(**data)
@@ -277,7 +277,7 @@ def fit_direct(
     progress
         Called with (draws done, draws in all).
     common
-        As in :func:`bdtr.engine.joint_draws.perturbed_draws`.
+        As in :func:`bdtr.engine.coefficients.joint_draws.perturbed_draws`.
 
     Returns
     -------

@@ -46,7 +46,7 @@ from bdtr.backward.regimes import recommended
 from bdtr.data.coding import DataError, with_columns
 from bdtr.data.columns import DesignError, learned_columns
 from bdtr.data.trialdata import TrialData
-from bdtr.engine.randomness import children
+from bdtr.engine.compiled.randomness import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError

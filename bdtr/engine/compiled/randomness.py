@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bdtr.engine.kernels import kernel
+from bdtr.engine.compiled.kernels import kernel
 
 __all__ = ["children", "normal", "seeded", "uniform"]
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bdtr.engine.peaks import Products
-from bdtr.engine.proposals import Ellipses, proposals
-from bdtr.engine.randomness import children
+from bdtr.engine.compiled.randomness import children
+from bdtr.engine.density.peaks import Products
+from bdtr.engine.phi.proposals import Ellipses, proposals
+from bdtr.engine.phi.weights import effective, khat_limit, pareto_k
 from bdtr.engine.system import Priors, System
-from bdtr.engine.weights import effective, khat_limit, pareto_k
 
 __all__ = ["Chains", "Drawn", "one_draw_each", "posterior_chains"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bdtr.engine.gradient import density_and_gradient
-from bdtr.engine.kernels import kernel
+from bdtr.engine.compiled.kernels import kernel
+from bdtr.engine.density.gradient import density_and_gradient
 from bdtr.engine.system import Priors, Response, System, make_room
 from bdtr.results.threads import spread
 

@@ -1,6 +1,6 @@
 r"""The marginal log likelihood of phi and its priors with their gradients.
 
-With S0, r0, q0 of :mod:`bdtr.engine.marginal`, S = S0 / sigma^2 + D^-1 and beta = S^-1 r0 / sigma^2,
+With S0, r0, q0 of :mod:`bdtr.engine.density.marginal`, S = S0 / sigma^2 + D^-1 and beta = S^-1 r0 / sigma^2,
 the derivative with respect to R = [S0 r0; r0' q0] is
 
     Rbar = -1 / (2 sigma^2) [S^-1 + beta beta'  -beta; -beta'  1],
@@ -26,7 +26,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from bdtr.engine.elimination import (
+from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
+from bdtr.engine.density.elimination import (
     border_cholesky,
     border_system,
     eliminate,
@@ -36,8 +37,7 @@ from bdtr.engine.elimination import (
     stratum_weights,
     triangularise,
 )
-from bdtr.engine.kernels import caller, exported, kernel, loader
-from bdtr.engine.marginal import log_determinant_of_errors, log_prior
+from bdtr.engine.density.marginal import log_determinant_of_errors, log_prior
 from bdtr.engine.system import RESPONSE, ROOM, SYSTEM, Response, Room, System
 
 __all__ = ["density_and_gradient", "likelihood_and_gradient"]

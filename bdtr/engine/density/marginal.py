@@ -32,9 +32,9 @@ import math
 
 import numpy as np
 
+from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.crossproducts import CrossProducts, Responses
-from bdtr.engine.elimination import eliminate
-from bdtr.engine.kernels import kernel
+from bdtr.engine.density.elimination import eliminate
 from bdtr.engine.parameters import Parameters
 from bdtr.engine.system import Priors, make_room, response, system
 

@@ -13,9 +13,9 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_and_cache_key
 
+from bdtr.engine.compiled.kernels import link, sources
 from bdtr.engine.crossproducts import CrossProducts, Responses
-from bdtr.engine.gradient import likelihood_and_gradient
-from bdtr.engine.kernels import link, sources
+from bdtr.engine.density.gradient import likelihood_and_gradient
 from bdtr.engine.parameters import Parameters
 from bdtr.engine.system import make_room, pack, response, system, unpack
 

@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bdtr.engine.coefficients.exact import empty_levels, solve
+from bdtr.engine.compiled.kernels import kernel
+from bdtr.engine.compiled.randomness import children
 from bdtr.engine.crossproducts import CrossProducts, Responses
-from bdtr.engine.elimination import eliminate, relative_factors
-from bdtr.engine.exact import empty_levels, solve
-from bdtr.engine.kernels import kernel
+from bdtr.engine.density.elimination import eliminate, relative_factors
 from bdtr.engine.parameters import Parameters
-from bdtr.engine.randomness import children
 from bdtr.engine.system import Response, make_room, system
 from bdtr.results.threads import spread
 

@@ -2,7 +2,7 @@
 
 Per site a block of group effects goes first, then the border of those that cross sites (see
 :mod:`bdtr.engine.layout`); what is left concerns the common coefficients alone. The formulas are those of
-:mod:`bdtr.engine.marginal`, which makes a density of what is left.
+:mod:`bdtr.engine.density.marginal`, which makes a density of what is left.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from bdtr.engine.kernels import caller, exported, kernel, loader
+from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
 from bdtr.engine.system import RESPONSE, ROOM, SYSTEM, Response, Room, System
 
 __all__ = [

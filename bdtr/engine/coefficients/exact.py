@@ -1,6 +1,6 @@
 """Coefficients and group effects from their exact normal given standard deviations and correlations.
 
-With the triangular systems of :mod:`bdtr.engine.elimination` a draw is one back substitution with
+With the triangular systems of :mod:`bdtr.engine.density.elimination` a draw is one back substitution with
 standard normal numbers on the right-hand side: common coefficients first, then the border, then blocks.
 """
 
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.crossproducts import CrossProducts, Responses
-from bdtr.engine.elimination import (
+from bdtr.engine.density.elimination import (
     border_cholesky,
     border_system,
     eliminate,
@@ -18,9 +19,8 @@ from bdtr.engine.elimination import (
     relative_factors,
     triangularise,
 )
-from bdtr.engine.kernels import kernel
+from bdtr.engine.density.marginal import reduced_density
 from bdtr.engine.layout import Layout
-from bdtr.engine.marginal import reduced_density
 from bdtr.engine.parameters import Parameters
 from bdtr.engine.system import Priors, Response, System, make_room, system
 from bdtr.results.threads import spread

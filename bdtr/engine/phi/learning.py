@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bdtr.engine.peaks import Products, scores
-from bdtr.engine.proposals import FREEDOM, Ellipses, ellipses, proposals
-from bdtr.engine.randomness import children
+from bdtr.engine.compiled.randomness import children
+from bdtr.engine.density.peaks import Products, scores
+from bdtr.engine.phi.proposals import FREEDOM, Ellipses, ellipses, proposals
+from bdtr.engine.phi.weights import effective
 from bdtr.engine.system import Priors, System
-from bdtr.engine.weights import effective
 
 __all__ = ["Gains", "Shape", "gained", "learn_gains", "learn_shape", "learners", "shaped"]
 
@@ -81,7 +81,7 @@ def learn_shape(
     Parameters
     ----------
     mode, root, found
-        Their modes, from :func:`bdtr.engine.peaks.find_peaks`.
+        Their modes, from :func:`bdtr.engine.density.peaks.find_peaks`.
     own, priors, products
         What the kernels take.
     seed

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdtr.engine.elimination import eliminate
-from bdtr.engine.kernels import kernel
-from bdtr.engine.marginal import reduced_density
+from bdtr.engine.compiled.kernels import kernel
+from bdtr.engine.compiled.randomness import seeded, uniform
+from bdtr.engine.density.elimination import eliminate
+from bdtr.engine.density.marginal import reduced_density
 from bdtr.engine.parameters import Parameters
-from bdtr.engine.randomness import seeded, uniform
 from bdtr.engine.system import Priors, Response, System, make_room
 from bdtr.results.threads import spread
 

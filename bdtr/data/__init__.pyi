@@ -1,0 +1,3 @@
+from .clusters import DesignWarning as DesignWarning
+from .coding import DataError as DataError
+from .datafiles import read_data as read_data

@@ -1,0 +1,5 @@
+from .document import report as report
+from .document import report_files as report_files
+from .notebooks import run_notebook as run_notebook
+from .starter import starter_file as starter_file
+from .starter import starter_notebook as starter_notebook

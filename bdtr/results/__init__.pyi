@@ -1,0 +1,4 @@
+from .diagnostics import State as State
+from .errors import ArgumentError as ArgumentError
+from .errors import BdtrError as BdtrError
+from .files import OutputError as OutputError
