@@ -60,7 +60,7 @@ from designs import (
 from scipy.stats import binomtest, norm
 
 import bdtr
-from bdtr.backward.passes import backward_passes
+from bdtr.backward.passes import backward_passes, set_with
 
 HERE = Path(__file__).parent
 BOOTSTRAPS = 1000
@@ -75,7 +75,7 @@ def nine_intervals(name: str, seed: int) -> dict[str, tuple[float, float]]:
         nine_trial(), frame, sampler="direct", draws=500, random_seed=seed, progress=False
     )
     backward_passes(fit, ["optimal"])
-    where = fit._set_with(["optimal"])
+    where = set_with(fit, ["optimal"])
     out = {}
     for label, path in (("recommended", "recommended"), ("optimal", f"{where}/optimal")):
         contrast = fit.posterior(0, path)["b"].sel(term="a1[1]").to_numpy().ravel() / 2

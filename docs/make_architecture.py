@@ -18,7 +18,7 @@ FLOORS = [
     "results", "trial", "engine", "datasets", "data", "stages", "backward", "values", "decisions",
     "checks", "plots", "reports", "cli",
 ]  # fmt: skip
-_ROW, _LEFT, _BOX, _CELL, _TOP = 46, 150, 430, 34, 92
+_ROW, _LEFT, _BOX, _CELL, _TOP = 46, 62, 430, 34, 92
 
 
 @cache
@@ -114,7 +114,7 @@ def drawn() -> str:
         ]
     for a, b in _shortest(counts):
         start, end = at[a] + 22, at[b] + 12
-        bend = _LEFT - 14 - 9 * (rows.index(b) - rows.index(a))
+        bend = _LEFT - 14 - 8 * (rows.index(b) - rows.index(a))
         out.append(
             f'<path d="M{_LEFT} {start} C{bend} {start} {bend} {end} {_LEFT - 1} {end}" fill="none" '
             'stroke="#1b6ca8" stroke-width="1.3" marker-end="url(#tip)"/>'

@@ -26,8 +26,8 @@ small_share = 0.4  # at most this share of pupils in small classes
 
 # %%
 import bdtr
-from bdtr.decisions.planning import Budget, Gap, plan
-from bdtr.decisions.risk import WorstMean
+from bdtr import plan
+from bdtr.decisions import Budget, Gap, WorstMean
 
 # %% [markdown]
 # ## The fit

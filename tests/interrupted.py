@@ -20,8 +20,7 @@ import numpy as np
 import pandas as pd
 
 import bdtr
-from bdtr.reports import document as reporting
-from bdtr.reports import notebooks, starter
+from bdtr.reports import document as reporting, notebooks, starter
 from bdtr.results.files import OutputError
 from bdtr.trial.protocol import Protocol
 

@@ -17,6 +17,7 @@ import bdtr
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
 from make_architecture import FLOORS, PICTURE, arrows, drawn, modules, wing
 
+DOCS = Path(__file__).parent.parent / "docs"
 ON_DRAWS = [
     "backward.induction",
     "backward.regimes",
@@ -108,6 +109,9 @@ def test_a_wing_lists_what_each_of_its_names_answers(name):
     for own in dir(module):
         assert getattr(module, own) is not None
         assert own not in files, f"bdtr.{name}.{own} hides the module of that name"
+    said = [line.split(None, 1) for line in (module.__doc__ or "").splitlines()[2:] if line.strip()]
+    page = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
+    assert all(f"| `{own}` | {what} |\n" in page for own, what in said)
 
 
 def test_everyday_names_are_those_of_the_wings():

@@ -27,6 +27,10 @@ def test_engine():
     assert "Backward pass" in run("benchmarks/engine.py", "--quick")
 
 
+def test_everyday_calls():
+    assert "values of five regimes" in run("benchmarks/everyday.py", "--quick")
+
+
 @pytest.mark.parametrize(
     ("table", "design"),
     [

@@ -7,8 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import bdtr
 from bdtr.backward.policies import pass_key
@@ -112,7 +111,7 @@ def test_a_covariate_called_intercept_is_a_covariate(tmp_path):
     assert priors["Intercept"] != priors["`Intercept`"] and priors.index.is_unique
     odd.save(tmp_path / "fit.nc")
     some = data.head(5)
-    ours = bdtr.load(tmp_path / "fit.nc").recommend(some)
+    ours = bdtr.recommend(bdtr.load(tmp_path / "fit.nc"), some)
     pd.testing.assert_frame_equal(ours.table, bdtr.recommend(odd, some).table)
     groups = Columns("1 + Intercept", {}, data)
     assert groups.names == ("Intercept", "`Intercept`")

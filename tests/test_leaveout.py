@@ -103,7 +103,7 @@ def test_sites_that_are_left_out_say_nothing(fit, regimes):
         random_seed=2,
         progress=False,
     )
-    changed.tree, changed._models = fit.tree, fit._models
+    changed.tree, changed.models = fit.tree, fit.models
     other = passes_without(changed, keep, regimes)[0]
     units = np.flatnonzero(keep)
     assert other.continuation(0, units) == pytest.approx(done.continuation(0, units), abs=1e-9)

@@ -34,7 +34,7 @@ def material(clinic_fit):
     return {
         "value_forest": (values.draws, "points"),
         "value_forest_by_site": (sites, "points"),
-        "equity_frontier": (
+        "frontier_plot": (
             bdtr.decisions.equity_frontier(fit, plans, list(groups)).draws,
             "points",
         ),

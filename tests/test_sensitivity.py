@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
+from bdtr.backward.passes import sets_of_passes
 from bdtr.backward.policies import payoff_sd
 from bdtr.checks.sensitivity import confounded, tipping_points, tipping_regime
 from bdtr.trial.priors import Normal
@@ -135,9 +136,9 @@ def test_changed_recommendations(one):
 
 def test_the_best_regime_tips_where_the_blip_does(one):
     regimes = [bdtr.static(a1=a) for a in (0, 1)]
-    before = list(one._sets())
+    before = list(sets_of_passes(one))
     found = tipping_regime(one, "a1", (1, 0), regimes, most=2.0, steps=10)
-    assert list(one._sets()) == before  # the fit keeps none of the passes
+    assert list(sets_of_passes(one)) == before  # the fit keeps none of the passes
     expected = -tipping_points(one, "a1").table["delta"].iloc[0]
     assert found.loc["upwards", "delta"] == pytest.approx(expected, abs=found["error"].iloc[0])
     assert found.loc["upwards", "beyond"] == "0"

@@ -7,8 +7,7 @@ from html import unescape
 
 import nbformat
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from simulate import clinic_trial
 from typer.testing import CliRunner
 

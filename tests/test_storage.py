@@ -86,7 +86,7 @@ def test_transforms_keep_what_they_learned(formula, tmp_path):
     fit.save(path, data=False)
     some = frame.iloc[3:9]
     pd.testing.assert_frame_equal(
-        bdtr.load(path).recommend(some).table, bdtr.recommend(fit, some).table
+        bdtr.recommend(bdtr.load(path), some).table, bdtr.recommend(fit, some).table
     )
 
 
@@ -311,7 +311,7 @@ def test_the_state_is_that_of_the_draws_whatever_the_file_says(little, tmp_path)
 def test_draws_that_are_not_numbers_never_recommend(little):
     nothing = little.tree.copy(deep=True)
     nothing["stage_2/posterior/b"][:, 0] = np.nan
-    broken = replace(little, tree=nothing, state=State(), _stage_draws={})
+    broken = replace(little, tree=nothing, state=State(), q_draws={})
     frame = little.data.named.head(5)
     for more in ({}, {"override": "to see"}):
         with pytest.raises(bdtr.FitError, match="not finite"):

@@ -67,7 +67,7 @@ def test_populations_differ_in_spread(many_sites):
 
 def test_few_sites_are_a_population_by_the_model(few_sites, monkeypatch):
     """As with fewer than eight of them; and the state says so."""
-    monkeypatch.setattr("bdtr.values.FEW_SITES", 30)
+    monkeypatch.setattr("bdtr.values.valuation.FEW_SITES", 30)
     values = bdtr.value(few_sites, *REGIMES, population="sites")
     assert "mean over new sites by the model, as 12 sites are few" in values.caption
     assert "rests on the model" in values.state.model_reasons[-1]

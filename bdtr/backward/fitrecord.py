@@ -46,9 +46,7 @@ class FitRecord:
     data: TrialData | None = None
     models: dict[int, OutcomeModel | OwnModel] = field(default_factory=dict, repr=False)
     mean_responses: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
-    _stage_draws: dict[tuple[str, int], StageDraws | OwnDraws] = field(
-        default_factory=dict, repr=False
-    )
+    q_draws: dict[tuple[str, int], StageDraws | OwnDraws] = field(default_factory=dict, repr=False)
     carried: dict[tuple[int, bytes | None], Carried] = field(default_factory=dict, repr=False)
     unit_columns: dict[int, tuple[UnitColumns | OwnColumns, np.ndarray]] = field(
         default_factory=dict, repr=False
@@ -132,10 +130,10 @@ class FitRecord:
     ) -> QFunction | OwnQ:
         """The Q-function of stage k, later stages following a policy that has been passed."""
         key = (path if k < self.stages - 1 else "", k)
-        if key not in self._stage_draws:
+        if key not in self.q_draws:
             found = self.posterior(k, path), self.new_site(k, path)
-            self._stage_draws[key] = self.stage_draws(k, *found)
-        return self.q_of(k, self._stage_draws[key], sites)
+            self.q_draws[key] = self.stage_draws(k, *found)
+        return self.q_of(k, self.q_draws[key], sites)
 
     def family(self, k: int) -> str:
         """Outcome family of stage k: earlier stages have a continuous response."""

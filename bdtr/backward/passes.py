@@ -19,7 +19,7 @@ from bdtr.backward.induction import (
 )
 from bdtr.backward.policies import decisions, named_policy, pass_key
 from bdtr.backward.regimes import Regime
-from bdtr.results.arguments import one_of, truth
+from bdtr.results.arguments import a_fit, one_of, truth
 from bdtr.results.errors import ArgumentError
 from bdtr.results.progress import progress_bar
 from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
@@ -39,6 +39,8 @@ __all__ = [
     "mean_payoff",
     "mean_response",
     "run_passes",
+    "set_with",
+    "sets_of_passes",
     "stage_model",
 ]
 
@@ -252,6 +254,7 @@ def backward_passes(
     FitError
         If passes have to be run and the fit was saved without data.
     """
+    a_fit(fit)
     truth("progress", progress)
     one_of("sites", sites, PLACES)
     if not isinstance(chosen, (list, tuple)):
@@ -259,9 +262,9 @@ def backward_passes(
     data = fit.require_data("a backward pass")
     rules = [named_policy(one, data) for one in chosen]
     further = {r.name: r for r in rules if r.name != "recommended"}
-    where = "" if fit.stages == 1 or not further else _set_with(fit, list(further))
+    where = "" if fit.stages == 1 or not further else set_with(fit, list(further))
     if where is None:
-        where = f"set_{len(_sets(fit)) + 1}"
+        where = f"set_{len(sets_of_passes(fit)) + 1}"
         run_passes(fit, list(further.values()), where, progress)
 
     def one(rule: Policy) -> BackwardPass:
@@ -279,7 +282,7 @@ def backward_passes(
     return [one(rule) for rule in rules]
 
 
-def _sets(fit: FitRecord) -> dict[str, list[str]]:
+def sets_of_passes(fit: FitRecord) -> dict[str, list[str]]:
     """Sets of further passes that were drawn together, with the names in each."""
     if "passes" not in fit.tree:
         return {}
@@ -289,10 +292,10 @@ def _sets(fit: FitRecord) -> dict[str, list[str]]:
     }
 
 
-def _set_with(fit: FitRecord, names: Sequence[str]) -> str | None:
+def set_with(fit: FitRecord, names: Sequence[str]) -> str | None:
     """A set that holds all these passes."""
     wanted = {pass_key(name) for name in names}
-    return next((s for s, held in _sets(fit).items() if wanted <= set(held)), None)
+    return next((s for s, held in sets_of_passes(fit).items() if wanted <= set(held)), None)
 
 
 def mean_response(fit: FitRecord, k: int) -> np.ndarray:

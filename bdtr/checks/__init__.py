@@ -4,7 +4,6 @@ stage_flow               who goes where, and who leaves?
 covariate_balance        do those with different actions differ beforehand?
 overlap                  how often was each action taken, at each site?
 attrition                who has no outcome in the end?
-treatment_probabilities  how likely was each action, given history?
 predictive_checks        does the model predict data like these?
 PredictiveChecks         its tables and histograms
 second_opinion           what do weights say where the outcome model may be wrong?

@@ -437,5 +437,5 @@ def tipping_regime(
 
 def _passes(fit: Fit, policies: Sequence[Policy]):
     """Passes that are not kept with the fit: there are many of them."""
-    aside = replace(fit, tree=fit.tree.copy(), _stage_draws=dict(fit._stage_draws))
+    aside = replace(fit, tree=fit.tree.copy(), q_draws=dict(fit.q_draws))
     return backward_passes(aside, policies)

@@ -11,8 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from formulaic import Formula as Terms
-from formulaic import ModelSpec
+from formulaic import Formula as Terms, ModelSpec
 
 from bdtr.results.errors import BdtrError
 from bdtr.trial.formula import TRANSFORMS, Formula, names_in

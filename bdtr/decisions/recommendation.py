@@ -14,7 +14,7 @@ from bdtr.data.coding import DataError, label_series
 from bdtr.data.frames import as_frame
 from bdtr.data.presence import feasible_sets
 from bdtr.decisions.optimality import summarise_actions
-from bdtr.results.arguments import amount, one_of, probability, text
+from bdtr.results.arguments import a_fit, amount, one_of, probability, text
 from bdtr.results.diagnostics import State
 from bdtr.results.errors import ArgumentError
 from bdtr.results.labels import UNCLEAR
@@ -135,6 +135,7 @@ def recommend(
     --------
     >>> bdtr.recommend(fit, pupils, margin=0.05)  # doctest: +SKIP
     """
+    a_fit(fit)
     probability("interval", interval)
     if override is not None:
         text("override", override)

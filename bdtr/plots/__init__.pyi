@@ -1,16 +1,24 @@
-from .choices import decision_plot as decision_plot
-from .choices import p_optimal as p_optimal
-from .choices import p_optimal_over as p_optimal_over
-from .choices import regret_curve as regret_curve
-from .choices import rule_tree as rule_tree
-from .design import balance_plot as balance_plot
-from .design import overlap_plot as overlap_plot
-from .design import predictive_plot as predictive_plot
-from .design import stage_flow_plot as stage_flow_plot
-from .places import blip_caterpillar as blip_caterpillar
-from .places import shrinkage_plot as shrinkage_plot
-from .places import site_caterpillar as site_caterpillar
-from .worth import frontier_plot as frontier_plot
-from .worth import information_worth as information_worth
-from .worth import value_forest as value_forest
-from .worth import value_forest_by_site as value_forest_by_site
+from .choices import (
+    decision_plot as decision_plot,
+    p_optimal as p_optimal,
+    p_optimal_over as p_optimal_over,
+    regret_curve as regret_curve,
+    rule_tree as rule_tree,
+)
+from .design import (
+    balance_plot as balance_plot,
+    overlap_plot as overlap_plot,
+    predictive_plot as predictive_plot,
+    stage_flow_plot as stage_flow_plot,
+)
+from .places import (
+    blip_caterpillar as blip_caterpillar,
+    shrinkage_plot as shrinkage_plot,
+    site_caterpillar as site_caterpillar,
+)
+from .worth import (
+    frontier_plot as frontier_plot,
+    information_worth as information_worth,
+    value_forest as value_forest,
+    value_forest_by_site as value_forest_by_site,
+)

@@ -26,7 +26,7 @@ def p_optimal(actions: pd.DataFrame) -> Figure:
     Parameters
     ----------
     actions
-        From ``fit.recommend``, or its ``actions``; units without a choice are not drawn.
+        From :func:`bdtr.recommend`, or its ``actions``; units without a choice are not drawn.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def _of_recommendation(actions: Any, column: str) -> pd.DataFrame:
     table, needed = getattr(actions, "actions", actions), ("stage", "action", column)
     if isinstance(table, pd.DataFrame) and "choices" in table:
         table = table[table["choices"] > 1]
-    return table_of("actions", table, needed, "fit.recommend")
+    return table_of("actions", table, needed, "bdtr.recommend")
 
 
 def p_optimal_over(table: pd.DataFrame, stage: str, least: int = 1) -> Figure:
@@ -198,7 +198,7 @@ def regret_curve(actions: pd.DataFrame, unit: str = "payoff") -> Figure:
     Parameters
     ----------
     actions
-        From ``fit.recommend``, or its ``actions``; units without a choice are not drawn.
+        From :func:`bdtr.recommend`, or its ``actions``; units without a choice are not drawn.
     unit
         Unit of the payoff, for the axis.
 

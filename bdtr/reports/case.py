@@ -12,8 +12,7 @@ import pandas as pd
 from bdtr.backward.regimes import Regime
 from bdtr.decisions.recommendation import recommend_known
 from bdtr.plots.style import kind_of
-from bdtr.reports.blocks import Block
-from bdtr.reports.blocks import figure as figure_block
+from bdtr.reports.blocks import Block, figure as figure_block
 from bdtr.reports.choices import compared
 from bdtr.values.regimevalues import Values
 from bdtr.values.valuation import value

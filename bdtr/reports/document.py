@@ -23,8 +23,7 @@ from bdtr.reports.parts.making import checklist, making
 from bdtr.reports.parts.models import models
 from bdtr.reports.parts.places import sites
 from bdtr.reports.parts.results import effects, values
-from bdtr.reports.pdf import pdf as as_pdf
-from bdtr.reports.pdf import require_typst
+from bdtr.reports.pdf import pdf as as_pdf, require_typst
 from bdtr.results.arguments import a_fit, truth
 from bdtr.results.files import OutputError, check_apart, check_output, check_page, write_whole
 

@@ -202,7 +202,7 @@ def _cells(protocol: Protocol, data: str, title: str, imports: str) -> Iterator[
     yield "code", f"bdtr.plots.value_forest(values.draws, {outcome})"
     yield "code", "bdtr.values.set_of_best(values)"
     yield "markdown", "## What to do, and how sure we are"
-    yield "code", "fit.recommend(data)"
+    yield "code", "bdtr.recommend(fit, data)"
     yield "markdown", "The recommended regime, valued on units that it was not learned from:"
     yield "code", "bdtr.crossfit(fit)"
     if trial.site:

@@ -1,4 +1,3 @@
 from .diagnostics import State as State
-from .errors import ArgumentError as ArgumentError
-from .errors import BdtrError as BdtrError
+from .errors import ArgumentError as ArgumentError, BdtrError as BdtrError
 from .files import OutputError as OutputError

@@ -1,4 +1,2 @@
-from .settings import FitError as FitError
-from .settings import Settings as Settings
-from .stagemodel import ModelError as ModelError
-from .stagemodel import StageModel as StageModel
+from .settings import FitError as FitError, Settings as Settings
+from .stagemodel import ModelError as ModelError, StageModel as StageModel

@@ -1,0 +1,1 @@
+"""Coefficients and group effects given phi."""

@@ -1,0 +1,1 @@
+"""The marginal density of phi: elimination, log density, gradient, modes."""
