@@ -7,17 +7,19 @@ quantities that the gate looks at: one at a time they would take longer than the
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numba import njit
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
-from bdtr.results.threads import side_by_side
+from bdtr.results.threads import spread
 
 __all__ = ["measures", "rhat"]
 
 _CELLS = 1_000_000  # numbers in memory at once
-_TAILS = (0.05, 0.95)
+_LEAST = 4  # draws of a chain, as in ArviZ: fewer say nothing
+_TAILS = 0.05, 0.95
 
 
 def rhat(draws: np.ndarray) -> np.ndarray:
@@ -33,7 +35,7 @@ def rhat(draws: np.ndarray) -> np.ndarray:
     numpy.ndarray
         One number per quantity; not a number where draws do not vary.
     """
-    return _in_parts(lambda part: _rhat(part, _normal_scores(_split(part)))[None], draws)[0]
+    return _measured(draws, False)[0]
 
 
 def measures(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -52,99 +54,181 @@ def measures(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rhat, bulk, tail : numpy.ndarray
         One number per quantity each.
     """
-
-    def all_three(part: np.ndarray) -> np.ndarray:
-        scores = _normal_scores(_split(part))
-        cuts = np.quantile(part, _TAILS, axis=(1, 2))
-        tails = [_ess(_split((part <= c[:, None, None]).astype(float))) for c in cuts]
-        return np.stack([_rhat(part, scores), _ess(scores), np.minimum(*tails)])
-
-    found = _in_parts(all_three, draws, 3)
+    found = _measured(draws, True)
     return found[0], found[1], found[2]
 
 
-def _in_parts(measure, draws: np.ndarray, rows: int = 1) -> np.ndarray:
-    """Measures (measure, quantity), parts of the quantities side by side."""
-    if draws.shape[2] < 4 or not len(draws):  # as in ArviZ: so few say nothing
-        return np.full((rows, len(draws)), np.nan)
-    size = max(1, _CELLS // draws[0].size)
-    parts = [draws[at : at + size] for at in range(0, len(draws), size)]
-    return np.concatenate(side_by_side(measure, parts), axis=1)  # sorting needs no lock
+def _measured(draws: np.ndarray, effective: bool) -> np.ndarray:
+    """Measures (measure, quantity); of R-hat alone where ``effective`` is false.
 
-
-def _rhat(part: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    split = _split(part)
-    folded = np.abs(split - np.median(split, axis=(1, 2), keepdims=True))
-    return np.fmax(_plain_rhat(scores), _plain_rhat(_normal_scores(folded)))
-
-
-def _split(draws: np.ndarray) -> np.ndarray:
-    """Each chain as two; the middle draw of an odd number is left out."""
-    half = draws.shape[2] // 2
-    return np.concatenate([draws[:, :, :half], draws[:, :, draws.shape[2] - half :]], axis=1)
-
-
-def _normal_scores(split: np.ndarray) -> np.ndarray:
-    flat = split.reshape(len(split), -1)
-    ranks = rankdata(flat, axis=1)
-    return ndtri((ranks - 0.375) / (flat.shape[1] + 0.25)).reshape(split.shape)
-
-
-def _plain_rhat(split: np.ndarray) -> np.ndarray:
-    n = split.shape[2]
-    between = n * split.mean(axis=2).var(axis=1, ddof=1)
-    within = split.var(axis=2, ddof=1).mean(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sqrt((between / within + n - 1) / n)
-
-
-def _ess(split: np.ndarray) -> np.ndarray:
-    """Effective sample size from Geyer's initial monotone sequence of paired autocorrelations."""
-    out = np.empty(len(split))
-    _fill_ess(0, len(split), split, out)
+    Each quantity is sorted once: ranks, quantiles, and the ranks of its distances from the median, by a
+    merge from there to both sides, follow from that order.
+    """
+    count, chains, n = draws.shape
+    out = np.full((3, count), np.nan)
+    if n < _LEAST:
+        return out
+    # Each chain counts as two; the middle draw of an odd number is left out.
+    half = n // 2
+    scores = _scores(2 * chains * half)
+    size = max(1, _CELLS // (chains * n))
+    for at in range(0, count, size):
+        part = np.ascontiguousarray(draws[at : at + size], dtype=float)
+        flat = part.reshape(len(part), -1)
+        order = flat.argsort(axis=1)
+        spread(_measure, len(part), part, order, scores, half, effective, out[:, at : at + size])
     return out
 
 
+@lru_cache(maxsize=8)
+def _scores(count: int) -> np.ndarray:
+    """Normal scores of the ranks 0, 1/2, 1, .. (at twice the rank) among so many draws."""
+    ranks = np.arange(2 * count + 1) / 2
+    return ndtri(np.clip((ranks - 0.375) / (count + 0.25), 0.0, 1.0))
+
+
 @njit(cache=True, nogil=True)
-def _fill_ess(first, last, split, out):
-    chains, n = split.shape[1], split.shape[2]
+def _measure(first, last, draws, order, scores, half, effective, out):
+    chains, n = draws.shape[1], draws.shape[2]
+    total = 2 * chains * half
+    values, place = np.empty(total), np.empty(total, np.int64)
+    folded, folded_place = np.empty(total), np.empty(total, np.int64)
+    split = np.empty((2 * chains, half))
     for q in range(first, last):
-        own = split[q]
-        total = chains * n
-        if own.max() - own.min() < 1e-15:
-            out[q] = total
-            continue
-        centred = np.empty((chains, n))
-        means = np.empty(chains)
-        for c in range(chains):
-            means[c] = own[c].mean()
-            centred[c] = own[c] - means[c]
-        within = (centred * centred).sum() / (chains * n) * n / (n - 1.0)
-        variance = within * (n - 1.0) / n
-        if chains > 1:
-            variance += ((means - means.mean()) ** 2).sum() / (chains - 1.0)
-        rho = np.zeros(n)
-        rho[0] = 1.0
-        rho[1] = _correlation(centred, 1, within, variance)
-        even, odd = 1.0, rho[1]
-        lag = 1
-        while lag < n - 3 and even + odd > 0.0:
-            even = _correlation(centred, lag + 1, within, variance)
-            odd = _correlation(centred, lag + 2, within, variance)
-            if even + odd >= 0.0:
-                rho[lag + 1], rho[lag + 2] = even, odd
-            lag += 2
-        last = lag - 2
-        if even > 0.0:
-            rho[last + 1] = even
-        lag = 1
-        while lag <= last - 2:  # pairs may not grow
-            if rho[lag + 1] + rho[lag + 2] > rho[lag - 1] + rho[lag]:
-                rho[lag + 1] = 0.5 * (rho[lag - 1] + rho[lag])
-                rho[lag + 2] = rho[lag + 1]
-            lag += 2
-        time = -1.0 + 2.0 * rho[: last + 1].sum() + rho[last + 1]
-        out[q] = total / max(time, 1.0 / np.log10(total))
+        own = draws[q].ravel()
+        kept = 0
+        for i in range(order.shape[1]):  # in their order, those that are in a half
+            chain, draw = order[q, i] // n, order[q, i] % n
+            if draw < half:
+                place[kept] = 2 * chain * half + draw
+            elif draw >= n - half:
+                place[kept] = (2 * chain + 1) * half + draw - (n - half)
+            else:
+                continue
+            values[kept] = own[order[q, i]]
+            kept += 1
+        _ranked(values, place, scores, split)
+        r = _plain_rhat(split)
+        if effective:
+            out[1, q] = _ess(split)
+        median = 0.5 * (values[total // 2 - 1] + values[total // 2])
+        _merged(values, place, median, folded, folded_place)
+        _ranked(folded, folded_place, scores, split)
+        spread_out = _plain_rhat(split)
+        out[0, q] = spread_out if np.isnan(r) else r if np.isnan(spread_out) else max(r, spread_out)
+        if effective:
+            tail = np.inf
+            for share in _TAILS:
+                cut = _quantile(own, order[q], share)
+                for i in range(total):
+                    split[place[i] // half, place[i] % half] = 1.0 if values[i] <= cut else 0.0
+                tail = min(tail, _ess(split))
+            out[2, q] = tail
+
+
+@njit(cache=True, nogil=True)
+def _ranked(values, place, scores, split):
+    """Normal scores of sorted values where they belong, ties having their mean rank."""
+    half, i = split.shape[1], 0
+    while i < values.size:
+        j = i + 1
+        while j < values.size and values[j] == values[i]:
+            j += 1
+        score = scores[i + 1 + j]  # twice the mean of the ranks i + 1 to j
+        for k in range(i, j):
+            split[place[k] // half, place[k] % half] = score
+        i = j
+
+
+@njit(cache=True, nogil=True)
+def _merged(values, place, median, folded, folded_place):
+    """Distances of sorted values from their median, sorted."""
+    right = np.searchsorted(values, median)
+    left = right - 1
+    for i in range(values.size):
+        if left < 0:
+            leftwards = False
+        elif right >= values.size:
+            leftwards = True
+        else:
+            leftwards = median - values[left] <= values[right] - median
+        at = left if leftwards else right
+        folded[i], folded_place[i] = abs(values[at] - median), place[at]
+        if leftwards:
+            left -= 1
+        else:
+            right += 1
+
+
+@njit(cache=True, nogil=True)
+def _quantile(own, order, share):
+    """Quantile between neighbours, as numpy's."""
+    position = share * (order.size - 1)
+    low = int(np.floor(position))
+    weight = position - low
+    below, above = own[order[low]], own[order[min(low + 1, order.size - 1)]]
+    if weight < 0.5:
+        return below + (above - below) * weight
+    return above - (above - below) * (1.0 - weight)
+
+
+@njit(cache=True, nogil=True)
+def _plain_rhat(split):
+    chains, n = split.shape
+    means, within = np.empty(chains), 0.0
+    for c in range(chains):
+        means[c] = split[c].mean()
+        squares = 0.0
+        for value in split[c]:
+            squares += (value - means[c]) ** 2
+        within += squares / (n - 1) / chains
+    between = 0.0
+    centre = means.mean()
+    for mean in means:
+        between += n * (mean - centre) ** 2 / (chains - 1)
+    if within == 0.0:
+        return np.nan if between == 0.0 else np.inf
+    return np.sqrt((between / within + n - 1) / n)
+
+
+@njit(cache=True, nogil=True)
+def _ess(own):
+    """Effective sample size from Geyer's initial monotone sequence of paired autocorrelations."""
+    chains, n = own.shape
+    total = chains * n
+    if own.max() - own.min() < 1e-15:
+        return float(total)
+    centred = np.empty((chains, n))
+    means = np.empty(chains)
+    for c in range(chains):
+        means[c] = own[c].mean()
+        centred[c] = own[c] - means[c]
+    within = (centred * centred).sum() / (chains * n) * n / (n - 1.0)
+    variance = within * (n - 1.0) / n
+    if chains > 1:
+        variance += ((means - means.mean()) ** 2).sum() / (chains - 1.0)
+    rho = np.zeros(n)
+    rho[0] = 1.0
+    rho[1] = _correlation(centred, 1, within, variance)
+    even, odd = 1.0, rho[1]
+    lag = 1
+    while lag < n - 3 and even + odd > 0.0:
+        even = _correlation(centred, lag + 1, within, variance)
+        odd = _correlation(centred, lag + 2, within, variance)
+        if even + odd >= 0.0:
+            rho[lag + 1], rho[lag + 2] = even, odd
+        lag += 2
+    last = lag - 2
+    if even > 0.0:
+        rho[last + 1] = even
+    lag = 1
+    while lag <= last - 2:  # pairs may not grow
+        if rho[lag + 1] + rho[lag + 2] > rho[lag - 1] + rho[lag]:
+            rho[lag + 1] = 0.5 * (rho[lag - 1] + rho[lag])
+            rho[lag + 2] = rho[lag + 1]
+        lag += 2
+    time = -1.0 + 2.0 * rho[: last + 1].sum() + rho[last + 1]
+    return total / max(time, 1.0 / np.log10(total))
 
 
 @njit(cache=True, nogil=True)

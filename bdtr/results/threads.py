@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
 from typing import Any
 
 from numba import get_num_threads
@@ -12,6 +14,20 @@ from threadpoolctl import threadpool_limits
 __all__ = ["side_by_side", "spread"]
 
 _PARTS = 4  # per thread, so that none waits long for the last
+
+
+@lru_cache(maxsize=8)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """The threads of kernels, made once: a fit calls some hundred kernels.
+
+    Kernels ask for no further threads, so none can wait for another; jobs of :func:`side_by_side` do, and
+    have threads of their own.
+    """
+    return ThreadPoolExecutor(threads, thread_name_prefix="bdtr-kernels")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of them
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def spread(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
@@ -37,10 +53,11 @@ def spread(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
         return
     parts = min(count, _PARTS * threads)
     edges = [count * i // parts for i in range(parts + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        tasks = [pool.submit(kernel, edges[i], edges[i + 1], *arguments) for i in range(parts)]
-        for task in tasks:
-            task.result()
+    pool = _pool(threads)
+    tasks = [pool.submit(kernel, edges[i], edges[i + 1], *arguments) for i in range(parts)]
+    wait(tasks)  # all of them, as they write to arrays of the caller
+    for task in tasks:
+        task.result()
 
 
 def side_by_side[T, R](
