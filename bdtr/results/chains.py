@@ -68,16 +68,36 @@ def _measured(draws: np.ndarray, effective: bool) -> np.ndarray:
     out = np.full((3, count), np.nan)
     if n < _LEAST:
         return out
-    # Each chain counts as two; the middle draw of an odd number is left out.
-    half = n // 2
-    scores = _scores(2 * chains * half)
+    where, kept = _halves(chains, n)
+    scores = _scores(kept)
     size = max(1, _CELLS // (chains * n))
     for at in range(0, count, size):
-        part = np.ascontiguousarray(draws[at : at + size], dtype=float)
-        flat = part.reshape(len(part), -1)
-        order = flat.argsort(axis=1)
-        spread(_measure, len(part), part, order, scores, half, effective, out[:, at : at + size])
+        part = np.ascontiguousarray(draws[at : at + size], dtype=float).reshape(-1, chains * n)
+        order = part.argsort(axis=1)
+        shape = 2 * chains, kept // (2 * chains)
+        spread(
+            _measure,
+            len(part),
+            part,
+            order,
+            where,
+            scores,
+            shape,
+            effective,
+            out[:, at : at + size],
+        )
     return out
+
+
+@lru_cache(maxsize=8)
+def _halves(chains: int, n: int) -> tuple[np.ndarray, int]:
+    """Place of each draw where every chain counts as two, and how many places there are; -1 for the middle
+    draw of an odd number, which is left out."""
+    half = n // 2
+    where = np.full((chains, n), -1)
+    both = np.arange(2 * chains * half).reshape(chains, 2 * half)
+    where[:, :half], where[:, n - half :] = both[:, :half], both[:, half:]
+    return where.ravel(), both.size
 
 
 @lru_cache(maxsize=8)
@@ -88,55 +108,49 @@ def _scores(count: int) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _measure(first, last, draws, order, scores, half, effective, out):
-    chains, n = draws.shape[1], draws.shape[2]
-    total = 2 * chains * half
+def _measure(first, last, draws, order, where, scores, shape, effective, out):
+    total = shape[0] * shape[1]
     values, place = np.empty(total), np.empty(total, np.int64)
     folded, folded_place = np.empty(total), np.empty(total, np.int64)
-    split = np.empty((2 * chains, half))
+    flat = np.empty(total)
+    split = flat.reshape(shape)
     for q in range(first, last):
-        own = draws[q].ravel()
-        kept = 0
-        for i in range(order.shape[1]):  # in their order, those that are in a half
-            chain, draw = order[q, i] // n, order[q, i] % n
-            if draw < half:
-                place[kept] = 2 * chain * half + draw
-            elif draw >= n - half:
-                place[kept] = (2 * chain + 1) * half + draw - (n - half)
-            else:
-                continue
-            values[kept] = own[order[q, i]]
-            kept += 1
-        _ranked(values, place, scores, split)
+        own, kept = draws[q], 0
+        for i in order[q]:  # in the order of their values, those that are in a half
+            place[kept], values[kept] = where[i], own[i]
+            kept += where[i] >= 0
+            if kept == total:
+                break
+        _ranked(values, place, scores, flat)
         r = _plain_rhat(split)
         if effective:
             out[1, q] = _ess(split)
         median = 0.5 * (values[total // 2 - 1] + values[total // 2])
         _merged(values, place, median, folded, folded_place)
-        _ranked(folded, folded_place, scores, split)
-        spread_out = _plain_rhat(split)
-        out[0, q] = spread_out if np.isnan(r) else r if np.isnan(spread_out) else max(r, spread_out)
+        _ranked(folded, folded_place, scores, flat)
+        of_folded = _plain_rhat(split)
+        out[0, q] = of_folded if np.isnan(r) else r if np.isnan(of_folded) else max(r, of_folded)
         if effective:
             tail = np.inf
             for share in _TAILS:
                 cut = _quantile(own, order[q], share)
                 for i in range(total):
-                    split[place[i] // half, place[i] % half] = 1.0 if values[i] <= cut else 0.0
+                    flat[place[i]] = 1.0 if values[i] <= cut else 0.0
                 tail = min(tail, _ess(split))
             out[2, q] = tail
 
 
 @njit(cache=True, nogil=True)
-def _ranked(values, place, scores, split):
+def _ranked(values, place, scores, flat):
     """Normal scores of sorted values where they belong, ties having their mean rank."""
-    half, i = split.shape[1], 0
+    i = 0
     while i < values.size:
         j = i + 1
         while j < values.size and values[j] == values[i]:
             j += 1
         score = scores[i + 1 + j]  # twice the mean of the ranks i + 1 to j
         for k in range(i, j):
-            split[place[k] // half, place[k] % half] = score
+            flat[place[k]] = score
         i = j
 
 

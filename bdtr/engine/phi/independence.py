@@ -28,7 +28,7 @@ _STAYS = 6  # steps of a chain for each step that it stays at its best proposal
 _ENOUGH = 8.0  # effective number of judged proposals from which a chain is trusted
 _MOST_THINNED = 64  # proposals for one draw of a posterior beyond which slice chains are better
 _STUCK = 0.02  # share of a chain's draws for which it may stay where the weight is largest
-_STICKY = 0.08  # lag-1 correlation that kept draws of a chain may have
+_STICKY = 0.25  # lag-1 correlation of kept draws of phi; coefficients given phi are independent
 
 
 class Drawn(NamedTuple):
