@@ -29,6 +29,7 @@ from bdtr.stages.stagemodel import OwnDraws, OwnModel, own_columns, own_model
 from bdtr.trial.families import FAMILIES
 
 if TYPE_CHECKING:
+    from bdtr.backward.propagation import Anchor
     from bdtr.stages.posterior import Propagated
 
 __all__ = [
@@ -128,7 +129,7 @@ def _propagated(
         carried(fit, k, rule).effects(d, design.factors) if isinstance(d, StageDraws) else None
         for rule, d in zip(policies, later, strict=True)
     ]
-    anchor = _phi(fit, k) if further else None
+    anchor = _anchor(fit, k) if further else None
     seed, chains = fit.settings.stream(k), fit.settings.chains
     common = common_effects(design, fit.settings, fit.settings.propagated)
     return propagate(known_model, totals, known, seed, chains, anchor, report, common)
@@ -170,10 +171,13 @@ def mean_payoff(responses: StageResponses) -> np.ndarray:
     return np.concatenate([values.mean(axis=1) for _, values in responses])
 
 
-def _phi(fit: FitRecord, k: int) -> np.ndarray:
-    """Parameters of the exact engine of the recommended pass (draw x phi)."""
-    phi = fit.tree[f"stage_{k + 1}/engine"].to_dataset()["phi"]
-    return phi.to_numpy().reshape(-1, phi.shape[-1])
+def _anchor(fit: FitRecord, k: int) -> Anchor:
+    """Draws of the exact engine of the recommended pass."""
+    from bdtr.backward.propagation import Anchor
+
+    engine = fit.tree[f"stage_{k + 1}/engine"].to_dataset()
+    phi = engine["phi"].to_numpy().reshape(-1, engine.sizes["phi_dim"])
+    return Anchor(phi, engine.attrs.get("independence") == len(phi))
 
 
 def columns_of(fit: FitRecord, k: int, units: np.ndarray) -> Any:

@@ -23,12 +23,19 @@ from bdtr.engine.crossproducts import (
     Responses,
     cross_products,
 )
-from bdtr.engine.direct import DirectDraws, draw_each, draw_given, residual_floor
+from bdtr.engine.direct import (
+    DirectDraws,
+    draw_beside,
+    draw_each,
+    draw_given,
+    known_neighbours,
+    residual_floor,
+)
 from bdtr.engine.layout import Factor, layout
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import Propagated, engine_roots, labelled, new_site, new_site_seed
 
-__all__ = ["Totals", "accumulate", "propagate"]
+__all__ = ["Anchor", "Totals", "accumulate", "propagate"]
 
 
 @dataclass(frozen=True)
@@ -134,13 +141,22 @@ def _crossed(rows: Columns, at: slice, values: Sequence[np.ndarray]) -> np.ndarr
     return out
 
 
+@dataclass(frozen=True)
+class Anchor:
+    """phi of a policy that has been drawn before (draw x phi), and whether all of it came from independence
+    chains: draws of other policies may then start from it."""
+
+    phi: np.ndarray
+    chains: bool
+
+
 def propagate(
     model: OutcomeModel,
     totals: Totals,
     known: Sequence[KnownEffects | None],
     seed: np.random.SeedSequence,
     chains: int,
-    anchor: np.ndarray | None = None,
+    anchor: Anchor | None = None,
     progress: Callable[[int, int], None] | None = None,
     common: np.ndarray | None = None,
 ) -> list[Propagated]:
@@ -163,7 +179,7 @@ def propagate(
     chains
         Number of chains that the responses came from, stacked.
     anchor
-        phi of the first policy (draw x phi).
+        Draws of the first policy.
     progress
         Called with (responses done, responses in all).
     common
@@ -196,23 +212,27 @@ def propagate(
                 [rest[d] for d in kinds],
                 crossed,
                 params,
-                anchor,
+                anchor.phi,
                 [floors[d] for d in kinds],
             )
             residuals, effects = (np.moveaxis(stream_roots(r), 1, 0) for r in both)
             streams = {d: Streams(residuals[i], effects[i]) for i, d in enumerate(kinds)}
         roots = error_roots(products)
         made: dict[int, DirectDraws] = {}
+        near = None
+        if anchor is not None and anchor.chains and len(streams) > 1:
+            near = known_neighbours(products, rest[0], params, anchor.phi, floors[0])
         for d in range(0 if anchor is None else 1, len(rest)):
             kind = twin[d]
             if kind not in made and kind == 0 and anchor is not None:
                 made[kind] = draw_given(
-                    products, rest[0], params, anchor, seed, streams[0], roots, common
+                    products, rest[0], params, anchor.phi, seed, streams[0], roots, common
                 )
             elif kind not in made:
-                made[kind] = draw_each(
-                    products, rest[d], params, seed, progress, streams[d], floors[d], roots, common
-                )
+                given = products, rest[d], params, seed
+                own = streams[d], floors[d], roots, common
+                beside = None if near is None else draw_beside(near, *given, *own)
+                made[kind] = beside or draw_each(*given, progress, *own)
             drawn = made[kind]
             law = _law(model, drawn.phi, drawn.effects, known[d])
             b = model.coefficients(drawn.coefficients)

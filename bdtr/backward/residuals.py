@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2, norm
+from scipy.special import chdtrc, ndtri
 
 from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.passes import mean_response, stage_model
@@ -61,8 +61,8 @@ def misfit(fit: FitRecord) -> list[str]:
         if abs(skewness) > _SKEWED and abs(skewness) / np.sqrt(6 / n) > _CHANCE:
             said.append(f"skewness {skewness:.2f} for 0")
         for p in (0.05, 0.95):
-            at, right = float(np.quantile(z, p)), float(norm.ppf(p))
-            error = np.sqrt(p * (1 - p) / n) / norm.pdf(right)
+            at, right = float(np.quantile(z, p)), float(ndtri(p))
+            error = np.sqrt(p * (1 - p) / n) / _density(right)
             if abs(at - right) > _QUANTILE and abs(at - right) > _CHANCE * error:
                 said.append(f"{100 * p:g} % quantile {at:.2f} for {right:.2f}")
         if said:
@@ -73,11 +73,16 @@ def misfit(fit: FitRecord) -> list[str]:
     return found
 
 
+def _density(z: float) -> float:
+    """Standard normal density."""
+    return float(np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
+
+
 def _spread_of_most(response: np.ndarray) -> float:
     """SD of the responses by their 5 and 95 % quantiles, as one of them may be a typing error: beside it
     residuals of all others would be as nothing. The SD itself where nearly all are the same."""
     low, high = np.quantile(response, [0.05, 0.95])
-    return float((high - low) / (2 * norm.ppf(0.95))) or float(response.std())
+    return float((high - low) / (2 * ndtri(0.95))) or float(response.std())
 
 
 def residual_structure(fit: FitRecord) -> list[str]:
@@ -161,7 +166,7 @@ def _misfit_of_blip(residual: np.ndarray, bins: np.ndarray, taken: np.ndarray) -
         return 0.0
     centre = (d / v).sum() / (1 / v).sum()
     statistic = float((np.square(d - centre) / v).sum())
-    if chi2.sf(statistic, use.sum() - 1) > _SURE:
+    if chdtrc(use.sum() - 1, statistic) > _SURE:
         return 0.0
     share = n / n.sum()
     # Less what the errors of the d_b add to their variance.

@@ -82,7 +82,7 @@ def overlap(fit: Fit, planned: Mapping[str, Mapping[object, float]] | None = Non
     >>> bdtr.checks.overlap(fit, {"a2": {"regular": 1, "aide": 1, "small": 1}})  # doctest: +SKIP
     """
     a_fit(fit)
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     data, rows = fit.require_data("overlap"), []
     wanted = by_stage(fit, planned, "planned")
@@ -105,7 +105,7 @@ def overlap(fit: Fit, planned: Mapping[str, Mapping[object, float]] | None = Non
                 expected = p.mean()
                 error = np.sqrt((p * (1 - p)).sum())
                 if error > 0:
-                    p_value = 2 * norm.sf(abs(took.sum() - p.sum()) / error)
+                    p_value = 2 * ndtr(-abs(took.sum() - p.sum()) / error)
             at = found[able, a]
             rows.append((design.action, action, int(able.sum()), int(took.sum()), took.mean(), expected,
                          p_value, at.min(), np.median(at), at.max()))  # fmt: skip

@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.fitting import fit_checked
@@ -403,5 +403,5 @@ def _difference(mean: pd.Series, left_out: np.ndarray, interval: float) -> pd.Da
     count = left_out.shape[1]
     away = left_out - left_out.mean(axis=1, keepdims=True)
     error = np.sqrt((count - 1) / count * np.square(away).sum(axis=1))
-    half = float(student_t.ppf((1 + interval) / 2, count - 1)) * error
+    half = float(stdtrit(count - 1, (1 + interval) / 2)) * error
     return pd.DataFrame({"mean": mean, "sd": error, "lower": mean - half, "upper": mean + half})

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from bdtr.data.modelmatrix import terms_of
 from bdtr.trial.trial import Trial
@@ -305,7 +305,7 @@ def _alike(codes: np.ndarray, action: np.ndarray, members: np.ndarray | None = N
     if held < _ALIKE:
         return False
     shares = np.bincount(action[at], minlength=counts.shape[1]) / at.size
-    by_chance = binom.sf(least[:, None] - 1, size[:, None], shares[None]).sum(axis=1)
+    by_chance = bdtrc(least[:, None] - 1, size[:, None], shares[None]).sum(axis=1)
     chance = float(np.clip(by_chance, 1e-300, 1.0).mean())
     return held > chance and len(counts) * _divergence(held, chance) > _CHANCE
 

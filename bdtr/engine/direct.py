@@ -20,8 +20,9 @@ from bdtr.engine.compiled.randomness import children
 from bdtr.engine.crossproducts import CrossProducts, Responses
 from bdtr.engine.density.peaks import find_peaks
 from bdtr.engine.parameters import Parameters
-from bdtr.engine.phi.independence import one_draw_each, posterior_chains
+from bdtr.engine.phi.independence import LEAST_JUDGED, one_draw_each, posterior_chains
 from bdtr.engine.phi.learning import gained, learn_gains, learn_shape, learners, shaped
+from bdtr.engine.phi.neighbours import Neighbours, draw_alike, neighbours
 from bdtr.engine.phi.proposals import Ellipses
 from bdtr.engine.phi.slices import densest, pilot, slice_chains
 from bdtr.engine.system import Priors, system
@@ -29,14 +30,17 @@ from bdtr.engine.system import Priors, system
 __all__ = [
     "DirectDraws",
     "DirectReport",
+    "draw_beside",
     "draw_each",
     "draw_given",
     "draw_posterior",
+    "known_neighbours",
     "residual_floor",
 ]
 
 _TEACHERS = 8  # responses to learn the shape of the density from
 _CHUNK = 128  # responses between two reports of progress
+_MOST_WAYS = 3  # to place the proposals of a response
 _LUCK = 0.5  # share of good responses below which these are good by luck, not by their place
 _CHECKED, _LEAST_CHECKED = 12, 8  # responses whose slice chains are checked
 _FEW = 0.05  # share of responses that slice chains have to make before they are checked
@@ -138,7 +142,7 @@ def draw_each(
     linear = _linear(products, responses, floor)
     todo = np.flatnonzero(~linear)
     _no_residuals(phi, linear, floor)
-    left, sources = todo, children(chain_seed, 3)
+    left, sources = todo, children(chain_seed, _MOST_WAYS)
     ways = _ways(products, responses, params, own, priors, todo, place_seed)
     for way, source in zip(ways, sources, strict=False):
         if not 0 < left.size <= way.most * todo.size:
@@ -218,9 +222,78 @@ def _ways(products, responses, params, own, priors, todo, seed) -> Iterator[_Way
                 places = gained(known, own, priors, responses.each(at))
                 return places, np.ones(at.size, dtype=np.bool_)
 
-            yield _Way(moved, 64, 1.0)
+            yield _Way(moved, LEAST_JUDGED, 1.0)
     yield _Way(climbed, 256, 1.0)
     yield _Way(climbed, 1024, 0.05)
+
+
+def known_neighbours(
+    products: CrossProducts, responses: Responses, params: Parameters, phi: np.ndarray, floor: float
+) -> Neighbours | None:
+    """What draws of phi by :func:`draw_each` teach about other responses of the same rows.
+
+    Parameters
+    ----------
+    products, responses, params
+        As in :func:`draw_each`.
+    phi
+        Its draws (response x phi).
+    floor
+        Smallest residual SD that is looked at.
+
+    Returns
+    -------
+    Neighbours or None
+        None where there are too few draws, or responses without residuals among them.
+    """
+    responses = responses.without(products, params.mean)
+    if _linear(products, responses, floor).any():
+        return None
+    own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
+    return neighbours(params.folded(phi), own, priors, responses)
+
+
+def draw_beside(
+    near: Neighbours,
+    products: CrossProducts,
+    responses: Responses,
+    params: Parameters,
+    seed: np.random.SeedSequence,
+    streams: Streams | None,
+    floor: float,
+    roots: ErrorRoots,
+    common: np.ndarray | None = None,
+) -> DirectDraws | None:
+    """One posterior draw for each response, phi from short chains that start at known draws, moved along.
+
+    Parameters
+    ----------
+    near
+        From :func:`known_neighbours`, drawn with the same seed.
+    products, responses, params, seed, streams, floor, roots, common
+        As in :func:`draw_each`.
+
+    Returns
+    -------
+    DirectDraws or None
+        None where the weights of the proposals are not good enough: :func:`draw_each` has other ways.
+    """
+    responses = responses.without(products, params.mean)
+    if _linear(products, responses, floor).any():
+        return None
+    own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
+    _, chain_seed, _, normal_seed = children(seed, 4)
+    # The words of the first way that draw_each goes.
+    words = children(chain_seed, _MOST_WAYS)[0].generate_state(responses.count, np.uint64)
+    found = draw_alike(near, words, own, priors, responses)
+    if found is None:
+        return None
+    phi, share, khat, steps = found
+    drawn = perturbed_draws(products, responses, params, roots, phi, normal_seed, streams, common)
+    report = DirectReport(
+        responses.count, effective_share=share, khat=khat, evaluations=float(steps + 1)
+    )
+    return DirectDraws(phi, *drawn, report)
 
 
 def draw_given(

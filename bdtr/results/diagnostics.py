@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy import stats
+from scipy.special import betainccinv
 
 from bdtr.results.chains import measures
 
@@ -132,7 +132,9 @@ def rhat_limit(chains: int, draws: int) -> float:
     independent draws exceed 1.01 about once in 550 quantities.
     """
     m, n = 2 * chains, max(draws // 2, 2)
-    f = stats.f.isf(1e-6, m - 1, m * (n - 1))
+    free = m - 1, m * (n - 1)
+    share = float(betainccinv(free[0] / 2, free[1] / 2, 1e-6))
+    f = free[1] * share / (free[0] * (1 - share))
     return max(_RHAT, float(np.sqrt((n - 1) / n + f / n)))
 
 

@@ -21,7 +21,18 @@ from bdtr.engine.phi.proposals import Ellipses, proposals
 from bdtr.engine.phi.weights import effective, khat_limit, pareto_k
 from bdtr.engine.system import Priors, System
 
-__all__ = ["Chains", "Drawn", "one_draw_each", "posterior_chains"]
+__all__ = [
+    "LEAST_JUDGED",
+    "Chains",
+    "Drawn",
+    "last_states",
+    "longest_stay",
+    "one_draw_each",
+    "posterior_chains",
+    "tail_shape",
+]
+
+LEAST_JUDGED = 64  # proposals of a response that its weights are judged by
 
 _LEAST_STEPS = 32  # of a chain
 _STAYS = 6  # steps of a chain for each step that it stays at its best proposal
@@ -81,25 +92,42 @@ def one_draw_each(
     phi, weights, gumbel = proposals(places, seeds, 1, used, own, priors, products)
     state, weight = places.centre.copy(), np.zeros(len(used))
     some = np.flatnonzero(np.isfinite(weights).any(axis=1))
-    size = effective(weights)
-    good, khat = size >= _ENOUGH, math.inf
     if some.size:
         first = (weights[some] + gumbel[some]).argmax(axis=1)
         state[some], weight[some] = phi[some, first], weights[some, first]
+    size = effective(weights)
+    good, khat = size >= _ENOUGH, math.inf
     if good.any():
-        khat = float(pareto_k(_relative(weights[good]).ravel()))
+        khat = tail_shape(weights[good])
         good &= khat < khat_limit(judged * int(good.sum()))
     at = np.flatnonzero(good)
     if at.size:
-        stay = _longest_stay(weights[at])
+        stay = longest_stay(weights[at])
         steps = np.maximum(np.ceil(_STAYS * stay).astype(np.int64), _LEAST_STEPS)
         part = products[0][at], products[1][at], products[2][at]
         fresh = proposals(places.of(at), seeds[at], 1 + judged, steps, own, priors, part)
-        last = _metropolis(weight[at], fresh[1], -np.exp(-fresh[2]))[:, -1]
-        moved = last >= 0
-        state[at[moved]] = fresh[0][moved, last[moved]]
+        state[at] = last_states(state[at], weight[at], *fresh)
         used[at] += steps
     return Drawn(state, size / judged, khat, good, used)
+
+
+def last_states(
+    state: np.ndarray, weight: np.ndarray, phi: np.ndarray, weights: np.ndarray, gumbel: np.ndarray
+) -> np.ndarray:
+    """Last states of chains from a state with this log weight, over their proposals.
+
+    The first proposal comes last: chains with the same seed and fewer steps end with the same random numbers.
+    """
+    last = _metropolis(weight, weights[:, ::-1], -np.exp(-gumbel[:, ::-1]))[:, -1]
+    moved = last >= 0
+    out = state.copy()
+    out[moved] = phi[moved, weights.shape[1] - 1 - last[moved]]
+    return out
+
+
+def tail_shape(weights: np.ndarray) -> float:
+    """Pareto k-hat of the log weights of several responses (last axis), each in units of its own mean."""
+    return float(pareto_k(_relative(weights).ravel()))
 
 
 def _relative(weights: np.ndarray) -> np.ndarray:
@@ -123,7 +151,7 @@ def _metropolis(weight: np.ndarray, weights: np.ndarray, level: np.ndarray) -> n
     return kept
 
 
-def _longest_stay(weights: np.ndarray) -> np.ndarray:
+def longest_stay(weights: np.ndarray) -> np.ndarray:
     """Expected steps that a chain stays at the proposal with the largest weight (last axis)."""
     return np.exp(_relative(weights).max(axis=-1))
 
@@ -199,5 +227,5 @@ def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator) -> int:
     accepted = np.exp(np.minimum(proposed - states, 0.0))
     share = np.exp(states - states.max())
     rejected = float(np.clip(1.0 - accepted @ share / share.sum(), 1e-9, 0.999))
-    stuck = math.ceil(_longest_stay(weights) / (_STUCK * draws))
+    stuck = math.ceil(longest_stay(weights) / (_STUCK * draws))
     return max(stuck, math.ceil(math.log(_STICKY) / math.log(rejected)))

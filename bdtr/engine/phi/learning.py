@@ -27,7 +27,16 @@ from bdtr.engine.phi.proposals import FREEDOM, Ellipses, ellipses, proposals
 from bdtr.engine.phi.weights import effective
 from bdtr.engine.system import Priors, System
 
-__all__ = ["Gains", "Shape", "gained", "learn_gains", "learn_shape", "learners", "shaped"]
+__all__ = [
+    "Gains",
+    "Shape",
+    "gained",
+    "gains_of_draws",
+    "learn_gains",
+    "learn_shape",
+    "learners",
+    "shaped",
+]
 
 _WIDENED = 1.6  # variance of the proposals against the learned one: tails cost more than the middle
 _ROUNDS = 2  # rounds of importance sampling, each from what the one before has taught
@@ -147,16 +156,27 @@ def learn_gains(
             return None
         at = np.flatnonzero(taught)
         part = products[0][at], products[1][at], products[2][at]
-        gains = _regressed(phi[at], w, effective(weights[at]), own, priors, part)
+        means = (w[:, :, None] * phi[at]).sum(axis=1)
+        root = _scale_root(phi[at] - means[:, None], w)
+        gains = _regressed(phi[at], w, effective(weights[at]), root, own, priors, part)
         places = gained(gains, own, priors, products)
     return gains
 
 
-def _regressed(phi, w, weight, own, priors, products) -> Gains:
-    """Both steps of the gains, and the scale of what is left, from weighted proposals of learners."""
+def gains_of_draws(phi: np.ndarray, own: System, priors: Priors, products: Products) -> Gains:
+    """Gains from one draw of the posterior of each response (response, phi)."""
+    alike = np.ones((len(phi), 1))
+    root = _scale_root((phi - phi.mean(axis=0))[:, None], alike)
+    return _regressed(phi[:, None], alike, alike[:, 0], root, own, priors, products)
+
+
+def _regressed(phi, w, weight, root, own, priors, products) -> Gains:
+    """Both steps of the gains, and the scale of what is left, from weighted proposals of learners.
+
+    ``root`` is about the scale of phi.
+    """
     means = (w[:, :, None] * phi).sum(axis=1)
     none = np.zeros((1 + phi.shape[2], phi.shape[2]))
-    root = _scale_root(phi - means[:, None], w)
     gains = Gains(np.average(means, axis=0, weights=weight), none, none, root)
     for step in range(2):
         at = _stepped(gains, step, own, priors, products)

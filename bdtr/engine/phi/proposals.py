@@ -19,7 +19,7 @@ from bdtr.engine.density.peaks import Products
 from bdtr.engine.system import Priors, Response, System, make_room
 from bdtr.results.threads import spread
 
-__all__ = ["FREEDOM", "Ellipses", "ellipses", "proposals"]
+__all__ = ["FREEDOM", "Ellipses", "ellipses", "proposals", "weights_at"]
 
 FREEDOM = 7.0
 _MOST_FOLDED = 8  # 256 mirror images
@@ -93,6 +93,49 @@ def proposals(
     return phi, weights, gumbel
 
 
+def weights_at(
+    phi: np.ndarray, places: Ellipses, own: System, priors: Priors, products: Products
+) -> np.ndarray:
+    """Log weight of one place for each response, as :func:`proposals` would give it; minus infinity where
+    there is no density."""
+    weights = np.full(len(phi), -np.inf)
+    spread(
+        _weigh_given, len(phi), np.ascontiguousarray(phi), places, own, priors, *products, weights
+    )
+    return weights
+
+
+@kernel
+def _weigh_given(first, last, phi, places, own, priors, zty, hty, yty, weights):
+    p, sds = own.precision.size, priors.sd.shape[0] - 1
+    reduced, room = np.empty((p + 1, p + 1)), make_room(own)
+    folds, z = np.empty(phi.shape[1], np.int64), np.empty(phi.shape[1])
+    for s in range(first, last):
+        y = Response(zty[s], hty[s], yty[s])
+        folded = _folds_of(places.folded[s], folds)
+        own_phi = phi[s].copy()
+        proposed = _density(
+            places.centre[s], places.inverse_root[s], folds[:folded], sds, z, own_phi
+        )
+        if proposed == -np.inf:
+            continue
+        logdet = eliminate(own_phi, own, y, reduced, room)
+        value = reduced_density(own_phi, logdet, reduced, own, priors, room.small) - proposed
+        if np.isfinite(value):
+            weights[s] = value
+
+
+@kernel
+def _folds_of(folded, folds):
+    """Write the places of the SDs that are folded; how many there are."""
+    count = 0
+    for i in range(folded.size):
+        if folded[i]:
+            folds[count] = i
+            count += 1
+    return count
+
+
 @kernel
 def _weigh(first, last, places, seeds, stream, counts, own, priors, zty, hty, yty, phi, weights,
            gumbel):  # fmt: skip
@@ -106,11 +149,7 @@ def _weigh(first, last, places, seeds, stream, counts, own, priors, zty, hty, yt
         at = task % batches * _BATCH
         y = Response(zty[s], hty[s], yty[s])
         centre, root, inverse_root = places.centre[s], places.root[s], places.inverse_root[s]
-        folded = 0
-        for i in range(centre.size):
-            if places.folded[s, i]:
-                folds[folded] = i
-                folded += 1
+        folded = _folds_of(places.folded[s], folds)
         for r in range(at, min(at + _BATCH, counts[s])):
             rng = seeded(seeds[s], stream + r)
             gumbel[s, r] = -np.log(-np.log(uniform(rng)))

@@ -84,10 +84,10 @@ def effects(case: Case) -> Part | None:
 
 
 def _improvement(table: pd.DataFrame) -> pd.DataFrame:
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     within = table.xs("g_within", level="size")
     return pd.DataFrame(
-        {name: 100 * (norm.cdf(within[name]) - 0.5) for name in ("mean", "lower", "upper")},
+        {name: 100 * (ndtr(within[name]) - 0.5) for name in ("mean", "lower", "upper")},
         index=within.index,
     )

@@ -1,0 +1,140 @@
+r"""Draws of phi for responses that are much like others for which phi has been drawn.
+
+Under a further policy each response of a stage changes a little. A draw phi_s from the posterior of the
+response before is then nearly one from that of the response now, once it is moved along:
+
+- m(y) + a + A g(y), g the score, is near the posterior mean of response y (:mod:`bdtr.engine.phi.learning`).
+  Here a, A and the scale of what is left come from a regression of the known draws on the scores of the
+  responses that they were drawn for: no proposal is needed.
+- A chain for response s starts at phi_s + m(y'_s) - m(y_s) and takes independence Metropolis steps with t
+  proposals at m(y'_s). From any start R steps bring it within (1 - 1/w*)^R of its target
+  (:mod:`bdtr.engine.phi.independence`), and this start is close to it.
+
+The last steps of these chains use the random numbers of the last steps of those before, so that draws under
+several policies are alike where their posteriors are. Weights are judged on proposals of some responses that
+serve for nothing else; where they are not good, nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from bdtr.engine.crossproducts import Responses
+from bdtr.engine.density.peaks import Products
+from bdtr.engine.phi.independence import (
+    LEAST_JUDGED,
+    last_states,
+    longest_stay,
+    tail_shape,
+)
+from bdtr.engine.phi.learning import Gains, gained, gains_of_draws
+from bdtr.engine.phi.proposals import Ellipses, proposals, weights_at
+from bdtr.engine.phi.weights import effective, khat_limit
+from bdtr.engine.system import Priors, System
+
+__all__ = ["Neighbours", "draw_alike", "neighbours"]
+
+_LEARNERS = 256  # draws from which gains are learned, spread over all
+_PER_PART = 12  # learners for each part of phi, at least
+_JUDGED = 24  # responses whose proposals are judged
+# Steps of a chain: at least, and for each step that one stays, on average, where it is best. A few stay far
+# longer; but as chains start close to their target, it is the average over responses that counts.
+_LEAST_STEPS, _STAYS, _MOST_STAY = 12, 4, 12.0
+_CHUNK = 128  # responses at a time
+
+
+class Neighbours(NamedTuple):
+    """Draws of phi (response, phi) that are known, and where their posteriors lie."""
+
+    phi: np.ndarray
+    centre: np.ndarray
+    gains: Gains
+
+
+def neighbours(
+    phi: np.ndarray, own: System, priors: Priors, responses: Responses
+) -> Neighbours | None:
+    """What known draws teach about responses like theirs; None where there are too few.
+
+    Parameters
+    ----------
+    phi
+        One draw from the posterior of each response (response, phi), SDs positive.
+    own, priors
+        What the kernels take.
+    responses
+        Cross-products with the responses, shifted to zero prior means.
+
+    Returns
+    -------
+    Neighbours or None
+    """
+    count, size = phi.shape
+    if count < max(_PER_PART * size, 4 * _JUDGED):
+        return None
+    learners = np.unique(np.linspace(0, count - 1, _LEARNERS).astype(int))
+    gains = gains_of_draws(phi[learners], own, priors, responses.each(learners))
+    centre = [gained(gains, own, priors, one).centre for _, one in _parts(responses)]
+    return Neighbours(phi, np.concatenate(centre), gains)
+
+
+def _parts(responses: Responses) -> Iterator[tuple[np.ndarray, Products]]:
+    for at in range(0, responses.count, _CHUNK):
+        which = np.arange(at, min(at + _CHUNK, responses.count))
+        yield which, responses.each(which)
+
+
+def draw_alike(
+    near: Neighbours, seeds: np.ndarray, own: System, priors: Priors, responses: Responses
+) -> tuple[np.ndarray, float, float, int] | None:
+    """One draw of phi for each response, the known one of the same number being its neighbour's.
+
+    Parameters
+    ----------
+    near
+        From :func:`neighbours`.
+    seeds
+        One word for each response: those of the draws that are known.
+    own, priors, responses
+        As in :func:`neighbours`.
+
+    Returns
+    -------
+    phi, effective share, khat, steps, or None
+        None where weights are not good enough.
+    """
+    judged = np.unique(np.linspace(0, responses.count - 1, _JUDGED).astype(int))
+    steps, share, khat = _judged(near.gains, seeds[judged], own, priors, responses.each(judged))
+    if not steps:
+        return None
+    out, sds = np.empty_like(near.phi), slice(1, priors.sd.shape[0])
+    for which, one in _parts(responses):
+        places = gained(near.gains, own, priors, one)
+        start = near.phi[which] + places.centre - near.centre[which]
+        start[:, sds] = np.abs(start[:, sds])
+        weight = weights_at(start, places, own, priors, one)
+        many = np.full(which.size, steps)
+        fresh = proposals(places, seeds[which], 1 + LEAST_JUDGED, many, own, priors, one)
+        out[which] = last_states(start, weight, *fresh)
+    return out, share, khat, steps
+
+
+def _judged(
+    gains: Gains, seeds: np.ndarray, own: System, priors: Priors, one: Products
+) -> tuple[int, float, float]:
+    """Steps that chains need, smallest effective share and Pareto k-hat; no steps where weights are bad."""
+    places: Ellipses = gained(gains, own, priors, one)
+    counts = np.full(len(seeds), LEAST_JUDGED)
+    weights = proposals(places, seeds, 1, counts, own, priors, one)[1]
+    if not np.isfinite(weights.max(axis=1)).all():
+        return 0, 0.0, math.inf
+    khat = tail_shape(weights)
+    stay = float(longest_stay(weights).mean())
+    if not (khat < khat_limit(weights.size) and stay < _MOST_STAY):
+        return 0, 0.0, khat
+    share = float(effective(weights).min()) / LEAST_JUDGED
+    return max(_LEAST_STEPS, math.ceil(_STAYS * stay)), share, khat
