@@ -107,7 +107,7 @@ def test_the_frontier_trades_value_for_equality(fit):
     assert (np.diff(value) > -1e-3).all()
     assert (np.diff(apart) > -1e-3).all()
     assert apart.iloc[0] < 0.01
-    assert apart.iloc[2] == pytest.approx(0.1, abs=0.01)
+    assert apart.iloc[1] == pytest.approx(0.05, abs=0.01)  # without a bound it is .06 to .13
     assert found.draws["disparity"].dims == ("chain", "draw", "plan")
     # The same two groups in every draw: doubt alone makes no disparity.
     assert (found.draws["disparity"].sel(plan="0") < 0).any()

@@ -120,7 +120,8 @@ def check(
         check_support(stage)
         if whole:
             check_groups(stage, coded)
-    doubts = unknown_clusters(trial, stages, frame, coding.numbers)
+    # Of part of the data nothing is said that was said of all of them.
+    doubts = unknown_clusters(trial, stages, frame, coding.numbers) if whole else ()
     notes = filled + notes + doubts + shared_clusters(trial, stages, coded)
     return TrialData(
         trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts, frame.index
