@@ -8,6 +8,8 @@ Every day:
     static, rule, embedded, recommended  regimes
     value, compare, crossfit             what regimes are worth
     report                               the page
+    DataError, FitError, TrialError      what is wrong, and how it is mended
+    DesignWarning                        what the data say of the design
 
 Everything else by what it is about: :mod:`bdtr.trial`, :mod:`bdtr.data`, :mod:`bdtr.stages`,
 :mod:`bdtr.backward`, :mod:`bdtr.values`, :mod:`bdtr.decisions`, :mod:`bdtr.checks`, :mod:`bdtr.plots`,

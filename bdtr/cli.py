@@ -93,7 +93,7 @@ def notebook(
     read, imports = "bdtr.datasets.star()", "import bdtr"
     if data is not None:
         read = f"read_data({str(data.resolve())!r}, trial)"
-        imports += "\nfrom bdtr.data.datafiles import read_data"
+        imports += "\nfrom bdtr.data import read_data"
     with _or_exit():
         path = starter_notebook(output, words, read, words.report.get("title"), imports)
     typer.echo(f"wrote {path}")

@@ -30,7 +30,7 @@ from bdtr.backward.induction import together
 from bdtr.backward.passes import backward_pass, run_passes
 from bdtr.backward.propagation import accumulate
 from bdtr.data.check import check
-from bdtr.data.columns import stage_design
+from bdtr.data.stagecolumns import stage_design
 from bdtr.engine.crossproducts import Columns, cross_products, response_products
 from bdtr.engine.direct import draw_posterior
 from bdtr.engine.layout import Factor, layout

@@ -1,4 +1,4 @@
-"""Nine wings, arrows one way and no circle, type hints included; what works on draws knows no sampler."""
+"""Wings, arrows one way and no circle, type hints included; what works on draws knows no sampler."""
 
 from __future__ import annotations
 

@@ -47,7 +47,9 @@ def desk(tmp_path_factory):
     frame = pd.DataFrame({"x": x, "a1": a1, "a2": a2, "y": y})
     for name in ("people.csv", "pupils.csv"):
         frame.to_csv(folder / name, index=False)
-    (folder / "trial.toml").write_text(bdtr.trial.write(TRIAL) + '\n[fit]\nsampler = "direct"\n')
+    (folder / "trial.toml").write_text(
+        bdtr.trial.write_text(TRIAL) + '\n[fit]\nsampler = "direct"\n'
+    )
     (folder / "notebooks").symlink_to(ROOT / "notebooks")
     return folder
 

@@ -8,7 +8,7 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.data.columns import DesignError, stage_design
+from bdtr.data.stagecolumns import DesignError, stage_design
 from bdtr.values.crossfitting import _with_blips
 
 

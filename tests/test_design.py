@@ -9,7 +9,7 @@ from test_data import small
 
 import bdtr
 from bdtr.data.check import check
-from bdtr.data.columns import DesignError, stage_design
+from bdtr.data.stagecolumns import DesignError, stage_design
 
 
 def designs(trial, frame, **options):

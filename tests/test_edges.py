@@ -11,7 +11,7 @@ import pytest
 import bdtr
 from bdtr.data.clusters import DesignWarning
 from bdtr.data.coding import DataError
-from bdtr.data.columns import DesignError
+from bdtr.data.stagecolumns import DesignError
 from bdtr.trial.priors import HalfNormal, Normal
 
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats as st
 import xarray as xr
 
-from bdtr.stages.groups import GROUPS, GroupError, _log_lkj
+from bdtr.stages.arviz_groups import GROUPS, GroupError, _log_lkj
 from bdtr.stages.outcome import pymc_model
 
 

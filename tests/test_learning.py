@@ -12,9 +12,9 @@ from bdtr.engine.crossproducts import cross_products, response_products
 from bdtr.engine.density.peaks import find_peaks
 from bdtr.engine.direct import draw_posterior
 from bdtr.engine.layout import layout
-from bdtr.engine.phi.learning import gained, learn_gains, learn_shape, learners, shaped
+from bdtr.engine.phi.importance_weights import effective
+from bdtr.engine.phi.proposal_places import gained, learn_gains, learn_shape, learners, shaped
 from bdtr.engine.phi.proposals import ellipses, proposals
-from bdtr.engine.phi.weights import effective
 from bdtr.engine.system import Priors, system
 from bdtr.stages.coded_priors import parameters
 

@@ -46,7 +46,7 @@ def test_the_prior_is_the_same_for_x_and_c_x_plus_d(shift, power, formula):
 
 def prior_spread(formula, frame):
     from bdtr.data.check import check
-    from bdtr.data.columns import stage_design
+    from bdtr.data.stagecolumns import stage_design
     from bdtr.stages.outcome import outcome_model, stage_rows
 
     trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula=formula)], outcome="y")

@@ -8,7 +8,7 @@ import pytest
 
 import bdtr
 from bdtr.data.check import check
-from bdtr.data.columns import stage_design
+from bdtr.data.stagecolumns import stage_design
 from bdtr.stages.prediction import QFunction, StageDraws, unit_columns
 
 SAMPLES = 100_000

@@ -12,7 +12,7 @@ import bdtr
 from bdtr.backward.carried_effects import carried_terms, joined_law
 from bdtr.backward.regimes import Regime
 from bdtr.data.check import check
-from bdtr.data.columns import stage_design
+from bdtr.data.stagecolumns import stage_design
 from bdtr.engine.coefficients.joint_draws import Streams, stream_correlations, stream_roots
 from bdtr.engine.crossproducts import Columns, cross_products, response_products
 from bdtr.engine.direct import draw_each, draw_posterior

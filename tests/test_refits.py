@@ -9,7 +9,7 @@ import scipy.stats as st
 
 import bdtr
 from bdtr.data.check import check
-from bdtr.data.columns import stage_design
+from bdtr.data.stagecolumns import stage_design
 from bdtr.engine.crossproducts import cross_products, response_products
 from bdtr.engine.direct import draw_each
 from bdtr.engine.layout import layout

@@ -8,7 +8,7 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.values.sites import NEW_SITE, pooling, same_best_action, site_blips
+from bdtr.values.siteblips import NEW_SITE, pooling, same_best_action, site_blips
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from arviz_stats.base import array_stats
 
-from bdtr.engine.phi.weights import effective, khat_limit, pareto_k
+from bdtr.engine.phi.importance_weights import effective, khat_limit, pareto_k
 
 
 @pytest.mark.parametrize("count", [96, 500, 4000])

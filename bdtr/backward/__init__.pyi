@@ -1,5 +1,6 @@
 from .fitted import Fit as Fit
 from .fitting import fit as fit
+from .induction import BackwardPass as BackwardPass
 from .opening import load as load
 from .passes import backward_pass as backward_pass, backward_passes as backward_passes
 from .regimes import (

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bdtr.data.columns import StageDesign
+from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.layout import Factor
 from bdtr.stages.prediction import StageDraws

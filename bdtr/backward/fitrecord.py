@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bdtr.backward.carried_effects import Carried
-from bdtr.data.columns import StageDesign
+from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import one_of, text, whole
 from bdtr.results.diagnostics import State
@@ -21,10 +20,6 @@ from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, stage_dra
 from bdtr.stages.settings import FitError, Settings
 from bdtr.stages.stagemodel import OwnColumns, OwnDraws, OwnModel, OwnQ, own_draws
 from bdtr.trial.trial import Trial
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = ["FitRecord"]
 

@@ -27,7 +27,7 @@ __all__ = ["Fit"]
 class Fit(FitRecord):
     """A fitted trial.
 
-    Made by :func:`fit` or :func:`bdtr.load`. ``tree`` is an :class:`xarray.DataTree` with a group for
+    Made by :func:`bdtr.fit` or :func:`bdtr.load`. ``tree`` is an :class:`xarray.DataTree` with a group for
     each stage, on which every ArviZ function works: ``az.summary(fit.tree["stage_2"])``.
 
     Attributes
@@ -104,7 +104,7 @@ class Fit(FitRecord):
         >>> stage = fit.add_groups("log_likelihood")  # doctest: +SKIP
         >>> az.loo(stage)  # doctest: +SKIP
         """
-        from bdtr.stages.groups import GROUPS, groups
+        from bdtr.stages.arviz_groups import GROUPS, groups
 
         data, last = self.require_data("predictive groups"), self.stages - 1
         model = self.model(last)

@@ -13,7 +13,7 @@ from bdtr.backward.gate import gate
 from bdtr.backward.passes import run_passes, stage_model
 from bdtr.data.check import check
 from bdtr.data.coding import DataError
-from bdtr.data.columns import stage_design
+from bdtr.data.stagecolumns import stage_design
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import truth
 from bdtr.results.diagnostics import State
@@ -85,7 +85,7 @@ def fit(
 
     Raises
     ------
-    bdtr.data.check.DataError
+    bdtr.DataError
         If the data do not fit the trial, before any sampling.
 
     Examples

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bdtr.backward.doubts import doubts
 from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.modelchecks import doubts
 from bdtr.backward.passes import backward_pass
 from bdtr.backward.support import support
 from bdtr.data.trialdata import TrialData

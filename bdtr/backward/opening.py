@@ -19,12 +19,12 @@ from bdtr.backward.gate import gate
 from bdtr.backward.storage import FORMAT, StorageError, digest_of
 from bdtr.data.check import check_again
 from bdtr.data.coding import Coding
-from bdtr.data.columns import StageDesign
 from bdtr.data.flow import FLOW
 from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.margins import Measure
 from bdtr.data.modelmatrix import Columns
 from bdtr.data.sitelevel import SiteLevel
+from bdtr.data.stagecolumns import StageDesign
 from bdtr.results.arguments import mapping, truth
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import BdtrError

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from bdtr.backward.regimes import Regime, policy
 from bdtr.data.trialdata import TrialData
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.settings import FitError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["decisions", "named_policy", "pass_key", "payoff_sd", "shifted"]
 

@@ -134,7 +134,7 @@ def rule(name: str | None = None, /, **rules: Rule) -> Regime:
 
     Raises
     ------
-    RuleError, bdtr.trial.condition.ConditionError
+    RuleError, bdtr.trial.ConditionError
         If a text is outside the grammar.
 
     Examples

@@ -22,9 +22,9 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.backward.fitrecord import FitRecord
-from bdtr.data.columns import StageDesign
 from bdtr.data.margins import Measure
 from bdtr.data.modelmatrix import Columns
+from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import truth
 from bdtr.results.errors import BdtrError

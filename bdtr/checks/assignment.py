@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from bdtr.backward.fitted import Fit
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import is_real, mapping
 from bdtr.results.errors import ArgumentError
 from bdtr.results.labels import label_text

@@ -44,9 +44,9 @@ from bdtr.backward.regimes import Regime, embedded, regime_list
 from bdtr.checks.assignment import WORDS, Known, by_stage, treatment_probabilities
 from bdtr.checks.leaveout import in_closed_form, passes_without
 from bdtr.data.coding import DataError
-from bdtr.data.columns import DesignError
+from bdtr.data.stagecolumns import DesignError
 from bdtr.data.trialdata import TrialData
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole
 from bdtr.results.diagnostics import State, doubt, worst
 from bdtr.results.errors import ArgumentError
@@ -55,7 +55,7 @@ from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
 from bdtr.stages.propensity import category_probabilities
 from bdtr.values.crossfitting import crossfit
-from bdtr.values.learning import part_of, quick_settings
+from bdtr.values.learned_rules import part_of, quick_settings
 from bdtr.values.populations import Cells, cell_means
 
 __all__ = ["Opinion", "second_opinion"]

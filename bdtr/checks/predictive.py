@@ -20,10 +20,10 @@ import pandas as pd
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_pass
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, probability, whole
 from bdtr.results.shown import Shown
-from bdtr.stages.groups import replicates
+from bdtr.stages.arviz_groups import replicates
 from bdtr.stages.outcome import OutcomeModel
 
 __all__ = ["PredictiveChecks", "predictive_checks"]

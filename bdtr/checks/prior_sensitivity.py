@@ -25,7 +25,7 @@ from bdtr.results.errors import ArgumentError
 from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
 from bdtr.results.threads import side_by_side
-from bdtr.values.learning import few_draws, quick_settings
+from bdtr.values.learned_rules import few_draws, quick_settings
 from bdtr.values.valuation import value
 
 __all__ = ["PriorWidths", "prior_widths"]

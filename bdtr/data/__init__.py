@@ -3,6 +3,7 @@
 read_data      a file with the columns of a trial, labels as text
 DataError      what in the data does not fit the trial, in which rows
 DesignWarning  what the data say of the design that the trial does not
+DesignError    why a stage's columns cannot be told apart or made
 """
 
 import lazy_loader

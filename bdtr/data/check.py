@@ -23,7 +23,7 @@ from bdtr.data.contents import clear_labels, computable, no_nul, scalars_alone
 from bdtr.data.flow import raise_faults
 from bdtr.data.frames import as_frame
 from bdtr.data.history import conditions, stage_formula
-from bdtr.data.outside import (
+from bdtr.data.no_decision import (
     arms_of,
     fill_outside,
     no_action,

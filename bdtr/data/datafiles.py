@@ -46,7 +46,7 @@ def read_data(path: str | os.PathLike, trial: Trial) -> pd.DataFrame:
 
     Raises
     ------
-    bdtr.data.check.DataError
+    bdtr.DataError
         If the file is of another kind or cannot be read.
 
     Examples

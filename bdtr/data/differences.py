@@ -13,18 +13,14 @@ fine, to .25 calls for adjustment, beyond is a warning (What Works Clearinghouse
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from bdtr.data.coding import label_series
-from bdtr.data.columns import StageDesign
 from bdtr.data.history import known_columns
+from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["ADJUST", "FINE", "covariates", "design_effect", "standardised_differences"]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bdtr.data.coding import label_series
-from bdtr.data.columns import site_codes
 from bdtr.data.history import not_yet_known
+from bdtr.data.stagecolumns import site_codes
 from bdtr.data.trialdata import TrialData
 from bdtr.results.errors import ArgumentError
 from bdtr.trial.alignment import aligned

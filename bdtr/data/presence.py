@@ -13,7 +13,7 @@ from bdtr.data.coding import (
 )
 from bdtr.data.flow import Faults, Steps
 from bdtr.data.history import delivered_now
-from bdtr.data.outside import (
+from bdtr.data.no_decision import (
     has_decision,
 )
 from bdtr.data.trialdata import StageData

@@ -14,7 +14,7 @@ from bdtr.data.coding import (
     label_series,
     with_columns,
 )
-from bdtr.data.outside import (
+from bdtr.data.no_decision import (
     arms_of,
 )
 from bdtr.trial.formula import Formula

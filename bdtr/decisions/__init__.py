@@ -1,9 +1,9 @@
 """What to do, and how sure that is.
 
 recommend            which action for whom, and how sure?
-Recommendation       its tables
+Recommendation       tables of recommended actions
 plan                 who gets which action when places or money are limited?
-Plan                 its draws and tables
+Plan                 draws and tables of a plan
 Budget               a limit on costs or places
 Floor                a lower bound for a group
 Gap                  a bound on the difference between groups
@@ -14,15 +14,16 @@ blips_along          how does the effect of an action go with one variable?
 tailoring_columns    which columns can a stage tailor by?
 Blips                draws and table of blips
 shallow_tree         which rule fits on a card, and what does it lose?
-ShallowTree          that rule
+ShallowTree          the rule, and what it loses
 equity_by_group      who gains by a plan, and how far are groups apart?
 equity_frontier      what does fairness cost?
 Groups               values, rates and benefits by group
 Frontier             values against gaps of several plans
 perfect_information  what would it be worth to know everything?
-site_information     what to know one site's effects?
-sample_information   what is a further trial worth, by its size?
-Information          draws and table of these
+site_information     what would it be worth to know the effects at one site?
+sample_information   what would a further trial be worth, by its size?
+Information          draws and table of what knowing more is worth
+AllocationError      why no plan keeps to the limits
 """
 
 import lazy_loader

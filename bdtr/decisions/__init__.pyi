@@ -1,3 +1,4 @@
+from .allocation import AllocationError as AllocationError
 from .equity import (
     Frontier as Frontier,
     Groups as Groups,

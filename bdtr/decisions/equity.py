@@ -75,7 +75,7 @@ def equity_by_group(
     plan
         From :func:`bdtr.decisions.plan`.
     by
-        Groups of units, of sites, or several columns crossed; see :func:`bdtr.data.grouping`.
+        Groups of units, of sites, or several columns crossed; see :func:`bdtr.data.grouping.grouping`.
     reference
         Action that benefits are against; left out: the first of the stage, or none where it is not
         feasible for all.
@@ -110,10 +110,10 @@ def equity_by_group(
         0,
     )
     if reference is not None:
-        base = action_code(reference, actions, "groups(reference")
+        base = action_code(reference, actions, "equity_by_group(reference")
     can = feasible[:, base]
     if reference is not None:
-        everyone_may(feasible, actions, base, "groups(reference")
+        everyone_may(feasible, actions, base, "equity_by_group(reference")
     sign = 1.0 if data.trial.higher_is_better else -1.0
     codes = np.stack([plan.codes[kept], np.full(len(units), base)])[: 2 if can.all() else 1]
     (done,) = backward_passes(fit, [plan.policy])
@@ -209,11 +209,11 @@ def equity_frontier(
     plans
         Plans for one stage by name, for example for several bounds of a :class:`bdtr.decisions.Gap`.
     by
-        Groups, as in :func:`groups`.
+        Groups, as in :func:`equity_by_group`.
     of
         ``"value"`` or ``"benefit"``.
     reference, interval
-        As in :func:`groups`.
+        As in :func:`equity_by_group`.
 
     Returns
     -------

@@ -23,7 +23,7 @@ from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass
 from bdtr.backward.passes import backward_pass, backward_passes
 from bdtr.decisions.risk import outcome_sd
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import Columns, ResponseProducts, cross_products
 from bdtr.engine.layout import Factor, layout
 from bdtr.engine.parameters import Parameters
@@ -34,7 +34,7 @@ from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import StageDraws
-from bdtr.values.sites import site_blips
+from bdtr.values.siteblips import site_blips
 from bdtr.values.valuation import mean_payoffs
 
 __all__ = ["Information", "perfect_information", "sample_information", "site_information"]

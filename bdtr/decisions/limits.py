@@ -45,7 +45,7 @@ class Budget:
     """The mean cost of a unit is at most ``limit``, in all or in each group.
 
     ``costs`` per action, those left out cost nothing: ``Budget({"small": 1}, 0.3)`` allows small classes
-    for 30 % of the units. ``by`` as in :func:`bdtr.data.grouping`: ``by="site"`` holds every site to
+    for 30 % of the units. ``by`` as in :func:`bdtr.data.grouping.grouping`: ``by="site"`` holds every site to
     the limit.
     """
 

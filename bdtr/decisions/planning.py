@@ -121,7 +121,7 @@ def plan(
 
     Raises
     ------
-    bdtr.decisions.allocation.AllocationError
+    bdtr.decisions.AllocationError
         If no plan keeps to the limits; the message says how far they would have to be loosened.
     ValueError
         If there is no such stage, action or group.

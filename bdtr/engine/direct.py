@@ -16,13 +16,13 @@ import numpy as np
 
 from bdtr.engine.coefficients.exact import exact_draws
 from bdtr.engine.coefficients.joint_draws import ErrorRoots, Streams, error_roots, perturbed_draws
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import CrossProducts, Responses
 from bdtr.engine.density.peaks import find_peaks
 from bdtr.engine.parameters import Parameters
 from bdtr.engine.phi.independence import LEAST_JUDGED, one_draw_each, posterior_chains
-from bdtr.engine.phi.learning import gained, learn_gains, learn_shape, learners, shaped
 from bdtr.engine.phi.neighbours import Neighbours, draw_alike, neighbours
+from bdtr.engine.phi.proposal_places import gained, learn_gains, learn_shape, learners, shaped
 from bdtr.engine.phi.proposals import Ellipses
 from bdtr.engine.phi.slices import densest, pilot, slice_chains
 from bdtr.engine.system import Priors, system
@@ -390,8 +390,8 @@ def draw_posterior(
 ) -> DirectDraws:
     """Draws from the posterior of one response, chain after chain.
 
-    Where weights are good the chains are independence chains, thinned until neighbours are nearly
-    independent; else they are slice chains.
+    Where weights are good the chains are independence chains, thinned until neighbours are little
+    alike; else they are slice chains.
 
     Parameters
     ----------

@@ -1,22 +1,22 @@
-from .choices import (
+from .checks import (
+    balance_plot as balance_plot,
+    overlap_plot as overlap_plot,
+    predictive_plot as predictive_plot,
+    stage_flow_plot as stage_flow_plot,
+)
+from .decisions import (
     decision_plot as decision_plot,
     p_optimal as p_optimal,
     p_optimal_over as p_optimal_over,
     regret_curve as regret_curve,
     rule_tree as rule_tree,
 )
-from .design import (
-    balance_plot as balance_plot,
-    overlap_plot as overlap_plot,
-    predictive_plot as predictive_plot,
-    stage_flow_plot as stage_flow_plot,
-)
-from .places import (
+from .sites import (
     blip_caterpillar as blip_caterpillar,
     shrinkage_plot as shrinkage_plot,
     site_caterpillar as site_caterpillar,
 )
-from .worth import (
+from .values import (
     frontier_plot as frontier_plot,
     information_worth as information_worth,
     value_forest as value_forest,

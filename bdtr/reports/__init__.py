@@ -1,10 +1,9 @@
 """Pages, notebooks, and a notebook to begin with.
 
 report            the posterior report of a fit, as one page
-report_files      the report as text, for files of one's own
 run_notebook      a notebook, run with parameters, as a page
 starter_notebook  a notebook with a trial spelled out, ready to edit
-starter_file      the same, written to a file
+NotebookError     why a notebook did not run or may not be written
 """
 
 import lazy_loader

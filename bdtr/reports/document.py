@@ -16,13 +16,13 @@ from bdtr.reports.choices import check_against, check_choices
 from bdtr.reports.page import page
 from bdtr.reports.parts.actions import actions
 from bdtr.reports.parts.answer import answer, question
-from bdtr.reports.parts.checks import diagnostics, predictive
-from bdtr.reports.parts.design import design, exclusions
-from bdtr.reports.parts.doubts import doubts
-from bdtr.reports.parts.making import checklist, making
+from bdtr.reports.parts.diagnostics import diagnostics, predictive
 from bdtr.reports.parts.models import models
-from bdtr.reports.parts.places import sites
+from bdtr.reports.parts.provenance import checklist, making
 from bdtr.reports.parts.results import effects, values
+from bdtr.reports.parts.sensitivity import doubts
+from bdtr.reports.parts.sites import sites
+from bdtr.reports.parts.trial import design, exclusions
 from bdtr.reports.pdf import pdf as as_pdf, require_typst
 from bdtr.results.arguments import a_fit, truth
 from bdtr.results.files import OutputError, check_apart, check_output, check_page, write_whole
@@ -91,7 +91,7 @@ def report(
     min_cell
         Sites and cells with fewer units are not shown.
     texts
-        What only the authors can say, by the names in ``bdtr.trial.TEXTS``; what is missing is
+        What only the authors can say, by the names in ``bdtr.trial.protocol.TEXTS``; what is missing is
         marked on the page.
     command
         The command that makes this report again.

@@ -18,6 +18,7 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
+from bdtr.results.arguments import a_path
 from bdtr.results.errors import BdtrError
 from bdtr.results.files import (
     GENERATOR,
@@ -109,7 +110,7 @@ def run_notebook(
             f"Running a notebook needs {', '.join(absent)}, of the extra 'notebook': python -m pip install "
             "'.[notebook]' in the clone of bdtr."
         )
-    source = _found(Path(source))
+    source = _found(a_path("source", source))
     page, executed = notebook_files(source, page)
     try:
         json.dumps(dict(parameters or {}), allow_nan=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bdtr.reports.notebooks import NotebookError
+from bdtr.results.arguments import text
 from bdtr.results.files import check_output, write_whole
 from bdtr.trial.protocol import Protocol, stage_words, trial_words
 
@@ -46,9 +47,7 @@ def trial_code(protocol: Protocol) -> str:
 def _argument(name: str, value: Any, indent: int) -> list[str]:
     space = " " * indent
     if name == "priors":
-        inner = [
-            f"{space}    {_shown(key)}: bdtr.trial.priors.{text}," for key, text in value.items()
-        ]
+        inner = [f"{space}    {_shown(key)}: bdtr.trial.{text}," for key, text in value.items()]
         return [f"{space}priors={{", *inner, f"{space}}},"]
     one = f"{space}{name}={_shown(value)},"
     if len(one) <= _WIDE or not isinstance(value, Mapping):
@@ -83,7 +82,7 @@ def starter_notebook(
     protocol
         The trial, and the arguments of its fit.
     data
-        Python that reads the data, by :func:`bdtr.data.datafiles.read_data` or otherwise.
+        Python that reads the data, by :func:`bdtr.data.read_data` or otherwise.
     title
         Its heading.
     imports
@@ -107,6 +106,13 @@ def starter_notebook(
             "Writing a notebook needs jupytext, of the extra 'notebook': python -m pip install '.[notebook]' "
             "in the clone of bdtr."
         )
+    if not isinstance(protocol, Protocol):
+        raise NotebookError(
+            f"protocol={protocol!r}: must be a bdtr.trial.Protocol: bdtr.trial.read(path), or "
+            "bdtr.trial.Protocol(trial)."
+        )
+    for name, given in (("data", data), ("imports", imports)):
+        text(name, given)
     path = starter_file(path)
     import jupytext
     from nbformat import v4

@@ -4,6 +4,7 @@ State          can results be relied on, and why not?
 BdtrError      any error of bdtr
 ArgumentError  what is wrong with an argument
 OutputError    why a file cannot be written there
+Captioned      a table that says what its numbers are
 """
 
 import lazy_loader

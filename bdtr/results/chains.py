@@ -33,7 +33,7 @@ def rhat(draws: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        One number per quantity; not a number where draws do not vary.
+        One number per quantity; not a number where draws do not vary or are not finite.
     """
     return _measured(draws, False)[0]
 
@@ -116,6 +116,8 @@ def _measure(first, last, draws, order, where, scores, shape, effective, out):
     split = flat.reshape(shape)
     for q in range(first, last):
         own, kept = draws[q], 0
+        if not np.isfinite(own).all():  # as it stands: missing
+            continue
         for i in order[q]:  # in the order of their values, those that are in a half
             place[kept], values[kept] = where[i], own[i]
             kept += where[i] >= 0

@@ -1,4 +1,4 @@
-"""Convergence and support: the gate that every fit passes before anything is recommended from it.
+"""Limits of convergence, and the states that follow from them.
 
 A state has two lines. *Sampling*: whether the draws say what the posterior is. A quantity fails where
 its Monte-Carlo error is too large against its posterior SD, 1 / sqrt(ESS), beyond what chance explains at

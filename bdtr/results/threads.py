@@ -53,9 +53,15 @@ def spread(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
         return
     parts = min(count, _PARTS * threads)
     edges = [count * i // parts for i in range(parts + 1)]
-    pool = _pool(threads)
+    pool = _pool(get_num_threads())
     tasks = [pool.submit(kernel, edges[i], edges[i + 1], *arguments) for i in range(parts)]
-    wait(tasks)  # all of them, as they write to arrays of the caller
+    try:
+        wait(tasks)  # all of them, as they write to arrays of the caller
+    except BaseException:  # an interrupt: others must not queue behind what nobody waits for
+        for task in tasks:
+            task.cancel()
+        wait(tasks)
+        raise
     for task in tasks:
         task.result()
 

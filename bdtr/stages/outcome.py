@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bdtr.data.columns import StageDesign
 from bdtr.data.groupcolumns import GroupDesign
+from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.crossproducts import Columns, CrossProducts, Responses
 from bdtr.engine.layout import Factor

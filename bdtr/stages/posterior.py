@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from bdtr.data.columns import StageDesign
-from bdtr.engine.compiled.randomness import children
+from bdtr.data.stagecolumns import StageDesign
+from bdtr.engine.compiled.streams import children
 from bdtr.engine.density.elimination import relative_factors
 from bdtr.stages.outcome import OutcomeModel, coords, variable_dims
 from bdtr.stages.prediction import correlation_root, measured_correlation

@@ -10,8 +10,8 @@ import pandas as pd
 import xarray as xr
 from numba import njit
 
-from bdtr.data.columns import StageDesign
 from bdtr.data.groupcolumns import GroupDesign
+from bdtr.data.stagecolumns import StageDesign
 from bdtr.trial.families import FAMILIES
 
 __all__ = [

@@ -21,7 +21,7 @@ import cloudpickle
 import numpy as np
 import xarray as xr
 
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.results.chains import rhat
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.outcome import OutcomeModel

@@ -12,7 +12,7 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bdtr.engine.coefficients.exact import exact_draws
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import (
     CrossProducts,
     Responses,

@@ -1,4 +1,4 @@
-"""How a trial is fitted: checked once, kept with the fit."""
+"""How a trial is fitted, and where its random numbers come from: checked once, kept with the fit."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.data.coding import with_columns
-from bdtr.data.columns import StageDesign
+from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.results.errors import BdtrError
 

@@ -11,12 +11,13 @@ LKJ             prior of correlations
 PriorError      what is wrong with a prior
 Protocol        a trial with its fit, regimes, report and texts, as its file holds them
 read            which trial does a TOML file describe?
-read_text       the same for its text
-write           the TOML text of a trial
-ProtocolError   what is wrong with the file
+read_text       the trial of such a file's text
+write           a trial, or a protocol, as a TOML file
+ProtocolError   what is wrong with a trial's file
 ConditionError  what is wrong with a condition
 FormulaError    what is wrong with a formula
 RuleError       what is wrong with a rule
+write_text      the text of such a file
 """
 
 import lazy_loader

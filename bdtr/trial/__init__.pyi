@@ -14,6 +14,7 @@ from .protocol import (
     read as read,
     read_text as read_text,
     write as write,
+    write_text as write_text,
 )
 from .rules import RuleError as RuleError
 from .trial import Stage as Stage, Trial as Trial, TrialError as TrialError

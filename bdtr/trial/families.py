@@ -1,4 +1,4 @@
-"""Outcome families as a table: link, likelihood, mean payoff. A new family is one more entry."""
+"""Outcome families as a table: link, likelihood, mean payoff. A new family begins with an entry here."""
 
 from __future__ import annotations
 

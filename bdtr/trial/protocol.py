@@ -35,6 +35,7 @@ from typing import Any
 
 from bdtr.results.arguments import a_path
 from bdtr.results.errors import BdtrError
+from bdtr.results.files import check_output, write_whole
 from bdtr.results.labels import label_text
 from bdtr.trial.condition import ConditionError
 from bdtr.trial.priors import PriorError, prior_from_text
@@ -50,6 +51,7 @@ __all__ = [
     "stage_words",
     "trial_words",
     "write",
+    "write_text",
 ]
 
 # Texts for the report that only the authors can write, and what each should say.
@@ -233,7 +235,7 @@ def _regimes(given: Any, trial: Trial, name: str) -> dict[str, dict[str, str]]:
     return out
 
 
-def write(protocol: Protocol | Trial) -> str:
+def write_text(protocol: Protocol | Trial) -> str:
     """The TOML text of a protocol, or of a trial alone.
 
     Parameters
@@ -253,7 +255,7 @@ def write(protocol: Protocol | Trial) -> str:
     Examples
     --------
     >>> trial = Trial([Stage("a", actions=[0, 1], formula="a")], outcome="y")
-    >>> print(write(trial).splitlines()[0])
+    >>> print(write_text(trial).splitlines()[0])
     outcome = "y"
     """
     import tomli_w
@@ -261,7 +263,7 @@ def write(protocol: Protocol | Trial) -> str:
     if isinstance(protocol, Trial):
         protocol = Protocol(protocol)
     if not isinstance(protocol, Protocol):
-        raise ProtocolError(f"write: takes a protocol or a trial, got {protocol!r}.")
+        raise ProtocolError(f"protocol={protocol!r}: must be a protocol or a trial.")
     trial = protocol.trial
     content = trial_words(trial)
     content["stages"] = [stage_words(stage) for stage in trial.stages]
@@ -272,6 +274,31 @@ def write(protocol: Protocol | Trial) -> str:
                 k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()
             }
     return tomli_w.dumps(content)
+
+
+def write(protocol: Protocol | Trial, path: str | os.PathLike) -> None:
+    """Write a protocol, or a trial alone, to a TOML file, complete or not at all.
+
+    Parameters
+    ----------
+    protocol
+        What to write, as in :func:`write_text`.
+    path
+        The file; one that is there is replaced.
+
+    Raises
+    ------
+    ProtocolError
+        If a stage has a model of your own.
+    OutputError
+        If nothing can be written there.
+
+    Examples
+    --------
+    >>> bdtr.trial.write(trial, "trial.toml")  # doctest: +SKIP
+    """
+    text = write_text(protocol)
+    write_whole({check_output(path, "path"): text.encode()})
 
 
 def _changed(thing: Trial | Stage, words: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,23 +1,23 @@
 """What regimes are worth.
 
 value              what is each regime worth, overall, by group, at each site?
-Values             its draws and table
+Values             draws and table of values
 compare            how far are regimes apart?
 ranks              which rank does each regime have?
 set_of_best        which regimes may be the best?
 Comparison         draws and table of contrasts
 SetOfBest          the regimes that may be the best
 crossfit           what is the recommended regime worth on people it was not learned from?
-CrossFitted        its draws and table
+CrossFitted        draws and table of cross-fitted values
 effect_sizes       standardised differences, for readers of education trials
-EffectSizes        their draws and table
+EffectSizes        draws and table of effect sizes
 draw_wise_maximum  what would be gained if the truth were known?
-Maximum            its draws and table
+Maximum            draws and table of that gain
 site_blips         what does an action do at each site, and at a new one?
 same_best_action   is the same action best everywhere?
 shrinkage          how far does the model draw sites together?
 pooling            how much of each site's estimate is its own?
-SiteBlips          draws and table of blips
+SiteBlips          draws and table of blips at the sites
 """
 
 import lazy_loader

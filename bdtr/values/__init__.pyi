@@ -9,7 +9,7 @@ from .crossfitting import CrossFitted as CrossFitted, crossfit as crossfit
 from .effects import EffectSizes as EffectSizes, effect_sizes as effect_sizes
 from .maximum import Maximum as Maximum, draw_wise_maximum as draw_wise_maximum
 from .regimevalues import Values as Values
-from .sites import (
+from .siteblips import (
     SiteBlips as SiteBlips,
     pooling as pooling,
     same_best_action as same_best_action,

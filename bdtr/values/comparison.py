@@ -108,7 +108,7 @@ def compare(
     0.75
     """
     if interval is None:
-        interval = float(getattr(values, "interval", 0.95))
+        interval = values.interval if isinstance(values, Values) else 0.95
     probability("interval", interval)
     draws, better, about = _taken(values, higher_is_better)
     names = [str(n) for n in draws["regime"].to_numpy()]
@@ -136,7 +136,7 @@ def ranks(values: Values | xr.DataArray, higher_is_better: bool | None = None) -
     Parameters
     ----------
     values, higher_is_better
-        As in :func:`contrasts`.
+        As in :func:`compare`.
 
     Returns
     -------
@@ -228,14 +228,14 @@ def set_of_best(
     Parameters
     ----------
     values
-        As in :func:`contrasts`, of regimes that were named before the data were seen. The recommended
+        As in :func:`compare`, of regimes that were named before the data were seen. The recommended
         regime was not, and is left out.
     scale
-        As in :func:`contrasts`, ``"ratio"`` excepted.
+        As in :func:`compare`, ``"ratio"`` excepted.
     level
         Probability with which all limits hold together.
     higher_is_better
-        As in :func:`contrasts`. Where lower is better, advantages are turned round.
+        As in :func:`compare`. Where lower is better, advantages are turned round.
 
     Returns
     -------

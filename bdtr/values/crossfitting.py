@@ -43,9 +43,9 @@ from bdtr.backward.induction import Policy
 from bdtr.backward.passes import backward_pass, backward_passes
 from bdtr.backward.regimes import recommended
 from bdtr.data.coding import DataError, with_columns
-from bdtr.data.columns import DesignError, learned_columns
+from bdtr.data.stagecolumns import DesignError, learned_columns
 from bdtr.data.trialdata import TrialData
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
@@ -54,7 +54,7 @@ from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
 from bdtr.results.threads import side_by_side
 from bdtr.stages.settings import Settings
-from bdtr.values.learning import few_draws, learn, part_of, quick_settings
+from bdtr.values.learned_rules import few_draws, learn, part_of, quick_settings
 from bdtr.values.valuation import mean_payoffs, value
 
 __all__ = ["CrossFitted", "crossfit"]

@@ -69,7 +69,7 @@ def value(
         ``"unit"``: every unit counts the same; ``"site"``: every site.
     by
         ``"site"`` for a value at each site; the name of a column of the trial, a tuple of several, or
-        labels of all rows of the data, for a value in each group; see :func:`bdtr.data.grouping`.
+        labels of all rows of the data, for a value in each group; see :func:`bdtr.data.grouping.grouping`.
     site
         A site, or several, to which the population is restricted.
     interval

@@ -23,7 +23,7 @@ import numpy as np
 
 from bdtr.engine.coefficients.exact import empty_levels, solve
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import CrossProducts, Responses
 from bdtr.engine.density.elimination import eliminate, relative_factors
 from bdtr.engine.parameters import Parameters

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.engine.density.peaks import Products
+from bdtr.engine.phi.importance_weights import effective, khat_limit, pareto_k
 from bdtr.engine.phi.proposals import Ellipses, proposals
-from bdtr.engine.phi.weights import effective, khat_limit, pareto_k
 from bdtr.engine.system import Priors, System
 
 __all__ = [
@@ -145,7 +145,7 @@ def _metropolis(weight: np.ndarray, weights: np.ndarray, level: np.ndarray) -> n
     kept = np.empty(weights.shape, dtype=np.int64)
     weight = weight.copy()
     for i in range(weights.shape[1]):
-        moves = level[:, i] < weights[:, i] - weight
+        moves = level[:, i] + weight < weights[:, i]
         weight[moves], at[moves] = weights[moves, i], i
         kept[:, i] = at
     return kept
@@ -174,7 +174,7 @@ def posterior_chains(
     draws: int,
     seed: np.random.SeedSequence,
 ) -> Chains | None:
-    """Chains on one response, thinned until neighbours are nearly independent.
+    """Chains on one response, thinned until neighbours are little alike.
 
     Parameters
     ----------

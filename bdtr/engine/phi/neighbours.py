@@ -3,16 +3,20 @@ r"""Draws of phi for responses that are much like others for which phi has been 
 Under a further policy each response of a stage changes a little. A draw phi_s from the posterior of the
 response before is then nearly one from that of the response now, once it is moved along:
 
-- m(y) + a + A g(y), g the score, is near the posterior mean of response y (:mod:`bdtr.engine.phi.learning`).
-  Here a, A and the scale of what is left come from a regression of the known draws on the scores of the
-  responses that they were drawn for: no proposal is needed.
-- A chain for response s starts at phi_s + m(y'_s) - m(y_s) and takes independence Metropolis steps with t
-  proposals at m(y'_s). From any start R steps bring it within (1 - 1/w*)^R of its target
-  (:mod:`bdtr.engine.phi.independence`), and this start is close to it.
+- m(y) + a + A g(y), with the score g, is near the posterior mean of response y, as in
+  :mod:`bdtr.engine.phi.proposal_places`. Here a, A and the scale of what is left come from a regression of
+  the known draws on the scores of the responses that they were drawn for: no proposal is needed.
+- A chain for response s starts at phi_s + m(y'_s) - m(y_s) and takes R independence Metropolis steps with t
+  proposals at m(y'_s). If no weight is above w* in units of their mean, it is then within (1 - 1/w*)^R of its
+  target, from any start, one that was made with the same random numbers included: chains from two starts that
+  see the same proposals are one from the first that both take (:mod:`bdtr.engine.phi.independence`). With R =
+  6 w* that is .25 %, of the distance of a start that is near. Here R is six times the average of w* over
+  responses, so that a response with a larger one keeps somewhat more of its start.
 
-The last steps of these chains use the random numbers of the last steps of those before, so that draws under
-several policies are alike where their posteriors are. Weights are judged on proposals of some responses that
-serve for nothing else; where they are not good, nothing is drawn.
+The last steps of these chains use the random numbers of the last steps of the chains before, where these came
+from learned places, as nearly all do: draws under several policies are alike where their posteriors are.
+Weights are judged on proposals of some responses that no chain takes; where they are not good, nothing is
+drawn.
 """
 
 from __future__ import annotations
@@ -25,25 +29,25 @@ import numpy as np
 
 from bdtr.engine.crossproducts import Responses
 from bdtr.engine.density.peaks import Products
+from bdtr.engine.phi.importance_weights import effective, khat_limit
 from bdtr.engine.phi.independence import (
     LEAST_JUDGED,
     last_states,
     longest_stay,
     tail_shape,
 )
-from bdtr.engine.phi.learning import Gains, gained, gains_of_draws
+from bdtr.engine.phi.proposal_places import Gains, gained, gains_of_draws
 from bdtr.engine.phi.proposals import Ellipses, proposals, weights_at
-from bdtr.engine.phi.weights import effective, khat_limit
 from bdtr.engine.system import Priors, System
 
 __all__ = ["Neighbours", "draw_alike", "neighbours"]
 
 _LEARNERS = 256  # draws from which gains are learned, spread over all
-_PER_PART = 12  # learners for each part of phi, at least
+_PER_PART = 12  # learners for each part of phi
 _JUDGED = 24  # responses whose proposals are judged
-# Steps of a chain: at least, and for each step that one stays, on average, where it is best. A few stay far
-# longer; but as chains start close to their target, it is the average over responses that counts.
-_LEAST_STEPS, _STAYS, _MOST_STAY = 12, 4, 12.0
+# Steps of a chain: at least, and for each step that one stays, on average, where it is best; the most of
+# these.
+_LEAST_STEPS, _STAYS, _MOST_STAY = 12, 6, 12.0
 _CHUNK = 128  # responses at a time
 
 
@@ -76,7 +80,7 @@ def neighbours(
     count, size = phi.shape
     if count < max(_PER_PART * size, 4 * _JUDGED):
         return None
-    learners = np.unique(np.linspace(0, count - 1, _LEARNERS).astype(int))
+    learners = np.unique(np.linspace(0, count - 1, max(_LEARNERS, _PER_PART * size)).astype(int))
     gains = gains_of_draws(phi[learners], own, priors, responses.each(learners))
     centre = [gained(gains, own, priors, one).centre for _, one in _parts(responses)]
     return Neighbours(phi, np.concatenate(centre), gains)
@@ -119,6 +123,8 @@ def draw_alike(
         weight = weights_at(start, places, own, priors, one)
         many = np.full(which.size, steps)
         fresh = proposals(places, seeds[which], 1 + LEAST_JUDGED, many, own, priors, one)
+        if not (np.isfinite(weight) | np.isfinite(fresh[1]).any(axis=1)).all():
+            return None
         out[which] = last_states(start, weight, *fresh)
     return out, share, khat, steps
 

@@ -2,7 +2,7 @@ r"""Proposals for phi from multivariate t distributions, with their importance w
 
 SDs are proposed on their own scale and folded at zero: the density of a folded proposal is the sum of
 the t densities of its 2^m mirror images, so an SD whose mass is at or near zero needs no other
-treatment. Weights are judged as :mod:`bdtr.engine.phi.weights` says.
+treatment. Weights are judged as :mod:`bdtr.engine.phi.importance_weights` says.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.compiled.randomness import normal, seeded, uniform
+from bdtr.engine.compiled.streams import normal, seeded, uniform
 from bdtr.engine.density.elimination import eliminate
 from bdtr.engine.density.marginal import reduced_density
 from bdtr.engine.density.peaks import Products

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.compiled.randomness import seeded, uniform
+from bdtr.engine.compiled.streams import seeded, uniform
 from bdtr.engine.density.elimination import eliminate
 from bdtr.engine.density.marginal import reduced_density
 from bdtr.engine.parameters import Parameters

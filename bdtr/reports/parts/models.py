@@ -126,7 +126,7 @@ def prior_check(case: Case) -> list[Block]:
                 "Prior predictive check: the last stage has a model of the authors' own.", note=True
             )
         ]
-    from bdtr.stages.groups import groups
+    from bdtr.stages.arviz_groups import groups
 
     data = fit.require_data("a report")
     units = [str(u) for u in np.flatnonzero(data.stages[last].fitted)]

@@ -10,7 +10,7 @@ from bdtr.reports.case import Case
 from bdtr.values.comparison import compare, ranks, set_of_best
 from bdtr.values.crossfitting import crossfit
 from bdtr.values.effects import effect_sizes
-from bdtr.values.learning import few_draws
+from bdtr.values.learned_rules import few_draws
 
 __all__ = ["effects", "values"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bdtr.backward.bounds import bounds
 from bdtr.backward.factors import indistinct_factors
 from bdtr.backward.fitrecord import FitRecord
-from bdtr.backward.informative import informative_sites
+from bdtr.backward.informative_sites import informative_sites
 from bdtr.backward.residuals import imbalance, misfit, residual_structure
 from bdtr.results.diagnostics import State, doubt
 

@@ -179,7 +179,8 @@ def information_worth(table: pd.DataFrame, unit: str = "payoff") -> Figure:
     Parameters
     ----------
     table
-        From :mod:`bdtr.decisions.information`, or its table.
+        From :func:`bdtr.decisions.perfect_information`, ``site_information`` or ``sample_information``, or
+        its table.
     unit
         Unit of the payoff, for the axis.
 
@@ -188,7 +189,7 @@ def information_worth(table: pd.DataFrame, unit: str = "payoff") -> Figure:
     matplotlib.figure.Figure
     """
     text("unit", unit)
-    table = table_of("table", table, ["value"], "bdtr.decisions.information")
+    table = table_of("table", table, ["value"], "bdtr.decisions.perfect_information")
     labels = [", ".join(map(str, i)) if isinstance(i, tuple) else str(i) for i in table.index]
     value = table["value"].to_numpy(dtype=float)
     figure = figure_of(7.0, 0.9 + 0.4 * len(labels))

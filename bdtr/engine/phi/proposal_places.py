@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.engine.density.peaks import Products, scores
+from bdtr.engine.phi.importance_weights import effective
 from bdtr.engine.phi.proposals import FREEDOM, Ellipses, ellipses, proposals
-from bdtr.engine.phi.weights import effective
 from bdtr.engine.system import Priors, System
 
 __all__ = [

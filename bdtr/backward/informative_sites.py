@@ -22,7 +22,7 @@ from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.passes import mean_response, stage_model
 from bdtr.data.sitelevel import site_means, site_sizes
 from bdtr.engine.coefficients.exact import exact_draws
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import cross_products, response_products
 from bdtr.engine.layout import layout
 from bdtr.stages.outcome import OutcomeModel

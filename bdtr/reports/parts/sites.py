@@ -8,7 +8,7 @@ from bdtr import plots
 from bdtr.reports.blocks import Block, Part, folded, table, text
 from bdtr.reports.case import Case
 from bdtr.stages.outcome import OutcomeModel
-from bdtr.values.sites import NEW_SITE, shrinkage, site_blips
+from bdtr.values.siteblips import NEW_SITE, shrinkage, site_blips
 
 __all__ = ["sites"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import betaln, expit, gammaln, log_expit
 
-from bdtr.engine.compiled.randomness import children
+from bdtr.engine.compiled.streams import children
 from bdtr.results.errors import BdtrError
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import group_covariances, labelled
