@@ -86,7 +86,8 @@ def test_a_new_site_cannot_follow_a_rule_that_knows_sites(many_sites):
     assert sample.learned == ("recommended", "recommended, untailored")
     new = bdtr.value(many_sites, REGIMES[1], bdtr.recommended(), population="new site")
     # The untailored rule takes a1 = a2 = 1 everywhere; off this path the two policies differ a little.
-    assert bdtr.compare(new).table["mean"].iloc[0] == pytest.approx(0, abs=0.02)
+    row = bdtr.compare(new).table.iloc[0]
+    assert abs(row["mean"]) < 4 * row["sd"] / np.sqrt(1000)  # an SD of .6
 
 
 def test_weights_of_sites(few_sites):
