@@ -30,7 +30,7 @@ import bdtr
 
 star = bdtr.datasets.star()
 trial = bdtr.datasets.star_trial()
-print(bdtr.trial.write_text(trial))
+print(bdtr.trial.protocol_to_text(trial))
 
 # %% [markdown]
 # This is the whole trial, as a file that can be registered. Children stay small if they were small

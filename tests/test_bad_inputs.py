@@ -21,7 +21,7 @@ from bdtr.stages import sampling
 from bdtr.trial.condition import Condition
 from bdtr.trial.formula import Formula
 from bdtr.trial.priors import prior_from_text
-from bdtr.trial.protocol import read, read_text
+from bdtr.trial.protocol import protocol_from_text, read
 from bdtr.trial.rules import read_rule
 
 N = 96
@@ -299,7 +299,7 @@ ENTRIES = {
     "regime without a name": (lambda: bdtr.static(["a"], a1=0), "takes a name"),
     "prior too narrow": (lambda: bdtr.trial.Normal(0, 1e-300), "must be finite and above 0"),
     "prior of text": (lambda: bdtr.trial.Normal("x", 1), "must be finite"),
-    "trial of no text": (lambda: bdtr.trial.read_text(3), "must be a text"),
+    "trial of no text": (lambda: bdtr.trial.protocol_from_text(3), "must be a text"),
     "condition, attribute": (lambda: Condition("x.y == 1"), "cannot read"),
     "rule, no text": (lambda: read_rule(3), "must be text"),
     "rule, parentheses": (lambda: read_rule("(" * 20000 + "a" + ")" * 20000), "nested more than 50 deep"),
@@ -413,14 +413,14 @@ def test_arguments(name):
 
 @pytest.mark.parametrize("text", PROTOCOLS, ids=lambda t: t.removeprefix(HEAD)[:30])
 def test_protocols(text):
-    raises(lambda: read_text(text), PROTOCOLS[text])
+    raises(lambda: protocol_from_text(text), PROTOCOLS[text])
 
 
 def test_files(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b"outcome='\xff'")
     for name in ("latin.toml", "absent.toml", "."):
         raises(lambda name=name: read(tmp_path / name), "cannot be read")
-    protocol = read_text(HEAD)
+    protocol = protocol_from_text(HEAD)
     for name, message in (
         ("n.txt", "ends in .ipynb"),
         (".", "is a folder"),

@@ -48,7 +48,7 @@ def desk(tmp_path_factory):
     for name in ("people.csv", "pupils.csv"):
         frame.to_csv(folder / name, index=False)
     (folder / "trial.toml").write_text(
-        bdtr.trial.write_text(TRIAL) + '\n[fit]\nsampler = "direct"\n'
+        bdtr.trial.protocol_to_text(TRIAL) + '\n[fit]\nsampler = "direct"\n'
     )
     (folder / "notebooks").symlink_to(ROOT / "notebooks")
     return folder

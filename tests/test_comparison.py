@@ -145,6 +145,7 @@ def test_other_dims_are_kept():
         (lambda d: compare(d, scale="log odds ratio"), "needs values between 0 and 1; these reach"),
         (lambda d: compare(d.rename(regime="arm")), "they need the dim 'regime'"),
         (lambda d: compare(d, interval=95), "interval=95"),
+        (lambda d: compare(d.isel(regime=[0])), "one regime alone"),
         (lambda d: set_of_best(d, level=95), "level=95"),
         (lambda d: set_of_best(d, "ratio"), "use 'log risk ratio'"),
         (lambda d: set_of_best(d.isel(regime=[0])), "two regimes or more"),

@@ -14,9 +14,9 @@ from bdtr.cli import app
 from bdtr.trial.protocol import (
     Protocol,
     ProtocolError,
+    protocol_from_text,
+    protocol_to_text,
     read,
-    read_text,
-    write_text,
 )
 
 FILE = """
@@ -55,7 +55,7 @@ goal = "To know."
 
 
 def test_a_file_says_what_python_says():
-    found = read_text(FILE)
+    found = protocol_from_text(FILE)
     stages = [
         bdtr.Stage(
             "a1",
@@ -76,7 +76,7 @@ def test_a_file_says_what_python_says():
     assert found.regimes == {"treat the ill": {"a1": "1", "a2": "stop if m > 0 else 'go on'"}}
     assert found.report == {"title": "A trial", "margin": 0.1}
     assert found.texts == {"goal": "To know."}
-    assert read_text(write_text(found)) == found
+    assert protocol_from_text(protocol_to_text(found)) == found
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,15 @@ def test_a_file_says_what_python_says():
 )  # fmt: skip
 def test_errors_say_where_and_what_is_allowed(old, new, message):
     with pytest.raises(ProtocolError, match=re.compile(message, re.DOTALL)):
-        read_text(FILE.replace(old, new), "trial.toml")
+        protocol_from_text(FILE.replace(old, new), "trial.toml")
 
 
 def test_a_trial_writes_itself():
     trial = bdtr.datasets.star_trial()
-    assert bdtr.trial.read_text(bdtr.trial.write_text(trial)).trial == trial
-    assert "higher_is_better" not in bdtr.trial.write_text(trial)  # defaults go without saying
+    assert bdtr.trial.protocol_from_text(bdtr.trial.protocol_to_text(trial)).trial == trial
+    assert "higher_is_better" not in bdtr.trial.protocol_to_text(
+        trial
+    )  # defaults go without saying
 
 
 names = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=8)
@@ -122,7 +124,7 @@ def test_any_labels_survive(action, actions, flag, text):
     protocol = Protocol(
         bdtr.Trial([stage], outcome=text, higher_is_better=flag), texts={"goal": text}
     )
-    assert read_text(write_text(protocol)) == protocol
+    assert protocol_from_text(protocol_to_text(protocol)) == protocol
 
 
 def test_models_of_your_own_are_not_written():
@@ -133,7 +135,7 @@ def test_models_of_your_own_are_not_written():
 
     stage = bdtr.Stage("a", actions=[0, 1], formula="a", model=Own())
     with pytest.raises(ProtocolError, match="code cannot be written"):
-        bdtr.trial.write_text(bdtr.Trial([stage], outcome="y"))
+        bdtr.trial.protocol_to_text(bdtr.Trial([stage], outcome="y"))
 
 
 def test_an_absent_file(tmp_path):
@@ -149,7 +151,7 @@ def test_a_byte_order_mark_is_no_word(tmp_path):
 def test_a_report_from_two_files(clinics, tmp_path):
     """The same fit as in Python: the file's words are the arguments."""
     (tmp_path / "trial.toml").write_text(
-        write_text(Protocol(clinic_trial(), fit={"missing": "exclude"}))
+        protocol_to_text(Protocol(clinic_trial(), fit={"missing": "exclude"}))
     )
     clinics.to_csv(tmp_path / "units.csv", index=False)
     page = tmp_path / "x.html"
@@ -210,7 +212,7 @@ def test_choices_that_do_not_fit_are_said_before_the_fit(name, clinics, tmp_path
     text, message = CHOICES[name]
     monkeypatch.setattr("bdtr.backward.fitting.fit_checked", fitted)
     words = Protocol(clinic_trial(), fit={"missing": "exclude"})
-    (tmp_path / "trial.toml").write_text(write_text(words) + "\n" + text, encoding="utf-8")
+    (tmp_path / "trial.toml").write_text(protocol_to_text(words) + "\n" + text, encoding="utf-8")
     clinics.to_csv(tmp_path / "units.csv", index=False)
     arguments = ["report", str(tmp_path / "trial.toml"), "--data", str(tmp_path / "units.csv")]
     result = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "page.html"), "-q"])

@@ -15,7 +15,7 @@ import bdtr
 from bdtr.cli import app
 from bdtr.reports.notebooks import NotebookError, run_notebook
 from bdtr.reports.starter import _heading, starter_notebook, trial_code
-from bdtr.trial.protocol import Protocol, write_text
+from bdtr.trial.protocol import Protocol, protocol_to_text
 
 ODD = bdtr.Trial(
     [
@@ -64,7 +64,7 @@ def test_the_notebook_runs_as_it_is(clinics, tmp_path):
         clinic_trial(), fit={"missing": "exclude"},
         regimes={"listen": {"first": "app if x > 0 else talk", "second": "keep if responder == 1 else more"}},
     )  # fmt: skip
-    (tmp_path / "trial.toml").write_text(write_text(words), encoding="utf-8")
+    (tmp_path / "trial.toml").write_text(protocol_to_text(words), encoding="utf-8")
     clinics.to_csv(tmp_path / "units.csv", index=False)
     made = tmp_path / "begin.ipynb"
     arguments = ["notebook", str(tmp_path / "trial.toml"), "--data", str(tmp_path / "units.csv")]

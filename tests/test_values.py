@@ -72,7 +72,9 @@ def test_a_single_stage_value_is_the_mean_of_q(clinics):
     app = talk + b.sel(term="first[app]") + b.sel(term="x:first[app]") * mean
     assert np.allclose(values.draws["value"].to_numpy().reshape(-1, 2).T, [talk, app])
     contrast = (app - talk).to_numpy()
-    row = bdtr.compare(values).table.loc["app minus talk"]
+    row = values.contrasts.loc["app minus talk"]
+    assert bdtr.compare(values).table.loc["app minus talk"].equals(row)
+    assert not len(bdtr.value(fit, bdtr.static(first="app")).contrasts)
     assert row["mean"] == pytest.approx(contrast.mean())
     assert row["p_better"] == pytest.approx((contrast > 0).mean())
     assert row["lower"] == pytest.approx(np.quantile(contrast, 0.025))

@@ -11,10 +11,10 @@ from .priors import (
 from .protocol import (
     Protocol as Protocol,
     ProtocolError as ProtocolError,
+    protocol_from_text as protocol_from_text,
+    protocol_to_text as protocol_to_text,
     read as read,
-    read_text as read_text,
     write as write,
-    write_text as write_text,
 )
 from .rules import RuleError as RuleError
 from .trial import Stage as Stage, Trial as Trial, TrialError as TrialError

@@ -46,12 +46,12 @@ __all__ = [
     "TEXTS",
     "Protocol",
     "ProtocolError",
+    "protocol_from_text",
+    "protocol_to_text",
     "read",
-    "read_text",
     "stage_words",
     "trial_words",
     "write",
-    "write_text",
 ]
 
 # Texts for the report that only the authors can write, and what each should say.
@@ -146,14 +146,14 @@ def read(path: str | os.PathLike) -> Protocol:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a name that no file can have
         raise ProtocolError(f"{path}: cannot be read. {error}") from None
-    return read_text(text, str(path))
+    return protocol_from_text(text, str(path))
 
 
-def read_text(text: str, name: str = "protocol") -> Protocol:
+def protocol_from_text(text: str, name: str = "protocol") -> Protocol:
     """The protocol that a TOML text describes; ``name`` is what errors call it."""
     for argument, given in (("text", text), ("name", name)):
         if not isinstance(given, str):
-            raise ProtocolError(f"read_text: {argument} must be a text, got {given!r}.")
+            raise ProtocolError(f"protocol_from_text: {argument} must be a text, got {given!r}.")
     try:
         content = tomllib.loads(text)
     except RecursionError:
@@ -235,7 +235,7 @@ def _regimes(given: Any, trial: Trial, name: str) -> dict[str, dict[str, str]]:
     return out
 
 
-def write_text(protocol: Protocol | Trial) -> str:
+def protocol_to_text(protocol: Protocol | Trial) -> str:
     """The TOML text of a protocol, or of a trial alone.
 
     Parameters
@@ -255,7 +255,7 @@ def write_text(protocol: Protocol | Trial) -> str:
     Examples
     --------
     >>> trial = Trial([Stage("a", actions=[0, 1], formula="a")], outcome="y")
-    >>> print(write_text(trial).splitlines()[0])
+    >>> print(protocol_to_text(trial).splitlines()[0])
     outcome = "y"
     """
     import tomli_w
@@ -282,7 +282,7 @@ def write(protocol: Protocol | Trial, path: str | os.PathLike) -> None:
     Parameters
     ----------
     protocol
-        What to write, as in :func:`write_text`.
+        What to write, as in :func:`protocol_to_text`.
     path
         The file; one that is there is replaced.
 
@@ -297,7 +297,7 @@ def write(protocol: Protocol | Trial, path: str | os.PathLike) -> None:
     --------
     >>> bdtr.trial.write(trial, "trial.toml")  # doctest: +SKIP
     """
-    text = write_text(protocol)
+    text = protocol_to_text(protocol)
     write_whole({check_output(path, "path"): text.encode()})
 
 

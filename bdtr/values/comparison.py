@@ -112,6 +112,8 @@ def compare(
     probability("interval", interval)
     draws, better, about = _taken(values, higher_is_better)
     names = [str(n) for n in draws["regime"].to_numpy()]
+    if len(names) < 2:
+        raise ArgumentError(f"values: {names} is one regime alone; give values of two or more.")
     chosen = names[0] if reference is None else reference
     one_of("reference", chosen, names)
     kind = _scale(scale, draws)

@@ -21,7 +21,8 @@ class Values(Shown):
     those that were named in advance (none for learned ones, and none where there is one alone). Of the units
     shown, ``off_path`` had left the regime's path before the last stage, and ``cannot_follow`` may not take
     its action at some stage: the recommended one is taken there in its place. ``learned`` names the
-    regimes that were learned from the same data.
+    regimes that were learned from the same data. ``contrasts`` are differences from the first regime; other
+    references and scales are for :func:`bdtr.compare`.
     """
 
     draws: xr.Dataset
@@ -32,6 +33,7 @@ class Values(Shown):
     state: State
     higher_is_better: bool
     learned: tuple[str, ...]
+    contrasts: pd.DataFrame
 
     @property
     def caption(self) -> str:

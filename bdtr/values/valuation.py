@@ -27,7 +27,7 @@ from bdtr.results.diagnostics import State, doubt, gate_decisions, rhat_limit, w
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates
 from bdtr.results.progress import progress_bar
-from bdtr.values.comparison import ranks
+from bdtr.values.comparison import compare, ranks
 from bdtr.values.populations import (
     FEW_SITES,
     POPULATIONS,
@@ -279,6 +279,7 @@ def _result(
         table["off_path"], table["cannot_follow"] = counts[:, 0].ravel(), counts[:, 1].ravel()
         if counts[:, 1].any():
             policy_text += ", the recommended action for units that cannot take its own"
+    better = fit.trial.higher_is_better
     against = (array - array.isel(regime=0)).rename("contrast")
     limit = rhat_limit(array.sizes["chain"], array.sizes["draw"])
     own = [gate_decisions(part.to_dataset(), limit) for part in (array, against)]
@@ -286,7 +287,6 @@ def _result(
         fit, np.moveaxis(array.to_numpy().reshape(-1, *array.shape[2:]), 0, -1), "values"
     )
     state = worst([fit.state, *own, doubt(*outside), doubted])
-    better = fit.trial.higher_is_better
     about = {
         "state": str(state),
         "population": population,
@@ -302,4 +302,12 @@ def _result(
         state,
         better,
         learned,
+        _contrasts(array, interval, better),
     )
+
+
+def _contrasts(array: xr.DataArray, interval: float, better: bool) -> pd.DataFrame:
+    """Differences from the first regime; none where there is one alone."""
+    if array.sizes["regime"] < 2:
+        return pd.DataFrame(columns=["mean", "sd", "lower", "upper", "p_better"], dtype=float)
+    return compare(array, interval=interval, higher_is_better=better).table

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bdtr.reports.blocks import Part, code, folded, table, text
 from bdtr.reports.case import Case
-from bdtr.trial.protocol import write_text
+from bdtr.trial.protocol import protocol_to_text
 
 __all__ = ["checklist", "making", "specification_hash"]
 
@@ -39,7 +39,7 @@ def making(case: Case) -> Part:
             f"Stages with models of the authors' own ({', '.join(own)}) cannot be written to a file."
         )
         if own
-        else code(write_text(fit.trial))
+        else code(protocol_to_text(fit.trial))
     )
     return Part(
         "making", "How this was made", [table(frame), folded("The trial as a file", [words])]
