@@ -8,6 +8,7 @@ import scipy.stats as st
 from test_marginal import design
 from test_propagation import two_responses
 
+from bdtr.engine.beside import draw_beside, known_neighbours
 from bdtr.engine.coefficients.joint_draws import (
     Streams,
     error_roots,
@@ -15,7 +16,7 @@ from bdtr.engine.coefficients.joint_draws import (
     stream_roots,
 )
 from bdtr.engine.crossproducts import Responses, cross_products, response_products
-from bdtr.engine.direct import draw_beside, draw_each, draw_posterior, known_neighbours
+from bdtr.engine.direct import draw_each, draw_posterior
 from bdtr.engine.layout import layout
 from bdtr.stages.coded_priors import parameters
 

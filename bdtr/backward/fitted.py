@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import xarray as xr
 
-from bdtr.backward.passes import (
-    stage_model,
-)
+from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.passes import stage_model
+from bdtr.backward.summary import Summary, html, summary, text, tidy_draws
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.settings import FitError
 from bdtr.stages.stagemodel import OwnModel
-
-if TYPE_CHECKING:
-    from bdtr.backward.summary import Summary
-
-from bdtr.backward.fitrecord import FitRecord
 
 __all__ = ["Fit"]
 
@@ -64,8 +58,6 @@ class Fit(FitRecord):
         Summary
             Shows the state first; ``table`` is a data frame indexed by stage and parameter.
         """
-        from bdtr.backward.summary import summary
-
         return summary(self, interval)
 
     def draws(self, stage: str | None = None) -> pd.DataFrame:
@@ -81,8 +73,6 @@ class Fit(FitRecord):
         pandas.DataFrame
             Columns ``stage, chain, draw, parameter, value``.
         """
-        from bdtr.backward.summary import tidy_draws
-
         return tidy_draws(self, stage)
 
     def add_groups(self, *names: str) -> xr.DataTree:
@@ -141,13 +131,9 @@ class Fit(FitRecord):
         save(self, path, data)
 
     def __repr__(self) -> str:
-        from bdtr.backward.summary import text
-
         return text(self)
 
     def _repr_html_(self) -> str:
-        from bdtr.backward.summary import html
-
         return html(self)
 
     def model(self, k: int) -> OutcomeModel | OwnModel:

@@ -10,6 +10,7 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bdtr.backward.carried_effects import KnownEffects, joined_law
+from bdtr.engine.beside import draw_beside, known_neighbours
 from bdtr.engine.coefficients.joint_draws import (
     Streams,
     error_roots,
@@ -25,10 +26,8 @@ from bdtr.engine.crossproducts import (
 )
 from bdtr.engine.direct import (
     DirectDraws,
-    draw_beside,
     draw_each,
     draw_given,
-    known_neighbours,
     residual_floor,
 )
 from bdtr.engine.layout import Factor, layout

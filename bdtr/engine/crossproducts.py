@@ -7,6 +7,7 @@ H = [C X] is what all blocks share.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,13 @@ __all__ = [
     "CrossProducts",
     "ResponseProducts",
     "Responses",
+    "chunks",
     "cross_products",
+    "evenly",
     "response_products",
 ]
+
+_CHUNK = 128  # responses at a time: little in memory, and progress between them
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,17 @@ class CrossProducts:
         """X'X over all strata."""
         border = self.layout.border.size
         return self.hth[:, border:, border:].sum(axis=0)
+
+
+def chunks(which: np.ndarray) -> Iterator[np.ndarray]:
+    """Some of these responses at a time."""
+    for at in range(0, which.size, _CHUNK):
+        yield which[at : at + _CHUNK]
+
+
+def evenly(which: np.ndarray, count: int) -> np.ndarray:
+    """At most so many of these responses, evenly spread over them."""
+    return np.unique(which[np.linspace(0, which.size - 1, count).astype(int)])
 
 
 @dataclass(frozen=True)

@@ -17,30 +17,28 @@ import numpy as np
 from bdtr.engine.coefficients.exact import exact_draws
 from bdtr.engine.coefficients.joint_draws import ErrorRoots, Streams, error_roots, perturbed_draws
 from bdtr.engine.compiled.streams import children
-from bdtr.engine.crossproducts import CrossProducts, Responses
+from bdtr.engine.crossproducts import CrossProducts, Responses, chunks, evenly
 from bdtr.engine.density.peaks import find_peaks
 from bdtr.engine.parameters import Parameters
 from bdtr.engine.phi.independence import LEAST_JUDGED, one_draw_each, posterior_chains
-from bdtr.engine.phi.neighbours import Neighbours, draw_alike, neighbours
 from bdtr.engine.phi.proposal_places import gained, learn_gains, learn_shape, learners, shaped
 from bdtr.engine.phi.proposals import Ellipses
 from bdtr.engine.phi.slices import densest, pilot, slice_chains
 from bdtr.engine.system import Priors, system
 
 __all__ = [
+    "MOST_WAYS",
     "DirectDraws",
     "DirectReport",
-    "draw_beside",
     "draw_each",
     "draw_given",
     "draw_posterior",
-    "known_neighbours",
     "residual_floor",
+    "without_residuals",
 ]
 
+MOST_WAYS = 3  # to place the proposals of a response
 _TEACHERS = 8  # responses to learn the shape of the density from
-_CHUNK = 128  # responses between two reports of progress
-_MOST_WAYS = 3  # to place the proposals of a response
 _LUCK = 0.5  # share of good responses below which these are good by luck, not by their place
 _CHECKED, _LEAST_CHECKED = 12, 8  # responses whose slice chains are checked
 _FEW = 0.05  # share of responses that slice chains have to make before they are checked
@@ -139,16 +137,16 @@ def draw_each(
     count = responses.count
     phi, share, khat = np.empty((count, params.size)), np.empty(count), np.empty(count)
     good, used = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.int64)
-    linear = _linear(products, responses, floor)
+    linear = without_residuals(products, responses, floor)
     todo = np.flatnonzero(~linear)
     _no_residuals(phi, linear, floor)
-    left, sources = todo, children(chain_seed, _MOST_WAYS)
+    left, sources = todo, children(chain_seed, MOST_WAYS)
     ways = _ways(products, responses, params, own, priors, todo, place_seed)
     for way, source in zip(ways, sources, strict=False):
         if not 0 < left.size <= way.most * todo.size:
             break
         seeds = source.generate_state(count, np.uint64)
-        for at in _chunks(left):
+        for at in chunks(left):
             drawn = one_draw_each(
                 *way.place(at), way.judged, seeds[at], own, priors, responses.each(at)
             )
@@ -203,7 +201,7 @@ def _ways(products, responses, params, own, priors, todo, seed) -> Iterator[_Way
     mode, root, found = find_peaks(start, scale, own, priors, responses.each(todo[:1]))
     if found[0]:
         start, scale = mode[0], root[0] @ root[0].T
-    teachers = np.unique(todo[np.linspace(0, todo.size - 1, _TEACHERS).astype(int)])
+    teachers = evenly(todo, _TEACHERS)
     taught = responses.each(teachers)
     peaks = find_peaks(start, scale, own, priors, taught)
     shape = learn_shape(*peaks, own, priors, taught, shape_seed)
@@ -225,75 +223,6 @@ def _ways(products, responses, params, own, priors, todo, seed) -> Iterator[_Way
             yield _Way(moved, LEAST_JUDGED, 1.0)
     yield _Way(climbed, 256, 1.0)
     yield _Way(climbed, 1024, 0.05)
-
-
-def known_neighbours(
-    products: CrossProducts, responses: Responses, params: Parameters, phi: np.ndarray, floor: float
-) -> Neighbours | None:
-    """What draws of phi by :func:`draw_each` teach about other responses of the same rows.
-
-    Parameters
-    ----------
-    products, responses, params
-        As in :func:`draw_each`.
-    phi
-        Its draws (response x phi).
-    floor
-        Smallest residual SD that is looked at.
-
-    Returns
-    -------
-    Neighbours or None
-        None where there are too few draws, or responses without residuals among them.
-    """
-    responses = responses.without(products, params.mean)
-    if _linear(products, responses, floor).any():
-        return None
-    own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
-    return neighbours(params.folded(phi), own, priors, responses)
-
-
-def draw_beside(
-    near: Neighbours,
-    products: CrossProducts,
-    responses: Responses,
-    params: Parameters,
-    seed: np.random.SeedSequence,
-    streams: Streams | None,
-    floor: float,
-    roots: ErrorRoots,
-    common: np.ndarray | None = None,
-) -> DirectDraws | None:
-    """One posterior draw for each response, phi from short chains that start at known draws, moved along.
-
-    Parameters
-    ----------
-    near
-        From :func:`known_neighbours`, drawn with the same seed.
-    products, responses, params, seed, streams, floor, roots, common
-        As in :func:`draw_each`.
-
-    Returns
-    -------
-    DirectDraws or None
-        None where the weights of the proposals are not good enough: :func:`draw_each` has other ways.
-    """
-    responses = responses.without(products, params.mean)
-    if _linear(products, responses, floor).any():
-        return None
-    own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
-    _, chain_seed, _, normal_seed = children(seed, 4)
-    # The words of the first way that draw_each goes.
-    words = children(chain_seed, _MOST_WAYS)[0].generate_state(responses.count, np.uint64)
-    found = draw_alike(near, words, own, priors, responses)
-    if found is None:
-        return None
-    phi, share, khat, steps = found
-    drawn = perturbed_draws(products, responses, params, roots, phi, normal_seed, streams, common)
-    report = DirectReport(
-        responses.count, effective_share=share, khat=khat, evaluations=float(steps + 1)
-    )
-    return DirectDraws(phi, *drawn, report)
 
 
 def draw_given(
@@ -337,7 +266,7 @@ def _slices(responses, params, own, priors, phi, left, used, seed, progress):
     phi[left] = _inside(phi[left], params, priors)
     found = pilot(own, priors, params, responses.each(left[:1]), phi[left[0]], pilot_seed)
     seeds = chain_seed.generate_state(responses.count, np.uint64)
-    for at in _chunks(left):
+    for at in chunks(left):
         kept = np.empty((at.size, 1, params.size))
         evaluations = np.zeros(at.size, dtype=np.int64)
         zty, hty, yty = responses.each(at)
@@ -364,7 +293,7 @@ def _rank_check(found, responses, params, own, priors, phi, left, seed) -> float
     """
     # With fewer than eight no p-value could be small.
     checked = min(_CHECKED, max(_LEAST_CHECKED, left.size // 16))
-    at = np.unique(left[np.linspace(0, left.size - 1, checked).astype(int)])
+    at = evenly(left, checked)
     thin = max(1, found.sweeps // 4)
     draws = _LONG * found.sweeps // thin
     kept, used = np.empty((at.size, draws, params.size)), np.zeros(at.size, dtype=np.int64)
@@ -469,11 +398,6 @@ def _posterior_slices(responses, params, own, priors, start, chains, draws, seed
     return kept.reshape(chains * draws, -1), report
 
 
-def _chunks(which: np.ndarray):
-    for at in range(0, which.size, _CHUNK):
-        yield which[at : at + _CHUNK]
-
-
 def _inside(phi: np.ndarray, params: Parameters, priors: Priors) -> np.ndarray:
     """The same with residual SDs above the floor, where chains can start; just above, as SDs of responses
     without residuals lie within 1 / n of it."""
@@ -506,7 +430,7 @@ def _start(products, responses, params, floor, which) -> tuple[np.ndarray, np.nd
     return start, np.diag(scale)
 
 
-def _linear(products, responses, floor) -> np.ndarray:
+def without_residuals(products, responses, floor) -> np.ndarray:
     """Responses that the common columns reproduce without residuals."""
     xty = responses.total_xty(products)
     p = xty.shape[0]

@@ -218,7 +218,7 @@ def posterior_chains(
 
 
 def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator) -> int:
-    """Proposals for one of the draws of a chain that asks for draws that are nearly independent."""
+    """Proposals for one of the draws of a chain whose kept draws are to be little alike."""
     possible = np.isfinite(weights)  # proposals outside the support have no weight
     if not possible.any():
         return _MOST_THINNED + 1

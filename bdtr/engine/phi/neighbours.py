@@ -22,13 +22,11 @@ drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from bdtr.engine.crossproducts import Responses
-from bdtr.engine.density.peaks import Products
+from bdtr.engine.crossproducts import Responses, chunks, evenly
 from bdtr.engine.phi.importance_weights import effective, khat_limit
 from bdtr.engine.phi.independence import (
     LEAST_JUDGED,
@@ -37,10 +35,10 @@ from bdtr.engine.phi.independence import (
     tail_shape,
 )
 from bdtr.engine.phi.proposal_places import Gains, gained, gains_of_draws
-from bdtr.engine.phi.proposals import Ellipses, proposals, weights_at
+from bdtr.engine.phi.proposals import proposals, weights_at
 from bdtr.engine.system import Priors, System
 
-__all__ = ["Neighbours", "draw_alike", "neighbours"]
+__all__ = ["Alike", "Neighbours", "draw_alike", "neighbours"]
 
 _LEARNERS = 256  # draws from which gains are learned, spread over all
 _PER_PART = 12  # learners for each part of phi
@@ -48,7 +46,6 @@ _JUDGED = 24  # responses whose proposals are judged
 # Steps of a chain: at least, and for each step that one stays, on average, where it is best; the most of
 # these.
 _LEAST_STEPS, _STAYS, _MOST_STAY = 12, 6, 12.0
-_CHUNK = 128  # responses at a time
 
 
 class Neighbours(NamedTuple):
@@ -80,21 +77,26 @@ def neighbours(
     count, size = phi.shape
     if count < max(_PER_PART * size, 4 * _JUDGED):
         return None
-    learners = np.unique(np.linspace(0, count - 1, max(_LEARNERS, _PER_PART * size)).astype(int))
+    learners = evenly(np.arange(count), max(_LEARNERS, _PER_PART * size))
     gains = gains_of_draws(phi[learners], own, priors, responses.each(learners))
-    centre = [gained(gains, own, priors, one).centre for _, one in _parts(responses)]
+    centre = [
+        gained(gains, own, priors, responses.each(at)).centre for at in chunks(np.arange(count))
+    ]
     return Neighbours(phi, np.concatenate(centre), gains)
 
 
-def _parts(responses: Responses) -> Iterator[tuple[np.ndarray, Products]]:
-    for at in range(0, responses.count, _CHUNK):
-        which = np.arange(at, min(at + _CHUNK, responses.count))
-        yield which, responses.each(which)
+class Alike(NamedTuple):
+    """Draws of phi (response, phi), share and k-hat of the judged proposals, steps of each chain."""
+
+    phi: np.ndarray
+    share: float
+    khat: float
+    steps: int
 
 
 def draw_alike(
     near: Neighbours, seeds: np.ndarray, own: System, priors: Priors, responses: Responses
-) -> tuple[np.ndarray, float, float, int] | None:
+) -> Alike | None:
     """One draw of phi for each response, the known one of the same number being its neighbour's.
 
     Parameters
@@ -108,15 +110,19 @@ def draw_alike(
 
     Returns
     -------
-    phi, effective share, khat, steps, or None
+    Alike or None
         None where weights are not good enough.
     """
-    judged = np.unique(np.linspace(0, responses.count - 1, _JUDGED).astype(int))
-    steps, share, khat = _judged(near.gains, seeds[judged], own, priors, responses.each(judged))
+    judged = evenly(np.arange(responses.count), _JUDGED)
+    some, counts = responses.each(judged), np.full(judged.size, LEAST_JUDGED)
+    places = gained(near.gains, own, priors, some)
+    weights = proposals(places, seeds[judged], 1, counts, own, priors, some)[1]
+    steps, khat = _steps(weights)
     if not steps:
         return None
     out, sds = np.empty_like(near.phi), slice(1, priors.sd.shape[0])
-    for which, one in _parts(responses):
+    for which in chunks(np.arange(responses.count)):
+        one = responses.each(which)
         places = gained(near.gains, own, priors, one)
         start = near.phi[which] + places.centre - near.centre[which]
         start[:, sds] = np.abs(start[:, sds])
@@ -126,21 +132,14 @@ def draw_alike(
         if not (np.isfinite(weight) | np.isfinite(fresh[1]).any(axis=1)).all():
             return None
         out[which] = last_states(start, weight, *fresh)
-    return out, share, khat, steps
+    return Alike(out, float(effective(weights).min()) / LEAST_JUDGED, khat, steps)
 
 
-def _judged(
-    gains: Gains, seeds: np.ndarray, own: System, priors: Priors, one: Products
-) -> tuple[int, float, float]:
-    """Steps that chains need, smallest effective share and Pareto k-hat; no steps where weights are bad."""
-    places: Ellipses = gained(gains, own, priors, one)
-    counts = np.full(len(seeds), LEAST_JUDGED)
-    weights = proposals(places, seeds, 1, counts, own, priors, one)[1]
+def _steps(weights: np.ndarray) -> tuple[int, float]:
+    """Steps that chains need by the log weights of judged proposals, none where these are bad, and k-hat."""
     if not np.isfinite(weights.max(axis=1)).all():
-        return 0, 0.0, math.inf
-    khat = tail_shape(weights)
-    stay = float(longest_stay(weights).mean())
+        return 0, math.inf
+    khat, stay = tail_shape(weights), float(longest_stay(weights).mean())
     if not (khat < khat_limit(weights.size) and stay < _MOST_STAY):
-        return 0, 0.0, khat
-    share = float(effective(weights).min()) / LEAST_JUDGED
-    return max(_LEAST_STEPS, math.ceil(_STAYS * stay)), share, khat
+        return 0, khat
+    return max(_LEAST_STEPS, math.ceil(_STAYS * stay)), khat

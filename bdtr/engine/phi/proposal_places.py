@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bdtr.engine.compiled.streams import children
+from bdtr.engine.crossproducts import evenly
 from bdtr.engine.density.peaks import Products, scores
 from bdtr.engine.phi.importance_weights import effective
 from bdtr.engine.phi.proposals import FREEDOM, Ellipses, ellipses, proposals
@@ -73,7 +74,7 @@ def learners(which: np.ndarray, size: int) -> np.ndarray | None:
     wanted = max(24, _PER_GAIN * size)
     if which.size < 2 * wanted:
         return None
-    return np.unique(which[np.linspace(0, which.size - 1, wanted).astype(int)])
+    return evenly(which, wanted)
 
 
 def learn_shape(
