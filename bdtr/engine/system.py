@@ -69,11 +69,11 @@ class Room(NamedTuple):
     """Scratch arrays of one thread."""
 
     work: np.ndarray  # the largest block with its columns
-    panel: np.ndarray  # eliminated rows of all blocks
+    triangle: np.ndarray  # eliminated rows of all blocks: columns of their own block
+    panel: np.ndarray  # the other columns of these rows
     full: np.ndarray  # H'H and H'y, border and common columns
     small: np.ndarray  # the common columns
     zty: np.ndarray
-    mixed: np.ndarray  # blocks summed over strata
 
 
 # Types of the tuples, for kernels that are called by name (see bdtr.engine.compiled.kernels).
@@ -86,7 +86,7 @@ SYSTEM = types.NamedTuple(
 )  # fmt: skip
 PRIORS = types.NamedTuple((_MATRIX, _FLOATS, types.float64), Priors)
 RESPONSE = types.NamedTuple((_MATRIX, _MATRIX, _FLOATS), Response)
-ROOM = types.NamedTuple((_MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOATS, _FLOATS), Room)
+ROOM = types.NamedTuple((_MATRIX, _MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOATS), Room)
 
 
 def system(products: CrossProducts, params: Parameters) -> System:
@@ -204,9 +204,9 @@ def make_room(s):
     inner = s.start[-1]
     return Room(
         np.empty((largest, largest + wide + 1)),
+        np.empty((inner, largest)),
         np.empty((inner, wide + 1)),
         np.empty((wide + 1, wide + 1)),
         np.empty((p, p + 1)),
         np.empty(inner),
-        np.empty(s.blocks.shape[1]),
     )

@@ -14,10 +14,7 @@ from bdtr.engine.density.elimination import (
     border_cholesky,
     border_system,
     eliminate,
-    load_block,
-    mixed_blocks,
     relative_factors,
-    triangularise,
 )
 from bdtr.engine.density.marginal import reduced_density
 from bdtr.engine.layout import Layout
@@ -138,12 +135,11 @@ def _draw(start, stop, phi, which, noise, own, priors, zty, hty, yty, target, bo
 def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_factor,
               coefficients, effects):  # fmt: skip
     p, border = s.precision.size, s.border
-    wide = border + p
     reduced, room = np.empty((p + 1, p + 1)), make_room(s)
     sigma = np.exp(phi[0])
     logdet = eliminate(phi, s, y, reduced, room)
     reduced_density(phi, logdet, reduced, s, priors, room.small)
-    h = np.empty(wide)  # border effects u, then common coefficients b
+    h = np.empty(border + p)  # border effects u, then common coefficients b
     small = room.small
     for k in range(p - 1, -1, -1):
         value = small[k, p] + np.sqrt(small[k, k]) * noise[k]
@@ -155,29 +151,8 @@ def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_f
     factors = relative_factors(phi, s.terms, s.correlated)
     if border > 0:
         _draw_border(factors, s, room.full, sigma, noise[p:], border_target, h, effects)
-    v, mixed = np.empty(room.work.shape[0]), mixed_blocks(s, room)
-    for j in range(s.start.size - 1):
-        first = s.start[j]
-        m = load_block(j, factors, mixed, wide, s.terms, s.start, s.block_groups, s.group_start,
-                       s.group_factor, s.block_start, room.zty, room.work)  # fmt: skip
-        triangularise(m, m + wide + 1, room.work)
-        for k in range(m - 1, -1, -1):
-            row = room.work[k]
-            value = row[m + wide]
-            for i in range(wide):
-                value -= row[m + i] * h[i]
-            value = value / sigma + np.sqrt(row[k]) * noise[p + target[first + k]]
-            for i in range(k + 1, m):
-                value -= row[i] * v[i]
-            v[k] = value / row[k]
-        for g in range(s.block_groups[j], s.block_groups[j + 1]):
-            f = s.group_factor[g]
-            at = s.group_start[g]
-            for a in range(s.terms[f]):
-                value = 0.0
-                for c in range(a + 1):
-                    value += factors[f, a, c] * v[at - first + c]
-                effects[target[at + a]] = sigma * value
+    _draw_blocks(factors, s.terms, s.start, s.block_groups, s.group_start, s.group_factor, room.triangle,
+                 room.panel, sigma, noise[p:], target, h, effects)  # fmt: skip
     for e in range(empty_at.size):
         f = empty_factor[e]
         at = empty_at[e]
@@ -186,6 +161,39 @@ def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_f
             for c in range(a + 1):
                 value += factors[f, a, c] * noise[p + at + c]
             effects[at + a] = sigma * value
+
+
+@kernel
+def _draw_blocks(factors, terms, start, block_groups, group_start, group_factor, triangle, panel, sigma,
+                 noise, target, h, effects):  # fmt: skip
+    """Effects of the blocks given all others: R v = [what is left of y] / sigma + z, levels last to first.
+
+    Rows of R beyond their own level take the T v of other levels (see the elimination).
+    """
+    wide, largest = h.size, triangle.shape[1]
+    v, u = np.empty(largest), np.empty(largest)
+    for j in range(start.size - 1):
+        first = start[j]
+        m = start[j + 1] - first
+        for g in range(block_groups[j + 1] - 1, block_groups[j] - 1, -1):
+            f = group_factor[g]
+            at, last = group_start[g] - first, group_start[g] - first + terms[f]
+            for k in range(last - 1, at - 1, -1):
+                row, beyond = triangle[first + k], panel[first + k]
+                value = beyond[wide]
+                for i in range(wide):
+                    value -= beyond[i] * h[i]
+                value = value / sigma + noise[target[first + k]]
+                for i in range(k + 1, last):
+                    value -= row[i] * v[i]
+                for i in range(last, m):
+                    value -= row[i] * u[i]
+                v[k] = row[k] * value
+            for a in range(at, last):
+                u[a] = 0.0
+                for c in range(at, a + 1):
+                    u[a] += factors[f, a - at, c - at] * v[c]
+                effects[target[first + a]] = sigma * u[a]
 
 
 @kernel

@@ -26,9 +26,8 @@ __all__ = ["caller", "exported", "kernel", "link", "loader", "sources"]
 
 # "contract" lets products and sums fuse; nothing that changes the order of sums.
 _COMPILED: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
-_SOURCES = sha256(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-).hexdigest()
+_ENGINE = Path(__file__).parents[1]
+_SOURCES = sha256(b"".join(path.read_bytes() for path in sorted(_ENGINE.rglob("*.py")))).hexdigest()
 _registered: dict[str, Callable] = {}
 _linked: dict[str, Any] = {}
 

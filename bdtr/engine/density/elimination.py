@@ -19,11 +19,8 @@ __all__ = [
     "border_cholesky",
     "border_system",
     "eliminate",
-    "load_block",
-    "mixed_blocks",
     "relative_factors",
     "stratum_weights",
-    "triangularise",
 ]
 
 
@@ -83,77 +80,6 @@ def mix_responses(s, y, weights, room):
         room.full[wide, wide] += w * y.yty[a]
 
 
-@kernel
-def load_block(j, factors, mixed, wide, terms, start, block_groups, group_start, group_factor, block_start,
-               zty, work):  # fmt: skip
-    """Write [T'Z'ZT + I | T'Z'H | T'Z'y] of block j into the first rows of work; its size.
-
-    Of the square part only the upper triangle is right. Takes arrays and not the system: fields of a
-    tuple are counted references, which cost more than the arithmetic of a small block.
-    """
-    first = start[j]
-    m = start[j + 1] - first
-    cells = m + wide
-    for g in range(block_groups[j], block_groups[j + 1]):
-        f = group_factor[g]
-        q = terms[f]
-        at = group_start[g] - first
-        t = factors[f, 0, 0] if q == 1 else 1.0
-        for row in range(at, at + q):
-            # Columns before this level's belong to the lower triangle.
-            at_cell = block_start[j] + row * cells
-            into, own = work[row, at:cells], mixed[at_cell + at : at_cell + cells]
-            for c in range(into.size):
-                into[c] = t * own[c]
-            work[row, cells] = t * zty[first + row]
-        if q > 1:
-            for a in range(q):  # ascending: row a only needs rows >= a
-                into = work[at + a, at : cells + 1]
-                t = factors[f, a, a]
-                for c in range(into.size):
-                    into[c] *= t
-                for b in range(a + 1, q):
-                    t = factors[f, b, a]
-                    other = work[at + b, at : cells + 1]
-                    for c in range(into.size):
-                        into[c] += t * other[c]
-    # The same from the right, upper triangle only; ascending: column a only needs columns >= a.
-    for g in range(block_groups[j], block_groups[j + 1]):
-        f = group_factor[g]
-        q = terms[f]
-        at = group_start[g] - first
-        if q == 1:
-            t = factors[f, 0, 0]
-            for r in range(at + 1):
-                work[r, at] *= t
-        else:
-            for r in range(at + q):
-                for a in range(q):
-                    value = 0.0
-                    for b in range(a, q):
-                        value += factors[f, b, a] * work[r, at + b]
-                    work[r, at + a] = value
-    for r in range(m):
-        work[r, r] += 1.0
-    return m
-
-
-@kernel
-def triangularise(m, width, work):
-    """Eliminate below the diagonal of the first m columns."""
-    for k in range(m):
-        inverse = 1.0 / work[k, k]
-        for i in range(k + 1, m):
-            c = work[k, i]
-            if c == 0.0:
-                continue
-            c *= inverse
-            into = work[i, i:width]
-            source = work[k, i:width]
-            for t in range(into.size):
-                into[t] -= c * source[t]
-
-
 class _Elimination(NamedTuple):
     phi: np.ndarray
     s: System
@@ -184,12 +110,9 @@ def _eliminate(address):
     wide = s.hth.shape[1]
     mix_responses(s, y, weights, room)
     panel, full = room.panel, room.full
-    if weights.size > 1:
-        _mix_blocks(weights, s.blocks, room.mixed)
-    mixed = mixed_blocks(s, room)
-    logdet = eliminate_blocks(
-        factors, mixed, wide, s.terms, s.start, s.block_groups, s.group_start, s.group_factor,
-        s.block_start, room.zty, room.work, panel,
+    logdet = _eliminate_blocks(
+        factors, weights, s.blocks, s.used, wide, s.terms, s.start, s.block_groups, s.group_start,
+        s.group_factor, s.block_start, room.zty, room.work, room.triangle, panel,
     )  # fmt: skip
     if panel.shape[0] > 0:
         # Most of the work: the outer products of all eliminated rows in one matrix product.
@@ -206,32 +129,17 @@ def _eliminate(address):
 
 
 @kernel
-def mixed_blocks(s, room):
-    """The blocks summed over strata, after :func:`eliminate`; of a single stratum as they are."""
-    if s.rows.size == 1:
-        return s.blocks[0]
-    return room.mixed
-
-
-@kernel
-def _mix_blocks(weights, blocks, out):
-    """Sum the blocks over strata."""
-    first = blocks[0]
-    for c in range(out.size):
-        out[c] = first[c]
-    for a in range(1, weights.size):
-        w, own = weights[a], blocks[a]
-        for c in range(out.size):
-            out[c] += w * own[c]
-
-
-@kernel
-def eliminate_blocks(factors, mixed, wide, terms, start, block_groups, group_start, group_factor,
-                     block_start, zty, work, panel):  # fmt: skip
-    """Write the eliminated rows of all blocks, scaled, into panel; log determinant.
+def _eliminate_blocks(factors, weights, blocks, used, wide, terms, start, block_groups, group_start,
+                      group_factor, block_start, zty, work, triangle, panel):  # fmt: skip
+    """Write the eliminated rows of all blocks into triangle and panel; log determinant.
 
     A level is multiplied by its T just before it is eliminated, as rows of later levels do not need it:
     with one term t the pivot is 1 + t^2 a, and t^2 / pivot of the outer product of its row goes.
+
+    With R'R = A, row k of T'^-1 R as far as it stands beyond its own level (within it, of R) is kept:
+    columns of its block in triangle, with 1 / R_kk on the diagonal, all others in panel. Takes arrays and
+    not the system: fields of a tuple are counted references, which cost more than the arithmetic of a
+    small block.
     """
     logdet, determinant = 0.0, 1.0
     for j in range(start.size - 1):
@@ -240,24 +148,28 @@ def eliminate_blocks(factors, mixed, wide, terms, start, block_groups, group_sta
         cells = m + wide
         for row in range(m):
             at_cell = block_start[j] + row * cells
-            into, own = work[row, row:cells], mixed[at_cell + row : at_cell + cells]
+            into, own = work[row, row:cells], blocks[0, at_cell + row : at_cell + cells]
             for c in range(into.size):
                 into[c] = own[c]
+            for a in range(1, weights.size):
+                if not used[a, first + row]:
+                    continue
+                w, own = weights[a], blocks[a, at_cell + row : at_cell + cells]
+                for c in range(into.size):
+                    into[c] += w * own[c]
             work[row, cells] = zty[first + row]
         for g in range(block_groups[j], block_groups[j + 1]):
             f = group_factor[g]
             q = terms[f]
             at = group_start[g] - first
+            t = 1.0
             if q > 1:
                 _turn_level(factors[f], at, q, cells + 1, work)
+            else:
+                t = factors[f, 0, 0]
             for k in range(at, at + q):
-                if q == 1:
-                    square = factors[f, 0, 0] ** 2
-                    pivot = 1.0 + square * work[k, k]
-                    share = square / pivot
-                else:
-                    pivot = work[k, k]
-                    share = 1.0 / pivot
+                pivot = work[k, k] if q > 1 else 1.0 + t * t * work[k, k]
+                share = t * t / pivot
                 determinant *= pivot
                 for i in range(k + 1, m):
                     c = work[k, i]
@@ -265,12 +177,17 @@ def eliminate_blocks(factors, mixed, wide, terms, start, block_groups, group_sta
                         continue
                     c *= share
                     into, source = work[i, i : cells + 1], work[k, i : cells + 1]
-                    for t in range(into.size):
-                        into[t] -= c * source[t]
-                root = np.sqrt(share)
+                    for u in range(into.size):
+                        into[u] -= c * source[u]
+                inverse_root = 1.0 / np.sqrt(pivot)
+                root = t * inverse_root
+                into, source = triangle[first + k, k + 1 : m], work[k, k + 1 : m]
+                for u in range(into.size):
+                    into[u] = root * source[u]
+                triangle[first + k, k] = inverse_root
                 into, source = panel[first + k], work[k, m : cells + 1]
-                for t in range(into.size):
-                    into[t] = root * source[t]
+                for u in range(into.size):
+                    into[u] = root * source[u]
                 if not determinant < 1e150:  # before the next pivots can overflow it
                     logdet += np.log(determinant)
                     determinant = 1.0

@@ -31,11 +31,8 @@ from bdtr.engine.density.elimination import (
     border_cholesky,
     border_system,
     eliminate,
-    load_block,
-    mixed_blocks,
     relative_factors,
     stratum_weights,
-    triangularise,
 )
 from bdtr.engine.density.marginal import log_determinant_of_errors, log_prior
 from bdtr.engine.system import RESPONSE, ROOM, SYSTEM, Response, Room, System
@@ -120,11 +117,15 @@ def _likelihood(address):
     if s.border > 0:
         r_bar = _border_adjoint(factors, s, room.full, r_bar, inner)
     slopes = np.zeros(strata)
-    e, e_rbar = _blocks_adjoint(factors, s, weights, r_bar, inner, slopes, room)
+    t_e, t_e_rbar = _blocks_adjoint(factors, s, r_bar, inner, slopes, room)
+    for f in range(s.terms.size):  # symmetric: blocks have added to one half
+        for b in range(s.terms[f]):
+            for c in range(b):
+                inner[f, b, c] = inner[f, c, b]
     bars = _solve_transposed(factors, s.terms, inner)
     _to_phi(phi, s.terms, s.correlated, bars, gradient)
     if strata > 1:
-        _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes)
+        _stratum_adjoint(s, y, r_bar, t_e, t_e_rbar, slopes)
         for a in range(1, strata):
             gradient[phi.size - strata + a] = -s.rows[a] - 2.0 * weights[a] * slopes[a]
     return value
@@ -207,78 +208,128 @@ def _apply_factors(factors, terms, start, factor, first, rows):
 
 
 @kernel
-def _blocks_adjoint(factors, s, weights, r_bar, inner, slopes, room):
-    """Add each level's part to inner and, with several strata, A^-1's part to slopes.
-
-    Returns E and E Rbar of all blocks.
-    """
-    wide = s.hth.shape[1]
-    work, zty = room.work, room.zty
-    terms, start, block_groups = s.terms, s.start, s.block_groups
-    group_start, group_factor = s.group_start, s.group_factor
-    blocks, block_start, used, mixed = s.blocks, s.block_start, s.used, mixed_blocks(s, room)
-    largest = work.shape[0]
-    upper_inverse = np.empty((largest, largest))
-    a_inverse = np.empty((largest, largest))
-    e = np.empty((start[-1], wide + 1))
-    for j in range(start.size - 1):
-        first = start[j]
-        m = load_block(j, factors, mixed, wide, terms, start, block_groups, group_start,
-                       group_factor, block_start, zty, work)  # fmt: skip
-        width = m + wide + 1
-        triangularise(m, width, work)
-        _solve_block(m, width, work, e[first : first + m], upper_inverse)
-        for g in range(block_groups[j], block_groups[j + 1]):
-            f = group_factor[g]
-            at = group_start[g] - first
-            for b in range(terms[f]):
-                for c in range(terms[f]):
-                    total = 0.0
-                    for k in range(at + max(b, c), m):
-                        total += upper_inverse[at + b, k] * upper_inverse[at + c, k] * work[k, k]
-                    inner[f, b, c] += total
-                inner[f, b, b] -= 1.0
-        if weights.size == 1:
-            continue
-        for i in range(m):
-            for c in range(i, m):
-                total = 0.0
-                for k in range(c, m):
-                    total += upper_inverse[i, k] * upper_inverse[c, k] * work[k, k]
-                a_inverse[i, c] = total
-                a_inverse[c, i] = total
-        square = a_inverse[:m, :m]
-        levels = group_start[block_groups[j] : block_groups[j + 1]]
-        of = group_factor[block_groups[j] : block_groups[j + 1]]
-        _apply_factors(factors, terms, levels, of, first, square)
-        square = square.T.copy()
-        _apply_factors(factors, terms, levels, of, first, square)
-        cells = m + wide
-        for a in range(1, weights.size):  # the first stratum's weight is 1
-            total = 0.0
-            for i in range(m):
-                if used[a, first + i]:
-                    at_cell = block_start[j] + i * cells
-                    own, other = blocks[a, at_cell : at_cell + m], square[i]
-                    for c in range(m):
-                        total += own[c] * other[c]
-            slopes[a] -= 0.5 * total
-    e_rbar = np.dot(e, r_bar)
-    for g in range(group_start.size):
-        f = group_factor[g]
-        at = group_start[g]
-        for b in range(terms[f]):
-            for c in range(terms[f]):
-                total = 0.0
-                left, right = e_rbar[at + b], e[at + c]
-                for k in range(left.size):
-                    total += left[k] * right[k]
-                inner[f, b, c] -= 2.0 * total
-    return e, e_rbar
+def _dot(left, right):
+    """Sum of products; four sums at a time, as one would wait for itself."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = left.size // 4 * 4
+    for i in range(0, whole, 4):
+        a += left[i] * right[i]
+        b += left[i + 1] * right[i + 1]
+        c += left[i + 2] * right[i + 2]
+        d += left[i + 3] * right[i + 3]
+    for i in range(whole, left.size):
+        a += left[i] * right[i]
+    return (a + b) + (c + d)
 
 
 @kernel
-def _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes):
+def _blocks_adjoint(factors, s, r_bar, inner, slopes, room):
+    """Add each level's part to inner and, with several strata, A^-1's part to slopes.
+
+    Returns T E and T E Rbar of all blocks.
+    """
+    terms, start, block_groups = s.terms, s.start, s.block_groups
+    group_start, group_factor = s.group_start, s.group_factor
+    triangle, panel = room.triangle, room.panel
+    largest = triangle.shape[1]
+    inverse, turned = np.empty((largest, largest)), np.empty((largest, largest))
+    begins = np.empty(largest, np.int64)  # first column of a row of T R^-1 that is not zero
+    e, t_e = np.empty(panel.shape), np.empty(panel.shape)
+    for j in range(start.size - 1):
+        first = start[j]
+        m = start[j + 1] - first
+        for g in range(block_groups[j + 1] - 1, block_groups[j] - 1, -1):
+            f = group_factor[g]
+            at = group_start[g] - first
+            last = at + terms[f]
+            begins[at:last] = at
+            _solve_level(at, last, m, triangle[first : first + m], panel[first : first + m],
+                         e[first : first + m], t_e[first : first + m], inverse, turned, begins)  # fmt: skip
+            for b in range(at, last):
+                for c in range(b, last):
+                    inner[f, b - at, c - at] += _dot(inverse[b, c:m], inverse[c, c:m])
+                inner[f, b - at, b - at] -= 1.0
+            _turn(factors[f], e[first + at : first + last], t_e[first + at : first + last])
+            _turn(factors[f], inverse[at:last, at:m], turned[at:last, at:m])
+        if slopes.size > 1:
+            cells = m + s.hth.shape[1]
+            _inverse_slopes(m, cells, s.block_start[j], s.blocks, turned, begins, slopes)
+    e_rbar = np.dot(e, r_bar)
+    t_e_rbar = np.empty(e.shape)
+    for g in range(group_start.size):
+        f = group_factor[g]
+        at, q = group_start[g], terms[f]
+        for b in range(q):
+            for c in range(b, q):
+                inner[f, b, c] -= 2.0 * _dot(e_rbar[at + b], e[at + c])
+        if slopes.size > 1:
+            _turn(factors[f], e_rbar[at : at + q], t_e_rbar[at : at + q])
+    return t_e, t_e_rbar
+
+
+@kernel
+def _solve_level(at, last, m, triangle, panel, e, t_e, inverse, turned, begins):
+    """Rows of E = A^-1 W and of R^-1, R'R = A, for a level of a block, those of later levels known.
+
+    Rows of R beyond their own level take the T E and T R^-1 of other levels (see the elimination).
+    """
+    for k in range(last - 1, at - 1, -1):
+        row, into, own = triangle[k], e[k], inverse[k]
+        source = panel[k]
+        for t in range(into.size):
+            into[t] = source[t]
+        for c in range(at, m):
+            own[c] = 0.0
+        own[k] = 1.0
+        for i in range(k + 1, m):
+            value = row[i]
+            if value == 0.0:
+                continue
+            source = e[i] if i < last else t_e[i]
+            for t in range(into.size):
+                into[t] -= value * source[t]
+            begin = i if i < last else begins[i]
+            source = inverse[i] if i < last else turned[i]
+            own_part, source = own[begin:m], source[begin:m]
+            for t in range(own_part.size):
+                own_part[t] -= value * source[t]
+        for t in range(into.size):
+            into[t] *= row[k]
+        for c in range(k, m):
+            own[c] *= row[k]
+
+
+@kernel
+def _turn(factor, rows, out):
+    """T times the rows of a level."""
+    for b in range(rows.shape[0]):
+        into, own, t = out[b], rows[b], factor[b, b]
+        for c in range(into.size):
+            into[c] = t * own[c]
+        for a in range(b):
+            own, t = rows[a], factor[b, a]
+            for c in range(into.size):
+                into[c] += t * own[c]
+
+
+@kernel
+def _inverse_slopes(m, cells, at_block, blocks, turned, begins, slopes):
+    """Minus half of the sum of products of Z'Z of a block with T A^-1 T', for all strata but the first, whose
+    weight is 1."""
+    for c in range(m):
+        for i in range(c + 1):
+            at_cell, square = at_block + i * cells + c, np.nan
+            for a in range(1, slopes.size):
+                value = blocks[a, at_cell]
+                if value == 0.0:
+                    continue
+                if np.isnan(square):
+                    square = _dot(turned[i, begins[c] : m], turned[c, begins[c] : m])
+                slopes[a] -= (0.5 if i == c else 1.0) * value * square
+
+
+@kernel
+def _stratum_adjoint(s, y, r_bar, t_e, t_e_rbar, slopes):
     """Add the rest of the derivative with respect to the weight of each stratum to slopes.
 
     With T applied to E and E Rbar, a block's part is the sum over its rows of
@@ -292,8 +343,6 @@ def _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes):
                 slopes[a] += r_bar[i, c] * hth[a, i, c]
             slopes[a] += 2.0 * r_bar[i, wide] * hty[a, i]
         slopes[a] += r_bar[wide, wide] * yty[a]
-    _apply_factors(factors, s.terms, s.group_start, s.group_factor, 0, e)
-    _apply_factors(factors, s.terms, s.group_start, s.group_factor, 0, e_rbar)
     row = np.empty(wide + 1)
     for j in range(start.size - 1):
         first = start[j]
@@ -312,41 +361,10 @@ def _stratum_adjoint(factors, s, y, r_bar, e, e_rbar, slopes):
                     value = blocks[a, at + k]
                     if value == 0.0:
                         continue
-                    other = e[first + k]
+                    other = t_e[first + k]
                     for c in range(row.size):
                         row[c] += value * other[c]
-                left = e_rbar[first + i]
-                total = 0.0
-                for c in range(row.size):
-                    total += left[c] * row[c]
-                slopes[a] += total
-
-
-@kernel
-def _solve_block(m, width, work, e, upper_inverse):
-    """From the eliminated rows [U W~]: E = A^-1 W, and the inverse of U, both by substitution."""
-    for k in range(m - 1, -1, -1):
-        pivot = 1.0 / work[k, k]
-        into = e[k]
-        source = work[k, m:width]
-        for t in range(into.size):
-            into[t] = source[t]
-        for c in range(k, m):
-            upper_inverse[k, c] = 0.0
-        upper_inverse[k, k] = 1.0
-        for i in range(k + 1, m):
-            u = work[k, i]
-            if u == 0.0:
-                continue
-            source = e[i]
-            for t in range(into.size):
-                into[t] -= u * source[t]
-            for c in range(i, m):
-                upper_inverse[k, c] -= u * upper_inverse[i, c]
-        for t in range(into.size):
-            into[t] *= pivot
-        for c in range(k, m):
-            upper_inverse[k, c] *= pivot
+                slopes[a] += _dot(t_e_rbar[first + i], row)
 
 
 @kernel
