@@ -208,28 +208,13 @@ def _apply_factors(factors, terms, start, factor, first, rows):
 
 
 @kernel
-def _dot(left, right):
-    """Sum of products; four sums at a time, as one would wait for itself."""
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    whole = left.size // 4 * 4
-    for i in range(0, whole, 4):
-        a += left[i] * right[i]
-        b += left[i + 1] * right[i + 1]
-        c += left[i + 2] * right[i + 2]
-        d += left[i + 3] * right[i + 3]
-    for i in range(whole, left.size):
-        a += left[i] * right[i]
-    return (a + b) + (c + d)
-
-
-@kernel
 def _blocks_adjoint(factors, s, r_bar, inner, slopes, room):
-    """Add each level's part to inner and, with several strata, A^-1's part to slopes.
+    """Add each level's part to inner (upper triangles) and, with several strata, A^-1's part to slopes.
 
     Returns T E and T E Rbar of all blocks.
     """
     terms, start, block_groups = s.terms, s.start, s.block_groups
-    group_start, group_factor = s.group_start, s.group_factor
+    group_start, group_factor, blocks = s.group_start, s.group_factor, s.blocks
     triangle, panel = room.triangle, room.panel
     largest = triangle.shape[1]
     inverse, turned = np.empty((largest, largest)), np.empty((largest, largest))
@@ -243,73 +228,85 @@ def _blocks_adjoint(factors, s, r_bar, inner, slopes, room):
             at = group_start[g] - first
             last = at + terms[f]
             begins[at:last] = at
-            _solve_level(at, last, m, triangle[first : first + m], panel[first : first + m],
-                         e[first : first + m], t_e[first : first + m], inverse, turned, begins)  # fmt: skip
+            _solve_level(at, last, first, m, triangle, panel, e, t_e, inverse, turned, begins)
             for b in range(at, last):
                 for c in range(b, last):
-                    inner[f, b - at, c - at] += _dot(inverse[b, c:m], inverse[c, c:m])
+                    total = 0.0
+                    for k in range(c, m):
+                        total += inverse[b, k] * inverse[c, k]
+                    inner[f, b - at, c - at] += total
                 inner[f, b - at, b - at] -= 1.0
-            _turn(factors[f], e[first + at : first + last], t_e[first + at : first + last])
-            _turn(factors[f], inverse[at:last, at:m], turned[at:last, at:m])
+            _turn_rows(factors, f, first + at, first + last, 0, e.shape[1], e, t_e)
+            _turn_rows(factors, f, at, last, at, m, inverse, turned)
         if slopes.size > 1:
             cells = m + s.hth.shape[1]
-            _inverse_slopes(m, cells, s.block_start[j], s.blocks, turned, begins, slopes)
+            _inverse_slopes(m, cells, s.block_start[j], blocks, turned, begins, slopes)
     e_rbar = np.dot(e, r_bar)
     t_e_rbar = np.empty(e.shape)
     for g in range(group_start.size):
         f = group_factor[g]
         at, q = group_start[g], terms[f]
         for b in range(q):
+            left = e_rbar[at + b]
             for c in range(b, q):
-                inner[f, b, c] -= 2.0 * _dot(e_rbar[at + b], e[at + c])
+                right, total, other = e[at + c], 0.0, 0.0
+                for k in range(0, right.size - 1, 2):  # two sums, as one would wait for itself
+                    total += left[k] * right[k]
+                    other += left[k + 1] * right[k + 1]
+                if right.size % 2:
+                    total += left[right.size - 1] * right[right.size - 1]
+                inner[f, b, c] -= 2.0 * (total + other)
         if slopes.size > 1:
-            _turn(factors[f], e_rbar[at : at + q], t_e_rbar[at : at + q])
+            _turn_rows(factors, f, at, at + q, 0, e.shape[1], e_rbar, t_e_rbar)
     return t_e, t_e_rbar
 
 
 @kernel
-def _solve_level(at, last, m, triangle, panel, e, t_e, inverse, turned, begins):
+def _solve_level(at, last, first, m, triangle, panel, e, t_e, inverse, turned, begins):
     """Rows of E = A^-1 W and of R^-1, R'R = A, for a level of a block, those of later levels known.
 
-    Rows of R beyond their own level take the T E and T R^-1 of other levels (see the elimination).
+    Rows of R beyond their own level take the T E and T R^-1 of other levels (see the elimination). Takes
+    whole arrays and makes no parts of them, which would cost more than the arithmetic of a small block.
     """
+    wide = panel.shape[1]
     for k in range(last - 1, at - 1, -1):
-        row, into, own = triangle[k], e[k], inverse[k]
-        source = panel[k]
-        for t in range(into.size):
-            into[t] = source[t]
+        for t in range(wide):
+            e[first + k, t] = panel[first + k, t]
         for c in range(at, m):
-            own[c] = 0.0
-        own[k] = 1.0
-        for i in range(k + 1, m):
-            value = row[i]
+            inverse[k, c] = 0.0
+        inverse[k, k] = 1.0
+        for i in range(k + 1, last):
+            value = triangle[first + k, i]
+            for t in range(wide):
+                e[first + k, t] -= value * e[first + i, t]
+            for c in range(i, m):
+                inverse[k, c] -= value * inverse[i, c]
+        for i in range(last, m):
+            value = triangle[first + k, i]
             if value == 0.0:
                 continue
-            source = e[i] if i < last else t_e[i]
-            for t in range(into.size):
-                into[t] -= value * source[t]
-            begin = i if i < last else begins[i]
-            source = inverse[i] if i < last else turned[i]
-            own_part, source = own[begin:m], source[begin:m]
-            for t in range(own_part.size):
-                own_part[t] -= value * source[t]
-        for t in range(into.size):
-            into[t] *= row[k]
+            for t in range(wide):
+                e[first + k, t] -= value * t_e[first + i, t]
+            for c in range(begins[i], m):
+                inverse[k, c] -= value * turned[i, c]
+        scale = triangle[first + k, k]
+        for t in range(wide):
+            e[first + k, t] *= scale
         for c in range(k, m):
-            own[c] *= row[k]
+            inverse[k, c] *= scale
 
 
 @kernel
-def _turn(factor, rows, out):
-    """T times the rows of a level."""
-    for b in range(rows.shape[0]):
-        into, own, t = out[b], rows[b], factor[b, b]
-        for c in range(into.size):
-            into[c] = t * own[c]
+def _turn_rows(factors, f, first, last, begin, end, rows, out):
+    """T times the rows of a level, from one column to another."""
+    for b in range(last - first):
+        t = factors[f, b, b]
+        for c in range(begin, end):
+            out[first + b, c] = t * rows[first + b, c]
         for a in range(b):
-            own, t = rows[a], factor[b, a]
-            for c in range(into.size):
-                into[c] += t * own[c]
+            t = factors[f, b, a]
+            for c in range(begin, end):
+                out[first + b, c] += t * rows[first + a, c]
 
 
 @kernel
@@ -324,7 +321,9 @@ def _inverse_slopes(m, cells, at_block, blocks, turned, begins, slopes):
                 if value == 0.0:
                     continue
                 if np.isnan(square):
-                    square = _dot(turned[i, begins[c] : m], turned[c, begins[c] : m])
+                    square = 0.0
+                    for k in range(begins[c], m):
+                        square += turned[i, k] * turned[c, k]
                 slopes[a] -= (0.5 if i == c else 1.0) * value * square
 
 
@@ -364,7 +363,10 @@ def _stratum_adjoint(s, y, r_bar, t_e, t_e_rbar, slopes):
                     other = t_e[first + k]
                     for c in range(row.size):
                         row[c] += value * other[c]
-                slopes[a] += _dot(t_e_rbar[first + i], row)
+                left, total = t_e_rbar[first + i], 0.0
+                for c in range(row.size):
+                    total += left[c] * row[c]
+                slopes[a] += total
 
 
 @kernel
