@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.backward.carried_effects import Carried
+from bdtr.backward.induction import Policy
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import one_of, text, whole
@@ -26,7 +27,11 @@ __all__ = ["FitRecord"]
 
 @dataclass
 class FitRecord:
-    """Trial, settings, draws and data of a fit; see :class:`bdtr.Fit`, which is one."""
+    """Trial, settings, draws and data of a fit; see :class:`bdtr.Fit`, which is one.
+
+    ``followed`` is what later stages do in the pass that comes with the fit, by which stages are scaled and
+    the gate judges: the recommended regime, but in folds of cross-fitting.
+    """
 
     trial: Trial
     settings: Settings
@@ -39,6 +44,7 @@ class FitRecord:
     versions: Mapping[str, str]
     prior_table: pd.DataFrame
     data: TrialData | None = None
+    followed: Policy = field(default_factory=Policy)
     models: dict[int, OutcomeModel | OwnModel] = field(default_factory=dict, repr=False)
     mean_responses: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     q_draws: dict[tuple[str, int], StageDraws | OwnDraws] = field(default_factory=dict, repr=False)

@@ -10,6 +10,7 @@ import xarray as xr
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.gate import gate
+from bdtr.backward.induction import Policy
 from bdtr.backward.passes import run_passes, stage_model
 from bdtr.data.check import check
 from bdtr.data.coding import DataError
@@ -102,8 +103,10 @@ def fit(
     return fit_checked(checked, settings, progress)
 
 
-def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> Fit:
-    """Fit data that have been checked."""
+def fit_checked(
+    data: TrialData, settings: Settings, progress: bool = False, followed: Policy | None = None
+) -> Fit:
+    """Fit data that have been checked; earlier stages to what later ones are worth under a policy."""
     trial = data.trial
     designs = tuple(stage_design(data, k) for k in range(len(trial.stages)))
     last = len(trial.stages) - 1
@@ -137,6 +140,7 @@ def fit_checked(data: TrialData, settings: Settings, progress: bool = False) -> 
         {name: version(name) for name in _PACKAGES},
         pd.DataFrame(),
         data,
+        followed or Policy(),
         {last: model},
     )
     if last > 0:

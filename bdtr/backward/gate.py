@@ -102,9 +102,9 @@ def _refits(stage: str, attrs: Mapping[str, Any]) -> State:
 
 
 def _decision_quantities(fitted: FitRecord, data: TrialData) -> xr.Dataset:
-    """Value of the recommended regime, mean Q differences, and those of some units (chain, draw)."""
+    """Value of the regime that is followed, mean Q differences, and those of some units (chain, draw)."""
     chains = fitted.settings.chains
-    done = backward_pass(fitted)
+    done = backward_pass(fitted, fitted.followed)
     found = {}
 
     def add(name: str, values: np.ndarray) -> None:

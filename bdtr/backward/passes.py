@@ -49,22 +49,22 @@ _CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
 
 
 def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: bool) -> None:
-    """Run the recommended pass, or further ones together with it, and keep their draws in the tree.
+    """Run the pass that comes with a fit, or further ones together with it, and keep their draws in the tree.
 
     Parameters
     ----------
     fit
         The fit, its last stage fitted.
     further
-        Policies beside the recommended one; none: the recommended pass itself.
+        Policies beside the one that comes with the fit; none: that pass itself.
     where
         Name of the set of further passes.
     progress
         Whether to show progress.
     """
     data, settings = fit.require_data("a backward pass"), fit.settings
-    policies = [Policy(), *further]
-    names = ", ".join(p.name for p in further) or "recommended"
+    policies = [fit.followed, *further]
+    names = ", ".join(p.name for p in further or policies)
 
     def draw_stage(k: int, responses: list[StageResponses], later: list) -> list:
         own = fit.trial.stages[k].model is not None
@@ -74,7 +74,7 @@ def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: 
             else:
                 found = _propagated(fit, k, policies, responses, later, bool(further), report)
         for rule, one in zip(further or policies, found, strict=True):
-            if rule.name == "recommended":
+            if rule.name == fit.followed.name:
                 fit.tree[f"stage_{k + 1}/posterior"] = xr.DataTree(one.posterior)
                 fit.tree[f"stage_{k + 1}/engine"] = xr.DataTree(one.engine)
                 fit.tree[f"stage_{k + 1}/new_site"] = xr.DataTree(one.new_site)
@@ -202,7 +202,7 @@ def columns_of(fit: FitRecord, k: int, units: np.ndarray) -> Any:
 
 
 def backward_pass(
-    fit: FitRecord, chosen: Regime | str | None = None, progress: bool = False
+    fit: FitRecord, chosen: Regime | Policy | str | None = None, progress: bool = False
 ) -> BackwardPass:
     """The backward pass under a policy, run now if it has not been.
 
@@ -265,14 +265,15 @@ def backward_passes(
         raise ArgumentError(f"chosen={chosen!r}: must be a list of regimes or policies.")
     data = fit.require_data("a backward pass")
     rules = [named_policy(one, data) for one in chosen]
-    further = {r.name: r for r in rules if r.name != "recommended"}
+    further = {r.name: r for r in rules if r.name != fit.followed.name}
     where = "" if fit.stages == 1 or not further else set_with(fit, list(further))
     if where is None:
         where = f"set_{len(sets_of_passes(fit)) + 1}"
         run_passes(fit, list(further.values()), where, progress)
 
     def one(rule: Policy) -> BackwardPass:
-        path = rule.name if rule.name == "recommended" else f"{where}/{pass_key(rule.name)}"
+        own = rule.name == fit.followed.name
+        path = "recommended" if own else f"{where}/{pass_key(rule.name)}"
 
         def q_at(sites: str):
             return lambda k, units: fit.q_function(k, path, sites).evaluate(
@@ -309,7 +310,8 @@ def mean_response(fit: FitRecord, k: int) -> np.ndarray:
         if k == fit.stages - 1:
             return data.payoff
         rows = np.flatnonzero(data.stages[k].fitted)
-        fit.mean_responses[k] = mean_payoff(backward_pass(fit).responses(k, rows))
+        done = backward_pass(fit, fit.followed)
+        fit.mean_responses[k] = mean_payoff(done.responses(k, rows))
     return fit.mean_responses[k]
 
 

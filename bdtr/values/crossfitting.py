@@ -29,9 +29,9 @@ The value in the sample is higher for two reasons: it is optimistic, and its rul
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ import xarray as xr
 from bdtr.backward.fitted import Fit
 from bdtr.backward.fitting import fit_checked
 from bdtr.backward.induction import Policy
-from bdtr.backward.passes import backward_pass, backward_passes
+from bdtr.backward.passes import backward_pass
 from bdtr.backward.regimes import recommended
 from bdtr.data.coding import DataError, with_columns
 from bdtr.data.stagecolumns import DesignError, learned_columns
@@ -60,7 +60,7 @@ from bdtr.values.valuation import mean_payoffs, value
 __all__ = ["CrossFitted", "crossfit"]
 
 _OVER = ("sites", "units")
-_LEARNING = 100  # propagated draws that a rule is learned from
+_LEARNING, _VALUED = 100, 500  # propagated draws that a rule is learned from, and valued by
 _LOOKED_AT = 400  # units whose blips say how sure rules are
 _FOLDS, _LEAST = 5, {"sites": 4, "units": 40}  # folds, and how much has to be in each
 
@@ -123,7 +123,7 @@ def crossfit(
         Probability of the equal-tailed intervals.
     propagated
         Propagated draws of each fit, a divisor of the fit's own number and a multiple of its chains; left
-        out: as many as the fit.
+        out: at most 500, as how units happen to fall into folds matters more.
     random_seed
         Seed of folds and fits; left out: that of the fit.
     progress
@@ -150,10 +150,11 @@ def crossfit(
     data = fit.require_data("cross-fitting")
     ways = _ways(data, over, folds)
     counts = {way: _count(data, way, folds) for way in ways}
+    propagated = few_draws(fit.settings, _VALUED) if propagated is None else propagated
     settings = quick_settings(fit, propagated)
     step = fit.settings.propagated // settings.propagated
     seed = fit.settings.stream("cross-fitting", random_seed)
-    found, inside, tables, states = [], [], [], [fit.state]
+    found, inside, rows, tables, states = [], [], [], [], [fit.state]
     for way, own in zip(ways, children(seed, len(ways)), strict=True):
         draws, actions, state, counts[way] = _in_folds(
             fit, settings, way, counts[way], folds is None, own, progress
@@ -163,13 +164,14 @@ def crossfit(
         inside.append(learned.isel(draw=slice(step - 1, None, step)))
         draws = draws.mean() + np.sqrt(1.0 + _shared(fit, way)) * (draws - draws.mean())
         found.append(xr.zeros_like(inside[-1]) + draws.reshape(inside[-1].shape))
+        rows.append(_rows(way, learned, found[-1], interval, data.trial.higher_is_better))
         tables.append(actions.assign(over=way))
         states.append(state)
     index = pd.Index(ways, name="over")
     both = {"value": xr.concat(found, index), "in_sample": xr.concat(inside, index)}
     return CrossFitted(
         xr.Dataset({k: v.transpose("chain", "draw", "over") for k, v in both.items()}),
-        _table(both, interval, data.trial.higher_is_better),
+        pd.concat(rows),
         pd.concat(tables, ignore_index=True)[["over", "fold", "unit", "stage", "action"]],
         counts,
         interval,
@@ -274,13 +276,12 @@ def _crossfitted(
     count = int(fold.max()) + 1
     seeds = [int(s.generate_state(1)[0]) for s in children(seed, 2 * count)]
     # What a fold does not know of a site the others do not know either: it must not average out.
-    few = quick_settings(
-        fit, few_draws(fit.settings, _LEARNING)
-    )  # posterior means are all that is wanted
+    # Posterior means are all that is wanted of what rules are learned from.
+    few = quick_settings(fit, few_draws(fit.settings, _LEARNING))
     settings = [replace(base, random_seed=s, common=seeds[0]) for s in seeds[:count]]
     settings += [replace(few, random_seed=s) for s in seeds[count:]]
     in_turn = base.sampler != "direct"  # PyMC compiles and samples in one thread at a time
-    steps = 3 * count
+    steps = 2 * count
 
     def done(jobs: int) -> None:
         if report:
@@ -293,35 +294,37 @@ def _crossfitted(
         with _said(way, count):
             return learn(fit, fold != f, parts[f], way == "units", settings[count + f])
 
-    def fitted(f: int) -> Fit:
+    def valued(f: int) -> _Valued:
         with _said(way, count):
-            return fit_checked(_with_blips(parts[f], means[f]), settings[f])
+            rule = _rule(parts[f], means[f], f)
+            own = fit_checked(_with_blips(parts[f], means[f]), settings[f], followed=rule)
+        data = own.require_data("cross-fitting")
+        units = np.flatnonzero(data.valued)
+        value = mean_payoffs([backward_pass(own, rule)], units)[0]
+        return _Valued(value, len(units), data, rule, own.state)
 
-    def valued(f: int) -> tuple[np.ndarray, int]:
-        units = np.flatnonzero(fits[f].require_data("cross-fitting").valued)
-        return mean_payoffs(backward_passes(fits[f], [rules[f]]), units)[0], len(units)
-
-    # Step by step, so that no fold reads a fit while another adds to it.
     with progress_bar(progress, f"cross-fitting over {way}") as report:
         means = side_by_side(learned, range(count), in_turn, done)
-        fits = side_by_side(fitted, range(count), in_turn, lambda jobs: done(count + jobs))
-        rules = [
-            _rule(one.require_data("cross-fitting"), mean, f)
-            for f, (one, mean) in enumerate(zip(fits, means, strict=True))
-        ]
-        values = side_by_side(valued, range(count), in_turn, lambda jobs: done(2 * count + jobs))
+        found = side_by_side(valued, range(count), in_turn, lambda jobs: done(count + jobs))
     tables = [
-        _actions(fits[f].require_data("cross-fitting"), data.units[fold == f], rule.actions).assign(
-            fold=f + 1
-        )
-        for f, rule in enumerate(rules)
+        _actions(one.data, data.units[fold == f], one.rule.actions).assign(fold=f + 1)
+        for f, one in enumerate(found)
     ]
-    weights = [weight for _, weight in values]
     return (
-        np.average([own for own, _ in values], axis=0, weights=weights),
+        np.average([one.value for one in found], axis=0, weights=[one.units for one in found]),
         pd.concat(tables),
-        _state_of_folds([one.state for one in fits], way),
+        _state_of_folds([one.state for one in found], way),
     )
+
+
+class _Valued(NamedTuple):
+    """A fold: draws of the value of its rule (draw), over how many units, and the state of its fit."""
+
+    value: np.ndarray
+    units: int
+    data: TrialData
+    rule: Policy
+    state: State
 
 
 def _with_blips(part: TrialData, means: Sequence[np.ndarray]) -> TrialData:
@@ -377,10 +380,16 @@ def _actions(data: TrialData, units: np.ndarray, codes: Sequence[np.ndarray]) ->
     return pd.concat(tables)
 
 
-def _table(both: Mapping[str, Any], interval: float, higher_is_better: bool) -> pd.DataFrame:
-    names = {"in_sample": "in the sample", "value": "cross-fitted"}
-    parts = {names[k]: estimates(both[k], interval) for k in names}
+def _rows(
+    way: str,
+    learned: xr.DataArray,
+    valued: xr.DataArray,
+    interval: float,
+    higher_is_better: bool,
+) -> pd.DataFrame:
+    """Summaries of the value in the sample, of the cross-fitted one, and their difference."""
+    both = {"in the sample": learned, "cross-fitted": valued}
+    parts = {k: estimates(v.expand_dims(over=[way]), interval) for k, v in both.items()}
     apart = parts["in the sample"][["mean"]] - parts["cross-fitted"][["mean"]]
     apart = apart if higher_is_better else -apart
-    table = pd.concat({**parts, "difference": apart}, names=["value"])
-    return table.swaplevel().loc[list(both["value"]["over"].to_numpy())]
+    return pd.concat({**parts, "difference": apart}, names=["value"]).swaplevel()

@@ -32,13 +32,13 @@ __all__ = [
     "tail_shape",
 ]
 
-LEAST_JUDGED = 64  # proposals of a response that its weights are judged by
+LEAST_JUDGED = 48  # proposals of a response that its weights are judged by
 
-_LEAST_STEPS = 32  # of a chain
-_STAYS = 6  # steps of a chain for each step that it stays at its best proposal
+_LEAST_STEPS = 24  # of a chain
+_STAYS = 4  # steps of a chain for each step that it stays at its best proposal
 _ENOUGH = 8.0  # effective number of judged proposals from which a chain is trusted
-_MOST_THINNED = 64  # proposals for one draw of a posterior beyond which slice chains are better
-_STUCK = 0.02  # share of a chain's draws for which it may stay where the weight is largest
+_MOST_THINNED = 128  # proposals for one draw of a posterior beyond which slice chains are better
+_STUCK = 0.02, 3  # share of a chain's draws, or draws, for which it may stay where the weight is largest
 _STICKY = 0.25  # lag-1 correlation of kept draws of phi; coefficients given phi are independent
 
 
@@ -227,5 +227,5 @@ def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator) -> int:
     accepted = np.exp(np.minimum(proposed - states, 0.0))
     share = np.exp(states - states.max())
     rejected = float(np.clip(1.0 - accepted @ share / share.sum(), 1e-9, 0.999))
-    stuck = math.ceil(longest_stay(weights) / (_STUCK * draws))
+    stuck = math.ceil(longest_stay(weights) / max(_STUCK[0] * draws, _STUCK[1]))
     return max(stuck, math.ceil(math.log(_STICKY) / math.log(rejected)))
