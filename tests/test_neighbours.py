@@ -86,22 +86,30 @@ def test_draws_of_both_are_alike(pairs):
     assert (together < 1.05 * alone).all()
 
 
-def test_contrasts_spread_as_the_fit_of_their_difference():
+def test_contrasts_spread_somewhat_more_than_the_fit_of_their_difference():
+    """Random numbers are shared but for those that phi is moved by: with residuals that correlate by .8 an SD
+    of a contrast is up to a quarter too large, and never too small."""
     products, found, difference, crossed, params = two_responses()
-    seed, floors = np.random.SeedSequence(1), [1e-4, 1e-4]
-    first = draw_each(products, found[0], params, seed)
-    near = known_neighbours(products, found[0], params, first.phi, floors[0])
-    assert near is not None
-    both = stream_correlations(products, found, crossed, params, first.phi, floors)
-    residuals, effects = (np.moveaxis(stream_roots(r), 1, 0) for r in both)
-    streams = [Streams(residuals[i], effects[i]) for i in range(2)]
-    roots = error_roots(products)
-    one = draw_each(products, found[0], params, seed, streams=streams[0])
-    other = draw_beside(near, products, found[1], params, seed, streams[1], floors[1], roots)
-    assert other is not None
-    alone = draw_each(products, difference, params, np.random.SeedSequence(2))
-    spread = (other.coefficients - one.coefficients).std(axis=0)
-    assert spread == pytest.approx(alone.coefficients.std(axis=0), rel=0.15)
+    floors, ratios = [1e-4, 1e-4], []
+    for s in range(1, 6):
+        seed = np.random.SeedSequence(s)
+        first = draw_each(products, found[0], params, seed)
+        near = known_neighbours(products, found[0], params, first.phi, floors[0])
+        assert near is not None
+        both = stream_correlations(products, found, crossed, params, first.phi, floors)
+        residuals, effects = (np.moveaxis(stream_roots(r), 1, 0) for r in both)
+        streams = [Streams(residuals[i], effects[i]) for i in range(2)]
+        roots = error_roots(products)
+        one = draw_each(products, found[0], params, seed, streams=streams[0])
+        other = draw_beside(near, products, found[1], params, seed, streams[1], floors[1], roots)
+        assert other is not None
+        alone = draw_each(products, difference, params, np.random.SeedSequence(100 + s))
+        spread = (other.coefficients - one.coefficients).std(axis=0)
+        ratios.append(spread / alone.coefficients.std(axis=0))
+    # 5 x 400 draws: a ratio of SDs is known to 2.2 %.
+    mean = np.mean(ratios, axis=0)
+    assert (mean > 0.93).all()
+    assert (mean < 1.32).all()
 
 
 def test_too_few_draws_or_responses_without_residuals_teach_nothing(pairs):

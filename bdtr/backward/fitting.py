@@ -91,9 +91,11 @@ def fit(
 
     Examples
     --------
-    >>> import bdtr
-    >>> trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
-    >>> bdtr.fit(trial, frame, sampler="direct", random_seed=1)  # doctest: +SKIP
+    >>> stage = bdtr.Stage("a1", actions=["app", "coach"], formula="steps0 * a1")
+    >>> trial = bdtr.Trial([stage], outcome="steps1")
+    >>> found = bdtr.fit(trial, bdtr.datasets.activity(), sampler="direct", random_seed=1, progress=False)
+    >>> found.state.level
+    'ok'
     """
     truth("progress", progress)
     settings = make_settings(

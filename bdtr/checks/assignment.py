@@ -62,7 +62,9 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
 
     Examples
     --------
-    >>> treatment_probabilities(fit, 0, {"small": 0.3, "regular": 0.35, "aide": 0.35})  # doctest: +SKIP
+    >>> chances = treatment_probabilities(fit, 0, {"small": 1, "regular": 1, "aide": 2})
+    >>> chances[0].round(2)
+    array([0.25, 0.25, 0.5 ])
     """
     data, design = fit.require_data("treatment probabilities"), fit.designs[k]
     stage, actions = data.stages[k], list(design.actions)

@@ -143,7 +143,9 @@ def second_opinion(
 
     Examples
     --------
-    >>> bdtr.checks.second_opinion(fit, bdtr.static(a1="small", a2="small"))  # doctest: +SKIP
+    >>> found = bdtr.checks.second_opinion(fit, bdtr.static(a1="small", a2="small"))
+    >>> list(found.table)
+    ['mean', 'sd', 'lower', 'upper']
     """
     a_fit(fit)
     probability("interval", interval)

@@ -87,7 +87,9 @@ def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> Pre
 
     Examples
     --------
-    >>> bdtr.checks.predictive_checks(fit)  # doctest: +SKIP
+    >>> found = bdtr.checks.predictive_checks(fit)
+    >>> list(found.table)
+    ['observed', 'mean', 'lower', 'upper', 'p']
     """
     a_fit(fit)
     whole("draws", draws)

@@ -95,7 +95,9 @@ def prior_widths(
 
     Examples
     --------
-    >>> bdtr.checks.prior_widths(fit)  # doctest: +SKIP
+    >>> found = bdtr.checks.prior_widths(fit)
+    >>> list(found.table)
+    ['mean', 'sd', 'lower', 'upper']
     """
     a_fit(fit)
     probability("interval", interval)

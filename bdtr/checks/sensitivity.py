@@ -136,7 +136,9 @@ def confounded(
 
     Examples
     --------
-    >>> bdtr.checks.confounded(fit, {"a1": {"small": 0.1}}, bdtr.recommended())  # doctest: +SKIP
+    >>> found = bdtr.checks.confounded(fit, {"a1": {"small": 0.1}}, bdtr.recommended())
+    >>> list(found.table)
+    ['mean', 'sd', 'lower', 'upper', 'unconfounded']
     """
     a_fit(fit)
     probability("interval", interval)
@@ -299,7 +301,9 @@ def tipping_points(
 
     Examples
     --------
-    >>> bdtr.checks.tipping_points(fit, "a1")  # doctest: +SKIP
+    >>> found = bdtr.checks.tipping_points(fit, "a1")
+    >>> list(found.table)
+    ['units', 'blip', 'delta', 'lower', 'upper', 'delta_sd']
     """
     a_fit(fit)
     probability("interval", interval)

@@ -51,7 +51,9 @@ def read_data(path: str | os.PathLike, trial: Trial) -> pd.DataFrame:
 
     Examples
     --------
-    >>> read_data("pupils.csv", trial)  # doctest: +SKIP
+    >>> pupils.to_csv("pupils.csv", index=False)
+    >>> len(read_data("pupils.csv", trial))
+    1587
     """
     path = a_path("path", path)
     if not isinstance(trial, Trial):

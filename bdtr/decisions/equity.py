@@ -94,8 +94,9 @@ def equity_by_group(
 
     Examples
     --------
-    >>> found = bdtr.plan(fit, "a1")  # doctest: +SKIP
-    >>> bdtr.decisions.equity_by_group(fit, found, by=("female", "lunch"))  # doctest: +SKIP
+    >>> found = bdtr.decisions.plan(fit, "a1")
+    >>> len(bdtr.decisions.equity_by_group(fit, found, by=("female", "lunch")).table)
+    4
     """
     a_fit(fit)
     probability("interval", interval)

@@ -82,7 +82,9 @@ def perfect_information(fit: Fit, progress: bool = False) -> Information:
 
     Examples
     --------
-    >>> bdtr.decisions.perfect_information(fit)  # doctest: +SKIP
+    >>> found = bdtr.decisions.perfect_information(fit)
+    >>> list(found.table)
+    ['units', 'value']
     """
     a_fit(fit)
     data, done = fit.require_data("the value of information"), backward_pass(fit)
@@ -133,7 +135,9 @@ def site_information(fit: Fit, stage: str | None = None) -> Information:
 
     Examples
     --------
-    >>> bdtr.decisions.site_information(fit, "a1")  # doctest: +SKIP
+    >>> found = bdtr.decisions.site_information(fit, "a1")
+    >>> list(found.table)
+    ['units', 'value', 'share']
     """
     a_fit(fit)
     blips = site_blips(fit, stage)
@@ -254,7 +258,9 @@ def sample_information(
 
     Examples
     --------
-    >>> bdtr.decisions.sample_information(fit, "a1", sizes=(20, 80))  # doctest: +SKIP
+    >>> found = bdtr.decisions.sample_information(fit, "a1", sizes=(20, 80))
+    >>> list(found.table)
+    ['value', 'mc_error']
     """
     a_fit(fit)
     k = fit.stage_index(stage)

@@ -128,8 +128,9 @@ def plan(
 
     Examples
     --------
-    >>> few = bdtr.decisions.Budget({"small": 1}, 0.4)  # doctest: +SKIP
-    >>> bdtr.decisions.plan(fit, "a1", few).limits  # doctest: +SKIP
+    >>> few = bdtr.decisions.Budget({"small": 1}, 0.4)
+    >>> list(bdtr.decisions.plan(fit, "a1", few).limits)
+    ['used', 'allowed', 'multiplier', 'price_mean', 'price_lower', 'price_upper']
     """
     a_fit(fit)
     probability("interval", interval)

@@ -133,7 +133,9 @@ def recommend(
 
     Examples
     --------
-    >>> bdtr.recommend(fit, pupils, margin=0.05)  # doctest: +SKIP
+    >>> found = bdtr.recommend(fit, pupils, margin=0.05)
+    >>> list(found.actions[["unit", "stage", "action", "p_optimal"]])
+    ['unit', 'stage', 'action', 'p_optimal']
     """
     a_fit(fit)
     probability("interval", interval)

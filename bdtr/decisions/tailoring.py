@@ -44,7 +44,7 @@ def tailoring_columns(fit: Fit, stage: str) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> bdtr.decisions.tailoring_columns(fit, "a2")  # doctest: +SKIP
+    >>> bdtr.decisions.tailoring_columns(fit, "a2")
     ('y_k',)
     """
     a_fit(fit)
@@ -91,7 +91,9 @@ def over_history(
 
     Examples
     --------
-    >>> bdtr.decisions.over_history(fit, "a2", ["y_k", "lunch"])  # doctest: +SKIP
+    >>> found = bdtr.decisions.over_history(fit, "a2", ["y_k", "lunch"])
+    >>> list(found.table)
+    ['units', 'p_optimal', 'recommended', 'regret']
     """
     a_fit(fit)
     whole("bins", bins, 2)
@@ -248,7 +250,9 @@ def blips_along(
 
     Examples
     --------
-    >>> bdtr.decisions.blips_along(fit, "a2", "y_k")  # doctest: +SKIP
+    >>> found = bdtr.decisions.blips_along(fit, "a2", "y_k")
+    >>> list(found.table)
+    ['mean', 'sd', 'lower', 'upper', 'p_best']
     """
     a_fit(fit)
     whole("points", points, 2)

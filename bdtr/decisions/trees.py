@@ -117,7 +117,9 @@ def shallow_tree(
 
     Examples
     --------
-    >>> bdtr.decisions.shallow_tree(fit, "a1", over=["lunch", "age"])  # doctest: +SKIP
+    >>> found = bdtr.decisions.shallow_tree(fit, "a1", over=["lunch", "age"], depth=1)
+    >>> list(found.table)
+    ['mean', 'sd', 'lower', 'upper']
     """
     a_fit(fit)
     probability("interval", interval)

@@ -118,7 +118,8 @@ def report(
 
     Examples
     --------
-    >>> bdtr.report(fit, "star.html")  # doctest: +SKIP
+    >>> bdtr.report(fit, "star.html", thorough=False).name
+    'star.html'
     """
     a_fit(fit)
     check_choices(

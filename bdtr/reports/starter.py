@@ -99,7 +99,9 @@ def starter_notebook(
 
     Examples
     --------
-    >>> starter_notebook("trial.ipynb", protocol, 'pd.read_csv("pupils.csv")')  # doctest: +SKIP
+    >>> from bdtr.trial import Protocol
+    >>> starter_notebook("trial.ipynb", Protocol(trial), 'pd.read_csv("pupils.csv")').name
+    'trial.ipynb'
     """
     if importlib.util.find_spec("jupytext") is None:
         raise NotebookError(

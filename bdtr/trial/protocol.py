@@ -139,7 +139,9 @@ def read(path: str | os.PathLike) -> Protocol:
 
     Examples
     --------
-    >>> read("trial.toml").trial  # doctest: +SKIP
+    >>> write(trial, "trial.toml")
+    >>> read("trial.toml").trial == trial
+    True
     """
     path = a_path("path", path)
     try:
@@ -295,7 +297,7 @@ def write(protocol: Protocol | Trial, path: str | os.PathLike) -> None:
 
     Examples
     --------
-    >>> bdtr.trial.write(trial, "trial.toml")  # doctest: +SKIP
+    >>> bdtr.trial.write(trial, "trial.toml")
     """
     text = protocol_to_text(protocol)
     write_whole({check_output(path, "path"): text.encode()})

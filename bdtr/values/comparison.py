@@ -101,7 +101,9 @@ def compare(
 
     Examples
     --------
-    >>> bdtr.compare(bdtr.value(fit), "regular; regular")  # doctest: +SKIP
+    >>> values = bdtr.value(fit, bdtr.static(a1="small", a2="small"), bdtr.recommended())
+    >>> list(bdtr.compare(values, "small, small").table)
+    ['mean', 'sd', 'lower', 'upper', 'p_better']
     >>> labels = {"regime": ["a", "b"]}
     >>> draws = xr.DataArray([[1.0, 2.0], [3.0, 3.0]], dims=("sample", "regime"), coords=labels)
     >>> compare(draws).table.loc["b minus a", "p_better"].item()

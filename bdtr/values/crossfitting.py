@@ -141,7 +141,9 @@ def crossfit(
 
     Examples
     --------
-    >>> bdtr.crossfit(fit)  # doctest: +SKIP
+    >>> found = bdtr.crossfit(fit, over="units", folds=2)
+    >>> found.table.loc["units", "mean"].index.to_list()
+    ['in the sample', 'cross-fitted', 'difference']
     """
     a_fit(fit)
     probability("interval", interval)

@@ -96,7 +96,9 @@ def effect_sizes(
 
     Examples
     --------
-    >>> bdtr.values.effect_sizes(fit, bdtr.value(fit), reference="regular; regular")  # doctest: +SKIP
+    >>> values = bdtr.value(fit, bdtr.static(a1="small", a2="small"), bdtr.recommended())
+    >>> list(bdtr.values.effect_sizes(fit, values, reference="small, small").table)
+    ['mean', 'sd', 'lower', 'upper', 'P(g > 0)', 'P(g > 0.05)', 'P(g > 0.1)', 'P(g > 0.15)', 'P(g > 0.2)']
     """
     a_fit(fit)
     probability("interval", interval)

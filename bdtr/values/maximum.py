@@ -89,7 +89,9 @@ def draw_wise_maximum(
 
     Examples
     --------
-    >>> bdtr.values.draw_wise_maximum(fit, margin=0.1)  # doctest: +SKIP
+    >>> found = bdtr.values.draw_wise_maximum(fit, margin=0.1)
+    >>> list(found.table.index)
+    ['maximum', 'recommended', 'perfect_information']
     """
     a_fit(fit)
     probability("interval", interval)

@@ -89,7 +89,9 @@ def site_blips(
 
     Examples
     --------
-    >>> bdtr.values.site_blips(fit, "a1", reference="regular")  # doctest: +SKIP
+    >>> found = bdtr.values.site_blips(fit, "a1", reference="regular")
+    >>> found.draws.sizes
+    Frozen({'chain': 4, 'draw': 50, 'site': 21, 'action': 3})
     """
     a_fit(fit)
     probability("interval", interval)
@@ -309,7 +311,9 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
 
     Examples
     --------
-    >>> bdtr.values.shrinkage(fit, "a1", "small")  # doctest: +SKIP
+    >>> found = bdtr.values.shrinkage(fit, "a1", "small")
+    >>> list(found.table)
+    ['raw', 'pooled', 'sd', 'rescaled', 'units']
     """
     a_fit(fit)
     k = _stage(fit, stage)

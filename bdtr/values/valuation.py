@@ -99,7 +99,9 @@ def value(
 
     Examples
     --------
-    >>> bdtr.value(fit, bdtr.static(a1="small", a2="small"), by="site")  # doctest: +SKIP
+    >>> found = bdtr.value(fit, bdtr.static(a1="small", a2="small"), by="site")
+    >>> len(found.table)
+    20
     """
     a_fit(fit)
     probability("interval", interval)

@@ -38,7 +38,10 @@ _LEAST_STEPS = 24  # of a chain
 _STAYS = 4  # steps of a chain for each step that it stays at its best proposal
 _ENOUGH = 8.0  # effective number of judged proposals from which a chain is trusted
 _MOST_THINNED = 128  # proposals for one draw of a posterior beyond which slice chains are better
-_STUCK = 0.02, 3  # share of a chain's draws, or draws, for which it may stay where the weight is largest
+_STUCK, _SHORTEST = (
+    0.02,
+    3,
+)  # for how much of its draws, or how many, a chain may stay where it stays longest
 _STICKY = 0.25  # lag-1 correlation of kept draws of phi; coefficients given phi are independent
 
 
@@ -227,5 +230,5 @@ def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator) -> int:
     accepted = np.exp(np.minimum(proposed - states, 0.0))
     share = np.exp(states - states.max())
     rejected = float(np.clip(1.0 - accepted @ share / share.sum(), 1e-9, 0.999))
-    stuck = math.ceil(longest_stay(weights) / max(_STUCK[0] * draws, _STUCK[1]))
+    stuck = math.ceil(longest_stay(weights) / max(_STUCK * draws, _SHORTEST))
     return max(stuck, math.ceil(math.log(_STICKY) / math.log(rejected)))
