@@ -15,7 +15,7 @@ from bdtr.engine.layout import layout
 from bdtr.engine.phi.importance_weights import effective
 from bdtr.engine.phi.proposal_places import gained, learn_gains, learn_shape, learners, shaped
 from bdtr.engine.phi.proposals import ellipses, proposals
-from bdtr.engine.system import Priors, system
+from bdtr.engine.system import Posteriors
 from bdtr.stages.coded_priors import parameters
 
 COUNT = 240
@@ -34,28 +34,26 @@ def many():
     where = layout(factors, rows.codes)
     products, responses = cross_products(rows, where), response_products(rows, where, y)
     params = parameters(factors, priors, rows.strata)
-    own = system(products, params)
-    return products, responses, params, own, Priors(params.sd_prior, params.alpha, 1e-6)
+    return Posteriors.given(products, responses, params, 1e-6)
 
 
 @pytest.fixture(scope="module")
 def gains(many):
-    _, responses, params, own, priors = many
-    which = learners(np.arange(COUNT), params.size)
+    size = many.params.size
+    which = learners(np.arange(COUNT), size)
     assert which is not None
-    some = responses.each(which)
-    start, scale = np.full(params.size, 0.1), 0.01 * np.eye(params.size)
-    peaks = find_peaks(start, scale, own, priors, some)
-    shape = learn_shape(*peaks, own, priors, some, np.random.SeedSequence(1))
-    places = shaped(peaks[0], peaks[1], shape, params.sds)
-    return learn_gains(places, peaks[2], own, priors, some, np.random.SeedSequence(2))
+    some = many.of(which)
+    peaks = find_peaks(np.full(size, 0.1), 0.01 * np.eye(size), some)
+    shape = learn_shape(*peaks, some, np.random.SeedSequence(1))
+    places = shaped(peaks[0], peaks[1], shape, some)
+    return learn_gains(places, peaks[2], some, np.random.SeedSequence(2))
 
 
 def test_places_are_near_posterior_means(many, gains):
     """Responses that taught nothing: within half an SD of their own mean, from a chain of each."""
-    products, responses, params, own, priors = many
+    products, responses, params = many.products, many.responses, many.params
     others = np.array([1, 50, 100, 200])
-    centre = gained(gains, own, priors, responses.each(others)).centre
+    centre = gained(gains, many.of(others)).centre
     for i, s in enumerate(others):
         one = response_of(responses, s)
         draws = draw_posterior(products, one, params, 4, 500, np.random.SeedSequence(int(s)))
@@ -65,14 +63,14 @@ def test_places_are_near_posterior_means(many, gains):
 
 
 def test_a_place_of_ones_own_has_better_weights_than_a_common_one(many, gains):
-    _, responses, params, own, priors = many
     at = np.arange(0, COUNT, 7)
-    places = gained(gains, own, priors, responses.each(at))
-    common = ellipses(np.tile(gains.start, (at.size, 1)), places.root, params.sds)
+    targets = many.of(at)
+    places = gained(gains, targets)
+    common = ellipses(np.tile(gains.start, (at.size, 1)), places.root, targets.sds)
     seeds, counts = np.arange(at.size, dtype=np.uint64), np.full(at.size, 200)
 
     def share(where) -> float:
-        weights = proposals(where, seeds, 1, counts, own, priors, responses.each(at))[1]
+        weights = proposals(where, seeds, 1, counts, targets)[1]
         return float(np.median(effective(weights)) / 200)
 
     assert share(places) > 0.25

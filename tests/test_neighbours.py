@@ -10,8 +10,8 @@ from test_propagation import two_responses
 
 from bdtr.engine.beside import draw_beside, known_neighbours
 from bdtr.engine.coefficients.joint_draws import (
+    Shared,
     Streams,
-    error_roots,
     stream_correlations,
     stream_roots,
 )
@@ -42,8 +42,7 @@ def pairs():
     first = draw_each(products, both[0], params, seed, floor=FLOOR)
     near = known_neighbours(products, both[0], params, first.phi, FLOOR)
     assert near is not None
-    roots = error_roots(products)
-    second = draw_beside(near, products, both[1], params, seed, None, FLOOR, roots)
+    second = draw_beside(near, products, both[1], params, seed, FLOOR)
     assert second is not None
     return products, params, both, first, second
 
@@ -98,10 +97,9 @@ def test_contrasts_spread_somewhat_more_than_the_fit_of_their_difference():
         assert near is not None
         both = stream_correlations(products, found, crossed, params, first.phi, floors)
         residuals, effects = (np.moveaxis(stream_roots(r), 1, 0) for r in both)
-        streams = [Streams(residuals[i], effects[i]) for i in range(2)]
-        roots = error_roots(products)
-        one = draw_each(products, found[0], params, seed, streams=streams[0])
-        other = draw_beside(near, products, found[1], params, seed, streams[1], floors[1], roots)
+        shared = [Shared(Streams(residuals[i], effects[i])) for i in range(2)]
+        one = draw_each(products, found[0], params, seed, shared=shared[0])
+        other = draw_beside(near, products, found[1], params, seed, floors[1], shared[1])
         assert other is not None
         alone = draw_each(products, difference, params, np.random.SeedSequence(100 + s))
         spread = (other.coefficients - one.coefficients).std(axis=0)
@@ -125,6 +123,5 @@ def test_responses_that_are_far_away_are_left_to_other_ways(pairs):
     products, params, (before, _), first, _ = pairs
     near = known_neighbours(products, before, params, first.phi, FLOOR)
     far = before.divided(1e-3)
-    roots = error_roots(products)
     seed = np.random.SeedSequence(1)
-    assert draw_beside(near, products, far, params, seed, None, FLOOR, roots) is None
+    assert draw_beside(near, products, far, params, seed, FLOOR) is None

@@ -13,7 +13,12 @@ from bdtr.backward.carried_effects import carried_terms, joined_law
 from bdtr.backward.regimes import Regime
 from bdtr.data.check import check
 from bdtr.data.stagecolumns import stage_design
-from bdtr.engine.coefficients.joint_draws import Streams, stream_correlations, stream_roots
+from bdtr.engine.coefficients.joint_draws import (
+    Shared,
+    Streams,
+    stream_correlations,
+    stream_roots,
+)
 from bdtr.engine.crossproducts import Columns, cross_products, response_products
 from bdtr.engine.direct import draw_each, draw_posterior
 from bdtr.engine.layout import Factor, layout
@@ -62,7 +67,7 @@ def test_contrasts_of_policies_drawn_together_spread_as_the_fit_of_their_differe
     assert np.mean(both[0][:, 0, 1]) == pytest.approx(0.8, abs=0.03)
     assert np.mean(both[1][:, 0, 1]) == pytest.approx(0.95, abs=0.05)
     streams = Streams(*(stream_roots(r)[:, 1] for r in both))
-    second = draw_each(products, found[1], params, seed, streams=streams)
+    second = draw_each(products, found[1], params, seed, shared=Shared(streams))
     alone = draw_each(products, found[1], params, np.random.SeedSequence(2))
     expected = draw_each(products, difference, params, np.random.SeedSequence(3))
     together = second.coefficients - first.coefficients

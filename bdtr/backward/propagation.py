@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from bdtr.backward.carried_effects import KnownEffects, joined_law
 from bdtr.engine.beside import draw_beside, known_neighbours
 from bdtr.engine.coefficients.joint_draws import (
+    Shared,
     Streams,
     error_roots,
     stream_correlations,
@@ -182,7 +183,7 @@ def propagate(
     progress
         Called with (responses done, responses in all).
     common
-        As in :func:`bdtr.engine.coefficients.joint_draws.perturbed_draws`.
+        As in :class:`bdtr.engine.coefficients.joint_draws.Shared`.
 
     Returns
     -------
@@ -224,12 +225,13 @@ def propagate(
         for d in range(0 if anchor is None else 1, len(rest)):
             kind = twin[d]
             if kind not in made and kind == 0 and anchor is not None:
-                made[kind] = draw_given(
-                    products, rest[0], params, anchor.phi, seed, streams[0], roots, common
-                )
+                shared = Shared(streams[0], roots, common)
+                made[kind] = draw_given(products, rest[0], params, anchor.phi, seed, shared)
             elif kind not in made:
-                given = products, rest[d], params, seed
-                own = streams[d], floors[d], roots, common
+                given, own = (
+                    (products, rest[d], params, seed),
+                    (floors[d], Shared(streams[d], roots, common)),
+                )
                 beside = None if near is None else draw_beside(near, *given, *own)
                 made[kind] = beside or draw_each(*given, progress, *own)
             drawn = made[kind]

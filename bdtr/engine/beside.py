@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bdtr.engine.coefficients.joint_draws import ErrorRoots, Streams
+from bdtr.engine.coefficients.joint_draws import Shared
 from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import CrossProducts, Responses
 from bdtr.engine.direct import (
@@ -22,7 +22,7 @@ from bdtr.engine.direct import (
 )
 from bdtr.engine.parameters import Parameters
 from bdtr.engine.phi.neighbours import Neighbours, draw_alike, neighbours
-from bdtr.engine.system import Priors, System, system
+from bdtr.engine.system import Posteriors
 
 __all__ = ["draw_beside", "known_neighbours"]
 
@@ -46,8 +46,10 @@ def known_neighbours(
     Neighbours or None
         None where there are too few draws, or responses without residuals among them.
     """
-    taken = _taken(products, responses, params, floor)
-    return None if taken is None else neighbours(params.folded(phi), *taken)
+    posteriors = Posteriors.given(products, responses, params, floor)
+    if without_residuals(posteriors).any():
+        return None
+    return neighbours(params.folded(phi), posteriors.of)
 
 
 def draw_beside(
@@ -56,10 +58,8 @@ def draw_beside(
     responses: Responses,
     params: Parameters,
     seed: np.random.SeedSequence,
-    streams: Streams | None,
     floor: float,
-    roots: ErrorRoots,
-    common: np.ndarray | None = None,
+    shared: Shared = Shared(),  # noqa: B008  immutable
 ) -> DirectDraws | None:
     """One posterior draw for each response, phi from short chains that start at known draws, moved along.
 
@@ -67,7 +67,7 @@ def draw_beside(
     ----------
     near
         From :func:`known_neighbours`, drawn with the same seed.
-    products, responses, params, seed, streams, floor, roots, common
+    products, responses, params, seed, floor, shared
         As in :func:`bdtr.engine.direct.draw_each`.
 
     Returns
@@ -75,15 +75,15 @@ def draw_beside(
     DirectDraws or None
         None where the weights of the proposals are not good enough: ``draw_each`` has other ways.
     """
-    taken = _taken(products, responses, params, floor)
-    if taken is None:
+    posteriors = Posteriors.given(products, responses, params, floor)
+    if without_residuals(posteriors).any():
         return None
     # The words of the first way that draw_each goes.
     words = children(children(seed, 4)[1], MOST_WAYS)[0].generate_state(responses.count, np.uint64)
-    found = draw_alike(near, words, *taken)
+    found = draw_alike(near, words, posteriors.of)
     if found is None:
         return None
-    drawn = draw_given(products, responses, params, found.phi, seed, streams, roots, common)
+    drawn = draw_given(products, responses, params, found.phi, seed, shared)
     report = DirectReport(
         responses.count,
         effective_share=found.share,
@@ -91,13 +91,3 @@ def draw_beside(
         evaluations=float(found.steps + 1),
     )
     return replace(drawn, report=report)
-
-
-def _taken(
-    products: CrossProducts, responses: Responses, params: Parameters, floor: float
-) -> tuple[System, Priors, Responses] | None:
-    """What kernels take, the responses shifted to zero prior means; None where one has no residuals."""
-    shifted = responses.without(products, params.mean)
-    if without_residuals(products, shifted, floor).any():
-        return None
-    return system(products, params), Priors(params.sd_prior, params.alpha, floor), shifted

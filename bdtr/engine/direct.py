@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bdtr.engine.coefficients.exact import exact_draws
-from bdtr.engine.coefficients.joint_draws import ErrorRoots, Streams, error_roots, perturbed_draws
+from bdtr.engine.coefficients.joint_draws import Shared, perturbed_draws
 from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import CrossProducts, Responses, chunks, evenly
 from bdtr.engine.density.peaks import find_peaks
@@ -23,8 +23,8 @@ from bdtr.engine.parameters import Parameters
 from bdtr.engine.phi.independence import LEAST_JUDGED, one_draw_each, posterior_chains
 from bdtr.engine.phi.proposal_places import gained, learn_gains, learn_shape, learners, shaped
 from bdtr.engine.phi.proposals import Ellipses
-from bdtr.engine.phi.slices import densest, pilot, slice_chains
-from bdtr.engine.system import Priors, system
+from bdtr.engine.phi.slices import Pilot, densest, pilot, slice_chains
+from bdtr.engine.system import Posteriors, Targets
 
 __all__ = [
     "MOST_WAYS",
@@ -95,10 +95,8 @@ def draw_each(
     params: Parameters,
     seed: np.random.SeedSequence,
     progress: Callable[[int, int], None] | None = None,
-    streams: Streams | None = None,
     floor: float | None = None,
-    roots: ErrorRoots | None = None,
-    common: np.ndarray | None = None,
+    shared: Shared = Shared(),  # noqa: B008  immutable
 ) -> DirectDraws:
     """One posterior draw for each response: a new data set, its own posterior, one draw from it.
 
@@ -115,15 +113,10 @@ def draw_each(
         the same seed for similar responses are alike.
     progress
         Called with (responses done, responses in all).
-    streams
-        How each draw combines streams of normal numbers, for draws that are joint with others made
-        with the same seed.
     floor
         Smallest residual SD that is looked at; left out: 1e-4 of the size of the responses.
-    roots
-        From :func:`bdtr.engine.coefficients.joint_draws.error_roots`, if they are at hand.
-    common
-        As in :func:`bdtr.engine.coefficients.joint_draws.perturbed_draws`.
+    shared
+        What the draws share with others that are made with the same seed.
 
     Returns
     -------
@@ -131,25 +124,23 @@ def draw_each(
         One draw per response.
     """
     floor = residual_floor(products, responses) if floor is None else floor
-    responses = responses.without(products, params.mean)
+    posteriors = Posteriors.given(products, responses, params, floor)
     place_seed, chain_seed, slice_seed, normal_seed = children(seed, 4)
-    own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
     count = responses.count
     phi, share, khat = np.empty((count, params.size)), np.empty(count), np.empty(count)
     good, used = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.int64)
-    linear = without_residuals(products, responses, floor)
+    linear = without_residuals(posteriors)
     todo = np.flatnonzero(~linear)
     _no_residuals(phi, linear, floor)
     left, sources = todo, children(chain_seed, MOST_WAYS)
-    ways = _ways(products, responses, params, own, priors, todo, place_seed)
+    ways = _ways(posteriors, todo, place_seed)
     for way, source in zip(ways, sources, strict=False):
         if not 0 < left.size <= way.most * todo.size:
             break
         seeds = source.generate_state(count, np.uint64)
         for at in chunks(left):
-            drawn = one_draw_each(
-                *way.place(at), way.judged, seeds[at], own, priors, responses.each(at)
-            )
+            targets = posteriors.of(at)
+            drawn = one_draw_each(*way.place(targets), way.judged, seeds[at], targets)
             phi[at], share[at], good[at] = drawn.phi, drawn.share, drawn.good
             used[at] += drawn.used
             khat[at] = drawn.khat
@@ -166,30 +157,29 @@ def draw_each(
         float(khat[good].max()) if good.any() else math.nan,
     )
     if left.size:
-        found = _slices(responses, params, own, priors, phi, left, used, slice_seed, progress)
+        found = _slices(posteriors, phi, left, used, slice_seed, progress)
         report = replace(report, sweeps=found.sweeps, correlation=found.correlation)
         # Once per fit, as passes under further policies are like the first, and where it matters.
-        if streams is None and left.size > _FEW * todo.size:
-            p = _rank_check(found, responses, params, own, priors, phi, left, slice_seed)
+        if shared.streams is None and left.size > _FEW * todo.size:
+            p = _rank_check(found, posteriors, phi, left, slice_seed)
             report = replace(report, ranks=p)
-    roots = error_roots(products) if roots is None else roots
-    drawn = perturbed_draws(products, responses, params, roots, phi, normal_seed, streams, common)
+    drawn = perturbed_draws(products, posteriors.responses, params, phi, normal_seed, shared)
     return DirectDraws(phi, *drawn, replace(report, evaluations=float(used.mean())))
 
 
 class _Way(NamedTuple):
     """A way to place the proposals of some responses.
 
-    ``place`` takes responses and returns ellipses, and for which of the responses these are known; ``judged``
+    ``place`` takes densities and returns ellipses, and for which of the densities these are known; ``judged``
     is the number of proposals to judge them by, ``most`` the largest share of all responses that it pays for.
     """
 
-    place: Callable[[np.ndarray], tuple[Ellipses, np.ndarray]]
+    place: Callable[[Targets], tuple[Ellipses, np.ndarray]]
     judged: int
     most: float
 
 
-def _ways(products, responses, params, own, priors, todo, seed) -> Iterator[_Way]:
+def _ways(posteriors: Posteriors, todo: np.ndarray, seed: np.random.SeedSequence) -> Iterator[_Way]:
     """Ways to place proposals: by gains; by climbs; by climbs, of few hard responses, with more proposals.
 
     The last costs what a slice chain does, but no setting up of these.
@@ -197,28 +187,27 @@ def _ways(products, responses, params, own, priors, todo, seed) -> Iterator[_Way
     if not todo.size:
         return
     shape_seed, gain_seed = children(seed, 2)
-    start, scale = _start(products, responses, params, priors.floor, int(todo[0]))
-    mode, root, found = find_peaks(start, scale, own, priors, responses.each(todo[:1]))
+    start, scale = _start(posteriors, int(todo[0]))
+    mode, root, found = find_peaks(start, scale, posteriors.of(todo[:1]))
     if found[0]:
         start, scale = mode[0], root[0] @ root[0].T
     teachers = evenly(todo, _TEACHERS)
-    taught = responses.each(teachers)
-    peaks = find_peaks(start, scale, own, priors, taught)
-    shape = learn_shape(*peaks, own, priors, taught, shape_seed)
+    taught = posteriors.of(teachers)
+    shape = learn_shape(*find_peaks(start, scale, taught), taught, shape_seed)
 
-    def climbed(at):
-        mode, root, found = find_peaks(start, scale, own, priors, responses.each(at))
-        return shaped(mode, root, shape, params.sds), found
+    def climbed(targets):
+        mode, root, found = find_peaks(start, scale, targets)
+        return shaped(mode, root, shape, targets), found
 
-    which = learners(todo, params.size)
+    which = learners(todo, posteriors.params.size)
     if which is not None:
-        gains = learn_gains(*climbed(which), own, priors, responses.each(which), gain_seed)
+        taught = posteriors.of(which)
+        gains = learn_gains(*climbed(taught), taught, gain_seed)
         if gains is not None:
             known = gains
 
-            def moved(at):
-                places = gained(known, own, priors, responses.each(at))
-                return places, np.ones(at.size, dtype=np.bool_)
+            def moved(targets):
+                return gained(known, targets), np.ones(targets.count, dtype=np.bool_)
 
             yield _Way(moved, LEAST_JUDGED, 1.0)
     yield _Way(climbed, 256, 1.0)
@@ -231,15 +220,13 @@ def draw_given(
     params: Parameters,
     phi: np.ndarray,
     seed: np.random.SeedSequence,
-    streams: Streams | None = None,
-    roots: ErrorRoots | None = None,
-    common: np.ndarray | None = None,
+    shared: Shared = Shared(),  # noqa: B008  immutable
 ) -> DirectDraws:
     """Coefficients and group effects as :func:`draw_each` draws them, phi having been drawn already.
 
     Parameters
     ----------
-    products, responses, params, seed, streams, roots, common
+    products, responses, params, seed, shared
         As in :func:`draw_each`.
     phi
         Draws of phi (response x phi).
@@ -250,12 +237,11 @@ def draw_given(
     """
     responses = responses.without(products, params.mean)
     seed = children(seed, 4)[-1]
-    roots = error_roots(products) if roots is None else roots
-    drawn = perturbed_draws(products, responses, params, roots, phi, seed, streams, common)
+    drawn = perturbed_draws(products, responses, params, phi, seed, shared)
     return DirectDraws(phi, *drawn, DirectReport())
 
 
-def _slices(responses, params, own, priors, phi, left, used, seed, progress):
+def _slices(posteriors: Posteriors, phi, left, used, seed, progress) -> Pilot:
     """Slice chains for the responses where weights are not good enough.
 
     They start from the draws there are or, where that is denser, from the middle of the pilot chains, with
@@ -263,28 +249,27 @@ def _slices(responses, params, own, priors, phi, left, used, seed, progress):
     chains with widths of the pilot's would not find back from.
     """
     pilot_seed, chain_seed, _ = children(seed, 3)
-    phi[left] = _inside(phi[left], params, priors)
-    found = pilot(own, priors, params, responses.each(left[:1]), phi[left[0]], pilot_seed)
-    seeds = chain_seed.generate_state(responses.count, np.uint64)
+    params = posteriors.params
+    phi[left] = _inside(phi[left], posteriors)
+    found = pilot(params, posteriors.of(left[:1]), phi[left[0]], pilot_seed)
+    seeds = chain_seed.generate_state(len(phi), np.uint64)
     for at in chunks(left):
         kept = np.empty((at.size, 1, params.size))
         evaluations = np.zeros(at.size, dtype=np.int64)
-        zty, hty, yty = responses.each(at)
-        middle = _inside(np.tile(found.start, (at.size, 1)), params, priors)
+        targets = posteriors.of(at)
+        middle = _inside(np.tile(found.start, (at.size, 1)), posteriors)
         width = np.maximum(found.width, np.abs(phi[at] - middle))
-        moved = _inside(_at_sigma(phi[at], middle[:, :1], params), params, priors)
-        start = densest(np.stack([phi[at], moved, middle]), own, priors, zty, hty, yty)
-        slice_chains(
-            start, width, found.sweeps, 1, seeds[at], own, priors, zty, hty, yty, kept, evaluations
-        )
+        moved = _inside(_at_sigma(phi[at], middle[:, :1], params), posteriors)
+        start = densest(np.stack([phi[at], moved, middle]), targets)
+        slice_chains(start, width, found.sweeps, seeds[at], targets, kept, evaluations)
         phi[at] = kept[:, 0]
         used[at] += evaluations
         if progress:
-            progress(int(at[-1]) + 1, responses.count)
+            progress(int(at[-1]) + 1, len(phi))
     return found
 
 
-def _rank_check(found, responses, params, own, priors, phi, left, seed) -> float:
+def _rank_check(found: Pilot, posteriors: Posteriors, phi, left, seed) -> float:
     """Whether the last states of short chains could be states of long ones on the same responses.
 
     The long chains start elsewhere, where the pilot chains had their middle. If short chains have not
@@ -292,15 +277,15 @@ def _rank_check(found, responses, params, own, priors, phi, left, seed) -> float
     responses; their mean is normal with variance 1/12 over their number.
     """
     # With fewer than eight no p-value could be small.
+    params = posteriors.params
     checked = min(_CHECKED, max(_LEAST_CHECKED, left.size // 16))
     at = evenly(left, checked)
     thin = max(1, found.sweeps // 4)
     draws = _LONG * found.sweeps // thin
     kept, used = np.empty((at.size, draws, params.size)), np.zeros(at.size, dtype=np.int64)
     words = children(seed, 3)[-1].generate_state(at.size, np.uint64)
-    start = _inside(np.tile(found.start, (at.size, 1)), params, priors)
-    zty, hty, yty = responses.each(at)
-    slice_chains(start, found.width, thin, draws, words, own, priors, zty, hty, yty, kept, used)
+    start = _inside(np.tile(found.start, (at.size, 1)), posteriors)
+    slice_chains(start, found.width, thin, words, posteriors.of(at), kept, used)
     late = params.folded(kept)[:, draws // 5 :]
     ranks = (late < params.folded(phi[at])[:, None]).mean(axis=1)
     z = np.abs(ranks.mean(axis=0) - 0.5) * math.sqrt(12 * at.size)
@@ -328,8 +313,10 @@ def draw_posterior(
         As in :func:`draw_each`; ``responses`` holds one response.
     chains, draws
         Number of independent chains and of draws kept from each.
-    seed, progress, common
+    seed, progress
         As in :func:`draw_each`.
+    common
+        As in :class:`bdtr.engine.coefficients.joint_draws.Shared`.
 
     Returns
     -------
@@ -337,22 +324,18 @@ def draw_posterior(
         ``chains * draws`` draws, the first chain first.
     """
     floor = residual_floor(products, responses)
-    responses = responses.without(products, params.mean)
+    posteriors = Posteriors.given(products, responses, params, floor)
     shape_seed, peak_seed, slice_seed, normal_seed = children(seed, 4)
-    own, priors = system(products, params), Priors(params.sd_prior, params.alpha, floor)
-    start, scale = _start(products, responses, params, floor, 0)
-    one = responses.each(np.zeros(1, dtype=np.int64))
-    mode, root, found = find_peaks(start, scale, own, priors, one)
+    start, scale = _start(posteriors, 0)
+    one = posteriors.of(np.zeros(1, dtype=np.int64))
+    mode, root, found = find_peaks(start, scale, one)
     made = None
     if found[0]:
-        shape = learn_shape(mode, root, found, own, priors, one, shape_seed)
-        places = shaped(mode, root, shape, params.sds)
-        made = posterior_chains(places, own, priors, one, chains, draws, peak_seed)
+        shape = learn_shape(mode, root, found, one, shape_seed)
+        made = posterior_chains(shaped(mode, root, shape, one), one, chains, draws, peak_seed)
     if made is None:
-        start = _inside(mode[0], params, priors)
-        phi, report = _posterior_slices(
-            responses, params, own, priors, start, chains, draws, slice_seed
-        )
+        start = _inside(mode[0], posteriors)
+        phi, report = _posterior_slices(posteriors, start, chains, draws, slice_seed)
     else:
         phi = made.phi
         report = DirectReport(
@@ -364,31 +347,30 @@ def draw_posterior(
     which = np.zeros(len(phi), dtype=np.int64)
     if progress:
         progress(chains * draws, chains * draws)
+    shifted = posteriors.responses
     if common is None:
-        drawn = exact_draws(products, responses, params, phi, which, normal_seed)
+        drawn = exact_draws(products, shifted, params, phi, which, normal_seed)
     else:
-        roots, again = error_roots(products), responses.repeated(len(phi))
-        drawn = perturbed_draws(products, again, params, roots, phi, normal_seed, common=common)
+        again, shared = shifted.repeated(len(phi)), Shared(common=common)
+        drawn = perturbed_draws(products, again, params, phi, normal_seed, shared)
     return DirectDraws(phi, *drawn, report)
 
 
-def _posterior_slices(responses, params, own, priors, start, chains, draws, seed):
+def _posterior_slices(
+    posteriors: Posteriors, start: np.ndarray, chains: int, draws: int, seed: np.random.SeedSequence
+) -> tuple[np.ndarray, DirectReport]:
+    params = posteriors.params
     pilot_seed, warm_seed, chain_seed = children(seed, 3)
-    first = responses.each(np.zeros(1, dtype=np.int64))
-    found = pilot(own, priors, params, first, start, pilot_seed)
+    each = posteriors.of(np.zeros(chains, dtype=np.int64))
+    found = pilot(params, each.of(np.arange(1)), start, pilot_seed)
     thin = found.thin
-    zty, hty, yty = responses.each(np.zeros(chains, dtype=np.int64))
     used = np.zeros(chains, dtype=np.int64)
     warm, kept = np.empty((chains, 1, params.size)), np.empty((chains, draws, params.size))
     words = warm_seed.generate_state(chains, np.uint64)
     state = np.tile(found.start, (chains, 1))
-    slice_chains(
-        state, found.width, 5 * thin + 20, 1, words, own, priors, zty, hty, yty, warm, used
-    )
+    slice_chains(state, found.width, 5 * thin + 20, words, each, warm, used)
     words = chain_seed.generate_state(chains, np.uint64)
-    slice_chains(
-        warm[:, 0].copy(), found.width, thin, draws, words, own, priors, zty, hty, yty, kept, used
-    )
+    slice_chains(warm[:, 0].copy(), found.width, thin, words, each, kept, used)
     report = DirectReport(
         slices=chains * draws,
         sweeps=thin,
@@ -398,12 +380,13 @@ def _posterior_slices(responses, params, own, priors, start, chains, draws, seed
     return kept.reshape(chains * draws, -1), report
 
 
-def _inside(phi: np.ndarray, params: Parameters, priors: Priors) -> np.ndarray:
+def _inside(phi: np.ndarray, posteriors: Posteriors) -> np.ndarray:
     """The same with residual SDs above the floor, where chains can start; just above, as SDs of responses
     without residuals lie within 1 / n of it."""
-    out, lowest = phi.copy(), math.log(max(priors.floor, 1e-300)) + 1e-6
+    out, lowest = phi.copy(), math.log(max(posteriors.floor, 1e-300)) + 1e-6
+    ratios = posteriors.params.ratios
     out[..., 0] = np.maximum(out[..., 0], lowest)
-    out[..., params.ratios] = np.maximum(out[..., params.ratios], lowest - out[..., :1])
+    out[..., ratios] = np.maximum(out[..., ratios], lowest - out[..., :1])
     return out
 
 
@@ -416,22 +399,24 @@ def _at_sigma(phi: np.ndarray, log_sigma: np.ndarray, params: Parameters) -> np.
     return out
 
 
-def _start(products, responses, params, floor, which) -> tuple[np.ndarray, np.ndarray]:
+def _start(posteriors: Posteriors, which: int) -> tuple[np.ndarray, np.ndarray]:
     """Where the first climb starts: residual SD of least squares, moderate group SDs."""
+    products, responses, params = posteriors.products, posteriors.responses, posteriors.params
     xty = responses.total_xty(products)[:, which]
     p, n = xty.size, int(products.rows.sum())
     xtx = products.xtx
     ridge = xtx + 1e-8 * np.trace(xtx) / max(p, 1) * np.eye(p)
     squares = float(responses.yty[:, which].sum() - xty @ np.linalg.solve(ridge, xty))
     start, scale = np.full(params.size, 0.3), np.full(params.size, 0.01)
-    start[0] = 0.5 * math.log(max(squares / max(n - p, 1), 4.0 * floor**2, 1e-300))
+    start[0] = 0.5 * math.log(max(squares / max(n - p, 1), 4.0 * posteriors.floor**2, 1e-300))
     start[params.correlations.start :] = 0.0
     scale[0] = 1.0 / (2 * max(n - p, 2))
     return start, np.diag(scale)
 
 
-def without_residuals(products, responses, floor) -> np.ndarray:
+def without_residuals(posteriors: Posteriors) -> np.ndarray:
     """Responses that the common columns reproduce without residuals."""
+    products, responses = posteriors.products, posteriors.responses
     xty = responses.total_xty(products)
     p = xty.shape[0]
     if not p:
@@ -439,7 +424,7 @@ def without_residuals(products, responses, floor) -> np.ndarray:
     xtx = products.xtx
     ridge = xtx + 1e-12 * np.trace(xtx) / p * np.eye(p)
     squares = responses.yty.sum(axis=0) - np.einsum("ps,ps->s", xty, np.linalg.solve(ridge, xty))
-    return squares <= products.rows.sum() * floor**2
+    return squares <= products.rows.sum() * posteriors.floor**2
 
 
 def _no_residuals(phi: np.ndarray, which: np.ndarray, floor: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,12 @@ __all__ = [
     "RESPONSE",
     "ROOM",
     "SYSTEM",
+    "Posteriors",
     "Priors",
     "Response",
     "Room",
     "System",
+    "Targets",
     "make_room",
     "pack",
     "response",
@@ -63,6 +66,62 @@ class Response(NamedTuple):
     zty: np.ndarray
     hty: np.ndarray
     yty: np.ndarray
+
+
+class Targets(NamedTuple):
+    """Marginal densities of phi given some responses, the parts in the order in which kernels take them.
+
+    ``zty, hty, yty`` are as in :class:`Response`, the response first.
+    """
+
+    own: System
+    priors: Priors
+    zty: np.ndarray
+    hty: np.ndarray
+    yty: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """Number of responses."""
+        return len(self.yty)
+
+    @property
+    def sds(self) -> slice:
+        """Where group SDs stand in phi."""
+        return slice(1, self.priors.sd.shape[0])
+
+    def of(self, which: np.ndarray) -> Targets:
+        """Those of some of the responses."""
+        return self._replace(zty=self.zty[which], hty=self.hty[which], yty=self.yty[which])
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """The posteriors of phi given each of the responses of a stage.
+
+    ``responses`` are cross-products with the responses, shifted to zero prior means; ``floor`` is the
+    smallest residual SD that is looked at.
+    """
+
+    products: CrossProducts
+    responses: Responses
+    params: Parameters
+    floor: float
+    own: System
+    priors: Priors
+
+    @classmethod
+    def given(
+        cls, products: CrossProducts, responses: Responses, params: Parameters, floor: float
+    ) -> Posteriors:
+        """Those given responses that have not been shifted."""
+        shifted = responses.without(products, params.mean)
+        priors = Priors(params.sd_prior, params.alpha, floor)
+        return cls(products, shifted, params, floor, system(products, params), priors)
+
+    def of(self, which: np.ndarray) -> Targets:
+        """Densities given some of the responses, as the kernels take them."""
+        return Targets(self.own, self.priors, *self.responses.each(which))
 
 
 class Room(NamedTuple):

@@ -61,6 +61,20 @@ class Streams:
     effects: np.ndarray
 
 
+class Shared(NamedTuple):
+    """What draws share with others that are made with the same seed.
+
+    ``streams`` say how each draw combines streams of normal numbers, left out: the first one alone. ``roots``
+    are those of :func:`error_roots`, if they are at hand. ``common`` are standard normal numbers of u*
+    (response x effect) that draws from other data, of the same levels, use as well: what both posteriors do
+    not know of a level is then the same.
+    """
+
+    streams: Streams | None = None
+    roots: ErrorRoots | None = None
+    common: np.ndarray | None = None
+
+
 def error_roots(products: CrossProducts) -> ErrorRoots:
     """Roots of the covariance of the cross-products with a unit residual."""
     where = products.layout
@@ -108,11 +122,9 @@ def perturbed_draws(
     products: CrossProducts,
     responses: Responses,
     params: Parameters,
-    roots: ErrorRoots,
     phi: np.ndarray,
     seed: np.random.SeedSequence,
-    streams: Streams | None = None,
-    common: np.ndarray | None = None,
+    shared: Shared = Shared(),  # noqa: B008  immutable
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients and group effects given phi, one draw for each response.
 
@@ -120,17 +132,12 @@ def perturbed_draws(
     ----------
     products, responses, params
         Cross-products, the responses shifted to zero prior means, and the layout of phi.
-    roots
-        From :func:`error_roots`.
     phi
         Draws of phi (response x phi).
     seed
         Source of randomness, the same for responses that are drawn jointly.
-    streams
-        How the draws use the streams of the seed; left out: the first one alone.
-    common
-        Standard normal numbers of u* (response x effect) that draws from other data, of the same
-        levels, use as well: what both posteriors do not know of a level is then the same.
+    shared
+        What the draws share with others.
 
     Returns
     -------
@@ -139,7 +146,9 @@ def perturbed_draws(
     """
     count, p = len(phi), params.precision.size
     where, one = products.layout, np.ones((len(phi), 1))
+    streams, roots, common = shared
     streams = Streams(one, one) if streams is None else streams
+    roots = error_roots(products) if roots is None else roots
     used = streams.residuals.shape[1]
     sources = [np.random.default_rng(s) for s in children(seed, 2 * used)]
     own = system(products, params)

@@ -216,7 +216,7 @@ def _blocks_adjoint(factors, s, r_bar, inner, slopes, room):
     terms, start, block_groups = s.terms, s.start, s.block_groups
     group_start, group_factor, blocks = s.group_start, s.group_factor, s.blocks
     triangle, panel = room.triangle, room.panel
-    largest = triangle.shape[1]
+    largest, wide = triangle.shape[1], panel.shape[1]
     inverse, turned = np.empty((largest, largest)), np.empty((largest, largest))
     begins = np.empty(largest, np.int64)  # first column of a row of T R^-1 that is not zero
     e, t_e = np.empty(panel.shape), np.empty(panel.shape)
@@ -236,10 +236,10 @@ def _blocks_adjoint(factors, s, r_bar, inner, slopes, room):
                         total += inverse[b, k] * inverse[c, k]
                     inner[f, b - at, c - at] += total
                 inner[f, b - at, b - at] -= 1.0
-            _turn_rows(factors, f, first + at, first + last, 0, e.shape[1], e, t_e)
+            _turn_rows(factors, f, first + at, first + last, 0, wide, e, t_e)
             _turn_rows(factors, f, at, last, at, m, inverse, turned)
         if slopes.size > 1:
-            cells = m + s.hth.shape[1]
+            cells = m + wide - 1
             _inverse_slopes(m, cells, s.block_start[j], blocks, turned, begins, slopes)
     e_rbar = np.dot(e, r_bar)
     t_e_rbar = np.empty(e.shape)
@@ -247,17 +247,13 @@ def _blocks_adjoint(factors, s, r_bar, inner, slopes, room):
         f = group_factor[g]
         at, q = group_start[g], terms[f]
         for b in range(q):
-            left = e_rbar[at + b]
             for c in range(b, q):
-                right, total, other = e[at + c], 0.0, 0.0
-                for k in range(0, right.size - 1, 2):  # two sums, as one would wait for itself
-                    total += left[k] * right[k]
-                    other += left[k + 1] * right[k + 1]
-                if right.size % 2:
-                    total += left[right.size - 1] * right[right.size - 1]
-                inner[f, b, c] -= 2.0 * (total + other)
+                total = 0.0
+                for k in range(wide):
+                    total += e_rbar[at + b, k] * e[at + c, k]
+                inner[f, b, c] -= 2.0 * total
         if slopes.size > 1:
-            _turn_rows(factors, f, at, at + q, 0, e.shape[1], e_rbar, t_e_rbar)
+            _turn_rows(factors, f, at, at + q, 0, wide, e_rbar, t_e_rbar)
     return t_e, t_e_rbar
 
 

@@ -10,19 +10,16 @@ import numpy as np
 
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.density.gradient import density_and_gradient
-from bdtr.engine.system import Priors, Response, System, make_room
+from bdtr.engine.system import Priors, Response, Targets, make_room
 from bdtr.results.threads import spread
 
-__all__ = ["Products", "find_peaks", "scores"]
+__all__ = ["find_peaks", "scores"]
 
 _ITERATIONS = 80
 
-# Cross-products with several responses, the response first: Z'y, H'y, y'y.
-Products = tuple[np.ndarray, np.ndarray, np.ndarray]
-
 
 def find_peaks(
-    start: np.ndarray, scale: np.ndarray, own: System, priors: Priors, products: Products
+    start: np.ndarray, scale: np.ndarray, targets: Targets
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Modes, from a start with a guess of the scale there, and the curvature at them.
 
@@ -30,8 +27,8 @@ def find_peaks(
     ----------
     start, scale
         Where the climbs start.
-    own, priors, products
-        What the kernels take.
+    targets
+        The densities.
 
     Returns
     -------
@@ -42,10 +39,10 @@ def find_peaks(
     found : numpy.ndarray
         Whether the climb of each response has reached a mode.
     """
-    count, size = len(products[2]), start.size
+    count, size = targets.count, start.size
     mode, found = np.tile(start, (count, 1)), np.zeros(count, dtype=np.bool_)
     unit, curvature = np.ones((count, size)), np.zeros((count, size, size))
-    spread(_climbs, count, mode, found, unit, curvature, scale, own, _smooth(priors), *products)
+    spread(_climbs, count, mode, found, unit, curvature, scale, *_smooth(targets))
     known = np.isfinite(curvature).all(axis=(1, 2))
     curvature[~known] = np.eye(size)
     values, vectors = np.linalg.eigh(0.5 * (curvature + np.swapaxes(curvature, 1, 2)))
@@ -55,22 +52,23 @@ def find_peaks(
     return mode, np.linalg.cholesky(covariance), found & known
 
 
-def scores(phi: np.ndarray, own: System, priors: Priors, products: Products) -> np.ndarray:
+def scores(phi: np.ndarray, targets: Targets) -> np.ndarray:
     """Gradient of each response's log density at a place of its own (response x phi)."""
     out = np.empty_like(phi)
-    spread(_scores, len(phi), np.ascontiguousarray(phi), own, _smooth(priors), *products, out)
+    spread(_scores, len(phi), np.ascontiguousarray(phi), *_smooth(targets), out)
     return out
 
 
-def _smooth(priors: Priors) -> Priors:
+def _smooth(targets: Targets) -> Targets:
     """Half-normal priors in place of exponential ones, whose folded density has a kink at zero.
 
     Only proposals are made from these; weights take the priors as they are.
     """
+    priors = targets.priors
     sd = priors.sd.copy()
     kinked = sd[:, 0] == 2.0
     sd[kinked, 0], sd[kinked, 1] = 0.0, np.sqrt(np.pi / 2.0) * sd[kinked, 1]  # the same mean
-    return Priors(sd, priors.alpha, priors.floor)
+    return targets._replace(priors=Priors(sd, priors.alpha, priors.floor))
 
 
 @kernel

@@ -16,10 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bdtr.engine.compiled.streams import children
-from bdtr.engine.density.peaks import Products
 from bdtr.engine.phi.importance_weights import effective, khat_limit, pareto_k
 from bdtr.engine.phi.proposals import Ellipses, proposals
-from bdtr.engine.system import Priors, System
+from bdtr.engine.system import Targets
 
 __all__ = [
     "LEAST_JUDGED",
@@ -64,9 +63,7 @@ def one_draw_each(
     known: np.ndarray,
     judged: int,
     seeds: np.ndarray,
-    own: System,
-    priors: Priors,
-    products: Products,
+    targets: Targets,
 ) -> Drawn:
     """The last state of a chain for each response.
 
@@ -83,8 +80,8 @@ def one_draw_each(
         Proposals of each response that are judged.
     seeds
         One word for each response.
-    own, priors, products
-        What the kernels take.
+    targets
+        The densities.
 
     Returns
     -------
@@ -92,7 +89,7 @@ def one_draw_each(
         Responses that are not ``good`` have a draw by resampling, to start other samplers from.
     """
     used = np.where(known, judged, 0)
-    phi, weights, gumbel = proposals(places, seeds, 1, used, own, priors, products)
+    phi, weights, gumbel = proposals(places, seeds, 1, used, targets)
     state, weight = places.centre.copy(), np.zeros(len(used))
     some = np.flatnonzero(np.isfinite(weights).any(axis=1))
     if some.size:
@@ -107,8 +104,7 @@ def one_draw_each(
     if at.size:
         stay = longest_stay(weights[at])
         steps = np.maximum(np.ceil(_STAYS * stay).astype(np.int64), _LEAST_STEPS)
-        part = products[0][at], products[1][at], products[2][at]
-        fresh = proposals(places.of(at), seeds[at], 1 + judged, steps, own, priors, part)
+        fresh = proposals(places.of(at), seeds[at], 1 + judged, steps, targets.of(at))
         state[at] = last_states(state[at], weight[at], *fresh)
         used[at] += steps
     return Drawn(state, size / judged, khat, good, used)
@@ -170,9 +166,7 @@ class Chains(NamedTuple):
 
 def posterior_chains(
     places: Ellipses,
-    own: System,
-    priors: Priors,
-    one: Products,
+    one: Targets,
     chains: int,
     draws: int,
     seed: np.random.SeedSequence,
@@ -183,8 +177,8 @@ def posterior_chains(
     ----------
     places
         Where proposals come from.
-    own, priors, one
-        What the kernels take, with one response.
+    one
+        The density of one response.
     chains, draws
         Number of chains, and of draws kept from each.
     seed
@@ -203,7 +197,7 @@ def posterior_chains(
         if wanted > _MOST_THINNED:
             return None
         more = np.array([count * (wanted - thin)])
-        made = proposals(places, word, 1 + count * thin, more, own, priors, one)
+        made = proposals(places, word, 1 + count * thin, more, one)
         phi, weights = np.concatenate([phi, made[0][0]]), np.concatenate([weights, made[1][0]])
         thin, wanted = wanted, _thinning(weights, draws, rng)
     khat = float(pareto_k(weights))

@@ -22,11 +22,12 @@ drawn.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from bdtr.engine.crossproducts import Responses, chunks, evenly
+from bdtr.engine.crossproducts import chunks, evenly
 from bdtr.engine.phi.importance_weights import effective, khat_limit
 from bdtr.engine.phi.independence import (
     LEAST_JUDGED,
@@ -36,9 +37,11 @@ from bdtr.engine.phi.independence import (
 )
 from bdtr.engine.phi.proposal_places import Gains, gained, gains_of_draws
 from bdtr.engine.phi.proposals import proposals, weights_at
-from bdtr.engine.system import Priors, System
+from bdtr.engine.system import Targets
 
 __all__ = ["Alike", "Neighbours", "draw_alike", "neighbours"]
+
+type TargetsOf = Callable[[np.ndarray], Targets]  # given some of the responses
 
 _LEARNERS = 256  # draws from which gains are learned, spread over all
 _PER_PART = 12  # learners for each part of phi
@@ -56,19 +59,15 @@ class Neighbours(NamedTuple):
     gains: Gains
 
 
-def neighbours(
-    phi: np.ndarray, own: System, priors: Priors, responses: Responses
-) -> Neighbours | None:
+def neighbours(phi: np.ndarray, targets: TargetsOf) -> Neighbours | None:
     """What known draws teach about responses like theirs; None where there are too few.
 
     Parameters
     ----------
     phi
         One draw from the posterior of each response (response, phi), SDs positive.
-    own, priors
-        What the kernels take.
-    responses
-        Cross-products with the responses, shifted to zero prior means.
+    targets
+        The densities given some of the responses.
 
     Returns
     -------
@@ -78,10 +77,8 @@ def neighbours(
     if count < max(_PER_PART * size, 4 * _JUDGED):
         return None
     learners = evenly(np.arange(count), max(_LEARNERS, _PER_PART * size))
-    gains = gains_of_draws(phi[learners], own, priors, responses.each(learners))
-    centre = [
-        gained(gains, own, priors, responses.each(at)).centre for at in chunks(np.arange(count))
-    ]
+    gains = gains_of_draws(phi[learners], targets(learners))
+    centre = [gained(gains, targets(at)).centre for at in chunks(np.arange(count))]
     return Neighbours(phi, np.concatenate(centre), gains)
 
 
@@ -94,9 +91,7 @@ class Alike(NamedTuple):
     steps: int
 
 
-def draw_alike(
-    near: Neighbours, seeds: np.ndarray, own: System, priors: Priors, responses: Responses
-) -> Alike | None:
+def draw_alike(near: Neighbours, seeds: np.ndarray, targets: TargetsOf) -> Alike | None:
     """One draw of phi for each response, the known one of the same number being its neighbour's.
 
     Parameters
@@ -105,7 +100,7 @@ def draw_alike(
         From :func:`neighbours`.
     seeds
         One word for each response: those of the draws that are known.
-    own, priors, responses
+    targets
         As in :func:`neighbours`.
 
     Returns
@@ -113,22 +108,22 @@ def draw_alike(
     Alike or None
         None where weights are not good enough.
     """
-    judged = evenly(np.arange(responses.count), _JUDGED)
-    some, counts = responses.each(judged), np.full(judged.size, LEAST_JUDGED)
-    places = gained(near.gains, own, priors, some)
-    weights = proposals(places, seeds[judged], 1, counts, own, priors, some)[1]
+    every = np.arange(len(near.phi))
+    judged = evenly(every, _JUDGED)
+    some, counts = targets(judged), np.full(judged.size, LEAST_JUDGED)
+    weights = proposals(gained(near.gains, some), seeds[judged], 1, counts, some)[1]
     steps, khat = _steps(weights)
     if not steps:
         return None
-    out, sds = np.empty_like(near.phi), slice(1, priors.sd.shape[0])
-    for which in chunks(np.arange(responses.count)):
-        one = responses.each(which)
-        places = gained(near.gains, own, priors, one)
+    out = np.empty_like(near.phi)
+    for which in chunks(every):
+        one = targets(which)
+        places = gained(near.gains, one)
         start = near.phi[which] + places.centre - near.centre[which]
-        start[:, sds] = np.abs(start[:, sds])
-        weight = weights_at(start, places, own, priors, one)
+        start[:, one.sds] = np.abs(start[:, one.sds])
+        weight = weights_at(start, places, one)
         many = np.full(which.size, steps)
-        fresh = proposals(places, seeds[which], 1 + LEAST_JUDGED, many, own, priors, one)
+        fresh = proposals(places, seeds[which], 1 + LEAST_JUDGED, many, one)
         if not (np.isfinite(weight) | np.isfinite(fresh[1]).any(axis=1)).all():
             return None
         out[which] = last_states(start, weight, *fresh)

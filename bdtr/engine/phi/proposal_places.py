@@ -23,10 +23,10 @@ import numpy as np
 
 from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import evenly
-from bdtr.engine.density.peaks import Products, scores
+from bdtr.engine.density.peaks import scores
 from bdtr.engine.phi.importance_weights import effective
 from bdtr.engine.phi.proposals import FREEDOM, Ellipses, ellipses, proposals
-from bdtr.engine.system import Priors, System
+from bdtr.engine.system import Targets
 
 __all__ = [
     "Gains",
@@ -41,7 +41,10 @@ __all__ = [
 
 _WIDENED = 1.6  # variance of the proposals against the learned one: tails cost more than the middle
 _ROUNDS = 2  # rounds of importance sampling, each from what the one before has taught
-_LESSONS = 2560, 160  # proposals of a round from which the shape is learned: at least, and per part of phi
+_LESSONS = (
+    2560,
+    160,
+)  # proposals of a round from which the shape is learned: at least, and per part of phi
 _PER_LEARNER = 48, 64  # proposals of a learner in the rounds from which gains are learned
 _PER_GAIN = 6  # learners per part of phi
 _RIDGE = 0.1  # of the regressions, in units of one learner
@@ -81,9 +84,7 @@ def learn_shape(
     mode: np.ndarray,
     root: np.ndarray,
     found: np.ndarray,
-    own: System,
-    priors: Priors,
-    products: Products,
+    targets: Targets,
     seed: np.random.SeedSequence,
 ) -> Shape:
     """Mean and covariance of phi in units of its curvature at the mode, over these responses.
@@ -92,8 +93,8 @@ def learn_shape(
     ----------
     mode, root, found
         Their modes, from :func:`bdtr.engine.density.peaks.find_peaks`.
-    own, priors, products
-        What the kernels take.
+    targets
+        Their densities.
     seed
         Source of randomness.
 
@@ -101,15 +102,15 @@ def learn_shape(
     -------
     Shape
     """
-    size, sds = mode.shape[1], priors.sd.shape[0] - 1
+    size = mode.shape[1]
     shape = Shape(np.zeros(size), np.eye(size))
     inverse_root = np.linalg.inv(root)
     least, each = _LESSONS
     counts = np.where(found, max(least, each * size) // len(found), 0)
     for lesson in children(seed, _ROUNDS):
         seeds = lesson.generate_state(len(found), np.uint64)
-        places = shaped(mode, root, shape, sds)
-        phi, weights, _ = proposals(places, seeds, 1, counts, own, priors, products)
+        places = shaped(mode, root, shape, targets)
+        phi, weights, _ = proposals(places, seeds, 1, counts, targets)
         taught, w = _clipped(weights)
         if not taught.any():
             return Shape(np.zeros(size), np.eye(size))
@@ -120,17 +121,15 @@ def learn_shape(
     return shape
 
 
-def shaped(mode: np.ndarray, root: np.ndarray, shape: Shape, sds: int) -> Ellipses:
+def shaped(mode: np.ndarray, root: np.ndarray, shape: Shape, targets: Targets) -> Ellipses:
     """Modes moved, and their curvature turned, to a shape."""
-    return ellipses(mode + root @ shape.shift, root @ shape.factor, sds)
+    return ellipses(mode + root @ shape.shift, root @ shape.factor, targets.sds)
 
 
 def learn_gains(
     places: Ellipses,
     found: np.ndarray,
-    own: System,
-    priors: Priors,
-    products: Products,
+    targets: Targets,
     seed: np.random.SeedSequence,
 ) -> Gains | None:
     """Gains from these responses, or None where too few of them can teach.
@@ -139,8 +138,8 @@ def learn_gains(
     ----------
     places, found
         Where to look for each at first, and whether that is known.
-    own, priors, products
-        What the kernels take.
+    targets
+        Their densities.
     seed
         Source of randomness.
 
@@ -152,27 +151,26 @@ def learn_gains(
     for lesson, each in zip(children(seed, len(_PER_LEARNER)), _PER_LEARNER, strict=True):
         seeds = lesson.generate_state(len(found), np.uint64)
         counts = np.where(found, each, 0)
-        phi, weights, _ = proposals(places, seeds, 1, counts, own, priors, products)
+        phi, weights, _ = proposals(places, seeds, 1, counts, targets)
         taught, w = _clipped(weights)
         if taught.sum() < 2 * (size + 1):
             return None
         at = np.flatnonzero(taught)
-        part = products[0][at], products[1][at], products[2][at]
         means = (w[:, :, None] * phi[at]).sum(axis=1)
         root = _scale_root(phi[at] - means[:, None], w)
-        gains = _regressed(phi[at], w, effective(weights[at]), root, own, priors, part)
-        places = gained(gains, own, priors, products)
+        gains = _regressed(phi[at], w, effective(weights[at]), root, targets.of(at))
+        places = gained(gains, targets)
     return gains
 
 
-def gains_of_draws(phi: np.ndarray, own: System, priors: Priors, products: Products) -> Gains:
+def gains_of_draws(phi: np.ndarray, targets: Targets) -> Gains:
     """Gains from one draw of the posterior of each response (response, phi)."""
     alike = np.ones((len(phi), 1))
     root = _scale_root((phi - phi.mean(axis=0))[:, None], alike)
-    return _regressed(phi[:, None], alike, alike[:, 0], root, own, priors, products)
+    return _regressed(phi[:, None], alike, alike[:, 0], root, targets)
 
 
-def _regressed(phi, w, weight, root, own, priors, products) -> Gains:
+def _regressed(phi, w, weight, root, targets: Targets) -> Gains:
     """Both steps of the gains, and the scale of what is left, from weighted proposals of learners.
 
     ``root`` is about the scale of phi.
@@ -181,36 +179,35 @@ def _regressed(phi, w, weight, root, own, priors, products) -> Gains:
     none = np.zeros((1 + phi.shape[2], phi.shape[2]))
     gains = Gains(np.average(means, axis=0, weights=weight), none, none, root)
     for step in range(2):
-        at = _stepped(gains, step, own, priors, products)
-        score = _finite_scores(at, own, priors, products) @ root  # in SDs of phi
+        at = _stepped(gains, step, targets)
+        score = _finite_scores(at, targets) @ root  # in SDs of phi
         x = np.column_stack([np.ones(len(score)), score])
         ridge = _RIDGE * weight.mean() * np.eye(x.shape[1])
         gain = np.linalg.solve((x.T * weight) @ x + ridge, (x.T * weight) @ (means - at))
         gain[1:] = root @ gain[1:]
         gains = gains._replace(**{("first", "second")[step]: gain})
-    centre = _stepped(gains, 2, own, priors, products)
+    centre = _stepped(gains, 2, targets)
     return gains._replace(root=_scale_root(phi - centre[:, None], w))
 
 
-def _stepped(gains: Gains, steps: int, own, priors, products) -> np.ndarray:
+def _stepped(gains: Gains, steps: int, targets: Targets) -> np.ndarray:
     """Where the responses are after some steps."""
-    sds = slice(1, priors.sd.shape[0])
-    at = np.tile(gains.start, (len(products[2]), 1))
+    at = np.tile(gains.start, (targets.count, 1))
     for gain in (gains.first, gains.second)[:steps]:
-        at = at + gain[0] + _finite_scores(at, own, priors, products) @ gain[1:]
-        at[:, sds] = np.abs(at[:, sds])
+        at = at + gain[0] + _finite_scores(at, targets) @ gain[1:]
+        at[:, targets.sds] = np.abs(at[:, targets.sds])
     return at
 
 
-def _finite_scores(at, own, priors, products) -> np.ndarray:
-    return np.nan_to_num(scores(at, own, priors, products), posinf=0.0, neginf=0.0)
+def _finite_scores(at: np.ndarray, targets: Targets) -> np.ndarray:
+    return np.nan_to_num(scores(at, targets), posinf=0.0, neginf=0.0)
 
 
-def gained(gains: Gains, own: System, priors: Priors, products: Products) -> Ellipses:
+def gained(gains: Gains, targets: Targets) -> Ellipses:
     """Where responses lie by their scores."""
-    centre = _stepped(gains, 2, own, priors, products)
+    centre = _stepped(gains, 2, targets)
     root = np.tile(gains.root, (len(centre), 1, 1))
-    return ellipses(centre, root, priors.sd.shape[0] - 1)
+    return ellipses(centre, root, targets.sds)
 
 
 def _clipped(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,8 +15,7 @@ from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.compiled.streams import normal, seeded, uniform
 from bdtr.engine.density.elimination import eliminate
 from bdtr.engine.density.marginal import reduced_density
-from bdtr.engine.density.peaks import Products
-from bdtr.engine.system import Priors, Response, System, make_room
+from bdtr.engine.system import Response, Targets, make_room
 from bdtr.results.threads import spread
 
 __all__ = ["FREEDOM", "Ellipses", "ellipses", "proposals", "weights_at"]
@@ -43,9 +42,8 @@ class Ellipses(NamedTuple):
         return Ellipses(*(field[which] for field in self))
 
 
-def ellipses(centre: np.ndarray, root: np.ndarray, sds: int) -> Ellipses:
-    """Ellipses with the first ``sds`` parts of phi after the first folded where they are near zero."""
-    own = slice(1, 1 + sds)
+def ellipses(centre: np.ndarray, root: np.ndarray, own: slice) -> Ellipses:
+    """Ellipses with these parts of phi, the SDs, folded where they are near zero."""
     centre = centre.copy()
     centre[:, own] = np.abs(centre[:, own])
     folded = np.zeros(centre.shape, dtype=np.bool_)
@@ -60,9 +58,7 @@ def proposals(
     seeds: np.ndarray,
     stream: int,
     counts: np.ndarray,
-    own: System,
-    priors: Priors,
-    products: Products,
+    targets: Targets,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Proposals of each response with their log weights.
 
@@ -74,8 +70,8 @@ def proposals(
         One word for each response, and the number of the first proposal's stream.
     counts
         Number of proposals of each response.
-    own, priors, products
-        What the kernels take.
+    targets
+        The densities.
 
     Returns
     -------
@@ -87,21 +83,17 @@ def proposals(
     phi = np.zeros((len(counts), most, places.centre.shape[1]))
     weights, gumbel = np.full(phi.shape[:2], -np.inf), np.zeros(phi.shape[:2])
     spread(
-        _weigh, len(counts) * -(-most // _BATCH), places, seeds, stream, counts, own, priors,
-        *products, phi, weights, gumbel,
+        _weigh, len(counts) * -(-most // _BATCH), places, seeds, stream, counts, *targets,
+        phi, weights, gumbel,
     )  # fmt: skip
     return phi, weights, gumbel
 
 
-def weights_at(
-    phi: np.ndarray, places: Ellipses, own: System, priors: Priors, products: Products
-) -> np.ndarray:
+def weights_at(phi: np.ndarray, places: Ellipses, targets: Targets) -> np.ndarray:
     """Log weight of one place for each response, as :func:`proposals` would give it; minus infinity where
     there is no density."""
     weights = np.full(len(phi), -np.inf)
-    spread(
-        _weigh_given, len(phi), np.ascontiguousarray(phi), places, own, priors, *products, weights
-    )
+    spread(_weigh_given, len(phi), np.ascontiguousarray(phi), places, *targets, weights)
     return weights
 
 

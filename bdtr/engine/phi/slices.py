@@ -19,7 +19,7 @@ from bdtr.engine.compiled.streams import seeded, uniform
 from bdtr.engine.density.elimination import eliminate
 from bdtr.engine.density.marginal import reduced_density
 from bdtr.engine.parameters import Parameters
-from bdtr.engine.system import Priors, Response, System, make_room
+from bdtr.engine.system import Response, Targets, make_room
 from bdtr.results.threads import spread
 
 __all__ = ["Pilot", "densest", "pilot", "slice_chains"]
@@ -55,10 +55,8 @@ class Pilot:
 
 
 def pilot(
-    own: System,
-    priors: Priors,
     params: Parameters,
-    first: tuple[np.ndarray, np.ndarray, np.ndarray],
+    first: Targets,
     start: np.ndarray,
     seed: np.random.SeedSequence,
 ) -> Pilot:
@@ -69,10 +67,10 @@ def pilot(
 
     Parameters
     ----------
-    own, priors, params
-        What the kernels take, and the layout of phi.
+    params
+        The layout of phi.
     first
-        Cross-products of the response (1, stratum, ...).
+        The density of the response.
     start
         Where to start.
     seed
@@ -83,14 +81,14 @@ def pilot(
     Pilot
     """
     width = np.full(params.size, 0.5)
-    width[0] = 2.5 / math.sqrt(2 * max(int(own.rows.sum()) - params.precision.size, 2))
+    width[0] = 2.5 / math.sqrt(2 * max(int(first.own.rows.sum()) - params.precision.size, 2))
     chains = _PILOT_CHAINS
     state, used = np.tile(start, (chains, 1)), np.zeros(chains, dtype=np.int64)
-    zty, hty, yty = (np.repeat(part, chains, axis=0) for part in first)
+    targets = first.of(np.zeros(chains, dtype=np.int64))
     late, words = state[:, None], seed.generate_state(2 * chains, np.uint64).reshape(2, chains)
     for sweeps, own_words in zip(_PILOT_SWEEPS, words, strict=True):
         kept = np.empty((chains, sweeps, params.size))
-        slice_chains(state, width, 1, sweeps, own_words, own, priors, zty, hty, yty, kept, used)
+        slice_chains(state, width, 1, own_words, targets, kept, used)
         late = params.folded(kept)[:, sweeps // 4 :]
         width = np.maximum(2.5 * late.std(axis=(0, 1)), 1e-6)
         state = kept[:, -1]
@@ -100,10 +98,10 @@ def pilot(
     return Pilot(np.median(late, axis=(0, 1)), width, float(lag.max()))
 
 
-def densest(starts, own, priors, zty, hty, yty):
+def densest(starts: np.ndarray, targets: Targets) -> np.ndarray:
     """Of several starts for each response (start, response, phi) the one where its density is highest."""
     out = starts[0].copy()
-    spread(_densest, out.shape[0], starts, out, own, priors, zty, hty, yty)
+    spread(_densest, out.shape[0], starts, out, *targets)
     return out
 
 
@@ -121,8 +119,16 @@ def _densest(first, last, starts, out, own, priors, zty, hty, yty):
                 out[s] = starts[c, s]
 
 
-def slice_chains(start, width, thin, draws, seeds, own, priors, zty, hty, yty, kept, used):
-    """Slice chains, one per response; every ``thin`` sweeps a state is kept (response, draw, phi).
+def slice_chains(
+    start: np.ndarray,
+    width: np.ndarray,
+    thin: int,
+    seeds: np.ndarray,
+    targets: Targets,
+    kept: np.ndarray,
+    used: np.ndarray,
+) -> None:
+    """Slice chains, one per response; every ``thin`` sweeps a state is ``kept`` (response, draw, phi).
 
     ``width`` are the widths of first intervals (phi, or response and phi). A relative SD that starts beyond
     its width has its own size for one: an interval that is too wide costs a few evaluations, one that is too
@@ -130,31 +136,16 @@ def slice_chains(start, width, thin, draws, seeds, own, priors, zty, hty, yty, k
     ``used`` counts evaluations of the density. Every update has a random stream of its own, so that
     chains with the same seed on similar responses stay together.
     """
-    sds = slice(1, priors.sd.shape[0])
+    sds = targets.sds
     width = np.broadcast_to(width, start.shape).copy()
     width[:, sds] = np.maximum(width[:, sds], np.abs(start[:, sds]))
-    spread(
-        _chains,
-        len(start),
-        start,
-        width,
-        thin,
-        draws,
-        seeds,
-        own,
-        priors,
-        zty,
-        hty,
-        yty,
-        kept,
-        used,
-    )
+    spread(_chains, len(start), start, width, thin, seeds, *targets, kept, used)
 
 
 @kernel
-def _chains(first, last, start, width, thin, draws, seeds, own, priors, zty, hty, yty, kept, used):
+def _chains(first, last, start, width, thin, seeds, own, priors, zty, hty, yty, kept, used):
     size, p, sds = start.shape[1], own.precision.size, priors.sd.shape[0] - 1
-    strata = own.rows.size
+    strata, draws = own.rows.size, kept.shape[1]
     # One part of phi after the other, then sigma with all other SDs held.
     moves = size + 1 if sds + strata > 1 else size
     room = make_room(own)
