@@ -31,17 +31,19 @@ from bdtr.backward.passes import backward_pass, run_passes
 from bdtr.backward.propagation import accumulate
 from bdtr.data.check import check
 from bdtr.data.stagecolumns import stage_design
-from bdtr.engine.crossproducts import Columns, cross_products, response_products
+from bdtr.engine.crossproducts import Rows, cross_products, response_products
 from bdtr.engine.direct import draw_posterior
 from bdtr.engine.layout import Factor, layout
 from bdtr.stages.coded_priors import parameters
 from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.stages.posterior import group_covariances, labelled
 from bdtr.stages.sampling import compiled_marginal, compiled_plain
+from bdtr.stages.settings import Settings
 from bdtr.trial.priors import LKJ, GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
 
 SITES, COMMON = 60, 8
 MOST_TIMES = 5  # runs that are timed
+FEW = Settings(0, 1, 2, 2)  # to compile by
 
 
 def line(*cells: object) -> None:
@@ -128,10 +130,10 @@ def samplers(quick: bool = False) -> None:
         for name, make in () if quick else nuts:
             began = time.perf_counter()
             compiled = make(model)
-            compiled.fit(response, np.random.SeedSequence(1), 1, 2, 2, False)
+            compiled.fit(response, np.random.SeedSequence(1), FEW, False)
             compile_s = time.perf_counter() - began
             began = time.perf_counter()
-            found = compiled.fit(response, np.random.SeedSequence(1), 4, 1000, 1000, False)
+            found = compiled.fit(response, np.random.SeedSequence(1), Settings(1), False)
             seconds = time.perf_counter() - began
             ess = smallest_ess(found.posterior)
             rates[name] = ess / seconds
@@ -183,14 +185,14 @@ def propagation(quick: bool = False) -> None:
         print(f"\nPropagation of 1,000 draws, 600 units, one pass: {seconds:.2f} s")
         return
     model = fit.model(0)
-    plain = replace(model, rows=Columns(model.rows.x, model.rows.z, model.rows.codes))
+    plain = replace(model, rows=Rows(model.rows.x, model.rows.z, model.rows.codes))
     units = np.flatnonzero(fit.data.stages[0].fitted)
     y = np.concatenate([v for _, v in backward_pass(fit).responses(0, units)])
     compiled = compiled_plain(plain)
-    compiled.fit(y[:, 0], np.random.SeedSequence(0), 1, 2, 2, False)
+    compiled.fit(y[:, 0], np.random.SeedSequence(0), FEW, False)
     began = time.perf_counter()
     for s in range(10):  # one chain, long enough for one draw
-        compiled.fit(y[:, s], np.random.SeedSequence(s), 1, 100, 400, False)
+        compiled.fit(y[:, s], np.random.SeedSequence(s), Settings(0, 1, 100, 400), False)
     refits = (time.perf_counter() - began) * 100
     print(f"\nPropagation of 1,000 draws, 6,000 units, 60 sites, one pass: {seconds:.2f} s "
           f"({counts['independence']} independence chains, {counts['slices']} slice chains); "
@@ -207,10 +209,10 @@ def _products(n: int):
     factors = [Factor("site", SITES, 3, True)]
     groups = {"site": GroupPrior((HalfNormal(1.0),) * 3, LKJ(1.0))}
     priors = StagePriors((Normal(0, 2.5),) * COMMON, groups, HalfStudentT(3, 1.0), {})
-    return Columns(x, (z,), (site,)), factors, y, parameters(factors, priors)
+    return Rows(x, (z,), (site,)), factors, y, parameters(factors, priors)
 
 
-def numpy_products(rows: Columns, y: np.ndarray) -> list[np.ndarray]:
+def numpy_products(rows: Rows, y: np.ndarray) -> list[np.ndarray]:
     """The same products with numpy: rows gathered site by site, one matrix product each."""
     order = np.argsort(rows.codes[0], kind="stable")
     ends = np.searchsorted(rows.codes[0][order], np.arange(1, SITES))

@@ -25,7 +25,7 @@ ON_DRAWS = [
     "values.comparison",
     "values.populations",
     "decisions.optimality",
-    "decisions.planning",
+    "decisions.plans",
     "decisions.trees",
 ]
 WINGS = [

@@ -8,7 +8,7 @@ import scipy.stats as st
 from test_marginal import design
 
 from bdtr.engine import direct
-from bdtr.engine.crossproducts import Columns, cross_products, response_products
+from bdtr.engine.crossproducts import Rows, cross_products, response_products
 from bdtr.engine.density.elimination import relative_factors
 from bdtr.engine.density.marginal import log_density
 from bdtr.engine.direct import draw_each, draw_posterior
@@ -29,7 +29,7 @@ def test_regression_without_groups_has_the_posterior_of_numerical_integration():
     x = np.c_[np.ones(n), rng.normal(size=n)]
     y = x @ [0.5, -1.0] + 0.7 * rng.normal(size=n)
     priors = StagePriors((Normal(0, 2), Normal(0, 2)), {}, HalfStudentT(3, 1.0), {})
-    system = _system(Columns(x, (), ()), [], priors, y[:, None])
+    system = _system(Rows(x, (), ()), [], priors, y[:, None])
     drawn = draw_posterior(*system, chains=4, draws=2000, seed=np.random.SeedSequence(3))
     products, responses, params = system
 
@@ -67,7 +67,7 @@ def test_one_sd_near_zero_follows_the_exact_marginal():
     priors = StagePriors(
         (Normal(0, 5),), {"g": GroupPrior((HalfNormal(1.0),), None)}, HalfNormal(1.0), {}
     )
-    system = _system(Columns(one, (one,), (codes,)), factors, priors, y[:, None])
+    system = _system(Rows(one, (one,), (codes,)), factors, priors, y[:, None])
     drawn = draw_posterior(*system, chains=4, draws=2000, seed=np.random.SeedSequence(3))
     sd = np.exp(drawn.phi[:, 0]) * np.abs(drawn.phi[:, 1])
     # The same posterior on a grid of (SD, residual SD): y is normal with variances sigma^2 within sites,

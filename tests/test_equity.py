@@ -10,7 +10,7 @@ from simulate import TwoStage
 import bdtr
 from bdtr.backward.passes import backward_pass
 from bdtr.decisions.equity import equity_by_group, equity_frontier
-from bdtr.decisions.planning import Budget, Gap, plan
+from bdtr.decisions.plans import Budget, Gap, plan
 
 
 @pytest.fixture(scope="module")

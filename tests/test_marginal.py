@@ -10,7 +10,7 @@ import scipy.stats as st
 from scipy.special import betaln
 
 from bdtr.engine import layout as layout_room
-from bdtr.engine.crossproducts import Columns, cross_products, response_products
+from bdtr.engine.crossproducts import Rows, cross_products, response_products
 from bdtr.engine.density.elimination import relative_factors
 from bdtr.engine.density.gradient import density_and_gradient, likelihood_and_gradient
 from bdtr.engine.density.marginal import log_density
@@ -65,7 +65,7 @@ def design(kind: str, rows: int = 60, strata: int = 1, weighted: bool = False):
         ],
     }[kind]
     factors = [p[0] for p in parts]
-    rows_ = Columns(
+    rows_ = Rows(
         x,
         tuple(p[1] for p in parts),
         tuple(p[2] for p in parts),

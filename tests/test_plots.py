@@ -11,7 +11,7 @@ import pytest
 
 import bdtr
 from bdtr import plots
-from bdtr.decisions.planning import Budget, plan
+from bdtr.decisions.plans import Budget, plan
 from bdtr.decisions.recommendation import recommend_known
 from bdtr.plots.style import colour
 

@@ -19,7 +19,7 @@ from bdtr.engine.coefficients.joint_draws import (
     stream_correlations,
     stream_roots,
 )
-from bdtr.engine.crossproducts import Columns, cross_products, response_products
+from bdtr.engine.crossproducts import Rows, cross_products, response_products
 from bdtr.engine.direct import draw_each, draw_posterior
 from bdtr.engine.layout import Factor, layout
 from bdtr.stages.coded_priors import parameters
@@ -47,7 +47,7 @@ def two_responses(draws: int = 400, sites: int = 30, per: int = 30):
     priors = StagePriors(
         (Normal(0, 5),) * 3, {"site": GroupPrior(sd, LKJ(1.0))}, HalfStudentT(3, 1.0), {}
     )
-    rows = Columns(x, (z,), (site,))
+    rows = Rows(x, (z,), (site,))
     where = layout(factors, rows.codes)
     products = cross_products(rows, where)
     found = [response_products(rows, where, one) for one in y]
@@ -171,7 +171,7 @@ def test_known_weights_are_those_of_rows_repeated():
     priors = StagePriors(
         (Normal(0, 5),) * 2, {"site": GroupPrior((HalfNormal(1.0),), None)}, HalfNormal(2.0), {}
     )
-    rows = Columns(x, (np.ones((len(y), 1)),), (site,), weight=weight)
+    rows = Rows(x, (np.ones((len(y), 1)),), (site,), weight=weight)
     where = layout(factors, rows.codes)
     drawn = draw_posterior(
         cross_products(rows, where), response_products(rows, where, y[:, None]),

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from simulate import TwoStage
 
 import bdtr
-from bdtr.decisions.planning import plan
+from bdtr.decisions.plans import plan
 from bdtr.decisions.risk import Quantile, WorstMean, outcome_noise, outcome_sd, utilities
 
 

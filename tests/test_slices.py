@@ -12,7 +12,7 @@ from test_marginal import design
 
 import bdtr
 from bdtr.engine import direct
-from bdtr.engine.crossproducts import Columns
+from bdtr.engine.crossproducts import Rows
 from bdtr.engine.direct import draw_each, draw_posterior
 from bdtr.engine.layout import Factor
 from bdtr.trial.priors import GroupPrior, HalfNormal, HalfStudentT, Normal, StagePriors
@@ -26,7 +26,7 @@ def exact_responses(count=200):
     codes = np.repeat(np.arange(SITES), PER)
     x, arm = rng.normal(size=len(codes)), np.arange(len(codes)) % 2
     u = np.geomspace(0.03, 3.0, count) * rng.normal(size=(SITES, count))
-    rows = Columns(x[:, None], (np.c_[np.ones_like(x), x],), (codes,), arm, 2)
+    rows = Rows(x[:, None], (np.c_[np.ones_like(x), x],), (codes,), arm, 2)
     priors = StagePriors(
         (Normal(0, 1),),
         {"g": GroupPrior((HalfStudentT(3, 1.0), HalfNormal(1.0)), None)},

@@ -175,14 +175,12 @@ def _fit_last(
         with progress_bar(progress, f"stage {model.design.action}") as report:
             count = settings.chains * settings.draws
             common = common_effects(model.design, settings, count)
-            return fit_direct(
-                model, response, seed, settings.chains, settings.draws, report, common
-            )
+            return fit_direct(model, response, seed, settings, report, common)
     elif settings.sampler == "pymc" and model.family.name == "gaussian":
         compiled = compiled_marginal(model)
     else:
         compiled = compiled_plain(model)
-    return compiled.fit(response, seed, settings.chains, settings.draws, settings.tune, progress)
+    return compiled.fit(response, seed, settings, progress)
 
 
 def _new_site(

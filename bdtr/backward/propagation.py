@@ -19,10 +19,10 @@ from bdtr.engine.coefficients.joint_draws import (
     stream_roots,
 )
 from bdtr.engine.crossproducts import (
-    Columns,
     CrossProducts,
     ResponseProducts,
     Responses,
+    Rows,
     cross_products,
 )
 from bdtr.engine.direct import (
@@ -57,7 +57,7 @@ class Totals:
 
 
 def accumulate(
-    rows: Columns,
+    rows: Rows,
     factors: Sequence[Factor],
     blocks: Iterable[tuple[slice, Sequence[np.ndarray]]],
     units: tuple[float, float] | None = None,
@@ -124,7 +124,7 @@ def accumulate(
     )
 
 
-def _crossed(rows: Columns, at: slice, values: Sequence[np.ndarray]) -> np.ndarray:
+def _crossed(rows: Rows, at: slice, values: Sequence[np.ndarray]) -> np.ndarray:
     """Products of responses with each other (policy, policy, stratum, response)."""
     out = np.zeros((len(values), len(values), rows.strata, values[0].shape[1]))
     if len(values) == 1:

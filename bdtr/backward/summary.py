@@ -14,6 +14,7 @@ import xarray as xr
 from bdtr.backward.fitrecord import FitRecord
 from bdtr.results.arguments import one_of, probability
 from bdtr.results.diagnostics import State, convergence
+from bdtr.results.estimates import kind_of
 
 _LONG = 50  # numbers in a variable of a user's model, beyond which it is no parameter to list
 
@@ -71,7 +72,7 @@ class Summary:
     @property
     def caption(self) -> str:
         """What the numbers are, in one line."""
-        return f"{self.state}. {100 * self.interval:g} % equal-tailed intervals."
+        return f"{self.state}. {kind_of(self.interval)}s."
 
     def __repr__(self) -> str:
         return f"{self.caption}\n{self.table.round(3).to_string()}"

@@ -23,7 +23,7 @@ from bdtr.backward.passes import carried, columns_of
 from bdtr.backward.policies import decisions
 from bdtr.backward.propagation import accumulate
 from bdtr.engine.coefficients.exact import solve
-from bdtr.engine.crossproducts import Columns, CrossProducts, Responses
+from bdtr.engine.crossproducts import CrossProducts, Responses, Rows
 from bdtr.engine.system import system
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import group_roots, phi_of
@@ -62,7 +62,7 @@ def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[
     fitted = [np.flatnonzero(s.fitted & keep) for s in data.stages]
     designs = fit.designs
 
-    def rows(k: int) -> Columns:
+    def rows(k: int) -> Rows:
         return _part(_model(fit, k).rows, keep[data.stages[k].fitted])
 
     def units(k: int) -> tuple[float, float]:
@@ -111,11 +111,11 @@ def _model(fit: Fit, k: int) -> OutcomeModel:
     return model
 
 
-def _part(rows: Columns, keep: np.ndarray) -> Columns:
+def _part(rows: Rows, keep: np.ndarray) -> Rows:
     def some(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else values[keep]
 
-    return Columns(
+    return Rows(
         rows.x[keep],
         tuple(z[keep] for z in rows.z),
         tuple(c[keep] for c in rows.codes),

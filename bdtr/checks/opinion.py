@@ -50,7 +50,7 @@ from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole
 from bdtr.results.diagnostics import State, doubt, worst
 from bdtr.results.errors import ArgumentError
-from bdtr.results.estimates import estimates, with_labels
+from bdtr.results.estimates import estimates, kind_of, with_labels
 from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
 from bdtr.stages.propensity import category_probabilities
@@ -92,7 +92,7 @@ class Opinion(Shown):
         """What the numbers are, in one line."""
         return (
             f"{self.state}. Mean payoff by the outcome models, by weights alone, and augmented; population: "
-            f"{self.about}; {100 * self.interval:g} % equal-tailed intervals."
+            f"{self.about}; {kind_of(self.interval)}s."
         )
 
 

@@ -22,6 +22,7 @@ from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_pass
 from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, probability, whole
+from bdtr.results.estimates import kind_of
 from bdtr.results.shown import Shown
 from bdtr.stages.arviz_groups import replicates
 from bdtr.stages.outcome import OutcomeModel
@@ -55,7 +56,7 @@ class PredictiveChecks(Shown):
         """What the numbers are, in one line."""
         text = (
             f"Posterior predictive checks, {self.draws} draws, given group effects; earlier stages: "
-            f"propagated responses; {100 * self.interval:g} % equal-tailed intervals; p = P(replicated >= "
+            f"propagated responses; {kind_of(self.interval)}s; p = P(replicated >= "
             "observed)."
         )
         if len(self.sites):

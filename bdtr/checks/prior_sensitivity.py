@@ -22,6 +22,7 @@ from bdtr.backward.regimes import Regime, recommended, regime_list
 from bdtr.results.arguments import a_fit, number_list, probability
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
+from bdtr.results.estimates import kind_of
 from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
 from bdtr.results.threads import side_by_side
@@ -53,7 +54,7 @@ class PriorWidths(Shown):
         return (
             f"{self.state}. Refits with priors of coefficients and of SDs between groups made wider "
             f"by a factor (1: as fitted), {self.propagated} propagated draws; population: sample; "
-            f"{100 * self.interval:g} % equal-tailed intervals."
+            f"{kind_of(self.interval)}s."
         )
 
 

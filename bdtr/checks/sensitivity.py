@@ -41,7 +41,7 @@ from bdtr.results.arguments import (
 )
 from bdtr.results.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.results.errors import ArgumentError
-from bdtr.results.estimates import estimates, with_labels
+from bdtr.results.estimates import estimates, kind_of, with_labels
 from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
 from bdtr.trial.alignment import of_each_row
@@ -89,7 +89,7 @@ class Confounded(Shown):
         """What the numbers are, in one line."""
         return (
             f"{self.state}. Mean payoff with confounding {self.assumed}; population: sample; later stages: "
-            f"the regime itself; {100 * self.interval:g} % equal-tailed intervals."
+            f"the regime itself; {kind_of(self.interval)}s."
         )
 
 
@@ -259,7 +259,7 @@ class TippingPoints(Shown):
         return (
             f"{self.state}. Confounding delta of stage {self.stage} (c = delta for the first action, -delta "
             "for the second) at which their mean blip is zero; population: sample; later stages recommended; "
-            f"{100 * self.interval:g} % equal-tailed intervals."
+            f"{kind_of(self.interval)}s."
         )
 
 

@@ -12,7 +12,7 @@ from .information import (
     site_information as site_information,
 )
 from .limits import Budget as Budget, Floor as Floor, Gap as Gap
-from .planning import Plan as Plan, plan as plan
+from .plans import Plan as Plan, plan as plan
 from .recommendation import Recommendation as Recommendation, recommend as recommend
 from .risk import Quantile as Quantile, WorstMean as WorstMean
 from .tailoring import (

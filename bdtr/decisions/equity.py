@@ -18,11 +18,11 @@ from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_passes
 from bdtr.data.grouping import By, grouping
 from bdtr.decisions.limits import action_code, everyone_may
-from bdtr.decisions.planning import Plan, mean_of_codes
+from bdtr.decisions.plans import Plan, mean_of_codes
 from bdtr.results.arguments import a_fit, mapping, one_of, probability
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
-from bdtr.results.estimates import estimates, stacked, with_labels
+from bdtr.results.estimates import estimates, kind_of, stacked, with_labels
 from bdtr.results.shown import Shown
 
 __all__ = ["Frontier", "Groups", "equity_by_group", "equity_frontier"]
@@ -59,7 +59,7 @@ class Groups(Shown):
         return (
             f"{self.state}. Groups under the plan for stage {self.stage}; benefit: {against}; "
             f"population: sample{left_out}; later stages recommended; "
-            f"{100 * self.interval:g} % equal-tailed intervals."
+            f"{kind_of(self.interval)}s."
         )
 
 
@@ -189,7 +189,7 @@ class Frontier(Shown):
         """What the numbers are, in one line."""
         return (
             f"{self.state}. Mean payoff and largest difference between groups in {self.of}; population: "
-            f"sample; later stages recommended; {100 * self.interval:g} % equal-tailed intervals."
+            f"sample; later stages recommended; {kind_of(self.interval)}s."
         )
 
 

@@ -24,7 +24,7 @@ from bdtr.backward.induction import BackwardPass
 from bdtr.backward.passes import backward_pass, backward_passes
 from bdtr.decisions.risk import outcome_sd
 from bdtr.engine.compiled.streams import children
-from bdtr.engine.crossproducts import Columns, ResponseProducts, cross_products
+from bdtr.engine.crossproducts import ResponseProducts, Rows, cross_products
 from bdtr.engine.layout import Factor, layout
 from bdtr.engine.parameters import Parameters
 from bdtr.results.arguments import a_fit, is_whole, number_list, one_of, whole
@@ -328,7 +328,7 @@ class _Simulator:
 
     known: np.ndarray
     drawn: np.ndarray
-    columns: Columns
+    columns: Rows
     factors: tuple[Factor, ...]
     params: Parameters
     roots: tuple[np.ndarray, ...]
@@ -415,7 +415,7 @@ class _Simulator:
 
     def _outcomes(
         self,
-        columns: Columns,
+        columns: Rows,
         factors: Sequence[Factor],
         rows: np.ndarray,
         rng: np.random.Generator,

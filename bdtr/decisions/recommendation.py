@@ -17,6 +17,7 @@ from bdtr.decisions.optimality import summarise_actions
 from bdtr.results.arguments import a_fit, amount, one_of, probability, text
 from bdtr.results.diagnostics import State
 from bdtr.results.errors import ArgumentError
+from bdtr.results.estimates import kind_of
 from bdtr.results.labels import UNCLEAR
 from bdtr.results.progress import progress_bar
 from bdtr.results.shown import as_html
@@ -65,7 +66,7 @@ class Recommendation:
             )
         return (
             f"{self.state}.{reason} Recommended actions, later stages recommended; sites: "
-            f"{self.sites}; {100 * self.interval:g} % equal-tailed intervals. No clear choice: P(optimal) "
+            f"{self.sites}; {kind_of(self.interval)}s. No clear choice: P(optimal) "
             f"below {self.clear:g}.{within}{self._left_out()}"
         )
 

@@ -20,7 +20,7 @@ from bdtr.data.history import known_columns
 from bdtr.decisions.optimality import summarise_actions
 from bdtr.results.arguments import a_fit, name_list, one_of, probability, whole
 from bdtr.results.errors import ArgumentError
-from bdtr.results.estimates import estimates
+from bdtr.results.estimates import estimates, kind_of
 from bdtr.results.shown import Captioned, Shown
 
 __all__ = ["Blips", "blips_along", "over_history", "tailoring_columns"]
@@ -215,7 +215,7 @@ class Blips(Shown):
         """What the numbers are, in one line."""
         return (
             f"Stage {self.stage}: what an action adds to the mean payoff against {self.reference}, by "
-            f"{self.variable}; {self.about}; {100 * self.interval:g} % equal-tailed intervals."
+            f"{self.variable}; {self.about}; {kind_of(self.interval)}s."
         )
 
 

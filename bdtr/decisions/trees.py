@@ -18,12 +18,12 @@ from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_pass
 from bdtr.data.coding import label_series
 from bdtr.data.history import known_columns
-from bdtr.decisions.planning import mean_of_codes, payoffs
+from bdtr.decisions.plans import mean_of_codes, payoffs
 from bdtr.decisions.treesearch import Nodes, best_tree, leaf_of
 from bdtr.results.arguments import a_fit, name_list, probability, whole
 from bdtr.results.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.results.errors import ArgumentError
-from bdtr.results.estimates import estimates
+from bdtr.results.estimates import estimates, kind_of
 from bdtr.results.shown import Shown
 from bdtr.trial.rules import ELSE, rule_text
 
@@ -71,7 +71,7 @@ class ShallowTree(Shown):
             f"{self.state}. Tree for stage {self.stage}: {rule_text(self.rule)}. Against the full rule and "
             f"{self.one_action} for all; population: sample ({self.units:,} units with complete history at "
             "the stage); later stages recommended; learned and valued on the same units; "
-            f"{100 * self.interval:g} % equal-tailed intervals.{short}"
+            f"{kind_of(self.interval)}s.{short}"
         )
 
 

@@ -16,10 +16,10 @@ from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.layout import Layout
 
 __all__ = [
-    "Columns",
     "CrossProducts",
     "ResponseProducts",
     "Responses",
+    "Rows",
     "chunks",
     "cross_products",
     "evenly",
@@ -30,7 +30,7 @@ _CHUNK = 128  # responses at a time: little in memory, and progress between them
 
 
 @dataclass(frozen=True)
-class Columns:
+class Rows:
     """Rows of a stage's fit: common columns X, and per factor its columns Z and level codes.
 
     ``stratum`` numbers the residual SD of each row (``strata`` of them), ``weight`` holds known
@@ -162,11 +162,11 @@ class Responses:
         return Responses(zty, hty, np.maximum(self.yty - known, 0.0))
 
 
-def cross_products(columns: Columns, where: Layout) -> CrossProducts:
+def cross_products(rows: Rows, where: Layout) -> CrossProducts:
     """One pass over the rows: Z'Z and Z'H per block, H'H."""
-    stratum = _strata(columns)
-    x, z, at, c, c_at, block_of = _row_values(columns, where)
-    p, border, strata = x.shape[1], where.border.size, columns.strata
+    stratum = _strata(rows)
+    x, z, at, c, c_at, block_of = _row_values(rows, where)
+    p, border, strata = x.shape[1], where.border.size, rows.strata
     sizes = np.diff(where.start)
     block_start = np.concatenate([[0], np.cumsum(sizes * (sizes + border + p))]).astype(np.int64)
     blocks = np.zeros((strata, int(block_start[-1])))
@@ -180,14 +180,14 @@ def cross_products(columns: Columns, where: Layout) -> CrossProducts:
         mine = x if strata == 1 else x[stratum == a]
         hth[a, border:, border:] = mine.T @ mine
         hth[a, border:, :border] = hth[a, :border, border:].T
-    log_weight = 0.0 if columns.weight is None else float(np.log(columns.weight).sum())
-    rows = np.bincount(stratum, minlength=strata).astype(np.int64)
-    return CrossProducts(rows, log_weight, hth, blocks, block_start, used, where)
+    log_weight = 0.0 if rows.weight is None else float(np.log(rows.weight).sum())
+    sizes = np.bincount(stratum, minlength=strata).astype(np.int64)
+    return CrossProducts(sizes, log_weight, hth, blocks, block_start, used, where)
 
 
-def response_products(columns: Columns, where: Layout, y: np.ndarray) -> Responses:
+def response_products(rows: Rows, where: Layout, y: np.ndarray) -> Responses:
     """Cross-products with responses y (row x response)."""
-    total = ResponseProducts(columns, where, y.shape[1])
+    total = ResponseProducts(rows, where, y.shape[1])
     total.add(slice(0, len(y)), y)
     return total.responses
 
@@ -197,7 +197,7 @@ class ResponseProducts:
 
     Parameters
     ----------
-    columns
+    rows
         All rows.
     where
         Layout of the group effects.
@@ -205,11 +205,11 @@ class ResponseProducts:
         Number of responses.
     """
 
-    def __init__(self, columns: Columns, where: Layout, count: int):
-        self._stratum = _strata(columns)
-        self._x, self._z, self._at, self._c, self._c_at, _ = _row_values(columns, where)
-        self._root, self._border = columns.root, where.border.size
-        strata, wide = columns.strata, where.border.size + columns.x.shape[1]
+    def __init__(self, rows: Rows, where: Layout, count: int):
+        self._stratum = _strata(rows)
+        self._x, self._z, self._at, self._c, self._c_at, _ = _row_values(rows, where)
+        self._root, self._border = rows.root, where.border.size
+        strata, wide = rows.strata, where.border.size + rows.x.shape[1]
         self.responses = Responses(
             np.zeros((strata, where.inner.size, count)),
             np.zeros((strata, wide, count)),
@@ -230,42 +230,40 @@ class ResponseProducts:
             _accumulate_squares(own, total.yty[a])
 
 
-def _strata(columns: Columns) -> np.ndarray:
-    if columns.stratum is None:
-        return np.zeros(len(columns.x), dtype=np.int64)
-    stratum = np.ascontiguousarray(columns.stratum, dtype=np.int64)
+def _strata(rows: Rows) -> np.ndarray:
+    if rows.stratum is None:
+        return np.zeros(len(rows.x), dtype=np.int64)
+    stratum = np.ascontiguousarray(rows.stratum, dtype=np.int64)
     # Compiled kernels do not check bounds.
-    if stratum.size and (stratum.min() < 0 or stratum.max() >= columns.strata):
-        raise IndexError(f"A stratum is outside 0..{columns.strata - 1}.")
+    if stratum.size and (stratum.min() < 0 or stratum.max() >= rows.strata):
+        raise IndexError(f"A stratum is outside 0..{rows.strata - 1}.")
     return stratum
 
 
-def _row_values(columns: Columns, where: Layout):
+def _row_values(rows: Rows, where: Layout):
     """Per row: common columns, group columns with their positions in blocks and border, the block."""
-    x = np.ascontiguousarray(columns.x)
+    x = np.ascontiguousarray(rows.x)
     inner, inner_at, outer, outer_at = [], [], [], []
-    parts = zip(
-        where.factors, columns.z, columns.codes, where.position, where.in_border, strict=True
-    )
+    parts = zip(where.factors, rows.z, rows.codes, where.position, where.in_border, strict=True)
     for factor, z, code, position, in_border in parts:
         places = position[code][:, None] + np.arange(factor.terms)
         (outer if in_border else inner).append(z)
         (outer_at if in_border else inner_at).append(places)
-    rows = len(x)
+    count = len(x)
 
     def joined(found: list[np.ndarray], kind) -> np.ndarray:
         if len(found) == 1:
             return np.ascontiguousarray(found[0], dtype=kind)
-        return np.ascontiguousarray(np.hstack(found) if found else np.zeros((rows, 0)), dtype=kind)
+        return np.ascontiguousarray(np.hstack(found) if found else np.zeros((count, 0)), dtype=kind)
 
     z, at = joined(inner, float), joined(inner_at, np.int64)
     c, c_at = joined(outer, float), joined(outer_at, np.int64)
-    block = np.zeros(rows, dtype=np.int64)
+    block = np.zeros(count, dtype=np.int64)
     if inner:
         of_position = np.repeat(np.arange(where.blocks), np.diff(where.start))
         block = of_position[at[:, 0]]
-    if columns.root is not None:
-        x, z, c = x * columns.root, z * columns.root, c * columns.root
+    if rows.root is not None:
+        x, z, c = x * rows.root, z * rows.root, c * rows.root
     return x, z, at, c, c_at, block
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from bdtr.plots.given import table_of
-from bdtr.plots.style import colour, figure_of, finish, kind_of, of_stage, plain
+from bdtr.plots.style import colour, figure_of, finish, of_stage, plain
 from bdtr.results.arguments import text
+from bdtr.results.estimates import kind_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

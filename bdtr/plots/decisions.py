@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from bdtr.plots.given import result_of, table_of
-from bdtr.plots.style import colour, figure_of, finish, interval_of, kind_of, plain
+from bdtr.plots.style import colour, figure_of, finish, interval_of, plain
 from bdtr.results.arguments import text, whole
+from bdtr.results.estimates import kind_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.plots.given import dataset_of, draws_of, table_of
-from bdtr.plots.style import colour, figure_of, finish, interval_of, kind_of, plain
+from bdtr.plots.style import colour, figure_of, finish, interval_of, plain
 from bdtr.results.arguments import one_of, text
+from bdtr.results.estimates import kind_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["colour", "dark", "figure_of", "finish", "interval_of", "kind_of", "of_stage", "plain"]
+__all__ = ["colour", "dark", "figure_of", "finish", "interval_of", "of_stage", "plain"]
 
 # Okabe and Ito's colours; on a dark ground the first two in their lighter forms.
 _LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
@@ -74,12 +74,6 @@ def of_stage(table: pd.DataFrame, stage: str) -> pd.DataFrame:
 def plain(label: object) -> str:
     """A label as text that matplotlib does not read as mathematics."""
     return str(label).replace("$", r"\$")
-
-
-def kind_of(interval: float) -> str:
-    """Kind and level of an interval in words."""
-    probability("interval", interval)
-    return f"{100 * interval:g} % equal-tailed interval"
 
 
 def interval_of(draws: xr.DataArray, interval: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,9 +9,10 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.plots.given import dataset_of, table_of
-from bdtr.plots.style import colour, figure_of, finish, interval_of, kind_of, plain
+from bdtr.plots.style import colour, figure_of, finish, interval_of, plain
 from bdtr.results.arguments import finite, is_whole, text
 from bdtr.results.errors import ArgumentError
+from bdtr.results.estimates import kind_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,9 @@ import pandas as pd
 
 from bdtr.backward.regimes import Regime
 from bdtr.decisions.recommendation import recommend_known
-from bdtr.plots.style import kind_of
 from bdtr.reports.blocks import Block, figure as figure_block
-from bdtr.reports.choices import compared
+from bdtr.reports.choices import Choices, compared
+from bdtr.results.estimates import kind_of
 from bdtr.values.regimevalues import Values
 from bdtr.values.valuation import value
 
@@ -22,30 +21,7 @@ if TYPE_CHECKING:
 
     from bdtr.backward.fitted import Fit
 
-__all__ = ["Case", "Choices"]
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What the authors of a report choose; see :func:`bdtr.report`."""
-
-    title: str | None = None
-    command: str | None = None
-    interval: float = 0.95
-    margin: float | None = None
-    sure: float = 0.95
-    clear: float = 0.80
-    min_cell: int = 10
-    thresholds: Sequence[float] = (0.0, 0.05, 0.1, 0.15, 0.2)
-    reference: str | None = None
-    population: str = "sample"
-    regimes: Sequence[Regime] = ()
-    over: Mapping[str, Sequence[str]] | None = None
-    planned: Mapping[str, Mapping[object, float]] | None = None
-    texts: Mapping[str, str] = field(default_factory=dict)
-    override: str | None = None
-    thorough: bool = True
-    progress: bool = False
+__all__ = ["Case"]
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from bdtr.backward.regimes import Regime, embedded, policy, recommended
@@ -24,7 +25,30 @@ from bdtr.results.errors import ArgumentError
 from bdtr.trial.protocol import TEXTS
 from bdtr.values.populations import POPULATIONS
 
-__all__ = ["check_against", "check_choices", "compared"]
+__all__ = ["Choices", "check_against", "check_choices", "compared"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the authors of a report choose; see :func:`bdtr.report`."""
+
+    title: str | None = None
+    command: str | None = None
+    interval: float = 0.95
+    margin: float | None = None
+    sure: float = 0.95
+    clear: float = 0.80
+    min_cell: int = 10
+    thresholds: Sequence[float] = (0.0, 0.05, 0.1, 0.15, 0.2)
+    reference: str | None = None
+    population: str = "sample"
+    regimes: Sequence[Regime] = ()
+    over: Mapping[str, Sequence[str]] | None = None
+    planned: Mapping[str, Mapping[object, float]] | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    override: str | None = None
+    thorough: bool = True
+    progress: bool = False
 
 
 def check_choices(**given: Any) -> None:

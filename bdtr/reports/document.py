@@ -11,14 +11,15 @@ from typing import Any
 from bdtr.backward.fitted import Fit
 from bdtr.backward.regimes import Regime
 from bdtr.reports.blocks import Part
-from bdtr.reports.case import Case, Choices
-from bdtr.reports.choices import check_against, check_choices
+from bdtr.reports.case import Case
+from bdtr.reports.choices import Choices, check_against, check_choices
 from bdtr.reports.page import page
 from bdtr.reports.parts.actions import actions
 from bdtr.reports.parts.answer import answer, question
+from bdtr.reports.parts.checklist import checklist
 from bdtr.reports.parts.diagnostics import diagnostics, predictive
 from bdtr.reports.parts.models import models
-from bdtr.reports.parts.provenance import checklist, making
+from bdtr.reports.parts.provenance import making
 from bdtr.reports.parts.results import effects, values
 from bdtr.reports.parts.sensitivity import doubts
 from bdtr.reports.parts.sites import sites

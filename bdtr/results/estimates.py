@@ -10,7 +10,13 @@ import xarray as xr
 
 from bdtr.results.arguments import probability
 
-__all__ = ["estimates", "stacked", "with_labels"]
+__all__ = ["estimates", "kind_of", "stacked", "with_labels"]
+
+
+def kind_of(interval: float) -> str:
+    """Kind and level of an interval in words."""
+    probability("interval", interval)
+    return f"{100 * interval:g} % equal-tailed interval"
 
 
 def stacked(draws: xr.DataArray) -> xr.DataArray:

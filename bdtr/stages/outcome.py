@@ -15,7 +15,7 @@ import numpy as np
 from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
-from bdtr.engine.crossproducts import Columns, CrossProducts, Responses
+from bdtr.engine.crossproducts import CrossProducts, Responses, Rows
 from bdtr.engine.layout import Factor
 from bdtr.engine.parameters import Parameters
 from bdtr.stages.coded_priors import parameters
@@ -56,7 +56,7 @@ class OutcomeModel:
     design: StageDesign
     family: Family
     priors: StagePriors
-    rows: Columns
+    rows: Rows
     propagated: bool = False
     location: float = 0.0
     spread: float = 1.0
@@ -108,7 +108,7 @@ class OutcomeModel:
         return out
 
 
-def stage_rows(data: TrialData, design: StageDesign) -> Columns:
+def stage_rows(data: TrialData, design: StageDesign) -> Rows:
     """The rows of a stage's fit, coded.
 
     Parameters
@@ -120,7 +120,7 @@ def stage_rows(data: TrialData, design: StageDesign) -> Columns:
 
     Returns
     -------
-    Columns
+    Rows
         With a stratum, and so a residual SD, for each action of a continuous response, unless the stage
         says that they have one in common.
     """
@@ -135,7 +135,7 @@ def stage_rows(data: TrialData, design: StageDesign) -> Columns:
         ]  # without a decision, in no class of the stage
         z.append(np.where(nowhere[:, None], 0.0, values))
         codes.append(np.where(nowhere, 0, own))
-    return Columns(
+    return Rows(
         design.common(frame, design.site_codes(frame)),
         tuple(z),
         tuple(codes),
@@ -149,7 +149,7 @@ def outcome_model(
     data: TrialData,
     design: StageDesign,
     family: str,
-    rows: Columns,
+    rows: Rows,
     centre: float,
     spread: float,
     location: float | None = None,

@@ -147,7 +147,7 @@ def _one(task: tuple[int, np.ndarray, np.random.SeedSequence]) -> xr.Dataset:
     i, response, seed = task
     what = _STATE["what"]
     try:
-        found = _STATE["compiled"].fit(response, seed, what.chains, what.draws, what.tune, False)
+        found = _STATE["compiled"].fit(response, seed, what, False)
     except SamplingError as error:
         raise SamplingError(f"Response {i}: {error}") from None
     arrays = [v.to_numpy() for v in found.posterior.data_vars.values()]

@@ -29,12 +29,12 @@ from bdtr.stages.stagemodel import OwnModel
 
 __all__ = [
     "CompiledStage",
+    "Lengths",
     "Sampled",
     "SamplingError",
     "compiled_marginal",
     "compiled_plain",
     "fit_direct",
-    "sample_model",
 ]
 
 type Progress = Callable[[int, int], None]
@@ -52,6 +52,17 @@ class Sampled:
     stats: xr.Dataset
 
 
+class Lengths(Protocol):
+    """How many chains, how many draws of each are kept, and how many it warms up for."""
+
+    @property
+    def chains(self) -> int: ...
+    @property
+    def draws(self) -> int: ...
+    @property
+    def tune(self) -> int: ...
+
+
 class CompiledStage(Protocol):
     """A stage model compiled once, fitted to one response after another."""
 
@@ -59,9 +70,7 @@ class CompiledStage(Protocol):
         self,
         response: np.ndarray,
         seed: np.random.SeedSequence,
-        chains: int,
-        draws: int,
-        tune: int,
+        lengths: Lengths,
         progressbar: bool,
     ) -> Sampled:
         """Fit the model to a response of its rows with NUTS."""
@@ -73,9 +82,9 @@ class _Plain:
     compiled: Any
     wanted: list[str]
 
-    def fit(self, response, seed, chains, draws, tune, progressbar) -> Sampled:
+    def fit(self, response, seed, lengths, progressbar) -> Sampled:
         compiled = self.compiled.with_data(payoff=np.asarray(response, dtype=float))
-        return _nuts(compiled, self.wanted, seed, chains, draws, tune, progressbar)
+        return _nuts(compiled, self.wanted, seed, lengths, progressbar)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ class _Marginal:
     params: Parameters
     compiled: Any
 
-    def fit(self, response, seed, chains, draws, tune, progressbar) -> Sampled:
+    def fit(self, response, seed, lengths, progressbar) -> Sampled:
         nuts_seed, normal_seed = children(seed, 2)
         with threadpool_limits(1):
             responses = _responses(self.model, self.products, response)
@@ -95,11 +104,11 @@ class _Marginal:
             data = marginal_data(self.products, shifted, self.params)
             compiled = self.compiled.with_data(**data)
             sds, partial = _marginal_names(self.model)
-            found = _nuts(compiled, sds + partial, nuts_seed, chains, draws, tune, progressbar)
+            found = _nuts(compiled, sds + partial, nuts_seed, lengths, progressbar)
             phi = _phi(found.posterior, sds, partial)
             which = np.zeros(len(phi), dtype=np.int64)
             drawn = exact_draws(self.products, shifted, self.params, phi, which, normal_seed)
-        return Sampled(_labelled(self.model, phi, *drawn, chains), found.stats)
+        return Sampled(_labelled(self.model, phi, *drawn, lengths.chains), found.stats)
 
 
 def compiled_plain(model: OutcomeModel | OwnModel) -> CompiledStage:
@@ -207,33 +216,20 @@ def _compile(built, wanted: list[str]):
         return nutpie.compile_pymc_model(built, var_names=wanted)
 
 
-def _nuts(compiled, wanted, seed, chains, draws, tune, progressbar) -> Sampled:
+def _nuts(compiled, wanted, seed, lengths: Lengths, progressbar) -> Sampled:
     import nutpie
 
     tree = nutpie.sample(
         compiled,
-        chains=chains,
-        draws=draws,
-        tune=tune,
+        chains=lengths.chains,
+        draws=lengths.draws,
+        tune=lengths.tune,
         seed=int(seed.generate_state(1)[0]),
         progress_bar=progressbar,
     )
     posterior = tree["posterior"].to_dataset()[wanted]
     stats = tree["sample_stats"].to_dataset()[["diverging", "energy", "n_steps", "step_size"]]
-    return Sampled(_complete(posterior, chains, draws), stats)
-
-
-def sample_model(
-    built: Any,
-    wanted: list[str],
-    seed: np.random.SeedSequence,
-    chains: int,
-    draws: int,
-    tune: int,
-    progressbar: bool = False,
-) -> Sampled:
-    """Draws of the variables that are wanted from a PyMC model that is sampled once."""
-    return _nuts(_compile(built, wanted), wanted, seed, chains, draws, tune, progressbar)
+    return Sampled(_complete(posterior, lengths.chains, lengths.draws), stats)
 
 
 def _complete(posterior: xr.Dataset, chains: int, draws: int) -> xr.Dataset:
@@ -257,8 +253,7 @@ def fit_direct(
     model: OutcomeModel,
     response: np.ndarray,
     seed: np.random.SeedSequence,
-    chains: int = 4,
-    draws: int = 1000,
+    lengths: Lengths,
     progress: Progress | None = None,
     common: np.ndarray | None = None,
 ) -> Sampled:
@@ -272,12 +267,12 @@ def fit_direct(
         Observed payoff of its rows.
     seed
         Source of randomness.
-    chains, draws
+    lengths
         Chains, and draws kept from each.
     progress
         Called with (draws done, draws in all).
     common
-        As in :func:`bdtr.engine.coefficients.joint_draws.perturbed_draws`.
+        As in :class:`bdtr.engine.coefficients.joint_draws.Shared`.
 
     Returns
     -------
@@ -287,8 +282,10 @@ def fit_direct(
         products = cross_products(model.rows, layout(model.factors, model.rows.codes))
         responses = _responses(model, products, response)
         params = model.parameters
-        drawn = draw_posterior(products, responses, params, chains, draws, seed, progress, common)
-    return _sampled(model, drawn, chains)
+        drawn = draw_posterior(
+            products, responses, params, lengths.chains, lengths.draws, seed, progress, common
+        )
+    return _sampled(model, drawn, lengths.chains)
 
 
 def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from bdtr.results.arguments import one_of, probability, truth
 from bdtr.results.errors import ArgumentError
-from bdtr.results.estimates import estimates, stacked
+from bdtr.results.estimates import estimates, kind_of, stacked
 from bdtr.results.shown import Captioned, Shown
 from bdtr.values.regimevalues import Values
 
@@ -129,9 +129,7 @@ def compare(
     gain = stacked(found) - kind.equal
     won = (gain > 0 if better else gain < 0).mean("sample") + 0.5 * (gain == 0).mean("sample")
     table["p_better"] = won.to_numpy().ravel()
-    return Comparison(
-        found, table, scale, chosen, f"{about}{100 * interval:g} % equal-tailed intervals."
-    )
+    return Comparison(found, table, scale, chosen, f"{about}{kind_of(interval)}s.")
 
 
 def ranks(values: Values | xr.DataArray, higher_is_better: bool | None = None) -> Captioned:

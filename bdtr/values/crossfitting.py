@@ -49,7 +49,7 @@ from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
-from bdtr.results.estimates import estimates
+from bdtr.results.estimates import estimates, kind_of
 from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
 from bdtr.results.threads import side_by_side
@@ -87,13 +87,12 @@ class CrossFitted(Shown):
     @property
     def caption(self) -> str:
         """What the numbers are, in one line."""
+        folds = ", ".join(f"{way}: {n}" for way, n in self.folds.items())
         return (
-            f"{self.state}. Value of the recommended regime, mean over the rules of folds "
-            f"({', '.join(f'{way}: {n}' for way, n in self.folds.items())}), each "
-            f"valued where it was not learned; population: sample; {100 * self.interval:g} % equal-tailed "
-            "intervals. Difference: by how much the value in the sample is better, which is its "
-            "optimism and what "
-            f"rules lose that are learned from fewer units.{self.left_out}"
+            f"{self.state}. Value of the recommended regime, mean over the rules of folds ({folds}), each "
+            f"valued where it was not learned; population: sample; {kind_of(self.interval)}s. Difference: by "
+            "how much the value in the sample is better, which is its optimism and what rules lose that are "
+            f"learned from fewer units.{self.left_out}"
         )
 
 

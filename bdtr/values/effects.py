@@ -26,7 +26,7 @@ from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import a_fit, number_list, probability
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
-from bdtr.results.estimates import estimates, stacked
+from bdtr.results.estimates import estimates, kind_of, stacked
 from bdtr.results.shown import Shown
 from bdtr.trial.trial import Stage, Trial
 from bdtr.values.comparison import compare
@@ -59,7 +59,7 @@ class EffectSizes(Shown):
         """What the numbers are, in one line."""
         return (
             f"{self.state}. Hedges' g; population: {self.population}; SDs of the payoff of {self.units:,} "
-            f"units given their actions; {100 * self.interval:g} % equal-tailed intervals."
+            f"units given their actions; {kind_of(self.interval)}s."
         )
 
 

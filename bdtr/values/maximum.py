@@ -19,7 +19,7 @@ from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_passes
 from bdtr.results.arguments import a_fit, amount, probability
 from bdtr.results.diagnostics import State
-from bdtr.results.estimates import estimates
+from bdtr.results.estimates import estimates, kind_of
 from bdtr.results.shown import Shown
 from bdtr.values.valuation import mean_payoffs
 
@@ -58,7 +58,7 @@ class Maximum(Shown):
         """What the numbers are, in one line."""
         return (
             f"{self.state}. {WARNING} Population: sample; indifference margin {self.margin:g}; "
-            f"{100 * self.interval:g} % equal-tailed intervals."
+            f"{kind_of(self.interval)}s."
         )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.results.diagnostics import State
+from bdtr.results.estimates import kind_of
 from bdtr.results.shown import Shown
 
 __all__ = ["Values"]
@@ -40,5 +41,5 @@ class Values(Shown):
         """What the numbers are, in one line."""
         return (
             f"{self.state}. Mean payoff; population: {self.population}; later stages: {self.policy}; "
-            f"{100 * self.interval:g} % equal-tailed intervals."
+            f"{kind_of(self.interval)}s."
         )

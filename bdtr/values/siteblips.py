@@ -17,7 +17,7 @@ from bdtr.backward.passes import backward_passes, mean_response
 from bdtr.results.arguments import a_fit, probability
 from bdtr.results.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.results.errors import ArgumentError
-from bdtr.results.estimates import estimates, stacked
+from bdtr.results.estimates import estimates, kind_of, stacked
 from bdtr.results.labels import NEW_SITE, label_text
 from bdtr.results.shown import Captioned, Shown
 from bdtr.stages.outcome import OutcomeModel
@@ -57,7 +57,7 @@ class SiteBlips(Shown):
         return (
             f"{self.state}. Blips of stage {self.stage} against {self.reference}, mean over the units of "
             "each site (population: sample), later stages recommended; "
-            f"{100 * self.interval:g} % equal-tailed intervals."
+            f"{kind_of(self.interval)}s."
         )
 
 
@@ -267,7 +267,7 @@ def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> Capti
     table["pooled"] = np.minimum(np.square(table["sd"]) / np.square(table["sd_between"]), 1.0)
     caption = (
         f"{fit.state}. Effects of sites in the model of stage {fit.designs[k].action}, later stages "
-        f"recommended; {100 * interval:g} % equal-tailed intervals; pooled: share of each that comes from "
+        f"recommended; {kind_of(interval)}s; pooled: share of each that comes from "
         "the other sites."
     )
     return Captioned(table.rename_axis(index={level: "site", term: "term"}), caption)

@@ -9,7 +9,7 @@ from simulate import TwoStage
 import bdtr
 from bdtr.backward.passes import backward_pass
 from bdtr.decisions.allocation import AllocationError
-from bdtr.decisions.planning import Budget, Floor, Gap, plan
+from bdtr.decisions.plans import Budget, Floor, Gap, plan
 from bdtr.decisions.risk import WorstMean
 
 

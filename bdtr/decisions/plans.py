@@ -33,7 +33,7 @@ from bdtr.decisions.risk import Quantile, Utility, WorstMean, outcome_noise, uti
 from bdtr.results.arguments import a_fit, mapping, probability
 from bdtr.results.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.results.errors import ArgumentError
-from bdtr.results.estimates import estimates
+from bdtr.results.estimates import estimates, kind_of
 from bdtr.results.progress import progress_bar
 from bdtr.results.shown import Shown
 from bdtr.values.populations import Cells, cell_means
@@ -79,8 +79,7 @@ class Plan(Shown):
         return (
             f"{self.state}. Plan for stage {self.stage}, by the {self.utility}{self.prices}; population: "
             f"sample ({len(self.units):,} units with complete history at the stage); later stages "
-            f"recommended; learned and valued on the same units; {100 * self.interval:g} % equal-tailed "
-            f"intervals.{within}"
+            f"recommended; learned and valued on the same units; {kind_of(self.interval)}s.{within}"
         )
 
 
