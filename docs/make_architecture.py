@@ -27,8 +27,8 @@ def modules() -> dict[str, Path]:
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        if path.name != "__init__.py" or path.parent.name == "datasets":
-            found[name.removesuffix(".__init__")] = path
+        if path.name != "__init__.py":
+            found[name] = path
     return found
 
 

@@ -30,6 +30,7 @@ ON_DRAWS = [
 ]
 WINGS = [
     "trial", "results", "data", "stages", "backward", "values", "decisions", "checks", "plots", "reports",
+    "datasets",
 ]  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def test_help_does_not_import_pymc():
 
 def test_everyday_names_are_few_and_all_there():
     rooms = {name for name in dir(bdtr) if inspect.ismodule(getattr(bdtr, name))}
-    assert rooms == {*WINGS, "datasets"}
+    assert rooms == set(WINGS)
     assert len(set(dir(bdtr)) - rooms) <= 20
     with pytest.raises(AttributeError):
         bdtr.nothing  # noqa: B018  the attribute access is the test
