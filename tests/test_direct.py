@@ -134,7 +134,7 @@ def test_simulation_based_calibration():
     priors = StagePriors((Normal(0, 1),) * 3, groups, HalfNormal(1.0), {})
     params = parameters(factors, priors, 2)
     rng = np.random.default_rng(21)
-    simulations, inside = 600, 39
+    simulations, inside = 400, 39
     truths, ys = [], []
     for _ in range(simulations):
         sigma, sds = abs(rng.normal(size=2)), abs(rng.normal(size=5)) * 0.7

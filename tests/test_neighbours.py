@@ -42,7 +42,7 @@ def pairs():
     first = draw_each(products, both[0], params, seed, floor=FLOOR)
     near = known_neighbours(products, both[0], params, first.phi, FLOOR)
     assert near is not None
-    second = draw_beside(near, products, both[1], params, seed, FLOOR)
+    second = draw_beside(near, products, both[1], params, seed, None, FLOOR)
     assert second is not None
     return products, params, both, first, second
 
@@ -99,7 +99,7 @@ def test_contrasts_spread_somewhat_more_than_the_fit_of_their_difference():
         residuals, effects = (np.moveaxis(stream_roots(r), 1, 0) for r in both)
         shared = [Shared(Streams(residuals[i], effects[i])) for i in range(2)]
         one = draw_each(products, found[0], params, seed, shared=shared[0])
-        other = draw_beside(near, products, found[1], params, seed, floors[1], shared[1])
+        other = draw_beside(near, products, found[1], params, seed, None, floors[1], shared[1])
         assert other is not None
         alone = draw_each(products, difference, params, np.random.SeedSequence(100 + s))
         spread = (other.coefficients - one.coefficients).std(axis=0)
@@ -124,4 +124,4 @@ def test_responses_that_are_far_away_are_left_to_other_ways(pairs):
     near = known_neighbours(products, before, params, first.phi, FLOOR)
     far = before.divided(1e-3)
     seed = np.random.SeedSequence(1)
-    assert draw_beside(near, products, far, params, seed, FLOOR) is None
+    assert draw_beside(near, products, far, params, seed, None, FLOOR) is None

@@ -11,7 +11,7 @@ import bdtr
 from bdtr.stages.refits import Refits, refits
 from bdtr.trial.priors import HalfNormal, Normal
 
-SIMULATIONS, RANKED, THIN = 600, 39, 5
+SIMULATIONS, RANKED, THIN = 400, 39, 5
 
 
 def test_ranks_of_the_truth_are_uniform():

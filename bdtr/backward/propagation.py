@@ -228,12 +228,10 @@ def propagate(
                 shared = Shared(streams[0], roots, common)
                 made[kind] = draw_given(products, rest[0], params, anchor.phi, seed, shared)
             elif kind not in made:
-                given, own = (
-                    (products, rest[d], params, seed),
-                    (floors[d], Shared(streams[d], roots, common)),
-                )
+                given = products, rest[d], params, seed, progress
+                own = floors[d], Shared(streams[d], roots, common)
                 beside = None if near is None else draw_beside(near, *given, *own)
-                made[kind] = beside or draw_each(*given, progress, *own)
+                made[kind] = beside or draw_each(*given, *own)
             drawn = made[kind]
             law = _law(model, drawn.phi, drawn.effects, known[d])
             b = model.coefficients(drawn.coefficients)

@@ -6,6 +6,7 @@ and group effects follow as ever.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +59,7 @@ def draw_beside(
     responses: Responses,
     params: Parameters,
     seed: np.random.SeedSequence,
+    progress: Callable[[int, int], None] | None,
     floor: float,
     shared: Shared = Shared(),  # noqa: B008  immutable
 ) -> DirectDraws | None:
@@ -67,7 +69,7 @@ def draw_beside(
     ----------
     near
         From :func:`known_neighbours`, drawn with the same seed.
-    products, responses, params, seed, floor, shared
+    products, responses, params, seed, progress, floor, shared
         As in :func:`bdtr.engine.direct.draw_each`.
 
     Returns
@@ -80,7 +82,7 @@ def draw_beside(
         return None
     # The words of the first way that draw_each goes.
     words = children(children(seed, 4)[1], MOST_WAYS)[0].generate_state(responses.count, np.uint64)
-    found = draw_alike(near, words, posteriors.of)
+    found = draw_alike(near, words, posteriors.of, progress)
     if found is None:
         return None
     drawn = draw_given(products, responses, params, found.phi, seed, shared)

@@ -91,7 +91,12 @@ class Alike(NamedTuple):
     steps: int
 
 
-def draw_alike(near: Neighbours, seeds: np.ndarray, targets: TargetsOf) -> Alike | None:
+def draw_alike(
+    near: Neighbours,
+    seeds: np.ndarray,
+    targets: TargetsOf,
+    progress: Callable[[int, int], None] | None = None,
+) -> Alike | None:
     """One draw of phi for each response, the known one of the same number being its neighbour's.
 
     Parameters
@@ -102,6 +107,8 @@ def draw_alike(near: Neighbours, seeds: np.ndarray, targets: TargetsOf) -> Alike
         One word for each response: those of the draws that are known.
     targets
         As in :func:`neighbours`.
+    progress
+        Called with (responses done, responses in all).
 
     Returns
     -------
@@ -127,6 +134,8 @@ def draw_alike(near: Neighbours, seeds: np.ndarray, targets: TargetsOf) -> Alike
         if not (np.isfinite(weight) | np.isfinite(fresh[1]).any(axis=1)).all():
             return None
         out[which] = last_states(start, weight, *fresh)
+        if progress:
+            progress(int(which[-1]) + 1, len(every))
     return Alike(out, float(effective(weights).min()) / LEAST_JUDGED, khat, steps)
 
 
