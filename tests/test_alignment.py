@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import bdtr
-from bdtr.checks.sensitivity import confounded
+from bdtr.checks.confounding import confounded
 from bdtr.trial.alignment import aligned
 
 

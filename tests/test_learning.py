@@ -9,7 +9,7 @@ import pytest
 from test_marginal import design
 
 from bdtr.engine.crossproducts import cross_products, response_products
-from bdtr.engine.density.peaks import find_peaks
+from bdtr.engine.density.modes import find_peaks
 from bdtr.engine.direct import draw_posterior
 from bdtr.engine.layout import layout
 from bdtr.engine.phi.importance_weights import effective

@@ -8,7 +8,6 @@ import scipy.stats as st
 from test_marginal import design
 from test_propagation import two_responses
 
-from bdtr.engine.beside import draw_beside, known_neighbours
 from bdtr.engine.coefficients.joint_draws import (
     Shared,
     Streams,
@@ -17,6 +16,7 @@ from bdtr.engine.coefficients.joint_draws import (
 )
 from bdtr.engine.crossproducts import Responses, cross_products, response_products
 from bdtr.engine.direct import draw_each, draw_posterior
+from bdtr.engine.further_responses import draw_beside, known_neighbours
 from bdtr.engine.layout import layout
 from bdtr.stages.coded_priors import parameters
 

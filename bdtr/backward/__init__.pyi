@@ -1,7 +1,7 @@
 from .fitted import Fit as Fit
 from .fitting import fit as fit
 from .induction import BackwardPass as BackwardPass
-from .opening import load as load
+from .loading import load as load
 from .passes import backward_pass as backward_pass, backward_passes as backward_passes
 from .regimes import (
     Regime as Regime,
@@ -11,4 +11,4 @@ from .regimes import (
     rule as rule,
     static as static,
 )
-from .storage import StorageError as StorageError
+from .saving import StorageError as StorageError

@@ -127,7 +127,7 @@ class Fit(FitRecord):
         data
             Whether to keep the coded data that further backward passes need.
         """
-        from bdtr.backward.storage import save
+        from bdtr.backward.saving import save
 
         save(self, path, data)
 

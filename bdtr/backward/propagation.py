@@ -10,7 +10,6 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bdtr.backward.carried_effects import KnownEffects, joined_law
-from bdtr.engine.beside import draw_beside, known_neighbours
 from bdtr.engine.coefficients.joint_draws import (
     Shared,
     Streams,
@@ -31,6 +30,7 @@ from bdtr.engine.direct import (
     draw_given,
     residual_floor,
 )
+from bdtr.engine.further_responses import draw_beside, known_neighbours
 from bdtr.engine.layout import Factor, layout
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import Propagated, engine_roots, labelled, new_site, new_site_seed

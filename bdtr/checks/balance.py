@@ -12,8 +12,8 @@ from bdtr.backward.fitted import Fit
 from bdtr.checks.assignment import by_stage, treatment_probabilities
 from bdtr.data.differences import ADJUST, FINE, standardised_differences
 from bdtr.results.arguments import a_fit, mapping
+from bdtr.results.captions import Captioned
 from bdtr.results.labels import label_text
-from bdtr.results.shown import Captioned
 
 if TYPE_CHECKING:
     from bdtr.data.trialdata import StageData

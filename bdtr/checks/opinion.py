@@ -48,11 +48,11 @@ from bdtr.data.stagecolumns import DesignError
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State, doubt, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of, with_labels
 from bdtr.results.progress import progress_bar
-from bdtr.results.shown import Shown
 from bdtr.stages.propensity import category_probabilities
 from bdtr.values.crossfitting import crossfit
 from bdtr.values.learned_rules import part_of, quick_settings

@@ -22,8 +22,8 @@ from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_pass
 from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, probability, whole
+from bdtr.results.captions import Shown
 from bdtr.results.estimates import kind_of
-from bdtr.results.shown import Shown
 from bdtr.stages.arviz_groups import replicates
 from bdtr.stages.outcome import OutcomeModel
 

@@ -20,11 +20,11 @@ from bdtr.backward.induction import best_mean
 from bdtr.backward.passes import backward_pass
 from bdtr.backward.regimes import Regime, recommended, regime_list
 from bdtr.results.arguments import a_fit, number_list, probability
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import kind_of
 from bdtr.results.progress import progress_bar
-from bdtr.results.shown import Shown
 from bdtr.results.threads import side_by_side
 from bdtr.values.learned_rules import few_draws, quick_settings
 from bdtr.values.valuation import value

@@ -20,6 +20,7 @@ from bdtr.data.coding import (
     some,
 )
 from bdtr.data.contents import clear_labels, computable, no_nul, scalars_alone
+from bdtr.data.exclusions import any_of, check_groups, check_support, present
 from bdtr.data.flow import raise_faults
 from bdtr.data.frames import as_frame
 from bdtr.data.history import conditions, stage_formula
@@ -30,7 +31,6 @@ from bdtr.data.no_decision import (
     with_arms,
     without_mark,
 )
-from bdtr.data.presence import any_of, check_groups, check_support, present
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import one_of
 from bdtr.results.labels import NEW_SITE

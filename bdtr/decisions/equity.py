@@ -20,10 +20,10 @@ from bdtr.data.grouping import By, grouping
 from bdtr.decisions.limits import action_code, everyone_may
 from bdtr.decisions.plans import Plan, mean_of_codes
 from bdtr.results.arguments import a_fit, mapping, one_of, probability
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of, stacked, with_labels
-from bdtr.results.shown import Shown
 
 __all__ = ["Frontier", "Groups", "equity_by_group", "equity_frontier"]
 

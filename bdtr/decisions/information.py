@@ -28,10 +28,10 @@ from bdtr.engine.crossproducts import ResponseProducts, Rows, cross_products
 from bdtr.engine.layout import Factor, layout
 from bdtr.engine.parameters import Parameters
 from bdtr.results.arguments import a_fit, is_whole, number_list, one_of, whole
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State
 from bdtr.results.errors import ArgumentError
 from bdtr.results.progress import progress_bar
-from bdtr.results.shown import Shown
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import StageDraws
 from bdtr.values.siteblips import site_blips

@@ -31,11 +31,11 @@ from bdtr.decisions.allocation import Allocation, AllocationError, Rows, allocat
 from bdtr.decisions.limits import Budget, Floor, Gap, Limit, Options, costs_of
 from bdtr.decisions.risk import Quantile, Utility, WorstMean, outcome_noise, utilities
 from bdtr.results.arguments import a_fit, mapping, probability
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of
 from bdtr.results.progress import progress_bar
-from bdtr.results.shown import Shown
 from bdtr.values.populations import Cells, cell_means
 
 __all__ = ["Budget", "Floor", "Gap", "Plan", "mean_of_codes", "payoffs", "plan"]

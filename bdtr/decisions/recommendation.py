@@ -11,16 +11,16 @@ import pandas as pd
 
 from bdtr.backward.fitted import Fit
 from bdtr.data.coding import DataError, label_series
+from bdtr.data.exclusions import feasible_sets
 from bdtr.data.frames import as_frame
-from bdtr.data.presence import feasible_sets
 from bdtr.decisions.optimality import summarise_actions
 from bdtr.results.arguments import a_fit, amount, one_of, probability, text
+from bdtr.results.captions import as_html
 from bdtr.results.diagnostics import State
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import kind_of
 from bdtr.results.labels import UNCLEAR
 from bdtr.results.progress import progress_bar
-from bdtr.results.shown import as_html
 from bdtr.stages.prediction import SITES
 from bdtr.stages.settings import FitError
 from bdtr.trial.condition import Condition

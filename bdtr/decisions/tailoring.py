@@ -19,9 +19,9 @@ from bdtr.data.coding import label_series, with_columns
 from bdtr.data.history import known_columns
 from bdtr.decisions.optimality import summarise_actions
 from bdtr.results.arguments import a_fit, name_list, one_of, probability, whole
+from bdtr.results.captions import Captioned, Shown
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of
-from bdtr.results.shown import Captioned, Shown
 
 __all__ = ["Blips", "blips_along", "over_history", "tailoring_columns"]
 

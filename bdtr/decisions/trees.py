@@ -21,10 +21,10 @@ from bdtr.data.history import known_columns
 from bdtr.decisions.plans import mean_of_codes, payoffs
 from bdtr.decisions.treesearch import Nodes, best_tree, leaf_of
 from bdtr.results.arguments import a_fit, name_list, probability, whole
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of
-from bdtr.results.shown import Shown
 from bdtr.trial.rules import ELSE, rule_text
 
 __all__ = ["ShallowTree", "shallow_tree"]

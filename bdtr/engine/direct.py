@@ -18,7 +18,7 @@ from bdtr.engine.coefficients.exact import exact_draws
 from bdtr.engine.coefficients.joint_draws import Shared, perturbed_draws
 from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import CrossProducts, Responses, chunks, evenly
-from bdtr.engine.density.peaks import find_peaks
+from bdtr.engine.density.modes import find_peaks
 from bdtr.engine.parameters import Parameters
 from bdtr.engine.phi.independence import LEAST_JUDGED, one_draw_each, posterior_chains
 from bdtr.engine.phi.proposal_places import gained, learn_gains, learn_shape, learners, shaped

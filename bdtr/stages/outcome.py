@@ -306,7 +306,7 @@ def marginal_model(
     import pymc as pm
     import pytensor.tensor as pt
 
-    from bdtr.engine.density.op import marginal_log_likelihood
+    from bdtr.engine.density.pytensor_op import marginal_log_likelihood
 
     priors, design = model.engine_priors, model.design
     terms = {f"{g.name}_term": list(g.terms) for g in design.groups}

@@ -99,7 +99,7 @@ class _Marginal:
         with threadpool_limits(1):
             responses = _responses(self.model, self.products, response)
             shifted = responses.without(self.products, self.params.mean)
-            from bdtr.engine.density.op import marginal_data  # loads PyTensor
+            from bdtr.engine.density.pytensor_op import marginal_data  # loads PyTensor
 
             data = marginal_data(self.products, shifted, self.params)
             compiled = self.compiled.with_data(**data)

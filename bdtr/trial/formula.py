@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bdtr.results.errors import BdtrError, shown
-from bdtr.trial.otherformulas import how_here
+from bdtr.trial.formula_dialects import how_here
 
 __all__ = ["TRANSFORMS", "Formula", "FormulaError", "GroupTerm", "names_in"]
 

@@ -10,9 +10,9 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.results.arguments import one_of, probability, truth
+from bdtr.results.captions import Captioned, Shown
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of, stacked
-from bdtr.results.shown import Captioned, Shown
 from bdtr.values.regimevalues import Values
 
 __all__ = ["SCALES", "Comparison", "SetOfBest", "compare", "ranks", "set_of_best"]

@@ -47,11 +47,11 @@ from bdtr.data.stagecolumns import DesignError, learned_columns
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of
 from bdtr.results.progress import progress_bar
-from bdtr.results.shown import Shown
 from bdtr.results.threads import side_by_side
 from bdtr.stages.settings import Settings
 from bdtr.values.learned_rules import few_draws, learn, part_of, quick_settings

@@ -24,10 +24,10 @@ from bdtr.backward.fitting import fit_checked
 from bdtr.data.check import check_again
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import a_fit, number_list, probability
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of, stacked
-from bdtr.results.shown import Shown
 from bdtr.trial.trial import Stage, Trial
 from bdtr.values.comparison import compare
 from bdtr.values.regimevalues import Values

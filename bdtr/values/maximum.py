@@ -18,9 +18,9 @@ import xarray as xr
 from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_passes
 from bdtr.results.arguments import a_fit, amount, probability
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State
 from bdtr.results.estimates import estimates, kind_of
-from bdtr.results.shown import Shown
 from bdtr.values.valuation import mean_payoffs
 
 if TYPE_CHECKING:

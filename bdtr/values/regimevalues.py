@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 import xarray as xr
 
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State
 from bdtr.results.estimates import kind_of
-from bdtr.results.shown import Shown
 
 __all__ = ["Values"]
 

@@ -15,11 +15,11 @@ import xarray as xr
 from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_passes, mean_response
 from bdtr.results.arguments import a_fit, probability
+from bdtr.results.captions import Captioned, Shown
 from bdtr.results.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of, stacked
 from bdtr.results.labels import NEW_SITE, label_text
-from bdtr.results.shown import Captioned, Shown
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.values.populations import Cells, cell_means
 

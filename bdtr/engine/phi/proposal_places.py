@@ -23,7 +23,7 @@ import numpy as np
 
 from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import evenly
-from bdtr.engine.density.peaks import scores
+from bdtr.engine.density.modes import scores
 from bdtr.engine.phi.importance_weights import effective
 from bdtr.engine.phi.proposals import FREEDOM, Ellipses, ellipses, proposals
 from bdtr.engine.system import Targets
@@ -92,7 +92,7 @@ def learn_shape(
     Parameters
     ----------
     mode, root, found
-        Their modes, from :func:`bdtr.engine.density.peaks.find_peaks`.
+        Their modes, from :func:`bdtr.engine.density.modes.find_peaks`.
     targets
         Their densities.
     seed

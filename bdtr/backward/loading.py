@@ -16,7 +16,7 @@ import xarray as xr
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.gate import gate
-from bdtr.backward.storage import FORMAT, StorageError, digest_of
+from bdtr.backward.saving import FORMAT, StorageError, digest_of
 from bdtr.data.check import check_again
 from bdtr.data.coding import Coding
 from bdtr.data.flow import FLOW

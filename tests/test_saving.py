@@ -13,8 +13,8 @@ import pytest
 import xarray as xr
 
 import bdtr
-from bdtr.backward import opening, storage
-from bdtr.backward.storage import StorageError
+from bdtr.backward import loading, saving
+from bdtr.backward.saving import StorageError
 from bdtr.results.diagnostics import State
 from bdtr.results.errors import ArgumentError
 from bdtr.results.files import OutputError
@@ -158,7 +158,7 @@ def test_every_text_and_number_of_the_header_is_held_against_the_digest(little, 
     with xr.open_datatree(file, engine="h5netcdf") as opened:
         tree = opened.load().copy()
     text, digest = tree.attrs["bdtr"], tree.attrs["digest"]
-    assert storage.digest_of(tree, text) == digest
+    assert saving.digest_of(tree, text) == digest
     header = json.loads(text)
     places = list(leaves(header))
     assert len(places) > 300
@@ -168,7 +168,7 @@ def test_every_text_and_number_of_the_header_is_held_against_the_digest(little, 
         for key in way:
             node = node[key]
         node[last] = other(node[last])
-        assert storage.digest_of(tree, json.dumps(changed)) != digest, (*way, last)
+        assert saving.digest_of(tree, json.dumps(changed)) != digest, (*way, last)
 
 
 def test_every_array_and_attribute_of_a_file_is_refused_when_changed_or_does_not_matter(
@@ -182,15 +182,15 @@ def test_every_array_and_attribute_of_a_file_is_refused_when_changed_or_does_not
         for name in ["/", *(p[0] for p in places)]:
             places += [(name, attribute, False) for attribute in held[name].attrs]
     content = Path(file).read_bytes()
-    refused, (whole, _) = 0, opening._opened(file)
+    refused, (whole, _) = 0, loading._opened(file)
     for name, attribute, array in places:
         Path(file).write_bytes(content)
         with h5py.File(file, "r+") as held:
             if not alter(held[name], attribute, array):
                 continue
         try:
-            tree, text = opening._opened(file)
-            same = tree.attrs["digest"] == storage.digest_of(tree, text)
+            tree, text = loading._opened(file)
+            same = tree.attrs["digest"] == saving.digest_of(tree, text)
         except StorageError:
             same = False
         if same:  # bookkeeping of the format, which holds nothing of ours
@@ -229,7 +229,7 @@ def forged(path, change) -> None:
         tree = opened.load().copy()
     text = change(tree, tree.attrs["bdtr"]) or tree.attrs["bdtr"]
     tree.attrs = {}
-    tree.attrs = {"bdtr": text, "digest": storage.digest_of(tree, text)}
+    tree.attrs = {"bdtr": text, "digest": saving.digest_of(tree, text)}
     Path(path).write_bytes(bytes(tree.to_netcdf(engine="h5netcdf")))
 
 

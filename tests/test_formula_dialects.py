@@ -8,7 +8,7 @@ import time
 import pytest
 
 from bdtr.trial.formula import Formula, FormulaError
-from bdtr.trial.otherformulas import how_here
+from bdtr.trial.formula_dialects import how_here
 
 FOREIGN = {
     "I(x^2)": "A square is I(x**2).",

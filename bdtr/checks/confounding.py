@@ -39,11 +39,11 @@ from bdtr.results.arguments import (
     probability,
     whole,
 )
+from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of, with_labels
 from bdtr.results.progress import progress_bar
-from bdtr.results.shown import Shown
 from bdtr.trial.alignment import of_each_row
 from bdtr.trial.priors import Normal
 from bdtr.values.comparison import ranks

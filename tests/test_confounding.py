@@ -9,7 +9,7 @@ import pytest
 import bdtr
 from bdtr.backward.passes import sets_of_passes
 from bdtr.backward.policies import payoff_sd
-from bdtr.checks.sensitivity import confounded, tipping_points, tipping_regime
+from bdtr.checks.confounding import confounded, tipping_points, tipping_regime
 from bdtr.trial.priors import Normal
 
 N = 6000
