@@ -122,6 +122,20 @@ def test_everyday_names_are_those_of_the_wings():
             assert getattr(import_module(f"bdtr.{wing(found.__module__[5:])}"), name) is found
 
 
+def test_a_file_gives_out_what_it_defines():
+    """Each name is imported from the file that holds it, so that one finds it there."""
+    for module, path in modules().items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imported = {
+            alias.asname or alias.name
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        given = set(getattr(import_module(f"bdtr.{module}"), "__all__", ()))
+        assert not given & imported, f"{module}: {sorted(given & imported)}"
+
+
 def test_no_file_imports_names_that_are_private_elsewhere():
     for module, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

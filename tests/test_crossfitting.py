@@ -8,7 +8,8 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.data.stagecolumns import DesignError, stage_design
+from bdtr.data.modelmatrix import DesignError
+from bdtr.data.stagecolumns import stage_design
 from bdtr.values.crossfitting import _with_blips
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 import bdtr
 from bdtr.data.check import check
-from bdtr.data.coding import DataError
+from bdtr.data.contents import DataError
 from bdtr.trial.condition import ConditionError
 from bdtr.trial.formula import FormulaError
 

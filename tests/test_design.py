@@ -9,7 +9,8 @@ from test_data import small
 
 import bdtr
 from bdtr.data.check import check
-from bdtr.data.stagecolumns import DesignError, stage_design
+from bdtr.data.modelmatrix import DesignError
+from bdtr.data.stagecolumns import stage_design
 
 
 def designs(trial, frame, **options):

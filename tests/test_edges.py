@@ -10,8 +10,8 @@ import pytest
 
 import bdtr
 from bdtr.data.clusters import DesignWarning
-from bdtr.data.coding import DataError
-from bdtr.data.stagecolumns import DesignError
+from bdtr.data.contents import DataError
+from bdtr.data.modelmatrix import DesignError
 from bdtr.trial.priors import HalfNormal, Normal
 
 

@@ -10,7 +10,8 @@ from simulate import TwoStage
 import bdtr
 from bdtr.backward.passes import backward_pass
 from bdtr.decisions.equity import equity_by_group, equity_frontier
-from bdtr.decisions.plans import Budget, Gap, plan
+from bdtr.decisions.limits import Budget, Gap
+from bdtr.decisions.plans import plan
 
 
 @pytest.fixture(scope="module")

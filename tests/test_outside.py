@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.data.coding import DataError
+from bdtr.data.contents import DataError
 
 
 def responders(sites=12, per=40, seed=1):

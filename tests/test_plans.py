@@ -9,7 +9,8 @@ from simulate import TwoStage
 import bdtr
 from bdtr.backward.passes import backward_pass
 from bdtr.decisions.allocation import AllocationError
-from bdtr.decisions.plans import Budget, Floor, Gap, plan
+from bdtr.decisions.limits import Budget, Floor, Gap
+from bdtr.decisions.plans import plan
 from bdtr.decisions.risk import WorstMean
 
 

@@ -11,7 +11,8 @@ import pytest
 
 import bdtr
 from bdtr import plots
-from bdtr.decisions.plans import Budget, plan
+from bdtr.decisions.limits import Budget
+from bdtr.decisions.plans import plan
 from bdtr.decisions.recommendation import recommend_known
 from bdtr.plots.style import colour
 

@@ -8,7 +8,8 @@ import pytest
 from simulate import TwoStage
 
 import bdtr
-from bdtr.values.siteblips import NEW_SITE, pooling, same_best_action, site_blips
+from bdtr.results.labels import NEW_SITE
+from bdtr.values.siteblips import pooling, same_best_action, site_blips
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from bdtr.backward.gate import gate
 from bdtr.backward.induction import Policy
 from bdtr.backward.passes import run_passes, stage_model
 from bdtr.data.check import check
-from bdtr.data.coding import DataError
+from bdtr.data.contents import DataError
 from bdtr.data.stagecolumns import stage_design
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import truth

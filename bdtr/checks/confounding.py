@@ -26,7 +26,6 @@ from bdtr.backward.passes import backward_pass, backward_passes
 from bdtr.backward.policies import named_policy, payoff_sd, shifted
 from bdtr.backward.regimes import Regime, recommended, regime_list
 from bdtr.checks.assignment import Known, by_stage, treatment_probabilities
-from bdtr.checks.prior_sensitivity import PriorWidths, prior_widths
 from bdtr.data.history import known_columns
 from bdtr.decisions.limits import action_code
 from bdtr.results.arguments import (
@@ -54,10 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Confounded",
-    "PriorWidths",
     "TippingPoints",
     "confounded",
-    "prior_widths",
     "tipping_points",
     "tipping_regime",
 ]

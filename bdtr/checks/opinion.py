@@ -43,8 +43,8 @@ from bdtr.backward.policies import named_policy
 from bdtr.backward.regimes import Regime, embedded, regime_list
 from bdtr.checks.assignment import WORDS, Known, by_stage, treatment_probabilities
 from bdtr.checks.leaveout import in_closed_form, passes_without
-from bdtr.data.coding import DataError
-from bdtr.data.stagecolumns import DesignError
+from bdtr.data.contents import DataError
+from bdtr.data.modelmatrix import DesignError
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole

@@ -1,4 +1,4 @@
 from .clusters import DesignWarning as DesignWarning
-from .coding import DataError as DataError
+from .contents import DataError as DataError
 from .datafiles import read_data as read_data
 from .modelmatrix import DesignError as DesignError

@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 
 from bdtr.data.clusters import DesignWarning, shared_clusters, unknown_clusters
-from bdtr.data.coding import (
-    Coding,
+from bdtr.data.coding import Coding, label_series, level_order
+from bdtr.data.contents import (
     DataError,
-    label_series,
-    level_order,
+    clear_labels,
+    computable,
+    no_nul,
     rows_of,
+    scalars_alone,
     some,
 )
-from bdtr.data.contents import clear_labels, computable, no_nul, scalars_alone
 from bdtr.data.exclusions import any_of, check_groups, check_support, present
 from bdtr.data.flow import raise_faults
 from bdtr.data.frames import as_frame

@@ -22,12 +22,9 @@ from bdtr.results.labels import label_text
 
 __all__ = [
     "Coding",
-    "DataError",
     "label_series",
     "level_order",
     "number_series",
-    "rows_of",
-    "some",
     "with_columns",
 ]
 

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bdtr.data.coding import (
-    DataError,
-    some,
-)
+from bdtr.data.contents import DataError, some
 from bdtr.data.flow import Faults, Steps
 from bdtr.data.history import delivered_now
 from bdtr.data.no_decision import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bdtr.data.coding import DataError, some
+from bdtr.data.contents import DataError, some
 
 __all__ = ["FLOW", "Faults", "Steps", "raise_faults"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import pandas as pd
 
-from bdtr.data.coding import DataError
+from bdtr.data.contents import DataError
 
 __all__ = ["as_frame"]
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bdtr.data.coding import DataError
+from bdtr.data.contents import DataError
 from bdtr.data.modelmatrix import terms_of
 from bdtr.trial.condition import Condition
 from bdtr.trial.formula import TRANSFORMS, Formula, names_in

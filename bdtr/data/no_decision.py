@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bdtr.data.coding import Coding, DataError, label_series, some, with_columns
+from bdtr.data.coding import Coding, label_series, with_columns
+from bdtr.data.contents import DataError, some
 from bdtr.trial.condition import Condition
 from bdtr.trial.formula import Formula
 from bdtr.trial.trial import Stage, Trial, TrialError

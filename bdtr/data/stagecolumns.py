@@ -20,14 +20,14 @@ from bdtr.data.groupcolumns import (
 )
 from bdtr.data.history import delivered_now, earlier_terms
 from bdtr.data.margins import Measure, as_written, margins_of, measured, residual_columns
-from bdtr.data.modelmatrix import Columns, DesignError
+from bdtr.data.modelmatrix import Columns
 from bdtr.data.rank import check_rank, collinear
 from bdtr.data.sitelevel import SiteLevel, site_level
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.layout import Factor
 from bdtr.trial.formula import Formula
 
-__all__ = ["DesignError", "GroupDesign", "StageDesign", "stage_design"]
+__all__ = ["StageDesign", "stage_design"]
 
 LEARNED = "learned blip"
 

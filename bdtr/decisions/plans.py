@@ -38,7 +38,7 @@ from bdtr.results.estimates import estimates, kind_of
 from bdtr.results.progress import progress_bar
 from bdtr.values.populations import Cells, cell_means
 
-__all__ = ["Budget", "Floor", "Gap", "Plan", "mean_of_codes", "payoffs", "plan"]
+__all__ = ["Plan", "mean_of_codes", "payoffs", "plan"]
 
 
 @dataclass(frozen=True, repr=False)

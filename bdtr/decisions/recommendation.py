@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from bdtr.backward.fitted import Fit
-from bdtr.data.coding import DataError, label_series
+from bdtr.data.coding import label_series
+from bdtr.data.contents import DataError
 from bdtr.data.exclusions import feasible_sets
 from bdtr.data.frames import as_frame
 from bdtr.decisions.optimality import summarise_actions

@@ -42,8 +42,10 @@ from bdtr.backward.fitting import fit_checked
 from bdtr.backward.induction import Policy
 from bdtr.backward.passes import backward_pass
 from bdtr.backward.regimes import recommended
-from bdtr.data.coding import DataError, with_columns
-from bdtr.data.stagecolumns import DesignError, learned_columns
+from bdtr.data.coding import with_columns
+from bdtr.data.contents import DataError
+from bdtr.data.modelmatrix import DesignError
+from bdtr.data.stagecolumns import learned_columns
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.compiled.streams import children
 from bdtr.results.arguments import a_fit, one_of, probability, whole

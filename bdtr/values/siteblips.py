@@ -24,7 +24,6 @@ from bdtr.stages.outcome import OutcomeModel
 from bdtr.values.populations import Cells, cell_means
 
 __all__ = [
-    "NEW_SITE",
     "SiteBlips",
     "pooling",
     "same_best_action",

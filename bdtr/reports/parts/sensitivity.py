@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bdtr.checks.confounding import prior_widths, tipping_points
+from bdtr.checks.confounding import tipping_points
 from bdtr.checks.opinion import second_opinion
+from bdtr.checks.prior_sensitivity import prior_widths
 from bdtr.reports.blocks import Block, Part, ask, table, text
 from bdtr.reports.case import Case
 from bdtr.trial.protocol import TEXTS

@@ -7,8 +7,9 @@ import pandas as pd
 from bdtr import plots
 from bdtr.reports.blocks import Block, Part, folded, table, text
 from bdtr.reports.case import Case
+from bdtr.results.labels import NEW_SITE
 from bdtr.stages.outcome import OutcomeModel
-from bdtr.values.siteblips import NEW_SITE, shrinkage, site_blips
+from bdtr.values.siteblips import shrinkage, site_blips
 
 __all__ = ["sites"]
 
