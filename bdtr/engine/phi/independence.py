@@ -37,10 +37,8 @@ _LEAST_STEPS = 24  # of a chain
 _STAYS = 4  # steps of a chain for each step that it stays at its best proposal
 _ENOUGH = 8.0  # effective number of judged proposals from which a chain is trusted
 _MOST_THINNED = 128  # proposals for one draw of a posterior beyond which slice chains are better
-_STUCK, _SHORTEST = (
-    0.02,
-    3,
-)  # for how much of its draws, or how many, a chain may stay where it stays longest
+_STUCK = 0.02  # share of its draws for which a chain may stay where it stays longest,
+_SHORTEST = 3  # or number of them
 _STICKY = 0.25  # lag-1 correlation of kept draws of phi; coefficients given phi are independent
 
 

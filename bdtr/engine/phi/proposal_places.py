@@ -41,10 +41,8 @@ __all__ = [
 
 _WIDENED = 1.6  # variance of the proposals against the learned one: tails cost more than the middle
 _ROUNDS = 2  # rounds of importance sampling, each from what the one before has taught
-_LESSONS = (
-    2560,
-    160,
-)  # proposals of a round from which the shape is learned: at least, and per part of phi
+_LESSONS = 2560  # proposals of a round from which the shape is learned, at least,
+_PER_PART = 160  # and for each part of phi
 _PER_LEARNER = 48, 64  # proposals of a learner in the rounds from which gains are learned
 _PER_GAIN = 6  # learners per part of phi
 _RIDGE = 0.1  # of the regressions, in units of one learner
@@ -105,8 +103,7 @@ def learn_shape(
     size = mode.shape[1]
     shape = Shape(np.zeros(size), np.eye(size))
     inverse_root = np.linalg.inv(root)
-    least, each = _LESSONS
-    counts = np.where(found, max(least, each * size) // len(found), 0)
+    counts = np.where(found, max(_LESSONS, _PER_PART * size) // len(found), 0)
     for lesson in children(seed, _ROUNDS):
         seeds = lesson.generate_state(len(found), np.uint64)
         places = shaped(mode, root, shape, targets)
