@@ -180,8 +180,7 @@ class _Way(NamedTuple):
 
 
 def _ways(posteriors: Posteriors, todo: np.ndarray, seed: np.random.SeedSequence) -> Iterator[_Way]:
-    """Ways to place proposals: by gains, or by climbs where these are not known; by climbs with more
-    proposals; of few hard responses, with still more.
+    """Ways to place proposals: by gains; by climbs; by climbs, of few hard responses, with more proposals.
 
     The last costs what a slice chain does, but no setting up of these.
     """
@@ -200,7 +199,7 @@ def _ways(posteriors: Posteriors, todo: np.ndarray, seed: np.random.SeedSequence
         mode, root, found = find_peaks(start, scale, targets)
         return shaped(mode, root, shape, targets), found
 
-    which, gains = learners(todo, posteriors.params.size), None
+    which = learners(todo, posteriors.params.size)
     if which is not None:
         taught = posteriors.of(which)
         gains = learn_gains(*climbed(taught), taught, gain_seed)
@@ -211,8 +210,6 @@ def _ways(posteriors: Posteriors, todo: np.ndarray, seed: np.random.SeedSequence
                 return gained(known, targets), np.ones(targets.count, dtype=np.bool_)
 
             yield _Way(moved, LEAST_JUDGED, 1.0)
-    if gains is None:
-        yield _Way(climbed, 2 * LEAST_JUDGED, 1.0)
     yield _Way(climbed, 256, 1.0)
     yield _Way(climbed, 1024, 0.05)
 
