@@ -34,8 +34,8 @@ def few_draws(settings: Settings, most: int = 200) -> int:
 def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
     """Settings of fits to parts of the data or under other priors: the direct sampler where it will do.
 
-    The direct sampler makes at most twice as many draws at the last stage as are propagated, which is all
-    that is asked of it.
+    With ``propagated`` below the fit's number, as many draws are propagated; the direct sampler then makes
+    twice as many at the last stage, which is all that is asked of it.
     """
     exact = integrates(fit.trial)
     settings = replace(fit.settings, sampler="direct") if exact else fit.settings
@@ -47,8 +47,11 @@ def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
             f"propagated={propagated!r}: must divide the fit's {whole} propagated draws and be a multiple "
             f"of its {chains} chains."
         )
+    settings = replace(settings, quick=True)
+    if count == whole:
+        return settings
     draws = min(settings.draws, 2 * count // chains) if exact else settings.draws
-    return replace(settings, quick=True, propagated=count, draws=draws)
+    return replace(settings, propagated=count, draws=draws)
 
 
 def part_of(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:

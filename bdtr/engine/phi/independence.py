@@ -36,9 +36,9 @@ LEAST_JUDGED = 48  # proposals of a response that its weights are judged by
 _LEAST_STEPS = 24  # of a chain
 _STAYS = 4  # steps of a chain for each step that it stays at its best proposal
 _ENOUGH = 8.0  # effective number of judged proposals from which a chain is trusted
-_MOST_THINNED = 128  # proposals for one draw of a posterior beyond which slice chains are better
-_STUCK = 0.02  # share of its draws for which a chain may stay where it stays longest,
-_SHORTEST = 3  # or number of them
+_MOST_THINNED = 64  # proposals for one draw of a posterior beyond which slice chains are better,
+_CHEAP = 25_600  # unless all draws take no more than this: setting up slice chains costs as much
+_STUCK = 0.02  # share of a chain's draws, at least one, for which it may stay where it stays longest
 _STICKY = 0.25  # lag-1 correlation of kept draws of phi; coefficients given phi are independent
 
 
@@ -192,7 +192,7 @@ def posterior_chains(
     word = stream_seed.generate_state(1, np.uint64)
     phi, weights, thin, wanted = np.empty((0, places.centre.shape[1])), np.empty(0), 0, 1
     while wanted > thin:  # large weights turn up late, and ask for more
-        if wanted > _MOST_THINNED:
+        if wanted > max(_MOST_THINNED, _CHEAP // count):
             return None
         more = np.array([count * (wanted - thin)])
         made = proposals(places, word, 1 + count * thin, more, one)
@@ -216,11 +216,11 @@ def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator) -> int:
     """Proposals for one of the draws of a chain whose kept draws are to be little alike."""
     possible = np.isfinite(weights)  # proposals outside the support have no weight
     if not possible.any():
-        return _MOST_THINNED + 1
+        return max(_MOST_THINNED, _CHEAP) + 1
     # Neighbours of an independence chain are as correlated as moves are rejected.
     states, proposed = weights[possible], rng.permutation(weights)[possible]
     accepted = np.exp(np.minimum(proposed - states, 0.0))
     share = np.exp(states - states.max())
     rejected = float(np.clip(1.0 - accepted @ share / share.sum(), 1e-9, 0.999))
-    stuck = math.ceil(longest_stay(weights) / max(_STUCK * draws, _SHORTEST))
+    stuck = math.ceil(longest_stay(weights) / max(_STUCK * draws, 1.0))
     return max(stuck, math.ceil(math.log(_STICKY) / math.log(rejected)))
