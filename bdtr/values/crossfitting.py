@@ -154,8 +154,7 @@ def crossfit(
     ways = _ways(data, over, folds)
     counts = {way: _count(data, way, folds) for way in ways}
     propagated = few_draws(fit.settings, _VALUED) if propagated is None else propagated
-    # The last stage has all draws: its state is reported.
-    settings = replace(quick_settings(fit, propagated), draws=fit.settings.draws)
+    settings = quick_settings(fit, propagated)
     step = fit.settings.propagated // settings.propagated
     seed = fit.settings.stream("cross-fitting", random_seed)
     found, inside, rows, tables, states = [], [], [], [], [fit.state]

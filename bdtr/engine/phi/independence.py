@@ -38,7 +38,7 @@ _STAYS = 4  # steps of a chain for each step that it stays at its best proposal
 _ENOUGH = 8.0  # effective number of judged proposals from which a chain is trusted
 _MOST_THINNED = 64  # proposals for one draw of a posterior beyond which slice chains are better,
 _CHEAP = 25_600  # unless all draws take no more than this: setting up slice chains costs as much
-_STUCK = 0.02  # share of a chain's draws, at least one, for which it may stay where it stays longest
+_STUCK = 0.02  # share of a chain's draws, or one, for which it may stay where it stays longest
 _STICKY = 0.25  # lag-1 correlation of kept draws of phi; coefficients given phi are independent
 
 
