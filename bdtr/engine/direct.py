@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bdtr.engine.coefficients.exact import exact_draws
-from bdtr.engine.coefficients.joint_draws import Shared, perturbed_draws
+from bdtr.engine.coefficients.joint_draws import ALONE, Shared, perturbed_draws
 from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import CrossProducts, Responses, chunks, evenly
 from bdtr.engine.density.modes import find_peaks
@@ -96,7 +96,7 @@ def draw_each(
     seed: np.random.SeedSequence,
     progress: Callable[[int, int], None] | None = None,
     floor: float | None = None,
-    shared: Shared = Shared(),  # noqa: B008  immutable
+    shared: Shared = ALONE,
 ) -> DirectDraws:
     """One posterior draw for each response: a new data set, its own posterior, one draw from it.
 
@@ -220,7 +220,7 @@ def draw_given(
     params: Parameters,
     phi: np.ndarray,
     seed: np.random.SeedSequence,
-    shared: Shared = Shared(),  # noqa: B008  immutable
+    shared: Shared = ALONE,
 ) -> DirectDraws:
     """Coefficients and group effects as :func:`draw_each` draws them, phi having been drawn already.
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bdtr.engine.coefficients.joint_draws import Shared
+from bdtr.engine.coefficients.joint_draws import ALONE, Shared
 from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import CrossProducts, Responses
 from bdtr.engine.direct import (
@@ -61,7 +61,7 @@ def draw_beside(
     seed: np.random.SeedSequence,
     progress: Callable[[int, int], None] | None,
     floor: float,
-    shared: Shared = Shared(),  # noqa: B008  immutable
+    shared: Shared = ALONE,
 ) -> DirectDraws | None:
     """One posterior draw for each response, phi from short chains that start at known draws, moved along.
 

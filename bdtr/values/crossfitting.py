@@ -278,9 +278,9 @@ def _crossfitted(
     data = fit.require_data("cross-fitting")
     count = int(fold.max()) + 1
     seeds = [int(s.generate_state(1)[0]) for s in children(seed, 2 * count)]
-    # What a fold does not know of a site the others do not know either: it must not average out.
     # Posterior means are all that is wanted of what rules are learned from.
     few = quick_settings(fit, few_draws(fit.settings, _LEARNING))
+    # What a fold does not know of a site the others do not know either: it must not average out.
     settings = [replace(base, random_seed=s, common=seeds[0]) for s in seeds[:count]]
     settings += [replace(few, random_seed=s) for s in seeds[count:]]
     in_turn = base.sampler != "direct"  # PyMC compiles and samples in one thread at a time

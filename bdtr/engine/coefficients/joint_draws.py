@@ -31,7 +31,9 @@ from bdtr.engine.system import Response, make_room, system
 from bdtr.results.threads import spread
 
 __all__ = [
+    "ALONE",
     "ErrorRoots",
+    "Shared",
     "Streams",
     "error_roots",
     "perturbed_draws",
@@ -73,6 +75,9 @@ class Shared(NamedTuple):
     streams: Streams | None = None
     roots: ErrorRoots | None = None
     common: np.ndarray | None = None
+
+
+ALONE = Shared()  # with nothing
 
 
 def error_roots(products: CrossProducts) -> ErrorRoots:
@@ -124,7 +129,7 @@ def perturbed_draws(
     params: Parameters,
     phi: np.ndarray,
     seed: np.random.SeedSequence,
-    shared: Shared = Shared(),  # noqa: B008  immutable
+    shared: Shared = ALONE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients and group effects given phi, one draw for each response.
 

@@ -136,7 +136,7 @@ def _eliminate_blocks(factors, weights, blocks, used, wide, terms, start, block_
     A level is multiplied by its T just before it is eliminated, as rows of later levels do not need it:
     with one term t the pivot is 1 + t^2 a, and t^2 / pivot of the outer product of its row goes.
 
-    With R'R = A, row k of T'^-1 R as far as it stands beyond its own level (within it, of R) is kept:
+    With R'R = A, row k of R T^-1 as far as it stands beyond its own level (within it, of R) is kept:
     columns of its block in triangle, with 1 / R_kk on the diagonal, all others in panel. Takes arrays and
     not the system: fields of a tuple are counted references, which cost more than the arithmetic of a
     small block.

@@ -177,34 +177,22 @@ def _border_adjoint(factors, s, full, r_bar, inner):
     size = full.shape[0]
     out = np.empty((size, size))
     out[border:, border:] = r_bar
-    out[:border, :border] = middle - 0.5 * a_inverse
-    out[:border, border:] = -e_rbar
-    _apply_factors(factors, s.terms, s.border_start, s.border_factor, 0, out)
-    for i in range(border):
-        for c in range(border, size):
-            out[c, i] = out[i, c]
-    left = np.ascontiguousarray(out[:border, :border].T)
-    _apply_factors(factors, s.terms, s.border_start, s.border_factor, 0, left)
-    out[:border, :border] = left.T
+    beside = _turned_border(factors, s, -e_rbar)
+    out[:border, border:] = beside
+    out[border:, :border] = beside.T
+    left = _turned_border(factors, s, middle - 0.5 * a_inverse)
+    out[:border, :border] = _turned_border(factors, s, np.ascontiguousarray(left.T)).T
     return out
 
 
 @kernel
-def _apply_factors(factors, terms, start, factor, first, rows):
-    """Multiply rows of levels by T from the left; descending: row b only needs rows <= b."""
-    for g in range(start.size):
-        f = factor[g]
-        at = start[g] - first
-        for b in range(terms[f] - 1, -1, -1):
-            into = rows[at + b]
-            t = factors[f, b, b]
-            for c in range(into.size):
-                into[c] *= t
-            for a in range(b):
-                t = factors[f, b, a]
-                other = rows[at + a]
-                for c in range(into.size):
-                    into[c] += t * other[c]
+def _turned_border(factors, s, rows):
+    """T times the rows of all levels of the border."""
+    out = np.empty(rows.shape)
+    for g in range(s.border_start.size):
+        f, at = s.border_factor[g], s.border_start[g]
+        _turn_rows(factors, f, at, at + s.terms[f], 0, rows.shape[1], rows, out)
+    return out
 
 
 @kernel
