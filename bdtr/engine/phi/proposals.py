@@ -13,14 +13,14 @@ import numpy as np
 
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.compiled.streams import normal, seeded, uniform
-from bdtr.engine.density.elimination import eliminate
-from bdtr.engine.density.marginal import reduced_density
-from bdtr.engine.system import Response, Targets, make_room
+from bdtr.engine.compiled.lanes import LANES, every, load, room_for, root, store
+from bdtr.engine.density.batched import densities
+from bdtr.engine.system import Targets
 from bdtr.results.threads import spread
 
 __all__ = ["FREEDOM", "Ellipses", "ellipses", "proposals", "weights_at"]
 
-FREEDOM = 7.0
+FREEDOM = 7
 _MOST_FOLDED = 8  # 256 mirror images
 _BATCH = 32  # proposals of a response that a thread takes at a time
 _FAR = 6.0  # SDs from zero at which a mirror image has no density left
@@ -93,28 +93,33 @@ def weights_at(phi: np.ndarray, places: Ellipses, targets: Targets) -> np.ndarra
     """Log weight of one place for each response, as :func:`proposals` would give it; minus infinity where
     there is no density."""
     weights = np.full(len(phi), -np.inf)
-    spread(_weigh_given, len(phi), np.ascontiguousarray(phi), places, *targets, weights)
+    spread(_weigh_given, -(-len(phi) // LANES), np.ascontiguousarray(phi), places, *targets, weights)
     return weights
 
 
 @kernel
 def _weigh_given(first, last, phi, places, own, priors, zty, hty, yty, weights):
-    p, sds = own.precision.size, priors.sd.shape[0] - 1
-    reduced, room = np.empty((p + 1, p + 1)), make_room(own)
-    folds, z = np.empty(phi.shape[1], np.int64), np.empty(phi.shape[1])
-    for s in range(first, last):
-        y = Response(zty[s], hty[s], yty[s])
-        folded = _folds_of(places.folded[s], folds)
-        own_phi = phi[s].copy()
-        proposed = _density(
-            places.centre[s], places.inverse_root[s], folds[:folded], sds, z, own_phi
-        )
-        if proposed == -np.inf:
-            continue
-        logdet = eliminate(own_phi, own, y, reduced, room)
-        value = reduced_density(own_phi, logdet, reduced, own, priors, room.small) - proposed
-        if np.isfinite(value):
-            weights[s] = value
+    """Groups first to last of eight places, one for each response."""
+    size, sds = phi.shape[1], priors.sd.shape[0] - 1
+    some, values, folds = np.empty((LANES, size)), np.empty(LANES), np.empty(size, np.int64)
+    which, proposed = np.empty(LANES, np.int64), np.empty(LANES)
+    for group in range(first, last):
+        at = group * LANES
+        for lane in range(LANES):
+            s = min(at + lane, len(phi) - 1)
+            which[lane] = s
+            some[:] = phi[s]
+            folded = _folds_of(places.folded[s], folds)
+            _log_densities(
+                places.centre[s], places.inverse_root[s], folds[:folded], sds, some, values
+            )
+            proposed[lane] = values[0]
+        for lane in range(LANES):
+            some[lane] = phi[which[lane]]
+        densities(some, which, own, priors, zty, hty, yty, values)
+        for lane in range(min(LANES, len(phi) - at)):
+            if proposed[lane] > -np.inf and np.isfinite(values[lane]):
+                weights[at + lane] = values[lane] - proposed[lane]
 
 
 @kernel
@@ -132,35 +137,39 @@ def _folds_of(folded, folds):
 def _weigh(first, last, places, seeds, stream, counts, own, priors, zty, hty, yty, phi, weights,
            gumbel):  # fmt: skip
     """Batches first to last of the proposals, batches of a response after each other."""
-    batches, p = -(-phi.shape[1] // _BATCH), own.precision.size
-    reduced, room = np.empty((p + 1, p + 1)), make_room(own)
-    sds = priors.sd.shape[0] - 1
-    folds, z = np.empty(phi.shape[2], np.int64), np.empty(phi.shape[2])
+    batches, size, sds = -(-phi.shape[1] // _BATCH), phi.shape[2], priors.sd.shape[0] - 1
+    some, z, folds = np.empty((LANES, size)), np.empty(size), np.empty(size, np.int64)
+    which, values, proposed = np.empty(LANES, np.int64), np.empty(LANES), np.empty(LANES)
     for task in range(first, last):
         s = task // batches
         at = task % batches * _BATCH
-        y = Response(zty[s], hty[s], yty[s])
+        end = min(at + _BATCH, counts[s])
+        which[:] = s
         centre, root, inverse_root = places.centre[s], places.root[s], places.inverse_root[s]
         folded = _folds_of(places.folded[s], folds)
-        for r in range(at, min(at + _BATCH, counts[s])):
-            rng = seeded(seeds[s], stream + r)
-            gumbel[s, r] = -np.log(-np.log(uniform(rng)))
-            own_phi = phi[s, r]
-            _draw(centre, root, rng, z, own_phi)
-            proposed = _density(centre, inverse_root, folds[:folded], sds, z, own_phi)
-            if proposed == -np.inf:
-                continue
-            logdet = eliminate(own_phi, own, y, reduced, room)
-            value = reduced_density(own_phi, logdet, reduced, own, priors, room.small) - proposed
-            if np.isfinite(value):
-                weights[s, r] = value
+        while at < end:
+            count = min(LANES, end - at)
+            for lane in range(LANES):
+                if lane >= count:  # nobody asks for these
+                    some[lane] = some[0]
+                    continue
+                rng = seeded(seeds[s], stream + at + lane)
+                gumbel[s, at + lane] = -np.log(-np.log(uniform(rng)))
+                _draw(centre, root, rng, z, some[lane])
+            _log_densities(centre, inverse_root, folds[:folded], sds, some, proposed)
+            densities(some, which, own, priors, zty, hty, yty, values)
+            for lane in range(count):
+                phi[s, at + lane] = some[lane]
+                if proposed[lane] > -np.inf and np.isfinite(values[lane]):
+                    weights[s, at + lane] = values[lane] - proposed[lane]
+            at += count
 
 
 @kernel
 def _draw(centre, root, rng, z, out):
     """A t proposal, before it is folded."""
     chi2 = 0.0
-    for _ in range(int(FREEDOM)):
+    for _ in range(FREEDOM):
         chi2 += normal(rng) ** 2
     for i in range(out.size):
         z[i] = normal(rng) / np.sqrt(chi2 / FREEDOM)
@@ -172,29 +181,48 @@ def _draw(centre, root, rng, z, out):
 
 
 @kernel
-def _density(centre, inverse_root, folds, sds, z, out):
-    """Fold a proposal; its log density but for a constant.
+def _log_densities(centre, inverse_root, folds, sds, places, out):
+    """Fold eight proposals (lane, phi); their log densities but for a constant.
 
     Minus infinity for one that lies beyond zero in an SD that is not folded.
     """
-    size = out.size
-    for i in range(folds.size):
-        out[folds[i]] = abs(out[folds[i]])
-    for i in range(1, 1 + sds):
-        if out[i] < 0.0:
-            return -np.inf
-    total = 0.0
+    size = places.shape[1]
+    own, z = room_for(size), room_for(size)
+    for lane in range(LANES):
+        for i in range(folds.size):
+            places[lane, folds[i]] = abs(places[lane, folds[i]])
+        for i in range(size):
+            own[i * LANES + lane] = places[lane, i]
+    total = every(0.0)
     for pattern in range(1 << folds.size):
         for i in range(size):
-            z[i] = out[i] - centre[i]
+            store(z, i * LANES, load(own, i * LANES) - every(centre[i]))
         for b in range(folds.size):
             if pattern >> b & 1:
-                z[folds[b]] = -out[folds[b]] - centre[folds[b]]
-        distance = 0.0
+                i = folds[b]
+                store(z, i * LANES, every(0.0) - load(own, i * LANES) - every(centre[i]))
+        distance = every(0.0)
         for i in range(size):
-            value = 0.0
+            value = every(0.0)
             for k in range(i + 1):
-                value += inverse_root[i, k] * z[k]
-            distance += value * value
-        total += (1.0 + distance / FREEDOM) ** (-0.5 * (FREEDOM + size))
-    return np.log(total)
+                value = value + every(inverse_root[i, k]) * load(z, k * LANES)
+            distance = distance + value * value
+        base = every(1.0) / root(every(1.0) + distance / every(float(FREEDOM)))
+        total = total + _power(base, FREEDOM + size)
+    store(z, 0, total)
+    for lane in range(LANES):
+        out[lane] = np.log(z[lane])
+        for i in range(1, 1 + sds):
+            if places[lane, i] < 0.0:
+                out[lane] = -np.inf
+
+
+@kernel
+def _power(base, exponent):
+    out = every(1.0)
+    while exponent > 0:
+        if exponent & 1:
+            out = out * base
+        base = base * base
+        exponent >>= 1
+    return out

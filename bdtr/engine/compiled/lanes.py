@@ -1,0 +1,171 @@
+"""Vectors of eight numbers inside kernels: the same arithmetic for eight problems at once.
+
+Linear systems of a few dozen columns leave the vector units of a processor idle when one is solved after
+another: rows are short, and most of the time goes to starting and ending loops. Eight alike systems with their
+numbers side by side (the last axis of every array) need the same steps, each of which is one instruction or two.
+A lane is one of the eight; lanes never mix, so a result does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.datamodel import models, register_default
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic
+
+__all__ = ["LANES", "all_zero", "every", "every_at", "largest", "load", "root", "room_for", "store"]
+
+LANES = 8
+
+_NUMBERS = ir.VectorType(ir.DoubleType(), LANES)
+_INDEX = ir.IntType(32)
+_NUMBER_BYTES = 8  # arrays are aligned to single numbers alone
+
+
+class _Lanes(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name=f"lanes({LANES})")
+
+
+_LANES = _Lanes()
+
+
+@register_default(_Lanes)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _NUMBERS)
+
+
+class _Both(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(_LANES, _LANES, _LANES) if args == (_LANES, _LANES) else None
+
+
+def _arithmetic(operation: Any, instruction: str) -> None:
+    infer_global(operation)(type(f"_{instruction}", (_Both,), {}))
+
+    def generate(context, builder, signature, values):
+        return getattr(builder, instruction)(*values, flags=("contract",))
+
+    lower_builtin(operation, _LANES, _LANES)(generate)
+
+
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
+_arithmetic(operator.truediv, "fdiv")
+
+
+@njit(inline="always")
+def room_for(count):
+    """An array of so many times eight numbers that begins where a line of the cache does.
+
+    Vectors that lie across two lines take twice as long to read.
+    """
+    whole = np.empty((count + 1) * LANES)
+    first = -(whole.ctypes.data // 8) % LANES
+    return whole[first : first + count * LANES]
+
+
+def _place(context, builder, kind, array, at):
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [at]), _NUMBERS.as_pointer())
+
+
+@intrinsic
+def load(typingctx, array, at):
+    """Eight numbers of a one-dimensional array, from this place on."""
+
+    def generate(context, builder, signature, values):
+        place = _place(context, builder, signature.args[0], *values)
+        return builder.load(place, align=_NUMBER_BYTES)
+
+    return _LANES(array, types.intp), generate
+
+
+@intrinsic
+def store(typingctx, array, at, numbers):
+    """Write eight numbers to a one-dimensional array, from this place on."""
+
+    def generate(context, builder, signature, values):
+        place = _place(context, builder, signature.args[0], *values[:2])
+        builder.store(values[2], place, align=_NUMBER_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _LANES), generate
+
+
+def _in_every_lane(builder, number):
+    nothing = ir.Constant(_NUMBERS, ir.Undefined)
+    first = builder.insert_element(nothing, number, _INDEX(0))
+    places = ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES)
+    return builder.shuffle_vector(first, nothing, places)
+
+
+@intrinsic
+def every(typingctx, number):
+    """The same number in every lane."""
+
+    def generate(context, builder, signature, values):
+        return _in_every_lane(builder, values[0])
+
+    return _LANES(types.float64), generate
+
+
+@intrinsic
+def every_at(typingctx, array, at):
+    """The number at this place of a one-dimensional array, in every lane."""
+
+    def generate(context, builder, signature, values):
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        number = builder.load(builder.gep(data, [values[1]]))
+        return _in_every_lane(builder, number)
+
+    return _LANES(array, types.intp), generate
+
+
+def _named(builder, name, kind, values):
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [_NUMBERS]), f"llvm.{name}.v{LANES}f64"
+    )
+    return builder.call(function, values)
+
+
+@intrinsic
+def root(typingctx, numbers):
+    """Square roots."""
+
+    def generate(context, builder, signature, values):
+        return _named(builder, "sqrt", _NUMBERS, values)
+
+    return _LANES(_LANES), generate
+
+
+@intrinsic
+def largest(typingctx, numbers):
+    """The largest of the numbers; of those that are numbers, if any is."""
+
+    def generate(context, builder, signature, values):
+        return _named(builder, "vector.reduce.fmax", ir.DoubleType(), values)
+
+    return types.float64(_LANES), generate
+
+
+@intrinsic
+def all_zero(typingctx, numbers):
+    """Whether all are zero."""
+
+    def generate(context, builder, signature, values):
+        zeros = ir.Constant(_NUMBERS, [0.0] * LANES)
+        differ = builder.fcmp_unordered("!=", values[0], zeros)
+        bits = builder.bitcast(differ, ir.IntType(LANES))
+        return builder.icmp_unsigned("==", bits, ir.Constant(ir.IntType(LANES), 0))
+
+    return types.boolean(_LANES), generate
