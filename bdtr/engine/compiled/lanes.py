@@ -20,7 +20,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "all_zero", "every", "every_at", "largest", "load", "root", "room_for", "store"]
+__all__ = ["LANES", "all_zero", "every", "every_at", "largest", "load", "room_for", "root", "store"]
 
 LANES = 8
 

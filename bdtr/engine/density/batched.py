@@ -14,14 +14,27 @@ import numpy as np
 from numba import njit, types
 
 from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
-from bdtr.engine.compiled.lanes import LANES, all_zero, every, every_at, largest, load, room_for, root, store
+from bdtr.engine.compiled.lanes import (
+    LANES,
+    all_zero,
+    every,
+    every_at,
+    largest,
+    load,
+    room_for,
+    root,
+    store,
+)
 from bdtr.engine.density.elimination import eliminate, relative_factors, stratum_weights
 from bdtr.engine.density.marginal import log_determinant_of_errors, log_prior, reduced_density
 from bdtr.engine.system import PRIORS, SYSTEM, Priors, Response, System, make_room
 
 __all__ = ["densities"]
 
-_CHECKED, _TOO_LARGE = 8, 1e100  # pivots after which a determinant is looked at, lest the next ones overflow it
+_CHECKED, _TOO_LARGE = (
+    8,
+    1e100,
+)  # pivots after which a determinant is looked at, lest the next ones overflow it
 
 
 class _Question(NamedTuple):
@@ -37,7 +50,8 @@ class _Question(NamedTuple):
 
 _MATRIX, _CUBE = types.float64[:, ::1], types.float64[:, :, ::1]
 _QUESTION = types.NamedTuple(
-    (_MATRIX, types.int64[::1], SYSTEM, PRIORS, _CUBE, _CUBE, _MATRIX, types.float64[::1]), _Question
+    (_MATRIX, types.int64[::1], SYSTEM, PRIORS, _CUBE, _CUBE, _MATRIX, types.float64[::1]),
+    _Question,
 )
 _load = loader(_QUESTION)
 _call = caller("bdtr_densities", _QUESTION)
@@ -65,7 +79,9 @@ def _densities(address):
     _eliminate_common(q.phi, s.precision, reduced, out)
     for lane in range(LANES):
         phi = q.phi[lane]
-        value = out[lane] + log_determinant_of_errors(phi, s) + log_prior(phi, s.rows.size, q.priors)
+        value = (
+            out[lane] + log_determinant_of_errors(phi, s) + log_prior(phi, s.rows.size, q.priors)
+        )
         out[lane] = value if value > -np.inf else -np.inf  # no number: nowhere
     return 0.0
 
@@ -139,7 +155,9 @@ def _eliminate_blocks(factors, weights, blocks, used, p, terms, start, block_gro
         m = start[j + 1] - first
         cells = m + p
         width = cells + 1
-        _fill(first, m, cells, block_start[j], blocks.size // strata, blocks, used, weights, zty, work)
+        _fill(
+            first, m, cells, block_start[j], blocks.size // strata, blocks, used, weights, zty, work
+        )
         for g in range(block_groups[j], block_groups[j + 1]):
             f = group_factor[g]
             q = terms[f]
@@ -173,7 +191,7 @@ def _eliminate_blocks(factors, weights, blocks, used, p, terms, start, block_gro
     _add_logs(determinant, logdet)
 
 
-@njit(inline='always')
+@njit(inline="always")
 def _fill(first, m, cells, at_block, positions, blocks, used, weights, zty, work):
     """The rows of a block, over all strata, with Z'y beside them."""
     for row in range(m):
@@ -195,7 +213,7 @@ def _fill(first, m, cells, at_block, positions, blocks, used, weights, zty, work
         store(work, (into + cells) * LANES, load(zty, (first + row) * LANES))
 
 
-@njit(inline='always')
+@njit(inline="always")
 def _turn_level(factors, own, longest, at, q, width, work):
     """T'AT + I for the rows of a level that is next to be eliminated, and T' times the rest of them."""
     for a in range(q):  # what has been eliminated has changed the upper triangle alone
@@ -220,7 +238,7 @@ def _turn_level(factors, own, longest, at, q, width, work):
             store(work, ((at + r) * width + at + a) * LANES, value)
 
 
-@njit(inline='always')
+@njit(inline="always")
 def _take(m, width, columns, work, full):
     """Take the outer products of a block's eliminated rows from the columns that are left.
 
@@ -241,7 +259,7 @@ def _take(m, width, columns, work, full):
         i += 2
 
 
-@njit(inline='always')
+@njit(inline="always")
 def _take_four(m, width, columns, i, j, c, work, full):
     at, below = (i * columns + c) * LANES, (j * columns + c) * LANES
     a0, a1 = load(full, at), load(full, at + LANES)
@@ -266,7 +284,7 @@ def _take_four(m, width, columns, i, j, c, work, full):
     store(full, at + 3 * LANES, a3)
 
 
-@njit(inline='always')
+@njit(inline="always")
 def _take_one(m, width, columns, i, j, c, work, full):
     at, below = (i * columns + c) * LANES, (j * columns + c) * LANES
     a, b = load(full, at), load(full, below)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.compiled.streams import normal, seeded, uniform
 from bdtr.engine.compiled.lanes import LANES, every, load, room_for, root, store
+from bdtr.engine.compiled.streams import normal, seeded, uniform
 from bdtr.engine.density.batched import densities
 from bdtr.engine.system import Targets
 from bdtr.results.threads import spread
@@ -93,7 +93,9 @@ def weights_at(phi: np.ndarray, places: Ellipses, targets: Targets) -> np.ndarra
     """Log weight of one place for each response, as :func:`proposals` would give it; minus infinity where
     there is no density."""
     weights = np.full(len(phi), -np.inf)
-    spread(_weigh_given, -(-len(phi) // LANES), np.ascontiguousarray(phi), places, *targets, weights)
+    spread(
+        _weigh_given, -(-len(phi) // LANES), np.ascontiguousarray(phi), places, *targets, weights
+    )
     return weights
 
 
