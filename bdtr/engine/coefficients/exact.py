@@ -7,9 +7,12 @@ standard normal numbers on the right-hand side: common coefficients first, then 
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from bdtr.engine.compiled.kernels import kernel
+from bdtr.engine.compiled.lanes import LANES, every, load, room_for, root, store
 from bdtr.engine.crossproducts import CrossProducts, Responses
+from bdtr.engine.density.batched import eliminate_batch, make_batch_room, solve_common
 from bdtr.engine.density.elimination import (
     border_cholesky,
     border_system,
@@ -68,8 +71,9 @@ def exact_draws(
         rows, inverse = np.unique(which[part], return_inverse=True)
         zty, hty, yty = responses.each(rows)
         spread(
-            _draw, len(inverse), phi[part], inverse, noise, own, priors, zty, hty, yty, where.inner.target,
-            where.border.target, empty_at, empty_factor, coefficients[part], effects[part],
+            _draw, -(-len(inverse) // LANES), phi[part], inverse, noise, own, priors, zty, hty, yty,
+            where.inner.target, where.border.target, empty_at, empty_factor, coefficients[part],
+            effects[part],
         )  # fmt: skip
     return coefficients + params.mean, effects
 
@@ -106,8 +110,8 @@ def solve(
     none = np.zeros(0, dtype=np.int64)
     priors = Priors(params.sd_prior, params.alpha, 0.0)
     spread(
-        _draw, count, phi, np.arange(count), np.zeros((count, p + where.effects)), own, priors, zty, hty, yty,
-        where.inner.target, where.border.target, none, none, coefficients, effects,
+        _draw, -(-count // LANES), phi, np.arange(count), np.zeros((count, p + where.effects)), own, priors,
+        zty, hty, yty, where.inner.target, where.border.target, none, none, coefficients, effects,
     )  # fmt: skip
     return coefficients, effects
 
@@ -123,12 +127,105 @@ def empty_levels(where: Layout) -> tuple[np.ndarray, np.ndarray]:
 
 
 @kernel
-def _draw(start, stop, phi, which, noise, own, priors, zty, hty, yty, target, border_target, empty_at,
+def _draw(first, last, phi, which, noise, own, priors, zty, hty, yty, target, border_target, empty_at,
           empty_factor, coefficients, effects):  # fmt: skip
-    for d in range(start, stop):
-        y = Response(zty[which[d]], hty[which[d]], yty[which[d]])
-        _draw_one(phi[d], noise[d], own, priors, y, target, border_target, empty_at, empty_factor,
-                  coefficients[d], effects[d])  # fmt: skip
+    """Groups first to last of eight draws."""
+    if own.border > 0:
+        for d in range(first * LANES, min(last * LANES, len(phi))):
+            y = Response(zty[which[d]], hty[which[d]], yty[which[d]])
+            _draw_one(phi[d], noise[d], own, priors, y, target, border_target, empty_at, empty_factor,
+                      coefficients[d], effects[d])  # fmt: skip
+        return
+    p, size = own.precision.size, phi.shape[1]
+    room = make_batch_room(own, True)
+    some, draws, rows = (
+        np.empty((LANES, size)),
+        np.empty(LANES, np.int64),
+        np.empty(LANES, np.int64),
+    )
+    h, numbers, ignored = room_for(p), room_for(2), np.empty(LANES)
+    for group in range(first, last):
+        for lane in range(LANES):
+            draws[lane] = min(group * LANES + lane, len(phi) - 1)
+            rows[lane] = which[draws[lane]]
+            some[lane] = phi[draws[lane]]
+            numbers[LANES + lane] = np.exp(some[lane, 0])
+        eliminate_batch(some, rows, own, zty, hty, yty, room)
+        solve_common(some, own.precision, room.full, room.logdet, ignored)
+        for k in range(p - 1, -1, -1):
+            row = k * (p + 1)
+            pivot = load(room.full, (row + k) * LANES)
+            value = _gathered(noise, draws, k, numbers) * root(pivot)
+            value = value + load(room.full, (row + p) * LANES)
+            for i in range(k + 1, p):
+                value = value - load(room.full, (row + i) * LANES) * load(h, i * LANES)
+            store(h, k * LANES, value / pivot)
+            _scattered(value / pivot, draws, k, numbers, coefficients)
+        sigma = load(numbers, LANES)
+        _draw_batch(
+            room.factors, room.longest, own.terms, own.start, own.block_groups, own.group_start,
+            own.group_factor, room.rows, room.row_start, sigma, noise, draws, target, h, numbers, effects,
+        )  # fmt: skip
+        for e in range(empty_at.size):
+            f, at = empty_factor[e], empty_at[e]
+            for a in range(own.terms[f]):
+                value = every(0.0)
+                for c in range(a + 1):
+                    t = load(room.factors, ((f * room.longest + a) * room.longest + c) * LANES)
+                    value = value + t * _gathered(noise, draws, p + at + c, numbers)
+                _scattered(sigma * value, draws, at + a, numbers, effects)
+
+
+@njit(inline="always")
+def _gathered(numbers, draws, column, between):
+    for lane in range(LANES):
+        between[lane] = numbers[draws[lane], column]
+    return load(between, 0)
+
+
+@njit(inline="always")
+def _scattered(value, draws, column, between, out):
+    store(between, 0, value)
+    for lane in range(LANES):
+        out[draws[lane], column] = between[lane]
+
+
+@kernel
+def _draw_batch(factors, longest, terms, start, block_groups, group_start, group_factor, all_rows, row_start,
+                sigma, noise, draws, target, h, between, effects):  # fmt: skip
+    """As :func:`_draw_blocks`, for eight draws at once."""
+    p = h.size // LANES
+    most = 1
+    for j in range(start.size - 1):
+        most = max(most, start[j + 1] - start[j])
+    v, u = room_for(most), room_for(most)
+    for j in range(start.size - 1):
+        first = start[j]
+        m = start[j + 1] - first
+        width = m + p + 1
+        rows = all_rows[row_start[j] * LANES : (row_start[j] + m * width) * LANES]
+        for g in range(block_groups[j + 1] - 1, block_groups[j] - 1, -1):
+            f = group_factor[g]
+            at, last = group_start[g] - first, group_start[g] - first + terms[f]
+            for k in range(last - 1, at - 1, -1):
+                row = k * width
+                value = load(rows, (row + width - 1) * LANES)
+                for i in range(p):
+                    value = value - load(rows, (row + m + i) * LANES) * load(h, i * LANES)
+                column = p + target[first + k]
+                value = value / sigma + _gathered(noise, draws, column, between)
+                for i in range(k + 1, last):
+                    value = value - load(rows, (row + i) * LANES) * load(v, i * LANES)
+                for i in range(last, m):
+                    value = value - load(rows, (row + i) * LANES) * load(u, i * LANES)
+                store(v, k * LANES, load(rows, (row + k) * LANES) * value)
+            for a in range(at, last):
+                value = every(0.0)
+                for c in range(at, a + 1):
+                    t = load(factors, ((f * longest + a - at) * longest + c - at) * LANES)
+                    value = value + t * load(v, c * LANES)
+                store(u, a * LANES, value)
+                _scattered(sigma * value, draws, target[first + a], between, effects)
 
 
 @kernel

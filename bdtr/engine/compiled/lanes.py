@@ -1,8 +1,8 @@
 """Vectors of eight numbers inside kernels: the same arithmetic for eight problems at once.
 
 Linear systems of a few dozen columns leave the vector units of a processor idle when one is solved after
-another: rows are short, and most of the time goes to starting and ending loops. Eight alike systems with their
-numbers side by side (the last axis of every array) need the same steps, each of which is one instruction or two.
+another: rows are short, and most of the time goes to starting and ending loops. Eight systems alike, their
+numbers side by side (the last axis of every array), need the same steps, each of them an instruction or two.
 A lane is one of the eight; lanes never mix, so a result does not depend on its neighbours.
 """
 

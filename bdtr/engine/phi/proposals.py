@@ -14,7 +14,7 @@ import numpy as np
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.compiled.lanes import LANES, every, load, room_for, root, store
 from bdtr.engine.compiled.streams import normal, seeded, uniform
-from bdtr.engine.density.batched import densities
+from bdtr.engine.density.batched import densities, make_batch_room
 from bdtr.engine.system import Targets
 from bdtr.results.threads import spread
 
@@ -105,6 +105,7 @@ def _weigh_given(first, last, phi, places, own, priors, zty, hty, yty, weights):
     size, sds = phi.shape[1], priors.sd.shape[0] - 1
     some, values, folds = np.empty((LANES, size)), np.empty(LANES), np.empty(size, np.int64)
     which, proposed = np.empty(LANES, np.int64), np.empty(LANES)
+    room = make_batch_room(own, False)
     for group in range(first, last):
         at = group * LANES
         for lane in range(LANES):
@@ -118,7 +119,7 @@ def _weigh_given(first, last, phi, places, own, priors, zty, hty, yty, weights):
             proposed[lane] = values[0]
         for lane in range(LANES):
             some[lane] = phi[which[lane]]
-        densities(some, which, own, priors, zty, hty, yty, values)
+        densities(some, which, own, priors, zty, hty, yty, room, values)
         for lane in range(min(LANES, len(phi) - at)):
             if proposed[lane] > -np.inf and np.isfinite(values[lane]):
                 weights[at + lane] = values[lane] - proposed[lane]
@@ -142,6 +143,7 @@ def _weigh(first, last, places, seeds, stream, counts, own, priors, zty, hty, yt
     batches, size, sds = -(-phi.shape[1] // _BATCH), phi.shape[2], priors.sd.shape[0] - 1
     some, z, folds = np.empty((LANES, size)), np.empty(size), np.empty(size, np.int64)
     which, values, proposed = np.empty(LANES, np.int64), np.empty(LANES), np.empty(LANES)
+    room = make_batch_room(own, False)
     for task in range(first, last):
         s = task // batches
         at = task % batches * _BATCH
@@ -159,7 +161,7 @@ def _weigh(first, last, places, seeds, stream, counts, own, priors, zty, hty, yt
                 gumbel[s, at + lane] = -np.log(-np.log(uniform(rng)))
                 _draw(centre, root, rng, z, some[lane])
             _log_densities(centre, inverse_root, folds[:folded], sds, some, proposed)
-            densities(some, which, own, priors, zty, hty, yty, values)
+            densities(some, which, own, priors, zty, hty, yty, room, values)
             for lane in range(count):
                 phi[s, at + lane] = some[lane]
                 if proposed[lane] > -np.inf and np.isfinite(values[lane]):
