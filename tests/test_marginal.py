@@ -216,7 +216,7 @@ def test_factors_that_cross_too_widely_are_refused_with_a_reason():
 def test_gradient_agrees_with_finite_differences(case):
     _, _, _, params, products, responses, _ = prepared(*case)
     own, y = system(products, params), response(responses)
-    priors = Priors(params.sd_prior, params.alpha, 0.0)
+    priors = Priors(params.sd_prior, params.alpha)
     reduced, room = np.empty((4, 4)), make_room(own)
     rng = np.random.default_rng(5)
     step = 1e-5

@@ -36,13 +36,17 @@ def exact_responses(count=200):
     return _system(rows, [Factor("g", SITES, 2, False)], priors, u[codes]), u
 
 
-def test_group_sds_of_exact_responses_follow_the_closed_form():
+@pytest.mark.parametrize("by", ["independence", "slices"])
+def test_group_sds_of_exact_responses_follow_the_closed_form(by, monkeypatch):
     """p(tau | u) is proportional to p(tau) tau^-20 exp(-sum u^2 / (2 tau^2)); sigma is at its floor."""
     system, u = exact_responses()
+    if by == "slices":
+        monkeypatch.setattr(direct, "_LUCK", 1.1)  # independence chains are never good enough
     drawn = draw_each(*system, np.random.SeedSequence(2))
-    assert drawn.report.slices > 150
-    assert drawn.report.sweeps <= 20
-    assert drawn.report.ranks > 1e-3
+    assert getattr(drawn.report, by) == 200
+    if by == "slices":
+        assert drawn.report.sweeps <= 20
+        assert drawn.report.ranks > 1e-3
     tau = np.exp(drawn.phi[:, 0]) * np.abs(drawn.phi[:, 1])
     uniform = []
     for own, squares in zip(tau, np.square(u).sum(axis=0), strict=True):

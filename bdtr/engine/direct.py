@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from bdtr.engine.coefficients.exact import exact_draws
-from bdtr.engine.coefficients.joint_draws import ALONE, Shared, perturbed_draws
+from bdtr.engine.coefficients.exact import exact_draws, solve
+from bdtr.engine.coefficients.joint_draws import (
+    ALONE,
+    Shared,
+    perturbed_draws,
+    residual_sd_within,
+)
 from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import CrossProducts, Responses, chunks, evenly
 from bdtr.engine.density.modes import find_peaks
@@ -43,6 +48,8 @@ _LUCK = 0.5  # share of good responses below which these are good by luck, not b
 _CHECKED, _LEAST_CHECKED = 12, 8  # responses whose slice chains are checked
 _FEW = 0.05  # share of responses that slice chains have to make before they are checked
 _LONG = 10  # length of their chains against a short one
+_NEARLY = 0.1  # residual SD within groups, against that without them, below which these say nearly all
+_WIDE = 1e4  # relative SD of effects that explain all that they can
 
 
 @dataclass(frozen=True)
@@ -250,16 +257,15 @@ def _slices(posteriors: Posteriors, phi, left, used, seed, progress) -> Pilot:
     """
     pilot_seed, chain_seed, _ = children(seed, 3)
     params = posteriors.params
-    phi[left] = _inside(phi[left], posteriors)
     found = pilot(params, posteriors.of(left[:1]), phi[left[0]], pilot_seed)
     seeds = chain_seed.generate_state(len(phi), np.uint64)
     for at in chunks(left):
         kept = np.empty((at.size, 1, params.size))
         evaluations = np.zeros(at.size, dtype=np.int64)
         targets = posteriors.of(at)
-        middle = _inside(np.tile(found.start, (at.size, 1)), posteriors)
+        middle = np.tile(found.start, (at.size, 1))
         width = np.maximum(found.width, np.abs(phi[at] - middle))
-        moved = _inside(_at_sigma(phi[at], middle[:, :1], params), posteriors)
+        moved = _at_sigma(phi[at], middle[:, :1], params)
         start = densest(np.stack([phi[at], moved, middle]), targets)
         slice_chains(start, width, found.sweeps, seeds[at], targets, kept, evaluations)
         phi[at] = kept[:, 0]
@@ -284,7 +290,7 @@ def _rank_check(found: Pilot, posteriors: Posteriors, phi, left, seed) -> float:
     draws = _LONG * found.sweeps // thin
     kept, used = np.empty((at.size, draws, params.size)), np.zeros(at.size, dtype=np.int64)
     words = children(seed, 3)[-1].generate_state(at.size, np.uint64)
-    start = _inside(np.tile(found.start, (at.size, 1)), posteriors)
+    start = np.tile(found.start, (at.size, 1))
     slice_chains(start, found.width, thin, words, posteriors.of(at), kept, used)
     late = params.folded(kept)[:, draws // 5 :]
     ranks = (late < params.folded(phi[at])[:, None]).mean(axis=1)
@@ -334,8 +340,7 @@ def draw_posterior(
         shape = learn_shape(mode, root, found, one, shape_seed)
         made = posterior_chains(shaped(mode, root, shape, one), one, chains, draws, peak_seed)
     if made is None:
-        start = _inside(mode[0], posteriors)
-        phi, report = _posterior_slices(posteriors, start, chains, draws, slice_seed)
+        phi, report = _posterior_slices(posteriors, mode[0], chains, draws, slice_seed)
     else:
         phi = made.phi
         report = DirectReport(
@@ -380,16 +385,6 @@ def _posterior_slices(
     return kept.reshape(chains * draws, -1), report
 
 
-def _inside(phi: np.ndarray, posteriors: Posteriors) -> np.ndarray:
-    """The same with residual SDs above the floor, where chains can start; just above, as SDs of responses
-    without residuals lie within 1 / n of it."""
-    out, lowest = phi.copy(), math.log(max(posteriors.floor, 1e-300)) + 1e-6
-    ratios = posteriors.params.ratios
-    out[..., 0] = np.maximum(out[..., 0], lowest)
-    out[..., ratios] = np.maximum(out[..., ratios], lowest - out[..., :1])
-    return out
-
-
 def _at_sigma(phi: np.ndarray, log_sigma: np.ndarray, params: Parameters) -> np.ndarray:
     """phi with another residual SD of the first stratum, all other SDs as they are."""
     out, less = phi.copy(), phi[..., :1] - log_sigma
@@ -400,7 +395,11 @@ def _at_sigma(phi: np.ndarray, log_sigma: np.ndarray, params: Parameters) -> np.
 
 
 def _start(posteriors: Posteriors, which: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the first climb starts: residual SD of least squares, moderate group SDs."""
+    """Where the first climb starts, and a guess of the scale there.
+
+    The residual SD of least squares and moderate group SDs; or, where groups reproduce a response nearly, the
+    residual SD within them and the SDs of their unshrunk effects.
+    """
     products, responses, params = posteriors.products, posteriors.responses, posteriors.params
     xty = responses.total_xty(products)[:, which]
     p, n = xty.size, int(products.rows.sum())
@@ -408,10 +407,34 @@ def _start(posteriors: Posteriors, which: int) -> tuple[np.ndarray, np.ndarray]:
     ridge = xtx + 1e-8 * np.trace(xtx) / max(p, 1) * np.eye(p)
     squares = float(responses.yty[:, which].sum() - xty @ np.linalg.solve(ridge, xty))
     start, scale = np.full(params.size, 0.3), np.full(params.size, 0.01)
-    start[0] = 0.5 * math.log(max(squares / max(n - p, 1), 4.0 * posteriors.floor**2, 1e-300))
+    sigma = math.sqrt(max(squares / max(n - p, 1), 4.0 * posteriors.floor**2, 1e-300))
     start[params.correlations.start :] = 0.0
     scale[0] = 1.0 / (2 * max(n - p, 2))
+    if params.sds:
+        within = float(residual_sd_within(products, _only(responses, which), params)[0])
+        if 0.0 < within < _NEARLY * sigma:
+            relative = np.maximum(_group_sds(posteriors, which) / within, 0.3)
+            sigma, start[params.group_sds] = within, relative
+            scale[params.group_sds] = (0.1 * relative) ** 2
+    start[0] = math.log(sigma)
     return start, np.diag(scale)
+
+
+def _only(responses: Responses, which: int) -> Responses:
+    return Responses(*(part[..., which : which + 1] for part in astuple(responses)))
+
+
+def _group_sds(posteriors: Posteriors, which: int) -> np.ndarray:
+    """SDs of group effects that explain all that they can, in units of a residual SD of 1."""
+    params, where = posteriors.params, posteriors.products.layout
+    one, phi = posteriors.of(np.array([which])), np.zeros((1, params.size))
+    phi[:, params.group_sds] = _WIDE
+    effects = solve(phi, one.own, one.zty, one.hty, one.yty, params, where)[1][0]
+    found = []
+    for factor, at in zip(where.factors, where.offset, strict=False):
+        own = effects[at : at + factor.levels * factor.terms].reshape(factor.levels, factor.terms)
+        found.append(np.sqrt(np.square(own).mean(axis=0)))
+    return np.concatenate(found)
 
 
 def without_residuals(posteriors: Posteriors) -> np.ndarray:
@@ -424,7 +447,7 @@ def without_residuals(posteriors: Posteriors) -> np.ndarray:
     xtx = products.xtx
     ridge = xtx + 1e-12 * np.trace(xtx) / p * np.eye(p)
     squares = responses.yty.sum(axis=0) - np.einsum("ps,ps->s", xty, np.linalg.solve(ridge, xty))
-    return squares <= products.rows.sum() * posteriors.floor**2
+    return squares <= 2.0 * products.rows.sum() * posteriors.floor**2
 
 
 def _no_residuals(phi: np.ndarray, which: np.ndarray, floor: float) -> None:
@@ -436,8 +459,7 @@ def _no_residuals(phi: np.ndarray, which: np.ndarray, floor: float) -> None:
 def residual_floor(products: CrossProducts, responses: Responses) -> float:
     """Smallest residual SD that is looked at: 1e-4 of the size of the responses.
 
-    A response that is an exact function of the columns would drive the residual SD to zero and the
-    density to infinity; held at the floor it is reproduced to four digits.
+    A response that is an exact function of the columns is then reproduced to four digits.
     """
     size = float(responses.yty.sum(axis=0).mean())
     return 1e-4 * math.sqrt(max(size, 1e-300) / max(int(products.rows.sum()), 1))

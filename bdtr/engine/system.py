@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -53,11 +53,10 @@ class System(NamedTuple):
 
 
 class Priors(NamedTuple):
-    """Coded priors of phi, and the smallest residual SD that is looked at."""
+    """Coded priors of phi."""
 
     sd: np.ndarray
     alpha: np.ndarray
-    floor: float
 
 
 class Response(NamedTuple):
@@ -99,8 +98,9 @@ class Targets(NamedTuple):
 class Posteriors:
     """The posteriors of phi given each of the responses of a stage.
 
-    ``responses`` are cross-products with the responses, shifted to zero prior means; ``floor`` is the
-    smallest residual SD that is looked at.
+    ``responses`` are cross-products with the responses, shifted to zero prior means. Residuals are taken to
+    hold noise of SD ``floor`` beside what they are: y'y has n times its square more. Without it the residual SD
+    of a response that the columns reproduce would go to zero and the density to infinity.
     """
 
     products: CrossProducts
@@ -116,7 +116,9 @@ class Posteriors:
     ) -> Posteriors:
         """Those given responses that have not been shifted."""
         shifted = responses.without(products, params.mean)
-        priors = Priors(params.sd_prior, params.alpha, floor)
+        noise = products.rows[:, None] * floor**2
+        shifted = replace(shifted, yty=shifted.yty + noise)
+        priors = Priors(params.sd_prior, params.alpha)
         return cls(products, shifted, params, floor, system(products, params), priors)
 
     def of(self, which: np.ndarray) -> Targets:
@@ -143,7 +145,7 @@ SYSTEM = types.NamedTuple(
      types.boolean[:, ::1], _CUBE, _INTS, types.float64, _FLOATS),
     System,
 )  # fmt: skip
-PRIORS = types.NamedTuple((_MATRIX, _FLOATS, types.float64), Priors)
+PRIORS = types.NamedTuple((_MATRIX, _FLOATS), Priors)
 RESPONSE = types.NamedTuple((_MATRIX, _MATRIX, _FLOATS), Response)
 ROOM = types.NamedTuple((_MATRIX, _MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOATS), Room)
 

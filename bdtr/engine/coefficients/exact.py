@@ -61,7 +61,7 @@ def exact_draws(
     rng = np.random.default_rng(seed)
     coefficients = np.empty((count, p))
     effects = np.empty((count, where.effects))
-    own, priors = system(products, params), Priors(params.sd_prior, params.alpha, 0.0)
+    own, priors = system(products, params), Priors(params.sd_prior, params.alpha)
     empty_at, empty_factor = empty_levels(where)
     size = max(1, _NUMBERS // (p + where.effects))
     for at in range(0, count, size):
@@ -108,7 +108,7 @@ def solve(
     count, p = len(phi), params.precision.size
     coefficients, effects = np.empty((count, p)), np.zeros((count, where.effects))
     none = np.zeros(0, dtype=np.int64)
-    priors = Priors(params.sd_prior, params.alpha, 0.0)
+    priors = Priors(params.sd_prior, params.alpha)
     spread(
         _draw, -(-count // LANES), phi, np.arange(count), np.zeros((count, p + where.effects)), own, priors,
         zty, hty, yty, where.inner.target, where.border.target, none, none, coefficients, effects,

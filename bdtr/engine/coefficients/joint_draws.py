@@ -303,6 +303,17 @@ def stream_correlations(
     return residuals, effects
 
 
+def residual_sd_within(
+    products: CrossProducts, responses: Responses, params: Parameters
+) -> np.ndarray:
+    """Residual SD of each response when group effects explain all that they can."""
+    phi = np.zeros((responses.count, params.size))
+    phi[:, params.group_sds] = _WIDE
+    left = np.diagonal(_forms(products, [responses], None, params, phi), axis1=1, axis2=2)[:, 0]
+    freedom = max(int(products.rows.sum()) - _rank(products), 1)
+    return np.sqrt(np.maximum(left, 0.0) / freedom)
+
+
 def _as_correlations(form: np.ndarray, some: np.ndarray) -> np.ndarray:
     size = np.sqrt(np.where(some, np.diagonal(form, axis1=1, axis2=2), np.inf))
     out = np.clip(form / (size[:, :, None] * size[:, None, :]), -1.0, 1.0)

@@ -71,7 +71,7 @@ def log_density(
     room, p = make_room(own), params.precision.size
     reduced = np.empty((p + 1, p + 1))
     logdet = eliminate(phi, own, response(responses, which), reduced, room)
-    priors = Priors(params.sd_prior, params.alpha, 0.0)
+    priors = Priors(params.sd_prior, params.alpha)
     return reduced_density(phi, logdet, reduced, own, priors, room.small)
 
 
@@ -104,13 +104,9 @@ def log_prior(phi, strata, priors):
         z = abs(phi[1 + sds + i])
         log_sech2 = 2.0 * (np.log(2.0) - z - np.log1p(np.exp(-2.0 * z)))
         out += priors.alpha[i] * log_sech2 - _log_beta(priors.alpha[i])
-    if sigma < priors.floor:
-        return -np.inf
     for a in range(1, strata):
         ratio = phi[phi.size - strata + a]
         own = sigma * np.exp(ratio)
-        if own < priors.floor:
-            return -np.inf
         out += log_sd_prior(own, priors.sd[0]) + log_sigma + ratio
     return out
 

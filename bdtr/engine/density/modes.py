@@ -46,10 +46,11 @@ def find_peaks(
     known = np.isfinite(curvature).all(axis=(1, 2))
     curvature[~known] = np.eye(size)
     values, vectors = np.linalg.eigh(0.5 * (curvature + np.swapaxes(curvature, 1, 2)))
-    # A flat top says little about its width: no wider than some times what the climb has seen.
-    covariance = (vectors / np.maximum(values, 0.05)[:, None, :]) @ np.swapaxes(vectors, 1, 2)
-    covariance *= unit[:, :, None] * unit[:, None, :]
-    return mode, np.linalg.cholesky(covariance), found & known
+    # A flat top says little about its width: no wider than some times what the climb has seen. Nor is one
+    # so sharp that rounding would decide about the rest.
+    values = np.clip(values, 0.05, 1e8)
+    covariance = (vectors / values[:, None, :]) @ np.swapaxes(vectors, 1, 2)
+    return mode, unit[:, :, None] * np.linalg.cholesky(covariance), found & known
 
 
 def scores(phi: np.ndarray, targets: Targets) -> np.ndarray:
@@ -68,7 +69,7 @@ def _smooth(targets: Targets) -> Targets:
     sd = priors.sd.copy()
     kinked = sd[:, 0] == 2.0
     sd[kinked, 0], sd[kinked, 1] = 0.0, np.sqrt(np.pi / 2.0) * sd[kinked, 1]  # the same mean
-    return targets._replace(priors=Priors(sd, priors.alpha, priors.floor))
+    return targets._replace(priors=Priors(sd, priors.alpha))
 
 
 @kernel
@@ -97,7 +98,8 @@ def _climbs(first, last, mode, found, unit, curvature, scale, own, priors, zty, 
         for i in range(1, 1 + sds):
             phi[i] = abs(phi[i])
         for i in range(size):
-            unit[s, i] = min(max(np.sqrt(abs(inverse[i, i])), 1e-4), 1.0)
+            most = max(1.0, phi[i]) if 1 <= i <= sds else 1.0
+            unit[s, i] = min(max(np.sqrt(abs(inverse[i, i])), 1e-4), most)
         here = np.zeros(size)
         for i in range(-1, size):
             before = phi[max(i, 0)]
@@ -118,7 +120,7 @@ def _climb(phi, inverse, own, priors, y, reduced, room):
 
     ``inverse`` becomes the inverse of minus the Hessian as the climb has seen it.
     """
-    size = phi.size
+    size, sds = phi.size, priors.sd.shape[0] - 1
     value, gradient = -np.inf, np.zeros(size)
     new, step, change, moved = np.empty(size), np.zeros(size), np.empty(size), np.empty(size)
     slope, length, tries, moves = 0.0, 0.0, 0, 0
@@ -162,8 +164,9 @@ def _climb(phi, inverse, own, priors, y, reduced, room):
             return True
         longest = 0.0
         for i in range(size):
-            longest = max(longest, abs(step[i]))
-        if longest > 1.0:  # phi is on the scale of logarithms and ratios: 1 is far
+            far = max(1.0, abs(phi[i])) if 1 <= i <= sds else 1.0
+            longest = max(longest, abs(step[i]) / far)
+        if longest > 1.0:  # on the scale of logarithms and ratios 1 is far; of SDs, their own size
             for i in range(size):
                 step[i] /= longest
             slope /= longest
