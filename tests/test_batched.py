@@ -75,7 +75,9 @@ def test_means_of_coefficients_and_effects_given_phi(case, count):
 
 def test_draws_given_phi_vary_as_the_normal_equations_say():
     """4,000 draws: each standardised quantity has mean 0 and variance 1 within 4.5 standard errors."""
-    rows, factors, priors, params, products, responses, y = prepared("classes of two grades", 3, True)
+    rows, factors, priors, params, products, responses, y = prepared(
+        "classes of two grades", 3, True
+    )
     shifted = responses.without(products, params.mean)
     phi, count = places(params)[0], 4000
     b, u = exact_draws(

@@ -48,7 +48,9 @@ _LUCK = 0.5  # share of good responses below which these are good by luck, not b
 _CHECKED, _LEAST_CHECKED = 12, 8  # responses whose slice chains are checked
 _FEW = 0.05  # share of responses that slice chains have to make before they are checked
 _LONG = 10  # length of their chains against a short one
-_NEARLY = 0.1  # residual SD within groups, against that without them, below which these say nearly all
+_NEARLY = (
+    0.1  # residual SD within groups, against that without them, below which these say nearly all
+)
 _WIDE = 1e4  # relative SD of effects that explain all that they can
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numba import types
 
 from bdtr.engine.compiled.kernels import kernel, link
+from bdtr.engine.compiled.lanes import LANES, padded, room_for
 from bdtr.engine.crossproducts import CrossProducts, Responses
 from bdtr.engine.parameters import Parameters
 
@@ -129,9 +130,11 @@ class Posteriors:
 class Room(NamedTuple):
     """Scratch arrays of one thread."""
 
-    work: np.ndarray  # the largest block with its columns
-    triangle: np.ndarray  # eliminated rows of all blocks: columns of their own block
-    panel: np.ndarray  # the other columns of these rows
+    rows: np.ndarray  # the largest block with its columns, flat, rows of whole vectors
+    triangle: (
+        np.ndarray
+    )  # eliminated rows of all blocks: columns of their own block, in whole vectors
+    panel: np.ndarray  # the other columns of these rows, and zeros up to a multiple of eight
     full: np.ndarray  # H'H and H'y, border and common columns
     small: np.ndarray  # the common columns
     zty: np.ndarray
@@ -147,7 +150,7 @@ SYSTEM = types.NamedTuple(
 )  # fmt: skip
 PRIORS = types.NamedTuple((_MATRIX, _FLOATS), Priors)
 RESPONSE = types.NamedTuple((_MATRIX, _MATRIX, _FLOATS), Response)
-ROOM = types.NamedTuple((_MATRIX, _MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOATS), Room)
+ROOM = types.NamedTuple((_FLOATS, _MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOATS), Room)
 
 
 def system(products: CrossProducts, params: Parameters) -> System:
@@ -262,11 +265,15 @@ def make_room(s):
     largest = 1
     for j in range(s.start.size - 1):
         largest = max(largest, s.start[j + 1] - s.start[j])
-    inner = s.start[-1]
+    inner, across, side = s.start[-1], padded(wide + 1), padded(largest)
+    panel = room_for(inner * across // LANES)
+    rows = room_for(largest * padded(largest + wide + 1) // LANES)
+    panel[:] = 0.0
+    rows[:] = 0.0  # also between the rows: what happens to stand there could slow down arithmetic
     return Room(
-        np.empty((largest, largest + wide + 1)),
-        np.empty((inner, largest)),
-        np.empty((inner, wide + 1)),
+        rows,
+        room_for(inner * side // LANES).reshape(inner, side),
+        panel.reshape(inner, across),
         np.empty((wide + 1, wide + 1)),
         np.empty((p, p + 1)),
         np.empty(inner),

@@ -20,7 +20,19 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "all_zero", "every", "every_at", "largest", "load", "room_for", "root", "store"]
+__all__ = [
+    "LANES",
+    "all_zero",
+    "every",
+    "every_at",
+    "largest",
+    "load",
+    "padded",
+    "room_for",
+    "root",
+    "store",
+    "summed",
+]
 
 LANES = 8
 
@@ -61,6 +73,12 @@ _arithmetic(operator.add, "fadd")
 _arithmetic(operator.sub, "fsub")
 _arithmetic(operator.mul, "fmul")
 _arithmetic(operator.truediv, "fdiv")
+
+
+@njit(inline="always")
+def padded(count):
+    """The next multiple of eight."""
+    return -(-count // LANES) * LANES
 
 
 @njit(inline="always")
@@ -154,6 +172,19 @@ def largest(typingctx, numbers):
 
     def generate(context, builder, signature, values):
         return _named(builder, "vector.reduce.fmax", ir.DoubleType(), values)
+
+    return types.float64(_LANES), generate
+
+
+@intrinsic
+def summed(typingctx, numbers):
+    """The sum of all lanes, pairs of halves first."""
+
+    def generate(context, builder, signature, values):
+        kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType(), _NUMBERS])
+        name = f"llvm.vector.reduce.fadd.v{LANES}f64"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.call(function, [ir.DoubleType()(0.0), *values], fastmath=("reassoc",))
 
     return types.float64(_LANES), generate
 

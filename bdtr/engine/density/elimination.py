@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
+from numba import njit, types
 
 from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
+from bdtr.engine.compiled.lanes import LANES, every, load, padded, store
 from bdtr.engine.system import RESPONSE, ROOM, SYSTEM, Response, Room, System
 
 __all__ = [
@@ -111,8 +112,9 @@ def _eliminate(address):
     mix_responses(s, y, weights, room)
     panel, full = room.panel, room.full
     logdet = _eliminate_blocks(
-        factors, weights, s.blocks, s.used, wide, s.terms, s.start, s.block_groups, s.group_start,
-        s.group_factor, s.block_start, room.zty, room.work, room.triangle, panel,
+        factors, weights, s.blocks.ravel(), s.used, wide, s.terms, s.start, s.block_groups, s.group_start,
+        s.group_factor, s.block_start, room.zty, room.rows, room.triangle.ravel(), room.triangle.shape[1],
+        panel.ravel(), panel.shape[1],
     )  # fmt: skip
     if panel.shape[0] > 0:
         # Most of the work: the outer products of all eliminated rows in one matrix product.
@@ -130,92 +132,125 @@ def _eliminate(address):
 
 @kernel
 def _eliminate_blocks(factors, weights, blocks, used, wide, terms, start, block_groups, group_start,
-                      group_factor, block_start, zty, work, triangle, panel):  # fmt: skip
+                      group_factor, block_start, zty, rows, triangle, side, panel, across):  # fmt: skip
     """Write the eliminated rows of all blocks into triangle and panel; log determinant.
 
-    A level is multiplied by its T just before it is eliminated, as rows of later levels do not need it:
-    with one term t the pivot is 1 + t^2 a, and t^2 / pivot of the outer product of its row goes.
+    Outer products of earlier rows are taken from a level when its turn comes, and it is multiplied by its T
+    just before it is eliminated, as rows of other levels do not need it: with one term t the pivot is 1 + t^2 a.
 
     With R'R = A, row k of R T^-1 as far as it stands beyond its own level (within it, of R) is kept:
-    columns of its block in triangle, with 1 / R_kk on the diagonal, all others in panel. Takes arrays and
+    columns of its block in triangle, with 1 / R_kk on the diagonal, all others in panel. Takes flat arrays and
     not the system: fields of a tuple are counted references, which cost more than the arithmetic of a
-    small block.
+    small block. Rows begin and end with whole vectors; what these hold beside the row is not looked at.
     """
-    logdet, determinant = 0.0, 1.0
+    logdet, determinant, positions = 0.0, 1.0, blocks.size // used.shape[0]
+    others, whole = np.empty(side, np.int64), (wide + 1) // LANES * LANES
     for j in range(start.size - 1):
         first = start[j]
         m = start[j + 1] - first
         cells = m + wide
-        for row in range(m):
-            at_cell = block_start[j] + row * cells
-            into, own = work[row, row:cells], blocks[0, at_cell + row : at_cell + cells]
-            for c in range(into.size):
-                into[c] = own[c]
-            for a in range(1, weights.size):
-                if not used[a, first + row]:
-                    continue
-                w, own = weights[a], blocks[a, at_cell + row : at_cell + cells]
-                for c in range(into.size):
-                    into[c] += w * own[c]
-            work[row, cells] = zty[first + row]
+        width = padded(cells + 1)
+        _fill(first, m, cells, width, block_start[j], positions, blocks, used, weights, zty, rows)
         for g in range(block_groups[j], block_groups[j + 1]):
             f = group_factor[g]
             q = terms[f]
             at = group_start[g] - first
+            _take_earlier(at, q, width, rows, others)
             t = 1.0
             if q > 1:
-                _turn_level(factors[f], at, q, cells + 1, work)
+                _turn_level(factors, f, at, q, width, rows)
             else:
                 t = factors[f, 0, 0]
             for k in range(at, at + q):
-                pivot = work[k, k] if q > 1 else 1.0 + t * t * work[k, k]
+                row = k * width
+                pivot = rows[row + k] if q > 1 else 1.0 + t * t * rows[row + k]
                 share = t * t / pivot
                 determinant *= pivot
-                for i in range(k + 1, m):
-                    c = work[k, i]
-                    if c == 0.0:
-                        continue
-                    c *= share
-                    into, source = work[i, i : cells + 1], work[k, i : cells + 1]
-                    for u in range(into.size):
-                        into[u] -= c * source[u]
+                for i in range(k + 1, at + q):
+                    c, into = share * rows[row + i], (i - k) * width
+                    for u in range(row + i // LANES * LANES, row + width, LANES):
+                        store(rows, into + u, load(rows, into + u) - every(c) * load(rows, u))
                 inverse_root = 1.0 / np.sqrt(pivot)
-                root = t * inverse_root
-                into, source = triangle[first + k, k + 1 : m], work[k, k + 1 : m]
-                for u in range(into.size):
-                    into[u] = root * source[u]
-                triangle[first + k, k] = inverse_root
-                into, source = panel[first + k], work[k, m : cells + 1]
-                for u in range(into.size):
-                    into[u] = root * source[u]
+                root = every(t * inverse_root)
+                for u in range(row + k // LANES * LANES, row + width, LANES):
+                    store(rows, u, root * load(rows, u))
+                own = (first + k) * side
+                for u in range(k // LANES * LANES, m, LANES):
+                    store(triangle, own + u, load(rows, row + u))
+                triangle[own + k] = inverse_root
+                own = (first + k) * across
+                for u in range(0, whole, LANES):
+                    store(panel, own + u, load(rows, row + m + u))
+                for u in range(whole, wide + 1):
+                    panel[own + u] = rows[row + m + u]
                 if not determinant < 1e150:  # before the next pivots can overflow it
                     logdet += np.log(determinant)
                     determinant = 1.0
     return logdet + np.log(determinant)
 
 
-@kernel
-def _turn_level(factor, at, q, width, work):
+@njit(inline="always")
+def _fill(first, m, cells, width, at_block, positions, blocks, used, weights, zty, rows):
+    """The rows of a block, over all strata, with Z'y beside them."""
+    for i in range(m):
+        into, source = i * width, at_block + i * cells
+        begin, whole = i // LANES * LANES, cells // LANES * LANES
+        for c in range(begin, whole, LANES):
+            value = load(blocks, source + c)
+            for a in range(1, weights.size):
+                if used[a, first + i]:
+                    there = load(blocks, a * positions + source + c)
+                    value = value + every(weights[a]) * there
+            store(rows, into + c, value)
+        for c in range(whole, cells):
+            value = blocks[source + c]
+            for a in range(1, weights.size):
+                value += weights[a] * blocks[a * positions + source + c]
+            rows[into + c] = value
+        rows[into + cells] = zty[first + i]
+
+
+@njit(inline="always")
+def _take_earlier(at, q, width, rows, others):
+    """Take the outer products of all earlier rows of the block from those of a level."""
+    for i in range(at, at + q):
+        count = 0
+        for n in range(at):
+            if rows[n * width + i] != 0.0:
+                others[count] = n * width
+                count += 1
+        if count == 0:
+            continue
+        row = i * width
+        for u in range(i // LANES * LANES, width, LANES):
+            value = load(rows, row + u)
+            for n in range(count):
+                value = value - every(rows[others[n] + i]) * load(rows, others[n] + u)
+            store(rows, row + u, value)
+
+
+@njit(inline="always")
+def _turn_level(factors, f, at, q, width, rows):
     """T'AT + I for the rows of a level that is next to be eliminated, and T' times the rest of them."""
     for a in range(q):  # what has been eliminated has changed the upper triangle alone
         for b in range(a):
-            work[at + a, at + b] = work[at + b, at + a]
+            rows[(at + a) * width + at + b] = rows[(at + b) * width + at + a]
     for a in range(q):  # ascending: row a only needs rows >= a
-        into = work[at + a, at:width]
-        t = factor[a, a]
-        for c in range(into.size):
-            into[c] *= t
-        for b in range(a + 1, q):
-            t, other = factor[b, a], work[at + b, at:width]
-            for c in range(into.size):
-                into[c] += t * other[c]
+        into = (at + a) * width
+        for c in range(at // LANES * LANES, width, LANES):
+            value = every(factors[f, a, a]) * load(rows, into + c)
+            for b in range(a + 1, q):
+                there = load(rows, into + (b - a) * width + c)
+                value = value + every(factors[f, b, a]) * there
+            store(rows, into + c, value)
     for r in range(q):  # the same from the right; ascending: column a only needs columns >= a
+        row = (at + r) * width + at
         for a in range(r, q):
             value = 0.0
             for b in range(a, q):
-                value += factor[b, a] * work[at + r, at + b]
-            work[at + r, at + a] = value
-        work[at + r, at + r] += 1.0
+                value += factors[f, b, a] * rows[row + b]
+            rows[row + a] = value
+        rows[row + r] += 1.0
 
 
 @kernel

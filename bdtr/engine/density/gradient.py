@@ -24,9 +24,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
+from numba import njit, types
 
 from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
+from bdtr.engine.compiled.lanes import LANES, every, every_at, load, padded, room_for, store, summed
 from bdtr.engine.density.elimination import (
     border_cholesky,
     border_system,
@@ -117,7 +118,10 @@ def _likelihood(address):
     if s.border > 0:
         r_bar = _border_adjoint(factors, s, room.full, r_bar, inner)
     slopes = np.zeros(strata)
-    t_e, t_e_rbar = _blocks_adjoint(factors, s, r_bar, inner, slopes, room)
+    across = room.panel.shape[1]
+    wide_bar = np.zeros((across, across))
+    wide_bar[: r_bar.shape[0], : r_bar.shape[0]] = r_bar
+    _blocks_adjoint(factors, s, y, wide_bar.ravel(), inner, slopes, room)
     for f in range(s.terms.size):  # symmetric: blocks have added to one half
         for b in range(s.terms[f]):
             for c in range(b):
@@ -125,7 +129,7 @@ def _likelihood(address):
     bars = _solve_transposed(factors, s.terms, inner)
     _to_phi(phi, s.terms, s.correlated, bars, gradient)
     if strata > 1:
-        _stratum_adjoint(s, y, r_bar, t_e, t_e_rbar, slopes)
+        _common_slopes(s, y, r_bar, slopes)
         for a in range(1, strata):
             gradient[phi.size - strata + a] = -s.rows[a] - 2.0 * weights[a] * slopes[a]
     return value
@@ -191,23 +195,32 @@ def _turned_border(factors, s, rows):
     out = np.empty(rows.shape)
     for g in range(s.border_start.size):
         f, at = s.border_factor[g], s.border_start[g]
-        _turn_rows(factors, f, at, at + s.terms[f], 0, rows.shape[1], rows, out)
+        for b in range(s.terms[f]):
+            out[at + b] = factors[f, b, b] * rows[at + b]
+            for a in range(b):
+                out[at + b] += factors[f, b, a] * rows[at + a]
     return out
 
 
 @kernel
-def _blocks_adjoint(factors, s, r_bar, inner, slopes, room):
-    """Add each level's part to inner (upper triangles) and, with several strata, A^-1's part to slopes.
+def _blocks_adjoint(factors, s, y, r_bar, inner, slopes, room):
+    """Add each level's part to inner (upper triangles) and, with several strata, each block's to slopes.
 
-    Returns T E and T E Rbar of all blocks.
+    Rbar is flat, its rows as long as those of the panel. E, T E and their products with Rbar are those of one
+    block at a time, as all of them would not stay in the processor's cache.
     """
     terms, start, block_groups = s.terms, s.start, s.block_groups
-    group_start, group_factor, blocks = s.group_start, s.group_factor, s.blocks
-    triangle, panel = room.triangle, room.panel
-    largest, wide = triangle.shape[1], panel.shape[1]
-    inverse, turned = np.empty((largest, largest)), np.empty((largest, largest))
-    begins = np.empty(largest, np.int64)  # first column of a row of T R^-1 that is not zero
-    e, t_e = np.empty(panel.shape), np.empty(panel.shape)
+    group_start, group_factor, blocks, zty = s.group_start, s.group_factor, s.blocks, y.zty
+    triangle, panel = room.triangle, room.panel.ravel()
+    across, wide = room.panel.shape[1], s.hth.shape[1]
+    side = triangle.shape[1]
+    inverse, turned = room_for(side * side // LANES), room_for(side * side // LANES)
+    long = side * across // LANES
+    e, t_e, e_rbar, t_e_rbar = room_for(long), room_for(long), room_for(long), room_for(long)
+    others = np.empty(side, np.int64)
+    begins = np.empty(
+        side, np.int64
+    )  # where in a row of T R^-1 what is not zero begins, in whole vectors
     for j in range(start.size - 1):
         first = start[j]
         m = start[j + 1] - first
@@ -215,142 +228,185 @@ def _blocks_adjoint(factors, s, r_bar, inner, slopes, room):
             f = group_factor[g]
             at = group_start[g] - first
             last = at + terms[f]
-            begins[at:last] = at
-            _solve_level(at, last, first, m, triangle, panel, e, t_e, inverse, turned, begins)
+            begin, end = at // LANES * LANES, padded(m)
+            begins[at:last] = begin
+            _solve_level(
+                at,
+                last,
+                first,
+                m,
+                across,
+                side,
+                triangle,
+                panel,
+                e,
+                t_e,
+                inverse,
+                turned,
+                begins,
+                others,
+            )
             for b in range(at, last):
                 for c in range(b, last):
-                    total = 0.0
-                    for k in range(c, m):
-                        total += inverse[b, k] * inverse[c, k]
+                    total = _product(inverse, b * side, inverse, c * side, begin, end)
                     inner[f, b - at, c - at] += total
                 inner[f, b - at, b - at] -= 1.0
-            _turn_rows(factors, f, first + at, first + last, 0, wide, e, t_e)
-            _turn_rows(factors, f, at, last, at, m, inverse, turned)
+            _turn_rows(factors, f, at, terms[f], across, 0, across, e, t_e)
+            _turn_rows(factors, f, at, terms[f], side, begin, end, inverse, turned)
+        _times(e, m, r_bar, across, wide + 1, e_rbar)
+        for g in range(block_groups[j], block_groups[j + 1]):
+            f = group_factor[g]
+            at, q = group_start[g] - first, terms[f]
+            for b in range(q):
+                for c in range(b, q):
+                    total = _product(e_rbar, (at + b) * across, e, (at + c) * across, 0, across)
+                    inner[f, b, c] -= 2.0 * total
+            if slopes.size > 1:
+                _turn_rows(factors, f, at, q, across, 0, across, e_rbar, t_e_rbar)
         if slopes.size > 1:
-            cells = m + wide - 1
-            _inverse_slopes(m, cells, s.block_start[j], blocks, turned, begins, slopes)
-    e_rbar = np.dot(e, r_bar)
-    t_e_rbar = np.empty(e.shape)
-    for g in range(group_start.size):
-        f = group_factor[g]
-        at, q = group_start[g], terms[f]
-        for b in range(q):
-            for c in range(b, q):
-                total = 0.0
-                for k in range(wide):
-                    total += e_rbar[at + b, k] * e[at + c, k]
-                inner[f, b, c] -= 2.0 * total
-        if slopes.size > 1:
-            _turn_rows(factors, f, at, at + q, 0, wide, e_rbar, t_e_rbar)
-    return t_e, t_e_rbar
+            _block_slopes(first, m, wide, s.block_start[j], across, side, blocks, s.used, zty, turned,
+                          begins, t_e, t_e_rbar, slopes)  # fmt: skip
+
+
+@njit(inline="always")
+def _product(left, row, right, other, begin, end):
+    """Of two rows that begin at these places, from one column to another."""
+    total = every(0.0)
+    for t in range(begin, end, LANES):
+        total = total + load(left, row + t) * load(right, other + t)
+    return summed(total)
 
 
 @kernel
-def _solve_level(at, last, first, m, triangle, panel, e, t_e, inverse, turned, begins):
+def _times(rows, count, square, across, used, out):
+    """Product of so many rows with a square matrix, four rows at a time."""
+    k = 0
+    while k < count:
+        at = k * across
+        far = min(3, count - 1 - k) * across
+        second, third = min(across, far), min(2 * across, far)
+        for t in range(0, across, LANES):
+            a, b, c, d = every(0.0), every(0.0), every(0.0), every(0.0)
+            for i in range(used):
+                x = load(square, i * across + t)
+                a = a + every_at(rows, at + i) * x
+                b = b + every_at(rows, at + second + i) * x
+                c = c + every_at(rows, at + third + i) * x
+                d = d + every_at(rows, at + far + i) * x
+            store(out, at + t, a)
+            store(out, at + second + t, b)
+            store(out, at + third + t, c)
+            store(out, at + far + t, d)
+        k += 4
+
+
+@kernel
+def _solve_level(at, last, first, m, across, side, triangle, panel, e, t_e, inverse, turned,
+                 begins, others):  # fmt: skip
     """Rows of E = A^-1 W and of R^-1, R'R = A, for a level of a block, those of later levels known.
 
-    Rows of R beyond their own level take the T E and T R^-1 of other levels (see the elimination). Takes
-    whole arrays and makes no parts of them, which would cost more than the arithmetic of a small block.
+    Rows of R beyond their own level take the T E and T R^-1 of other levels (see the elimination). Sums stay
+    in registers while their terms are gone through: writing each to memory would make the next one wait.
     """
-    wide = panel.shape[1]
+    begin, end = at // LANES * LANES, padded(m)
     for k in range(last - 1, at - 1, -1):
-        for t in range(wide):
-            e[first + k, t] = panel[first + k, t]
-        for c in range(at, m):
-            inverse[k, c] = 0.0
-        inverse[k, k] = 1.0
-        for i in range(k + 1, last):
-            value = triangle[first + k, i]
-            for t in range(wide):
-                e[first + k, t] -= value * e[first + i, t]
-            for c in range(i, m):
-                inverse[k, c] -= value * inverse[i, c]
+        count = 0
         for i in range(last, m):
-            value = triangle[first + k, i]
-            if value == 0.0:
-                continue
-            for t in range(wide):
-                e[first + k, t] -= value * t_e[first + i, t]
-            for c in range(begins[i], m):
-                inverse[k, c] -= value * turned[i, c]
-        scale = triangle[first + k, k]
-        for t in range(wide):
-            e[first + k, t] *= scale
-        for c in range(k, m):
-            inverse[k, c] *= scale
+            if triangle[first + k, i] != 0.0:
+                others[count] = i
+                count += 1
+        scale = every(triangle[first + k, k])
+        row, eliminated = k * across, (first + k) * across
+        for t in range(row, row + across, LANES):
+            value = load(panel, t - row + eliminated)
+            for i in range(k + 1, last):
+                there = load(e, t + (i - k) * across)
+                value = value - every(triangle[first + k, i]) * there
+            for n in range(count):
+                i = others[n]
+                there = load(t_e, t + (i - k) * across)
+                value = value - every(triangle[first + k, i]) * there
+            store(e, t, scale * value)
+        own = k * side
+        for c in range(begin, end, LANES):
+            store(inverse, own + c, every(0.0))
+        inverse[own + k] = 1.0
+        for c in range(begin, end, LANES):
+            value = load(inverse, own + c)
+            for i in range(k + 1, last):
+                value = value - every(triangle[first + k, i]) * load(inverse, i * side + c)
+            for n in range(count):
+                i = others[n]
+                if begins[i] <= c:
+                    value = value - every(triangle[first + k, i]) * load(turned, i * side + c)
+            store(inverse, own + c, scale * value)
+
+
+@njit(inline="always")
+def _turn_rows(factors, f, first, count, across, begin, end, rows, out):
+    """T times the rows of a level, each so many numbers long, from one column to another."""
+    for b in range(count):
+        for t in range(begin, end, LANES):
+            value = every(factors[f, b, b]) * load(rows, (first + b) * across + t)
+            for a in range(b):
+                value = value + every(factors[f, b, a]) * load(rows, (first + a) * across + t)
+            store(out, (first + b) * across + t, value)
 
 
 @kernel
-def _turn_rows(factors, f, first, last, begin, end, rows, out):
-    """T times the rows of a level, from one column to another."""
-    for b in range(last - first):
-        t = factors[f, b, b]
-        for c in range(begin, end):
-            out[first + b, c] = t * rows[first + b, c]
-        for a in range(b):
-            t = factors[f, b, a]
-            for c in range(begin, end):
-                out[first + b, c] += t * rows[first + a, c]
+def _block_slopes(first, m, wide, at_block, across, side, blocks, used, zty, turned, begins, t_e,
+                  t_e_rbar, slopes):  # fmt: skip
+    """Add a block's derivative with respect to the weight of each stratum but the first, whose weight is 1.
 
-
-@kernel
-def _inverse_slopes(m, cells, at_block, blocks, turned, begins, slopes):
-    """Minus half of the sum of products of Z'Z of a block with T A^-1 T', for all strata but the first, whose
-    weight is 1."""
-    for c in range(m):
-        for i in range(c + 1):
-            at_cell, square = at_block + i * cells + c, np.nan
+    With T applied to E, E Rbar and R^-1, it is the sum over products of Z'Z of (T E Rbar)_i . (T E)_k less half
+    of (T A^-1 T')_ik, less twice the sum over rows of (T E Rbar)_i . Z'[H y]_i.
+    """
+    cells, end, whole = m + wide, padded(m), wide // LANES * LANES
+    all_blocks, positions = blocks.ravel(), blocks.shape[1]
+    sums = room_for(slopes.size)  # of terms that are added up in the end
+    sums[:] = 0.0
+    for i in range(m):
+        row = i * across
+        for c in range(i, m):
+            at, known, slope = at_block + i * cells + c, False, every(0.0)
             for a in range(1, slopes.size):
-                value = blocks[a, at_cell]
+                value = blocks[a, at]
                 if value == 0.0:
                     continue
-                if np.isnan(square):
-                    square = 0.0
-                    for k in range(begins[c], m):
-                        square += turned[i, k] * turned[c, k]
-                slopes[a] -= (0.5 if i == c else 1.0) * value * square
+                if not known:
+                    for k in range(begins[c], end, LANES):
+                        slope = slope - load(turned, i * side + k) * load(turned, c * side + k)
+                    slope = every(0.5) * slope
+                    for t in range(0, across, LANES):
+                        slope = slope + load(t_e_rbar, row + t) * load(t_e, c * across + t)
+                    known = True
+                weight = every(value if i == c else 2.0 * value)
+                store(sums, a * LANES, load(sums, a * LANES) + weight * slope)
+        for a in range(1, slopes.size):
+            if not used[a, first + i]:
+                continue
+            total, at = t_e_rbar[row + wide] * zty[a, first + i], at_block + i * cells + m
+            for t in range(whole, wide):
+                total += t_e_rbar[row + t] * blocks[a, at + t]
+            slopes[a] -= 2.0 * total
+            value, flat = load(sums, a * LANES), a * positions + at
+            for t in range(0, whole, LANES):
+                value = value - every(2.0) * load(t_e_rbar, row + t) * load(all_blocks, flat + t)
+            store(sums, a * LANES, value)
+    for a in range(1, slopes.size):
+        slopes[a] += summed(load(sums, a * LANES))
 
 
 @kernel
-def _stratum_adjoint(s, y, r_bar, t_e, t_e_rbar, slopes):
-    """Add the rest of the derivative with respect to the weight of each stratum to slopes.
-
-    With T applied to E and E Rbar, a block's part is the sum over its rows of
-    (T E Rbar)_i . (Z'Z T E - 2 Z'[H y])_i.
-    """
-    wide, hth, hty, yty = s.hth.shape[1], s.hth, y.hty, y.yty
-    start, blocks, block_start, used, zty = s.start, s.blocks, s.block_start, s.used, y.zty
+def _common_slopes(s, y, r_bar, slopes):
+    """Add the same of the products of common columns and response."""
+    wide = s.hth.shape[1]
     for a in range(1, slopes.size):
         for i in range(wide):
             for c in range(wide):
-                slopes[a] += r_bar[i, c] * hth[a, i, c]
-            slopes[a] += 2.0 * r_bar[i, wide] * hty[a, i]
-        slopes[a] += r_bar[wide, wide] * yty[a]
-    row = np.empty(wide + 1)
-    for j in range(start.size - 1):
-        first = start[j]
-        m = start[j + 1] - first
-        cells = m + wide
-        for a in range(1, slopes.size):
-            for i in range(m):
-                if not used[a, first + i]:
-                    continue
-                at = block_start[j] + i * cells
-                own = blocks[a, at + m : at + cells]
-                for c in range(own.size):
-                    row[c] = -2.0 * own[c]
-                row[wide] = -2.0 * zty[a, first + i]
-                for k in range(m):
-                    value = blocks[a, at + k]
-                    if value == 0.0:
-                        continue
-                    other = t_e[first + k]
-                    for c in range(row.size):
-                        row[c] += value * other[c]
-                left, total = t_e_rbar[first + i], 0.0
-                for c in range(row.size):
-                    total += left[c] * row[c]
-                slopes[a] += total
+                slopes[a] += r_bar[i, c] * s.hth[a, i, c]
+            slopes[a] += 2.0 * r_bar[i, wide] * y.hty[a, i]
+        slopes[a] += r_bar[wide, wide] * y.yty[a]
 
 
 @kernel
