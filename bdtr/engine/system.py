@@ -100,8 +100,8 @@ class Posteriors:
     """The posteriors of phi given each of the responses of a stage.
 
     ``responses`` are cross-products with the responses, shifted to zero prior means. Residuals are taken to
-    hold noise of SD ``floor`` beside what they are: y'y has n times its square more. Without it the residual SD
-    of a response that the columns reproduce would go to zero and the density to infinity.
+    hold noise of SD ``floor`` beside what they are: y'y has n times its square more. Without it the residual
+    SD of a response that the columns reproduce would go to zero and the density to infinity.
     """
 
     products: CrossProducts

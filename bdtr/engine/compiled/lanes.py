@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import extending, njit, types
 from numba.core import cgutils
-from numba.core.datamodel import models, register_default
+from numba.core.datamodel import models
+from numba.core.datamodel.registry import register_default
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic
 
 __all__ = [
     "LANES",
@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 LANES = 8
+intrinsic: Any = (
+    extending.intrinsic
+)  # takes the first argument away, which type checkers do not know
 
 _NUMBERS = ir.VectorType(ir.DoubleType(), LANES)
 _INDEX = ir.IntType(32)
@@ -61,7 +64,8 @@ class _Both(AbstractTemplate):
 
 
 def _arithmetic(operation: Any, instruction: str) -> None:
-    infer_global(operation)(type(f"_{instruction}", (_Both,), {}))
+    register: Any = infer_global(operation)
+    register(type(f"_{instruction}", (_Both,), {}))
 
     def generate(context, builder, signature, values):
         return getattr(builder, instruction)(*values, flags=("contract",))

@@ -135,12 +135,13 @@ def _eliminate_blocks(factors, weights, blocks, used, wide, terms, start, block_
                       group_factor, block_start, zty, rows, triangle, side, panel, across):  # fmt: skip
     """Write the eliminated rows of all blocks into triangle and panel; log determinant.
 
-    Outer products of earlier rows are taken from a level when its turn comes, and it is multiplied by its T
-    just before it is eliminated, as rows of other levels do not need it: with one term t the pivot is 1 + t^2 a.
+    Outer products of earlier rows are taken from a level when its turn comes, and it is multiplied by its
+    T just before it is eliminated, as rows of other levels do not need it: with one term t the pivot is
+    1 + t^2 a.
 
     With R'R = A, row k of R T^-1 as far as it stands beyond its own level (within it, of R) is kept:
-    columns of its block in triangle, with 1 / R_kk on the diagonal, all others in panel. Takes flat arrays and
-    not the system: fields of a tuple are counted references, which cost more than the arithmetic of a
+    columns of its block in triangle, with 1 / R_kk on the diagonal, all others in panel. Takes flat arrays
+    and not the system: fields of a tuple are counted references, which cost more than the arithmetic of a
     small block. Rows begin and end with whole vectors; what these hold beside the row is not looked at.
     """
     logdet, determinant, positions = 0.0, 1.0, blocks.size // used.shape[0]

@@ -358,8 +358,8 @@ def _block_slopes(first, m, wide, at_block, across, side, blocks, used, zty, tur
                   t_e_rbar, slopes):  # fmt: skip
     """Add a block's derivative with respect to the weight of each stratum but the first, whose weight is 1.
 
-    With T applied to E, E Rbar and R^-1, it is the sum over products of Z'Z of (T E Rbar)_i . (T E)_k less half
-    of (T A^-1 T')_ik, less twice the sum over rows of (T E Rbar)_i . Z'[H y]_i.
+    With T applied to E, E Rbar and R^-1, it is the sum over products of Z'Z of (T E Rbar)_i . (T E)_k less
+    half of (T A^-1 T')_ik, less twice the sum over rows of (T E Rbar)_i . Z'[H y]_i.
     """
     cells, end, whole = m + wide, padded(m), wide // LANES * LANES
     all_blocks, positions = blocks.ravel(), blocks.shape[1]
