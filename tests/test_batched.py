@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numba import njit
 from test_marginal import CASES, prepared
 
 from bdtr.engine.coefficients.exact import exact_draws, solve
 from bdtr.engine.compiled.lanes import LANES
+from bdtr.engine.density import batched
 from bdtr.engine.density.batched import densities, make_batch_room
 from bdtr.engine.density.elimination import relative_factors
 from bdtr.engine.density.marginal import log_density
@@ -52,6 +54,21 @@ def test_group_effects_too_large_for_a_determinant(case):
     expected = [log_density(p, products, posteriors.responses, 0, params) for p in phi]
     assert np.isfinite(out).all()
     assert out == pytest.approx(expected, rel=1e-6)
+
+
+def test_blocks_too_large_for_eight_at_once_are_looked_at_one_after_another(monkeypatch):
+    """Both ways give the same; the limit is one of memory."""
+    *_, params, products, responses, _ = prepared("classes of two grades", 3, True)
+    posteriors = Posteriors.given(products, responses, params, 0.0)
+    targets, phi, found = posteriors.of(np.arange(1)), places(params), []
+    for most in (batched._MOST_NUMBERS, 0):
+        monkeypatch.setattr(batched, "_MOST_NUMBERS", most)
+        room = njit(batched.make_batch_room.py_func)(targets.own, True)
+        assert room.alone == (most == 0)
+        out = np.empty(LANES)
+        densities(phi, np.zeros(LANES, dtype=np.int64), *targets, room, out)
+        found.append(out)
+    assert found[0] == pytest.approx(found[1], abs=1e-9)
 
 
 @pytest.mark.parametrize("count", [1, LANES, LANES + 3])

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.compiled.lanes import LANES, every, load, room_for, root, store
+from bdtr.engine.compiled.lanes import LANES, every, load, minus, plus, room_for, root, store
 from bdtr.engine.crossproducts import CrossProducts, Responses
 from bdtr.engine.density.batched import eliminate_batch, make_batch_room, solve_common
 from bdtr.engine.density.elimination import (
@@ -22,7 +22,7 @@ from bdtr.engine.density.elimination import (
 from bdtr.engine.density.marginal import reduced_density
 from bdtr.engine.layout import Layout
 from bdtr.engine.parameters import Parameters
-from bdtr.engine.system import Priors, Response, System, make_room, system
+from bdtr.engine.system import Priors, Response, System, system
 from bdtr.results.threads import spread
 
 __all__ = ["empty_levels", "exact_draws", "solve"]
@@ -130,14 +130,14 @@ def empty_levels(where: Layout) -> tuple[np.ndarray, np.ndarray]:
 def _draw(first, last, phi, which, noise, own, priors, zty, hty, yty, target, border_target, empty_at,
           empty_factor, coefficients, effects):  # fmt: skip
     """Groups first to last of eight draws."""
-    if own.border > 0:
+    room = make_batch_room(own, True)
+    if room.alone:
         for d in range(first * LANES, min(last * LANES, len(phi))):
             y = Response(zty[which[d]], hty[which[d]], yty[which[d]])
             _draw_one(phi[d], noise[d], own, priors, y, target, border_target, empty_at, empty_factor,
-                      coefficients[d], effects[d])  # fmt: skip
+                      room.one, coefficients[d], effects[d])  # fmt: skip
         return
     p, size = own.precision.size, phi.shape[1]
-    room = make_batch_room(own, True)
     some, draws, rows = (
         np.empty((LANES, size)),
         np.empty(LANES, np.int64),
@@ -155,10 +155,10 @@ def _draw(first, last, phi, which, noise, own, priors, zty, hty, yty, target, bo
         for k in range(p - 1, -1, -1):
             row = k * (p + 1)
             pivot = load(room.full, (row + k) * LANES)
-            value = _gathered(noise, draws, k, numbers) * root(pivot)
-            value = value + load(room.full, (row + p) * LANES)
+            value = load(room.full, (row + p) * LANES)
+            value = plus(value, _gathered(noise, draws, k, numbers), root(pivot))
             for i in range(k + 1, p):
-                value = value - load(room.full, (row + i) * LANES) * load(h, i * LANES)
+                value = minus(value, load(room.full, (row + i) * LANES), load(h, i * LANES))
             store(h, k * LANES, value / pivot)
             _scattered(value / pivot, draws, k, numbers, coefficients)
         sigma = load(numbers, LANES)
@@ -172,7 +172,7 @@ def _draw(first, last, phi, which, noise, own, priors, zty, hty, yty, target, bo
                 value = every(0.0)
                 for c in range(a + 1):
                     t = load(room.factors, ((f * room.longest + a) * room.longest + c) * LANES)
-                    value = value + t * _gathered(noise, draws, p + at + c, numbers)
+                    value = plus(value, t, _gathered(noise, draws, p + at + c, numbers))
                 _scattered(sigma * value, draws, at + a, numbers, effects)
 
 
@@ -211,28 +211,28 @@ def _draw_batch(factors, longest, terms, start, block_groups, group_start, group
                 row = k * width
                 value = load(rows, (row + width - 1) * LANES)
                 for i in range(p):
-                    value = value - load(rows, (row + m + i) * LANES) * load(h, i * LANES)
+                    value = minus(value, load(rows, (row + m + i) * LANES), load(h, i * LANES))
                 column = p + target[first + k]
                 value = value / sigma + _gathered(noise, draws, column, between)
                 for i in range(k + 1, last):
-                    value = value - load(rows, (row + i) * LANES) * load(v, i * LANES)
+                    value = minus(value, load(rows, (row + i) * LANES), load(v, i * LANES))
                 for i in range(last, m):
-                    value = value - load(rows, (row + i) * LANES) * load(u, i * LANES)
+                    value = minus(value, load(rows, (row + i) * LANES), load(u, i * LANES))
                 store(v, k * LANES, load(rows, (row + k) * LANES) * value)
             for a in range(at, last):
                 value = every(0.0)
                 for c in range(at, a + 1):
                     t = load(factors, ((f * longest + a - at) * longest + c - at) * LANES)
-                    value = value + t * load(v, c * LANES)
+                    value = plus(value, t, load(v, c * LANES))
                 store(u, a * LANES, value)
                 _scattered(sigma * value, draws, target[first + a], between, effects)
 
 
 @kernel
-def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_factor,
+def _draw_one(phi, noise, s, priors, y, target, border_target, empty_at, empty_factor, room,
               coefficients, effects):  # fmt: skip
     p, border = s.precision.size, s.border
-    reduced, room = np.empty((p + 1, p + 1)), make_room(s)
+    reduced = np.empty((p + 1, p + 1))
     sigma = np.exp(phi[0])
     logdet = eliminate(phi, s, y, reduced, room)
     reduced_density(phi, logdet, reduced, s, priors, room.small)

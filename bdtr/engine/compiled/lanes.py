@@ -27,7 +27,9 @@ __all__ = [
     "every_at",
     "largest",
     "load",
+    "minus",
     "padded",
+    "plus",
     "room_for",
     "root",
     "store",
@@ -68,7 +70,7 @@ def _arithmetic(operation: Any, instruction: str) -> None:
     register(type(f"_{instruction}", (_Both,), {}))
 
     def generate(context, builder, signature, values):
-        return getattr(builder, instruction)(*values, flags=("contract",))
+        return getattr(builder, instruction)(*values)
 
     lower_builtin(operation, _LANES, _LANES)(generate)
 
@@ -158,6 +160,36 @@ def _named(builder, name, kind, values):
         builder.module, ir.FunctionType(kind, [_NUMBERS]), f"llvm.{name}.v{LANES}f64"
     )
     return builder.call(function, values)
+
+
+@intrinsic
+def plus(typingctx, numbers, one, other):
+    """numbers + one * other, in one step where the processor has it.
+
+    Which product goes with which sum is said here, and not left to the compiler: it may choose another way
+    when it compiles the same text again, and results would differ in their last digits.
+    """
+
+    def generate(context, builder, signature, values):
+        return _fused(builder, values[1], values[2], values[0])
+
+    return _LANES(_LANES, _LANES, _LANES), generate
+
+
+@intrinsic
+def minus(typingctx, numbers, one, other):
+    """numbers - one * other, likewise."""
+
+    def generate(context, builder, signature, values):
+        return _fused(builder, builder.fneg(values[1]), values[2], values[0])
+
+    return _LANES(_LANES, _LANES, _LANES), generate
+
+
+def _fused(builder, one, other, numbers):
+    kind = ir.FunctionType(_NUMBERS, [_NUMBERS] * 3)
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f64")
+    return builder.call(function, [one, other, numbers])
 
 
 @intrinsic

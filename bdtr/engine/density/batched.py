@@ -2,7 +2,8 @@
 
 The formulas are those of :mod:`bdtr.engine.density.elimination` and :mod:`bdtr.engine.density.marginal`, the
 numbers of eight places side by side (see :mod:`bdtr.engine.compiled.lanes`). Where effects cross sites, one
-place is looked at after another: most of the work is then to factorise their border, which is large.
+place is looked at after another: most of the work is then to factorise their border, which is large. So it is
+where eight times the rows of the blocks would take too much memory.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from bdtr.engine.compiled.lanes import (
     every_at,
     largest,
     load,
+    minus,
+    plus,
     room_for,
     root,
     store,
@@ -32,6 +35,7 @@ __all__ = ["BatchRoom", "densities", "eliminate_batch", "make_batch_room", "solv
 
 # Pivots after which a determinant is looked at, and from where on the next ones could overflow it.
 _CHECKED, _TOO_LARGE = 8, 1e100
+_MOST_NUMBERS = 1 << 23  # in the rows of a thread
 
 
 class BatchRoom(NamedTuple):
@@ -47,7 +51,8 @@ class BatchRoom(NamedTuple):
     )  # where the rows of each block begin: all at the same place if none are kept
     full: np.ndarray  # X'X, X'y and y'y: upper triangle of (column, column)
     logdet: np.ndarray  # log|A|
-    one: Room  # for one place after another
+    alone: bool  # one place after another
+    one: Room  # for that
 
 
 class _Question(NamedTuple):
@@ -92,7 +97,8 @@ def make_batch_room(s, keep):
         most = max(most, m * (m + columns))
     for f in range(s.terms.size):
         longest = max(longest, s.terms[f])
-    if s.border > 0:  # one place after another
+    alone = s.border > 0 or (total if keep else most) * LANES > _MOST_NUMBERS
+    if alone:
         total = most = columns = inner = 0
     return BatchRoom(
         room_for(s.rows.size),
@@ -103,6 +109,7 @@ def make_batch_room(s, keep):
         row_start,
         room_for(columns * columns),
         np.empty(LANES),
+        alone,
         make_room(s),
     )
 
@@ -126,7 +133,7 @@ def eliminate_batch(phi, which, s, zty, hty, yty, room):
 @kernel
 def densities(phi, which, s, priors, zty, hty, yty, room, out):
     """Log densities of eight phi (lane, phi), each given one of the responses."""
-    if s.border > 0:
+    if room.alone:
         p = s.precision.size
         reduced = np.empty((p + 1, p + 1))
         for lane in range(LANES):
@@ -179,7 +186,7 @@ def _mix(which, weights, s, zty, hty, yty, own, full):
         for i in range(p):
             for c in range(i, p):
                 at = (i * (p + 1) + c) * LANES
-                store(full, at, load(full, at) + w * every(s.hth[a, i, c]))
+                store(full, at, plus(load(full, at), w, every(s.hth[a, i, c])))
 
 
 @kernel
@@ -206,7 +213,7 @@ def _eliminate_blocks(factors, longest, weights, blocks, used, p, terms, start, 
                 pivot, t = load(rows, (row + k) * LANES), every(1.0)
                 if q == 1:
                     t = load(factors, own * LANES)
-                    pivot = every(1.0) + t * t * pivot
+                    pivot = plus(every(1.0), t * t, pivot)
                 inverse_root = every(1.0) / root(pivot)
                 scale = t * inverse_root
                 share = scale * scale
@@ -218,7 +225,8 @@ def _eliminate_blocks(factors, longest, weights, blocks, used, p, terms, start, 
                     c = c * share
                     for u in range(i, width):
                         into = (i * width + u) * LANES
-                        store(rows, into, load(rows, into) - c * load(rows, (row + u) * LANES))
+                        there = load(rows, (row + u) * LANES)
+                        store(rows, into, minus(load(rows, into), c, there))
                 store(rows, (row + k) * LANES, inverse_root)
                 for u in range(k + 1, width):
                     store(rows, (row + u) * LANES, scale * load(rows, (row + u) * LANES))
@@ -243,8 +251,8 @@ def _fill(first, m, cells, at_block, positions, blocks, used, weights, zty, rows
             w = load(weights, a * LANES)
             for c in range(row, cells):
                 at = (into + c) * LANES
-                value = w * every_at(blocks, a * positions + source + c)
-                store(rows, at, value if empty else load(rows, at) + value)
+                own = every_at(blocks, a * positions + source + c)
+                store(rows, at, w * own if empty else plus(load(rows, at), w, own))
             empty = False
         if empty:
             for c in range(row, cells):
@@ -265,14 +273,14 @@ def _turn_level(factors, own, longest, at, q, width, rows):
             value = t * load(rows, ((at + a) * width + c) * LANES)
             for b in range(a + 1, q):
                 t = load(factors, (own + b * longest + a) * LANES)
-                value = value + t * load(rows, ((at + b) * width + c) * LANES)
+                value = plus(value, t, load(rows, ((at + b) * width + c) * LANES))
             store(rows, ((at + a) * width + c) * LANES, value)
     for r in range(q):  # the same from the right; ascending: column a only needs columns >= a
         for a in range(r, q):
             value = every(1.0 if a == r else 0.0)
             for b in range(a, q):
                 t = load(factors, (own + b * longest + a) * LANES)
-                value = value + t * load(rows, ((at + r) * width + at + b) * LANES)
+                value = plus(value, t, load(rows, ((at + r) * width + at + b) * LANES))
             store(rows, ((at + r) * width + at + a) * LANES, value)
 
 
@@ -310,8 +318,8 @@ def _take_four(m, width, columns, i, j, c, rows, full):
         there = (row + c) * LANES
         x0, x1 = load(rows, there), load(rows, there + LANES)
         x2, x3 = load(rows, there + 2 * LANES), load(rows, there + 3 * LANES)
-        a0, a1, a2, a3 = a0 - f * x0, a1 - f * x1, a2 - f * x2, a3 - f * x3
-        b0, b1, b2, b3 = b0 - g * x0, b1 - g * x1, b2 - g * x2, b3 - g * x3
+        a0, a1, a2, a3 = minus(a0, f, x0), minus(a1, f, x1), minus(a2, f, x2), minus(a3, f, x3)
+        b0, b1, b2, b3 = minus(b0, g, x0), minus(b1, g, x1), minus(b2, g, x2), minus(b3, g, x3)
     store(full, below, b0)
     store(full, below + LANES, b1)
     store(full, below + 2 * LANES, b2)
@@ -329,7 +337,8 @@ def _take_one(m, width, columns, i, j, c, rows, full):
     for k in range(m):
         row = k * width + m
         x = load(rows, (row + c) * LANES)
-        a, b = a - load(rows, (row + i) * LANES) * x, b - load(rows, (row + j) * LANES) * x
+        a = minus(a, load(rows, (row + i) * LANES), x)
+        b = minus(b, load(rows, (row + j) * LANES), x)
     store(full, below, b)
     store(full, at, a)
 
@@ -363,13 +372,13 @@ def solve_common(phi, precision, full, logdet, out):
         pivot = load(full, (k * wide + k) * LANES)
         store(pivots, k * LANES, pivot)
         last = load(full, (k * wide + p) * LANES)
-        fit = fit + last * last / pivot
+        fit = plus(fit, last, last / pivot)
         for i in range(k + 1, p):
             c = load(full, (k * wide + i) * LANES) / pivot
             for t in range(i, wide):
                 at = (i * wide + t) * LANES
-                store(full, at, load(full, at) - c * load(full, (k * wide + t) * LANES))
-    store(numbers, 0, inverse * load(full, (p * wide + p) * LANES) - fit)
+                store(full, at, minus(load(full, at), c, load(full, (k * wide + t) * LANES)))
+    store(numbers, 0, plus(every(0.0) - fit, inverse, load(full, (p * wide + p) * LANES)))
     for lane in range(LANES):
         value = logdet[lane]
         for k in range(p):

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, types
 
 from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
-from bdtr.engine.compiled.lanes import LANES, every, load, padded, store
+from bdtr.engine.compiled.lanes import LANES, every, load, minus, padded, plus, store
 from bdtr.engine.system import RESPONSE, ROOM, SYSTEM, Response, Room, System
 
 __all__ = [
@@ -170,7 +170,7 @@ def _eliminate_blocks(factors, weights, blocks, used, wide, terms, start, block_
                 for i in range(k + 1, at + q):
                     c, into = share * rows[row + i], (i - k) * width
                     for u in range(row + i // LANES * LANES, row + width, LANES):
-                        store(rows, into + u, load(rows, into + u) - every(c) * load(rows, u))
+                        store(rows, into + u, minus(load(rows, into + u), every(c), load(rows, u)))
                 inverse_root = 1.0 / np.sqrt(pivot)
                 root = every(t * inverse_root)
                 for u in range(row + k // LANES * LANES, row + width, LANES):
@@ -201,7 +201,7 @@ def _fill(first, m, cells, width, at_block, positions, blocks, used, weights, zt
             for a in range(1, weights.size):
                 if used[a, first + i]:
                     there = load(blocks, a * positions + source + c)
-                    value = value + every(weights[a]) * there
+                    value = plus(value, every(weights[a]), there)
             store(rows, into + c, value)
         for c in range(whole, cells):
             value = blocks[source + c]
@@ -226,7 +226,7 @@ def _take_earlier(at, q, width, rows, others):
         for u in range(i // LANES * LANES, width, LANES):
             value = load(rows, row + u)
             for n in range(count):
-                value = value - every(rows[others[n] + i]) * load(rows, others[n] + u)
+                value = minus(value, every(rows[others[n] + i]), load(rows, others[n] + u))
             store(rows, row + u, value)
 
 
@@ -242,7 +242,7 @@ def _turn_level(factors, f, at, q, width, rows):
             value = every(factors[f, a, a]) * load(rows, into + c)
             for b in range(a + 1, q):
                 there = load(rows, into + (b - a) * width + c)
-                value = value + every(factors[f, b, a]) * there
+                value = plus(value, every(factors[f, b, a]), there)
             store(rows, into + c, value)
     for r in range(q):  # the same from the right; ascending: column a only needs columns >= a
         row = (at + r) * width + at

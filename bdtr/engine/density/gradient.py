@@ -27,7 +27,18 @@ import numpy as np
 from numba import njit, types
 
 from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
-from bdtr.engine.compiled.lanes import LANES, every, every_at, load, padded, room_for, store, summed
+from bdtr.engine.compiled.lanes import (
+    LANES,
+    every,
+    every_at,
+    load,
+    minus,
+    padded,
+    plus,
+    room_for,
+    store,
+    summed,
+)
 from bdtr.engine.density.elimination import (
     border_cholesky,
     border_system,
@@ -273,7 +284,7 @@ def _product(left, row, right, other, begin, end):
     """Of two rows that begin at these places, from one column to another."""
     total = every(0.0)
     for t in range(begin, end, LANES):
-        total = total + load(left, row + t) * load(right, other + t)
+        total = plus(total, load(left, row + t), load(right, other + t))
     return summed(total)
 
 
@@ -289,10 +300,10 @@ def _times(rows, count, square, across, used, out):
             a, b, c, d = every(0.0), every(0.0), every(0.0), every(0.0)
             for i in range(used):
                 x = load(square, i * across + t)
-                a = a + every_at(rows, at + i) * x
-                b = b + every_at(rows, at + second + i) * x
-                c = c + every_at(rows, at + third + i) * x
-                d = d + every_at(rows, at + far + i) * x
+                a = plus(a, every_at(rows, at + i), x)
+                b = plus(b, every_at(rows, at + second + i), x)
+                c = plus(c, every_at(rows, at + third + i), x)
+                d = plus(d, every_at(rows, at + far + i), x)
             store(out, at + t, a)
             store(out, at + second + t, b)
             store(out, at + third + t, c)
@@ -321,11 +332,11 @@ def _solve_level(at, last, first, m, across, side, triangle, panel, e, t_e, inve
             value = load(panel, t - row + eliminated)
             for i in range(k + 1, last):
                 there = load(e, t + (i - k) * across)
-                value = value - every(triangle[first + k, i]) * there
+                value = minus(value, every(triangle[first + k, i]), there)
             for n in range(count):
                 i = others[n]
                 there = load(t_e, t + (i - k) * across)
-                value = value - every(triangle[first + k, i]) * there
+                value = minus(value, every(triangle[first + k, i]), there)
             store(e, t, scale * value)
         own = k * side
         for c in range(begin, end, LANES):
@@ -334,11 +345,11 @@ def _solve_level(at, last, first, m, across, side, triangle, panel, e, t_e, inve
         for c in range(begin, end, LANES):
             value = load(inverse, own + c)
             for i in range(k + 1, last):
-                value = value - every(triangle[first + k, i]) * load(inverse, i * side + c)
+                value = minus(value, every(triangle[first + k, i]), load(inverse, i * side + c))
             for n in range(count):
                 i = others[n]
                 if begins[i] <= c:
-                    value = value - every(triangle[first + k, i]) * load(turned, i * side + c)
+                    value = minus(value, every(triangle[first + k, i]), load(turned, i * side + c))
             store(inverse, own + c, scale * value)
 
 
@@ -349,7 +360,7 @@ def _turn_rows(factors, f, first, count, across, begin, end, rows, out):
         for t in range(begin, end, LANES):
             value = every(factors[f, b, b]) * load(rows, (first + b) * across + t)
             for a in range(b):
-                value = value + every(factors[f, b, a]) * load(rows, (first + a) * across + t)
+                value = plus(value, every(factors[f, b, a]), load(rows, (first + a) * across + t))
             store(out, (first + b) * across + t, value)
 
 
@@ -375,13 +386,13 @@ def _block_slopes(first, m, wide, at_block, across, side, blocks, used, zty, tur
                     continue
                 if not known:
                     for k in range(begins[c], end, LANES):
-                        slope = slope - load(turned, i * side + k) * load(turned, c * side + k)
+                        slope = minus(slope, load(turned, i * side + k), load(turned, c * side + k))
                     slope = every(0.5) * slope
                     for t in range(0, across, LANES):
-                        slope = slope + load(t_e_rbar, row + t) * load(t_e, c * across + t)
+                        slope = plus(slope, load(t_e_rbar, row + t), load(t_e, c * across + t))
                     known = True
                 weight = every(value if i == c else 2.0 * value)
-                store(sums, a * LANES, load(sums, a * LANES) + weight * slope)
+                store(sums, a * LANES, plus(load(sums, a * LANES), weight, slope))
         for a in range(1, slopes.size):
             if not used[a, first + i]:
                 continue
@@ -391,7 +402,8 @@ def _block_slopes(first, m, wide, at_block, across, side, blocks, used, zty, tur
             slopes[a] -= 2.0 * total
             value, flat = load(sums, a * LANES), a * positions + at
             for t in range(0, whole, LANES):
-                value = value - every(2.0) * load(t_e_rbar, row + t) * load(all_blocks, flat + t)
+                twice = every(2.0) * load(t_e_rbar, row + t)
+                value = minus(value, twice, load(all_blocks, flat + t))
             store(sums, a * LANES, value)
     for a in range(1, slopes.size):
         slopes[a] += summed(load(sums, a * LANES))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.compiled.lanes import LANES, every, load, room_for, root, store
+from bdtr.engine.compiled.lanes import LANES, every, load, plus, room_for, root, store
 from bdtr.engine.compiled.streams import normal, seeded, uniform
 from bdtr.engine.density.batched import densities, make_batch_room
 from bdtr.engine.system import Targets
@@ -209,8 +209,8 @@ def _log_densities(centre, inverse_root, folds, sds, places, out):
         for i in range(size):
             value = every(0.0)
             for k in range(i + 1):
-                value = value + every(inverse_root[i, k]) * load(z, k * LANES)
-            distance = distance + value * value
+                value = plus(value, every(inverse_root[i, k]), load(z, k * LANES))
+            distance = plus(distance, value, value)
         base = every(1.0) / root(every(1.0) + distance / every(float(FREEDOM)))
         total = total + _power(base, FREEDOM + size)
     store(z, 0, total)
