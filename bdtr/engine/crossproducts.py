@@ -101,6 +101,11 @@ class Responses:
     def __add__(self, other: Responses) -> Responses:
         return Responses(self.zty + other.zty, self.hty + other.hty, self.yty + other.yty)
 
+    def only(self, which: int) -> Responses:
+        """One of the responses."""
+        at = slice(which, which + 1)
+        return Responses(self.zty[:, :, at], self.hty[:, :, at], self.yty[:, at])
+
     def repeated(self, count: int) -> Responses:
         """So many copies of a single response."""
         parts = (np.repeat(a, count, axis=-1) for a in (self.zty, self.hty, self.yty))

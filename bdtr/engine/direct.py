@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from bdtr.engine.coefficients.exact import exact_draws, solve
 from bdtr.engine.coefficients.joint_draws import (
     ALONE,
+    WIDE,
     Shared,
     perturbed_draws,
     residual_sd_within,
@@ -48,10 +49,7 @@ _LUCK = 0.5  # share of good responses below which these are good by luck, not b
 _CHECKED, _LEAST_CHECKED = 12, 8  # responses whose slice chains are checked
 _FEW = 0.05  # share of responses that slice chains have to make before they are checked
 _LONG = 10  # length of their chains against a short one
-_NEARLY = (
-    0.1  # residual SD within groups, against that without them, below which these say nearly all
-)
-_WIDE = 1e4  # relative SD of effects that explain all that they can
+_NEARLY = 0.1  # residual SD within groups, against that without, from which on they say nearly all
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,8 @@ def draw_each(
     progress
         Called with (responses done, responses in all).
     floor
-        Smallest residual SD that is looked at; left out: 1e-4 of the size of the responses.
+        SD of the noise that residuals are taken to hold beside what they are; left out: 1e-4 of the size of
+        the responses.
     shared
         What the draws share with others that are made with the same seed.
 
@@ -413,7 +412,7 @@ def _start(posteriors: Posteriors, which: int) -> tuple[np.ndarray, np.ndarray]:
     start[params.correlations.start :] = 0.0
     scale[0] = 1.0 / (2 * max(n - p, 2))
     if params.sds:
-        within = float(residual_sd_within(products, _only(responses, which), params)[0])
+        within = float(residual_sd_within(products, responses.only(which), params)[0])
         if 0.0 < within < _NEARLY * sigma:
             relative = np.maximum(_group_sds(posteriors, which) / within, 0.3)
             sigma, start[params.group_sds] = within, relative
@@ -422,15 +421,11 @@ def _start(posteriors: Posteriors, which: int) -> tuple[np.ndarray, np.ndarray]:
     return start, np.diag(scale)
 
 
-def _only(responses: Responses, which: int) -> Responses:
-    return Responses(*(part[..., which : which + 1] for part in astuple(responses)))
-
-
 def _group_sds(posteriors: Posteriors, which: int) -> np.ndarray:
     """SDs of group effects that explain all that they can, in units of a residual SD of 1."""
     params, where = posteriors.params, posteriors.products.layout
     one, phi = posteriors.of(np.array([which])), np.zeros((1, params.size))
-    phi[:, params.group_sds] = _WIDE
+    phi[:, params.group_sds] = WIDE
     effects = solve(phi, one.own, one.zty, one.hty, one.yty, params, where)[1][0]
     found = []
     for factor, at in zip(where.factors, where.offset, strict=False):
@@ -459,7 +454,7 @@ def _no_residuals(phi: np.ndarray, which: np.ndarray, floor: float) -> None:
 
 
 def residual_floor(products: CrossProducts, responses: Responses) -> float:
-    """Smallest residual SD that is looked at: 1e-4 of the size of the responses.
+    """SD of the noise that residuals are taken to hold: 1e-4 of the size of the responses.
 
     A response that is an exact function of the columns is then reproduced to four digits.
     """

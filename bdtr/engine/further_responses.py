@@ -40,7 +40,7 @@ def known_neighbours(
     phi
         Its draws (response x phi).
     floor
-        Smallest residual SD that is looked at.
+        As in ``draw_each``.
 
     Returns
     -------

@@ -178,6 +178,7 @@ def _draw(first, last, phi, which, noise, own, priors, zty, hty, yty, target, bo
 
 @njit(inline="always")
 def _gathered(numbers, draws, column, between):
+    """One column of an array, of eight draws."""
     for lane in range(LANES):
         between[lane] = numbers[draws[lane], column]
     return load(between, 0)
@@ -185,6 +186,7 @@ def _gathered(numbers, draws, column, between):
 
 @njit(inline="always")
 def _scattered(value, draws, column, between, out):
+    """Write one column of eight draws."""
     store(between, 0, value)
     for lane in range(LANES):
         out[draws[lane], column] = between[lane]

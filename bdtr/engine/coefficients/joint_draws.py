@@ -32,17 +32,19 @@ from bdtr.results.threads import spread
 
 __all__ = [
     "ALONE",
+    "WIDE",
     "ErrorRoots",
     "Shared",
     "Streams",
     "error_roots",
     "perturbed_draws",
+    "residual_sd_within",
     "stream_correlations",
     "stream_roots",
 ]
 
 _NUMBERS = 4_000_000  # standard normal numbers in memory at once
-_WIDE = 1e3  # relative SD at which group effects explain all that they can
+WIDE = 1e3  # relative SD at which group effects explain all that they can
 _LITTLE = 0.01  # share of the squares between groups below which their correlation is not looked at
 
 
@@ -277,7 +279,7 @@ def stream_correlations(
     phi
         Parameters of the first kind (response x phi): the strata are weighted as they say.
     floors
-        Smallest residual SD of each kind.
+        SD of the noise that residuals of each kind are taken to hold.
 
     Returns
     -------
@@ -285,7 +287,7 @@ def stream_correlations(
         (response, kind, kind); responses without residuals are uncorrelated with all others.
     """
     within, free = phi.copy(), phi.copy()
-    within[:, params.group_sds], free[:, params.group_sds] = _WIDE, 0.0
+    within[:, params.group_sds], free[:, params.group_sds] = WIDE, 0.0
     within[:, params.correlations] = 0.0
     n, p = int(products.rows.sum()), params.precision.size
     q = _forms(products, responses, crossed, params, within)
@@ -308,7 +310,7 @@ def residual_sd_within(
 ) -> np.ndarray:
     """Residual SD of each response when group effects explain all that they can."""
     phi = np.zeros((responses.count, params.size))
-    phi[:, params.group_sds] = _WIDE
+    phi[:, params.group_sds] = WIDE
     left = np.diagonal(_forms(products, [responses], None, params, phi), axis1=1, axis2=2)[:, 0]
     freedom = max(int(products.rows.sum()) - _rank(products), 1)
     return np.sqrt(np.maximum(left, 0.0) / freedom)
