@@ -24,8 +24,10 @@ from numba.extending import intrinsic
 
 __all__ = ["caller", "exported", "kernel", "link", "loader", "sources"]
 
-# "contract" lets products and sums fuse; nothing that changes the order of sums.
-_COMPILED: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+# No fast maths, not even "contract": of two products in a sum the compiler may fuse either, and another one
+# when it compiles the same text again, so that kernels from disk would not have the bits of those just
+# compiled. Where fusing pays, bdtr.engine.compiled.lanes says which product goes with which sum.
+_COMPILED: dict[str, Any] = {"cache": True, "error_model": "numpy"}
 _ENGINE = Path(__file__).parents[1]
 _SOURCES = sha256(b"".join(path.read_bytes() for path in sorted(_ENGINE.rglob("*.py")))).hexdigest()
 _registered: dict[str, Callable] = {}

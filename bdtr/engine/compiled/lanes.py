@@ -164,11 +164,7 @@ def _named(builder, name, kind, values):
 
 @intrinsic
 def plus(typingctx, numbers, one, other):
-    """numbers + one * other, in one step where the processor has it.
-
-    Which product goes with which sum is said here, and not left to the compiler: it may choose another way
-    when it compiles the same text again, and results would differ in their last digits.
-    """
+    """numbers + one * other, in one step where the processor has it (see :mod:`.kernels`)."""
 
     def generate(context, builder, signature, values):
         return _fused(builder, values[1], values[2], values[0])
@@ -214,13 +210,17 @@ def largest(typingctx, numbers):
 
 @intrinsic
 def summed(typingctx, numbers):
-    """The sum of all lanes, pairs of halves first."""
+    """The sum of all lanes, one half added to the other, and so on."""
 
     def generate(context, builder, signature, values):
-        kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType(), _NUMBERS])
-        name = f"llvm.vector.reduce.fadd.v{LANES}f64"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.call(function, [ir.DoubleType()(0.0), *values], fastmath=("reassoc",))
+        total, left = values[0], LANES // 2
+        while left:
+            places = ir.Constant(
+                ir.VectorType(_INDEX, LANES), [(i + left) % LANES for i in range(LANES)]
+            )
+            total = builder.fadd(total, builder.shuffle_vector(total, total, places))
+            left //= 2
+        return builder.extract_element(total, _INDEX(0))
 
     return types.float64(_LANES), generate
 
