@@ -10,9 +10,7 @@ import pandas as pd
 from bdtr.data.contents import DataError, some
 from bdtr.data.flow import Faults, Steps
 from bdtr.data.history import delivered_now
-from bdtr.data.no_decision import (
-    has_decision,
-)
+from bdtr.data.no_decision import has_decision
 from bdtr.data.trialdata import StageData
 from bdtr.trial.condition import Condition
 from bdtr.trial.formula import Formula

@@ -25,6 +25,7 @@ __all__ = [
     "System",
     "Targets",
     "make_room",
+    "no_room",
     "pack",
     "response",
     "system",
@@ -131,9 +132,7 @@ class Room(NamedTuple):
     """Scratch arrays of one thread."""
 
     rows: np.ndarray  # the largest block with its columns, flat, rows of whole vectors
-    triangle: (
-        np.ndarray
-    )  # eliminated rows of all blocks: columns of their own block, in whole vectors
+    triangle: np.ndarray  # eliminated rows of all blocks: columns of their own block, whole vectors
     panel: np.ndarray  # the other columns of these rows, and zeros up to a multiple of eight
     full: np.ndarray  # H'H and H'y, border and common columns
     small: np.ndarray  # the common columns
@@ -261,11 +260,21 @@ def _unpack_response(own, numbers):
 @kernel
 def make_room(s):
     """Scratch arrays for one thread."""
-    p, wide = s.precision.size, s.hth.shape[1]
     largest = 1
     for j in range(s.start.size - 1):
         largest = max(largest, s.start[j + 1] - s.start[j])
-    inner, across, side = s.start[-1], padded(wide + 1), padded(largest)
+    return _room(s.start[-1], largest, s.hth.shape[1], s.precision.size)
+
+
+@kernel
+def no_room():
+    """The same, empty, where they are not needed."""
+    return _room(0, 0, 0, 0)
+
+
+@kernel
+def _room(inner, largest, wide, p):
+    across, side = padded(wide + 1), padded(largest)
     panel = room_for(inner * across // LANES)
     rows = room_for(largest * padded(largest + wide + 1) // LANES)
     panel[:] = 0.0

@@ -1,7 +1,8 @@
 """Coefficients and group effects from their exact normal given standard deviations and correlations.
 
 With the triangular systems of :mod:`bdtr.engine.density.elimination` a draw is one back substitution with
-standard normal numbers on the right-hand side: common coefficients first, then the border, then blocks.
+standard normal numbers on the right-hand side: common coefficients first, then the border, then blocks. Eight
+draws are made at a time where there is no border.
 """
 
 from __future__ import annotations
@@ -138,11 +139,8 @@ def _draw(first, last, phi, which, noise, own, priors, zty, hty, yty, target, bo
                       room.one, coefficients[d], effects[d])  # fmt: skip
         return
     p, size = own.precision.size, phi.shape[1]
-    some, draws, rows = (
-        np.empty((LANES, size)),
-        np.empty(LANES, np.int64),
-        np.empty(LANES, np.int64),
-    )
+    draws, rows = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    some = np.empty((LANES, size))
     h, numbers, ignored = room_for(p), room_for(2), np.empty(LANES)
     for group in range(first, last):
         for lane in range(LANES):

@@ -29,7 +29,7 @@ from bdtr.engine.compiled.lanes import (
 )
 from bdtr.engine.density.elimination import eliminate, relative_factors, stratum_weights
 from bdtr.engine.density.marginal import log_determinant_of_errors, log_prior, reduced_density
-from bdtr.engine.system import SYSTEM, Response, Room, System, make_room
+from bdtr.engine.system import ROOM, SYSTEM, Response, Room, System, make_room, no_room
 
 __all__ = ["BatchRoom", "densities", "eliminate_batch", "make_batch_room", "solve_common"]
 
@@ -55,32 +55,27 @@ class BatchRoom(NamedTuple):
     one: Room  # for that
 
 
-class _Question(NamedTuple):
+class _Elimination(NamedTuple):
     phi: np.ndarray
     which: np.ndarray
     s: System
     zty: np.ndarray
     hty: np.ndarray
     yty: np.ndarray
-    weights: np.ndarray
-    factors: np.ndarray
-    longest: int
-    own_zty: np.ndarray
-    rows: np.ndarray
-    row_start: np.ndarray
-    full: np.ndarray
-    logdet: np.ndarray
+    room: BatchRoom
 
 
 _MATRIX, _CUBE = types.float64[:, ::1], types.float64[:, :, ::1]
 _FLOATS, _INTS = types.float64[::1], types.int64[::1]
-_QUESTION = types.NamedTuple(
-    (_MATRIX, _INTS, SYSTEM, _CUBE, _CUBE, _MATRIX, _FLOATS, _FLOATS, types.int64, _FLOATS, _FLOATS, _INTS,
-     _FLOATS, _FLOATS),
-    _Question,
-)  # fmt: skip
-_load = loader(_QUESTION)
-_call = caller("bdtr_eliminate_batch", _QUESTION)
+_BATCH_ROOM = types.NamedTuple(
+    (_FLOATS, _FLOATS, types.int64, _FLOATS, _FLOATS, _INTS, _FLOATS, _FLOATS, types.boolean, ROOM),
+    BatchRoom,
+)
+_ELIMINATION = types.NamedTuple(
+    (_MATRIX, _INTS, SYSTEM, _CUBE, _CUBE, _MATRIX, _BATCH_ROOM), _Elimination
+)
+_load = loader(_ELIMINATION)
+_call = caller("bdtr_eliminate_batch", _ELIMINATION)
 
 
 @kernel
@@ -110,7 +105,7 @@ def make_batch_room(s, keep):
         room_for(columns * columns),
         np.empty(LANES),
         alone,
-        make_room(s),
+        make_room(s) if alone else no_room(),
     )
 
 
@@ -122,12 +117,7 @@ def eliminate_batch(phi, which, s, zty, hty, yty, room):
     row k of R T^-1 as far as it stands beyond its own level (within it, of R) is left in place of row k of
     its block, with 1 / R_kk on the diagonal.
     """
-    _call(
-        _Question(
-            phi, which, s, zty, hty, yty, room.weights, room.factors, room.longest, room.zty, room.rows,
-            room.row_start, room.full, room.logdet,
-        )
-    )  # fmt: skip
+    _call(_Elimination(phi, which, s, zty, hty, yty, room))
 
 
 @kernel
@@ -151,18 +141,19 @@ def densities(phi, which, s, priors, zty, hty, yty, room, out):
 
 @exported("bdtr_eliminate_batch")
 def _eliminate(address):
-    q = _load(address)
-    s = q.s
+    a = _load(address)
+    s, room = a.s, a.room
     p, strata = s.precision.size, s.rows.size
-    by_stratum = q.weights.reshape(strata, LANES)
-    by_term = q.factors.reshape(s.terms.size, q.longest, q.longest, LANES)
+    by_stratum = room.weights.reshape(strata, LANES)
+    by_term = room.factors.reshape(s.terms.size, room.longest, room.longest, LANES)
     for lane in range(LANES):
-        by_stratum[:, lane] = stratum_weights(q.phi[lane], strata)
-        by_term[:, :, :, lane] = relative_factors(q.phi[lane], s.terms, s.correlated)
-    _mix(q.which, q.weights, s, q.zty, q.hty, q.yty, q.own_zty, q.full)
+        by_stratum[:, lane] = stratum_weights(a.phi[lane], strata)
+        by_term[:, :, :, lane] = relative_factors(a.phi[lane], s.terms, s.correlated)
+    _mix(a.which, room.weights, s, a.zty, a.hty, a.yty, room.zty, room.full)
     _eliminate_blocks(
-        q.factors, q.longest, q.weights, s.blocks.ravel(), s.used, p, s.terms, s.start, s.block_groups,
-        s.group_start, s.group_factor, s.block_start, q.own_zty, q.rows, q.row_start, q.full, q.logdet,
+        room.factors, room.longest, room.weights, s.blocks.ravel(), s.used, p, s.terms, s.start,
+        s.block_groups, s.group_start, s.group_factor, s.block_start, room.zty, room.rows, room.row_start,
+        room.full, room.logdet,
     )  # fmt: skip
     return 0.0
 

@@ -229,9 +229,8 @@ def _blocks_adjoint(factors, s, y, r_bar, inner, slopes, room):
     long = side * across // LANES
     e, t_e, e_rbar, t_e_rbar = room_for(long), room_for(long), room_for(long), room_for(long)
     others = np.empty(side, np.int64)
-    begins = np.empty(
-        side, np.int64
-    )  # where in a row of T R^-1 what is not zero begins, in whole vectors
+    # Where in a row of T R^-1 what is not zero begins, in whole vectors.
+    begins = np.empty(side, np.int64)
     for j in range(start.size - 1):
         first = start[j]
         m = start[j + 1] - first
@@ -241,22 +240,8 @@ def _blocks_adjoint(factors, s, y, r_bar, inner, slopes, room):
             last = at + terms[f]
             begin, end = at // LANES * LANES, padded(m)
             begins[at:last] = begin
-            _solve_level(
-                at,
-                last,
-                first,
-                m,
-                across,
-                side,
-                triangle,
-                panel,
-                e,
-                t_e,
-                inverse,
-                turned,
-                begins,
-                others,
-            )
+            _solve_level(at, last, first, m, across, side, triangle, panel, e, t_e, inverse, turned,
+                         begins, others)  # fmt: skip
             for b in range(at, last):
                 for c in range(b, last):
                     total = _product(inverse, b * side, inverse, c * side, begin, end)
