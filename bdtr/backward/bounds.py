@@ -6,7 +6,6 @@ import numpy as np
 
 from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.passes import backward_pass
-from bdtr.trial.families import FAMILIES
 
 __all__ = ["bounds", "outside_bounds"]
 
@@ -26,7 +25,7 @@ def outside_bounds(fit: FitRecord, values: np.ndarray, what: str) -> list[str]:
     what
         What they are, for the reason.
     """
-    limits = FAMILIES[fit.trial.family].bounds
+    limits = fit.trial.payoff.bounds
     if limits is None:
         return []
     low, high = limits
@@ -47,7 +46,7 @@ def outside_bounds(fit: FitRecord, values: np.ndarray, what: str) -> list[str]:
 
 def bounds(fit: FitRecord) -> list[str]:
     """Stages whose Q-values leave the bounds of the payoff, and in what share."""
-    if FAMILIES[fit.trial.family].bounds is None:
+    if fit.trial.payoff.bounds is None:
         return []
     data, done, found = fit.require_data("checks of the model"), backward_pass(fit), []
     for k, stage in enumerate(data.stages):

@@ -20,6 +20,7 @@ from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, stage_draws
 from bdtr.stages.settings import FitError, Settings
 from bdtr.stages.stagemodel import OwnColumns, OwnDraws, OwnModel, OwnQ, own_draws
+from bdtr.trial.families import FAMILIES, Payoff
 from bdtr.trial.trial import Trial
 
 __all__ = ["FitRecord"]
@@ -123,7 +124,7 @@ class FitRecord:
         """The Q-function of stage k with these draws."""
         if isinstance(draws, StageDraws):
             seed = self.settings.random_seed
-            return QFunction(self.designs[k], self.family(k), draws, sites, seed)
+            return QFunction(self.designs[k], self.payoff(k), draws, sites, seed)
         return OwnQ(self.trial.stages[k].model, self.designs[k], draws, sites)
 
     def q_function(
@@ -139,6 +140,10 @@ class FitRecord:
     def family(self, k: int) -> str:
         """Outcome family of stage k: earlier stages have a continuous response."""
         return self.trial.family if k == self.stages - 1 else "gaussian"
+
+    def payoff(self, k: int) -> Payoff:
+        """How the payoff of stage k comes from its model."""
+        return self.trial.payoff if k == self.stages - 1 else Payoff(FAMILIES["gaussian"])
 
     def require_data(self, purpose: str) -> TrialData:
         """The checked data, or an error that says what they are needed for."""

@@ -24,7 +24,6 @@ from bdtr.stages.posterior import common_effects, new_site, new_site_seed
 from bdtr.stages.prediction import stage_draws
 from bdtr.stages.settings import Settings, make_settings
 from bdtr.stages.stagemodel import OwnModel, own_model
-from bdtr.trial.families import FAMILIES
 from bdtr.trial.priors import PRIOR_COLUMNS, Normal
 from bdtr.trial.trial import Trial
 
@@ -112,16 +111,18 @@ def fit_checked(
     trial = data.trial
     designs = tuple(stage_design(data, k) for k in range(len(trial.stages)))
     last = len(trial.stages) - 1
-    response = data.payoff
+    payoff = data.payoff
     model: OutcomeModel | OwnModel
     if trial.stages[last].model is not None:
-        model = own_model(data, designs[last], response)
+        model = own_model(data, designs[last], payoff)
     else:
-        centre, spread = FAMILIES[trial.family].response_scale(response)
-        _varies(trial, response, spread)
+        centre, spread = trial.payoff.family.response_scale(payoff)
+        _varies(trial, payoff, spread)
         rows, width = stage_rows(data, designs[last]), settings.prior_width
-        model = outcome_model(data, designs[last], trial.family, rows, centre, spread, width=width)
-    sampled = _fit_last(model, response, settings, progress)
+        model = outcome_model(
+            data, designs[last], data.trial.payoff, rows, centre, spread, width=width
+        )
+    sampled = _fit_last(model, payoff, settings, progress)
     tree = xr.DataTree.from_dict(
         {
             f"stage_{last + 1}/posterior": sampled.posterior,
@@ -164,11 +165,13 @@ def _varies(trial: Trial, payoff: np.ndarray, spread: float) -> None:
 
 
 def _fit_last(
-    model: OutcomeModel | OwnModel, response: np.ndarray, settings: Settings, progress: bool
-):
+    model: OutcomeModel | OwnModel, payoff: np.ndarray, settings: Settings, progress: bool
+) -> Sampled:
     from bdtr.stages.sampling import compiled_marginal, compiled_plain, fit_direct
 
-    seed = settings.stream(model.design.index)
+    seed, response = settings.stream(model.design.index), payoff
+    if isinstance(model, OutcomeModel) and model.recorded is not None:
+        response = model.recorded
     if isinstance(model, OwnModel):
         compiled = compiled_plain(model)
     elif settings.sampler == "direct":
@@ -176,7 +179,7 @@ def _fit_last(
             count = settings.chains * settings.draws
             common = common_effects(model.design, settings, count)
             return fit_direct(model, response, seed, settings, report, common)
-    elif settings.sampler == "pymc" and model.family.name == "gaussian":
+    elif settings.sampler == "pymc" and model.family.gaussian:
         compiled = compiled_marginal(model)
     else:
         compiled = compiled_plain(model)

@@ -41,7 +41,7 @@ def informative_sites(fit: FitRecord) -> list[str]:
     for k, design in enumerate(fit.designs):
         model = stage_model(fit, k)
         group = next((g for g in design.groups if g.role == "site"), None)
-        if not isinstance(model, OutcomeModel) or not model.family.has_sigma or group is None:
+        if not isinstance(model, OutcomeModel) or not model.family.gaussian or group is None:
             continue
         stage = data.stages[k]
         frame = data.frame[stage.fitted]

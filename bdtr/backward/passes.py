@@ -26,7 +26,6 @@ from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.stages.posterior import common_effects
 from bdtr.stages.prediction import PLACES, StageDraws, unit_columns
 from bdtr.stages.stagemodel import OwnDraws, OwnModel, own_columns, own_model
-from bdtr.trial.families import FAMILIES
 
 if TYPE_CHECKING:
     from bdtr.backward.propagation import Anchor
@@ -122,7 +121,7 @@ def _propagated(
     if known_model is None:
         width = fit.settings.prior_width
         known_model = outcome_model(
-            data, design, "gaussian", rows, totals.centre, totals.spread, totals.location, width
+            data, design, fit.payoff(k), rows, totals.centre, totals.spread, totals.location, width
         )
         fit.keep_model(k, known_model, totals.mean)
     known = [
@@ -327,9 +326,9 @@ def stage_model(fit: FitRecord, k: int) -> OutcomeModel | OwnModel:
             attrs = fit.tree[f"stage_{k + 1}/engine"].to_dataset().attrs
             centre, spread, location = attrs["centre"], attrs["spread"], attrs["location"]
         else:
-            centre, spread = FAMILIES[fit.family(k)].response_scale(data.payoff)
+            centre, spread = fit.payoff(k).family.response_scale(data.payoff)
         width = fit.settings.prior_width
         fit.models[k] = outcome_model(
-            data, fit.designs[k], fit.family(k), rows, centre, spread, location, width
+            data, fit.designs[k], fit.payoff(k), rows, centre, spread, location, width
         )
     return fit.models[k]

@@ -39,7 +39,8 @@ def residuals(fit: FitRecord, k: int) -> np.ndarray | None:
     for g, z, code in zip(model.design.groups, model.rows.z, model.rows.codes, strict=True):
         effects = posterior[f"u_{g.name}"].to_numpy() @ g.measure.back.T
         eta += (z * effects[code]).sum(axis=1)
-    return mean_response(fit, k) - model.family.mean(eta)
+    shape = posterior["threshold"].to_numpy()[:, None] if "threshold" in posterior else None
+    return mean_response(fit, k) - model.payoff.mean(eta, shape)
 
 
 def misfit(fit: FitRecord) -> list[str]:
@@ -48,7 +49,7 @@ def misfit(fit: FitRecord) -> list[str]:
     data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
         model, own = stage_model(fit, k), residuals(fit, k)
-        if own is None or not isinstance(model, OutcomeModel) or not model.family.has_sigma:
+        if own is None or not isinstance(model, OutcomeModel) or not model.family.gaussian:
             continue
         arm = data.stages[k].action[data.stages[k].fitted]
         if model.rows.weight is not None:

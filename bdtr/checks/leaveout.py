@@ -84,7 +84,7 @@ def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[
         ]
 
     def q_values(k: int, draws: StageDraws, units: np.ndarray, sites: str) -> np.ndarray:
-        return QFunction(designs[k], fit.family(k), draws, sites).evaluate(
+        return QFunction(designs[k], fit.payoff(k), draws, sites).evaluate(
             columns_of(fit, k, units)
         )
 

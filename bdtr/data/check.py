@@ -32,10 +32,10 @@ from bdtr.data.no_decision import (
     with_arms,
     without_mark,
 )
+from bdtr.data.outcomes import outcomes, with_categories
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import one_of
 from bdtr.results.labels import NEW_SITE
-from bdtr.trial.families import FAMILIES
 from bdtr.trial.formula import Formula
 from bdtr.trial.trial import Trial
 
@@ -79,6 +79,7 @@ def check(
     frame = as_frame(frame)
     _columns_present(trial, frame)
     trial = _with_actions(trial, frame)
+    trial = with_categories(trial, frame)
     frame = without_mark(trial, frame)
     formulas = [stage_formula(trial, k) for k in range(len(trial.stages))]
     for k, stage in enumerate(trial.stages):
@@ -95,7 +96,7 @@ def check(
             "in the trial; give the site another name."
         )
     units = _units(trial, frame)
-    outcome = _outcome(trial, coded)
+    recorded, companion, outcome = outcomes(trial, coded)
     _counted_once(trial, coded)
     if whole:
         for name in _computed_with(trial, formulas):
@@ -125,8 +126,9 @@ def check(
     doubts = unknown_clusters(trial, stages, frame, coding.numbers) if whole else ()
     notes = filled + notes + doubts + shared_clusters(trial, stages, coded)
     return TrialData(
-        trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts, frame.index
-    )
+        trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts, recorded, companion,
+        frame.index,
+    )  # fmt: skip
 
 
 def check_again(
@@ -209,8 +211,7 @@ def _used_columns(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
         names += [name for name in (stage.reward, stage.weights) if name]
         for condition in conditions(stage):
             names += condition.columns
-    if trial.outcome:
-        names.append(trial.outcome)
+    names += [name for name in (trial.outcome, trial.trials, trial.exposure) if name]
     return list(dict.fromkeys(names))
 
 
@@ -221,6 +222,8 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
     factors |= {trial.site} if trial.site else set()
     in_models = {c for f in formulas for c in f.model_columns}
     levels = {s.action: tuple(s.actions or ()) for s in trial.stages}
+    if trial.utility and trial.outcome:
+        levels[trial.outcome] = tuple(trial.utility)
     amounts = _amounts(trial)
     numbers, labels = [], []
     for name in _used_columns(trial, formulas):
@@ -288,19 +291,7 @@ def _computed_with(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
 
 def _amounts(trial: Trial) -> list[str]:
     """Columns that are numbers by their role: the outcome, rewards, weights."""
-    names = [trial.outcome, *(n for s in trial.stages for n in (s.reward, s.weights))]
+    outcome = None if trial.family == "ordinal" else trial.outcome
+    names = [outcome, trial.trials, trial.exposure]
+    names += [n for s in trial.stages for n in (s.reward, s.weights)]
     return [n for n in names if n]
-
-
-def _outcome(trial: Trial, coded: pd.DataFrame) -> np.ndarray:
-    if trial.outcome is None:
-        return np.zeros(len(coded))
-    values = coded[trial.outcome].to_numpy()
-    family = FAMILIES[trial.family]
-    invalid = ~np.isnan(values) & ~family.valid(values)
-    if invalid.any():
-        raise DataError(
-            f"Outcome {trial.outcome!r} holds {some(values[invalid])} in {rows_of(invalid)}; the "
-            f"{family.name} family takes {family.outcomes}."
-        )
-    return values

@@ -74,12 +74,14 @@ class TrialData:
     frame: pd.DataFrame
     coding: Coding
     units: np.ndarray
-    outcome: np.ndarray
+    outcome: np.ndarray  # observed payoff
     stages: tuple[StageData, ...]
     flow: pd.DataFrame
     notes: tuple[str, ...]
     valued: np.ndarray  # units whose expected payoff from stage 1 on can be computed
     doubts: tuple[str, ...] = ()  # about how treatment reached them
+    recorded: np.ndarray | None = None  # the outcome as its family takes it, beside ``outcome``
+    companion: np.ndarray | None = None  # its trials or exposure
     index: pd.Index | None = None  # that of the frame as the user gave it; not kept in a saved fit
 
     def __len__(self) -> int:

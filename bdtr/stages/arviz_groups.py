@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
-from scipy.special import betaln, expit, gammaln, log_expit
+from scipy.special import betaln, gammaln
 
 from bdtr.engine.compiled.streams import children
 from bdtr.results.errors import BdtrError
@@ -94,13 +94,14 @@ def groups(
     return out
 
 
-type Pointwise = Callable[[slice, np.ndarray, np.ndarray], np.ndarray]
+type Pointwise = Callable[[slice, np.ndarray, np.ndarray | None], np.ndarray]
 
 
 def _pointwise(
     model: OutcomeModel, draws: xr.Dataset, units: Sequence[str], of: Pointwise
 ) -> xr.Dataset:
-    """A value for each unit and draw, from linear predictor and residual SD, in blocks of units."""
+    """A value for each unit and draw, from linear predictor and what the family takes beside it, in blocks
+    of units."""
     design, rows = model.design, model.rows
     flat = draws.stack(sample=("chain", "draw"))
     b = design.measure.back @ flat["b"].transpose("term", "sample").to_numpy()
@@ -111,9 +112,7 @@ def _pointwise(
         for g in design.groups
     ]
     samples, n = b.shape[1], len(rows.x)
-    sigma = np.ones(samples)
-    if model.family.has_sigma:
-        sigma = flat["sigma"].transpose(..., "sample").to_numpy()
+    shape = _shape(model, flat)
     out = np.empty((samples, n))
     size = max(1, _CELLS // samples)
     for at in range(0, n, size):
@@ -121,34 +120,37 @@ def _pointwise(
         eta = rows.x[block] @ b
         for z, codes, u in zip(rows.z, rows.codes, effects, strict=True):
             add_effects(eta, np.ascontiguousarray(z[block]), codes[block], u)
-        out[:, block] = of(block, eta, sigma).T
-    shape = draws.sizes["chain"], draws.sizes["draw"], n
+        out[:, block] = of(block, eta, _of_rows(model, block, shape)).T
+    sizes = draws.sizes["chain"], draws.sizes["draw"], n
     coords = {"chain": draws["chain"], "draw": draws["draw"], "unit": list(units)}
-    return xr.Dataset({"y": (("chain", "draw", "unit"), out.reshape(shape))}, coords=coords)
+    return xr.Dataset({"y": (("chain", "draw", "unit"), out.reshape(sizes))}, coords=coords)
 
 
-def _own_sigma(model: OutcomeModel, block: slice, sigma: np.ndarray) -> np.ndarray:
-    """Residual SD of each row (row, draw), or (draw) where it is that of all."""
-    if sigma.ndim == 1:
-        return sigma
-    assert model.rows.stratum is not None
-    return sigma[model.rows.stratum[block]]
+def _shape(model: OutcomeModel, flat: xr.Dataset) -> np.ndarray | None:
+    """What the family takes beside the linear predictor, draws last."""
+    if not model.family.shape:
+        return None
+    return flat[model.family.shape].transpose(..., "sample").to_numpy()
 
 
-def _root_weight(model: OutcomeModel, block: slice) -> np.ndarray:
-    root = model.rows.root
-    return np.ones((1, 1)) if root is None else root[block]
+def _of_rows(model: OutcomeModel, block: slice, shape: np.ndarray | None) -> np.ndarray | None:
+    """The same for some rows: residual SDs (row, draw), or (draw) where one is that of all."""
+    if shape is None or not model.family.has_sigma:
+        return shape
+    rows = model.rows
+    own = shape if shape.ndim == 1 or rows.stratum is None else shape[rows.stratum[block]]
+    return own if rows.root is None else own / rows.root[block]
+
+
+def _companion(model: OutcomeModel, block: slice) -> np.ndarray:
+    return np.ones((1, 1)) if model.companion is None else model.companion[block, None]
 
 
 def _predictive(model: OutcomeModel, rng: np.random.Generator) -> Pointwise:
-    if model.family.name == "bernoulli":
-        return lambda block, eta, sigma: (rng.random(eta.shape) < expit(eta)).astype(float)
+    def draw(block: slice, eta: np.ndarray, shape: np.ndarray | None) -> np.ndarray:
+        return model.payoff.draw(rng, eta, shape, _companion(model, block))
 
-    def gaussian(block: slice, eta: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        own = _own_sigma(model, block, sigma)
-        return eta + own / _root_weight(model, block) * rng.standard_normal(eta.shape)
-
-    return gaussian
+    return draw
 
 
 def replicates(model: OutcomeModel, draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
@@ -169,15 +171,13 @@ def replicates(model: OutcomeModel, draws: xr.Dataset, rng: np.random.Generator)
 
 
 def _log_likelihood(model: OutcomeModel, response: np.ndarray) -> Pointwise:
-    if model.family.name == "bernoulli":
-        sign = 2.0 * response - 1.0
-        return lambda block, eta, sigma: log_expit(sign[block, None] * eta)
+    recorded = response if model.recorded is None else model.recorded
 
-    def gaussian(block: slice, eta: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        own = _own_sigma(model, block, sigma) / _root_weight(model, block)
-        return _log_normal(response[block, None] - eta, own)
+    def log(block: slice, eta: np.ndarray, shape: np.ndarray | None) -> np.ndarray:
+        m = _companion(model, block)
+        return model.family.log_likelihood(recorded[block, None], m, eta, shape)
 
-    return gaussian
+    return log
 
 
 def _log_normal(x: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
@@ -205,13 +205,15 @@ def _prior(model: OutcomeModel, seed: np.random.SeedSequence) -> xr.Dataset:
     b = model.coefficients(means + sds * rng.standard_normal((count, len(means))))
     sizes = [f.levels * f.terms for f in factors]
     effects = np.zeros((count, sum(sizes)))
-    found = labelled(model, phi, b, effects, group_covariances(model, phi), 1)
+    gaps = [rng.normal(p.mu, p.sigma, count) for p in priors.gaps.values()]
+    threshold = np.cumsum(np.exp(np.array(gaps)), axis=0).T if gaps else None
+    found = labelled(model, phi, b, effects, group_covariances(model, phi), 1, threshold)
     for factor in factors:
         root = group_root(found, next(g for g in model.design.groups if g.name == factor.name))
         z = rng.standard_normal((count, factor.levels, factor.terms))
         u = found[f"u_{factor.name}"]
         found[f"u_{factor.name}"] = (u.dims, np.einsum("sqr,slr->slq", root, z)[None])
-    return found if model.family.has_sigma else found.drop_vars("sigma")
+    return found
 
 
 def _draw_sd(prior: Prior, rng: np.random.Generator, count: int | tuple[int, ...]) -> np.ndarray:
@@ -255,6 +257,12 @@ def _log_prior(model: OutcomeModel, draws: xr.Dataset) -> xr.Dataset:
         found[f"u_{name}"] = (draws[f"u_{name}"].dims[:-1], log_u.reshape(*shape, -1))
     if priors.sigma is not None:
         found["sigma"] = (draws["sigma"].dims, _log_sd(priors.sigma, draws["sigma"].to_numpy()))
+    if priors.gaps:
+        threshold = draws["threshold"].to_numpy()
+        gaps = np.diff(threshold, axis=-1, prepend=0.0)
+        means, sds = np.array([(p.mu, p.sigma) for p in priors.gaps.values()]).T
+        logs = _log_normal(np.log(gaps) - means, sds) - np.log(gaps)
+        found["threshold"] = (draws["threshold"].dims, logs)
     return xr.Dataset(found, coords=_coords_of(found, draws))
 
 

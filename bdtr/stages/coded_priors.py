@@ -10,7 +10,7 @@ from bdtr.engine.layout import Factor
 from bdtr.engine.parameters import Parameters
 from bdtr.trial.priors import Exponential, HalfNormal, HalfStudentT, Prior, StagePriors
 
-__all__ = ["parameters"]
+__all__ = ["coded", "parameters", "partial_alpha"]
 
 _KIND: Mapping[type[Prior], int] = {HalfNormal: 0, HalfStudentT: 1, Exponential: 2}
 
@@ -18,29 +18,34 @@ _KIND: Mapping[type[Prior], int] = {HalfNormal: 0, HalfStudentT: 1, Exponential:
 def parameters(factors: Sequence[Factor], priors: StagePriors, strata: int = 1) -> Parameters:
     """Lay out phi for the factors of a stage and code its priors."""
     assert priors.sigma is not None
-    sd = [_coded(priors.sigma)]
-    alpha = []
+    sd = [coded(priors.sigma)]
     for factor in factors:
-        prior = priors.groups[factor.name]
-        sd += [_coded(p) for p in prior.sd]
-        if factor.correlated:
-            assert prior.cor is not None
-            q = factor.terms
-            # Partial correlations given k earlier terms are Beta(alpha, alpha) on (-1, 1).
-            alpha += [prior.cor.eta + (q - 2 - k) / 2 for i in range(1, q) for k in range(i)]
+        sd += [coded(p) for p in priors.groups[factor.name].sd]
     coefficients = priors.coefficients
     return Parameters(
         np.array([f.terms for f in factors], dtype=np.int64),
         np.array([f.correlated for f in factors], dtype=np.bool_),
         np.array(sd, dtype=float).reshape(-1, 3),
-        np.array(alpha, dtype=float),
+        partial_alpha(factors, priors),
         np.array([1.0 / c.sigma**2 for c in coefficients]),
         np.array([c.mu for c in coefficients]),
         strata,
     )
 
 
-def _coded(prior: Prior) -> tuple[float, float, float]:
+def partial_alpha(factors: Sequence[Factor], priors: StagePriors) -> np.ndarray:
+    """Parameters alpha of partial correlations, which given k earlier terms are Beta(alpha, alpha) on (-1, 1)."""
+    alpha = []
+    for factor in factors:
+        if factor.correlated:
+            cor, q = priors.groups[factor.name].cor, factor.terms
+            assert cor is not None
+            alpha += [cor.eta + (q - 2 - k) / 2 for i in range(1, q) for k in range(i)]
+    return np.array(alpha, dtype=float)
+
+
+def coded(prior: Prior) -> tuple[float, float, float]:
+    """The prior of a standard deviation as (kind, parameter, parameter)."""
     match prior:
         case HalfStudentT(nu, sigma):
             return float(_KIND[HalfStudentT]), nu, sigma

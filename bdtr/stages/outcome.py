@@ -19,7 +19,7 @@ from bdtr.engine.crossproducts import CrossProducts, Responses, Rows
 from bdtr.engine.layout import Factor
 from bdtr.engine.parameters import Parameters
 from bdtr.stages.coded_priors import parameters
-from bdtr.trial.families import FAMILIES, Family
+from bdtr.trial.families import FAMILIES, Family, Payoff
 from bdtr.trial.priors import (
     Exponential,
     HalfNormal,
@@ -28,6 +28,8 @@ from bdtr.trial.priors import (
     StagePriors,
     stage_priors,
 )
+
+from bdtr.trial.trial import Trial
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -50,16 +52,24 @@ class OutcomeModel:
 
     The engines see columns as they are measured (:mod:`bdtr.data.margins`) and the response less
     ``location``, divided by ``spread``: nothing then depends on units or on where an outcome has its
-    zero. ``propagated`` says that the response is a stage value.
+    zero. ``propagated`` says that the response is a stage value. Outcomes that are not Gaussian are
+    ``recorded`` as their family takes them, with their ``companion`` (trials, exposure).
     """
 
     design: StageDesign
-    family: Family
+    payoff: Payoff
     priors: StagePriors
     rows: Rows
     propagated: bool = False
     location: float = 0.0
     spread: float = 1.0
+    recorded: np.ndarray | None = None
+    companion: np.ndarray | None = None
+
+    @property
+    def family(self) -> Family:
+        """The outcome family."""
+        return self.payoff.family
 
     @property
     def factors(self) -> tuple[Factor, ...]:
@@ -70,6 +80,11 @@ class OutcomeModel:
     def by_action(self) -> bool:
         """Whether each action has its own residual SD."""
         return self.rows.strata > 1
+
+    @property
+    def categories(self) -> list[str]:
+        """Categories of an ordinal outcome with a threshold that is estimated: all but the two lowest."""
+        return [name.removeprefix("gap[").removesuffix("]") for name in self.priors.gaps]
 
     @cached_property
     def engine_priors(self) -> StagePriors:
@@ -148,7 +163,7 @@ def stage_rows(data: TrialData, design: StageDesign) -> Rows:
 def outcome_model(
     data: TrialData,
     design: StageDesign,
-    family: str,
+    payoff: Payoff,
     rows: Rows,
     centre: float,
     spread: float,
@@ -163,8 +178,8 @@ def outcome_model(
         Checked data.
     design
         The stage's columns.
-    family
-        Name of the outcome family.
+    payoff
+        The outcome family, and what its outcomes are worth.
     rows
         From :func:`stage_rows`.
     centre, spread
@@ -178,7 +193,12 @@ def outcome_model(
     -------
     OutcomeModel
     """
-    chosen = FAMILIES[family]
+    chosen = payoff.family
+    recorded = companion = None
+    if not chosen.gaussian:
+        own = data.stages[design.index].fitted
+        assert data.recorded is not None and data.companion is not None
+        recorded, companion = data.recorded[own], data.companion[own]
     groups = {g.name: (g.terms, g.measure.scale, g.correlated) for g in design.groups}
     constant = [t for t, c in zip(design.terms, design.constant, strict=True) if c]
     priors = stage_priors(
@@ -191,15 +211,29 @@ def outcome_model(
         data.stages[design.index].stage.priors,
         constant,
         design.sites.names,
+        _gaps(data.trial, recorded) if chosen.shape == "threshold" else None,
     )
     if width != 1.0:
         priors = priors.wider(width)
     propagated = design.index < len(data.stages) - 1
-    if not chosen.has_sigma:
-        return OutcomeModel(design, chosen, priors, rows, propagated)
+    if not chosen.gaussian:
+        return OutcomeModel(
+            design, payoff, priors, rows, propagated, recorded=recorded, companion=companion
+        )
     if location is None:
         location = centre if design.constant.any() else 0.0
-    return OutcomeModel(design, chosen, priors, rows, propagated, location, spread)
+    return OutcomeModel(design, payoff, priors, rows, propagated, location, spread)
+
+
+def _gaps(trial: Trial, recorded: np.ndarray | None) -> dict[str, float]:
+    """Log distances between the thresholds that the shares of categories would have, half a unit added to
+    each, by the name of the category above."""
+    assert recorded is not None and trial.utility is not None
+    names = list(trial.utility)
+    counts = np.bincount(recorded.astype(np.int64), minlength=len(names)) + 0.5
+    below = np.cumsum(counts)[:-1] / counts.sum()
+    threshold = np.log(below / (1.0 - below))
+    return dict(zip(names[2:], np.log(np.diff(threshold)).tolist(), strict=True))
 
 
 def level_dim(group: GroupDesign) -> str:
@@ -207,11 +241,16 @@ def level_dim(group: GroupDesign) -> str:
     return "site" if group.role == "site" else group.name
 
 
-def coords(design: StageDesign, by_action: bool = False) -> dict[str, Any]:
-    """Coordinates of a stage's posterior, with a residual SD for each action or not."""
+def coords(
+    design: StageDesign, by_action: bool = False, categories: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Coordinates of a stage's posterior, with a residual SD for each action or not, and the categories that
+    have a threshold of their own."""
     out: dict[str, Any] = {"term": list(design.terms)}
     if by_action:
         out["action"] = list(design.arms)
+    if categories:
+        out["category"] = list(categories)
     for g in design.groups:
         out[level_dim(g)] = list(g.levels)
         out[f"{g.name}_term"] = list(g.terms)
@@ -250,7 +289,7 @@ def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
     import pytensor.tensor as pt
 
     design, priors = model.design, model.engine_priors
-    names = {**coords(design, model.by_action), "row": np.arange(len(response))}
+    names = {**coords(design, model.by_action, model.categories), "row": np.arange(len(response))}
     with pm.Model(coords=names) as built:
         centred = pm.Normal(
             "b_measured",
@@ -275,8 +314,19 @@ def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
             if model.rows.weight is not None:
                 sigma = sigma / np.sqrt(model.rows.weight)
         observed = pm.Data("payoff", np.asarray(response, dtype=float), dims="row")
-        model.family.likelihood(pm, "y", eta, sigma, observed, "row")
+        shape = sigma
+        if priors.gaps:
+            shape = _thresholds(pm, pt, priors)
+        model.family.likelihood(pm, "y", eta, shape, observed, model.companion, "row")
     return built
+
+
+def _thresholds(pm, pt, priors: StagePriors) -> Any:
+    """Thresholds above the lowest, which is 0, and part of the posterior as such."""
+    mean = np.array([p.mu for p in priors.gaps.values()])
+    sd = np.array([p.sigma for p in priors.gaps.values()])
+    gaps = pm.Normal("log_gap", mean, sd, dims="category")
+    return pm.Deterministic("threshold", pt.cumsum(pt.exp(gaps)), dims="category")
 
 
 def _each(model: OutcomeModel) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def labelled(
     effects: np.ndarray,
     covariances: Sequence[np.ndarray],
     chains: int,
+    threshold: np.ndarray | None = None,
 ) -> xr.Dataset:
     """A posterior dataset from draws of phi, coefficients and group effects.
 
@@ -54,6 +55,8 @@ def labelled(
         Per factor the covariance between its terms as written (draw, term, term).
     chains
         Number of chains.
+    threshold
+        Thresholds of an ordinal outcome (draw, category).
 
     Returns
     -------
@@ -83,15 +86,18 @@ def labelled(
         name: (("chain", "draw", *dims[name]), values.reshape(chains, -1, *values.shape[1:]))
         for name, values in found.items()
     }
-    if model.by_action:
+    if threshold is not None:
+        values = threshold.reshape(chains, -1, threshold.shape[1])
+        data["threshold"] = (("chain", "draw", "category"), values)
+    if model.family.has_sigma and model.by_action:
         strata = model.rows.strata
         ratios = np.hstack([np.zeros((count, 1)), phi[:, phi.shape[1] - strata + 1 :]])
         own = (sigma[:, None] * np.exp(ratios)).reshape(chains, -1, strata)
         data["sigma"] = (("chain", "draw", "action"), own)
-    else:
+    elif model.family.has_sigma:
         data["sigma"] = (("chain", "draw"), sigma.reshape(chains, -1))
     ids = {"chain": np.arange(chains), "draw": np.arange(count // chains)}
-    return xr.Dataset(data, coords={**coords(design, model.by_action), **ids})
+    return xr.Dataset(data, coords={**coords(design, model.by_action, model.categories), **ids})
 
 
 def group_covariances(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:

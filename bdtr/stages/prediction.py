@@ -12,7 +12,7 @@ from numba import njit
 
 from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.stagecolumns import StageDesign
-from bdtr.trial.families import FAMILIES
+from bdtr.trial.families import Payoff
 
 __all__ = [
     "PLACES",
@@ -40,13 +40,15 @@ class StageDraws:
 
     ``coefficients`` (term, sample) of columns as measured; ``effects`` per factor (level, term, sample);
     ``root`` per factor (sample, term, term), Cholesky factor of the covariance between terms; ``new`` the
-    effects (term, sample) of one new site, the same site at all stages and under all policies.
+    effects (term, sample) of one new site, the same site at all stages and under all policies; ``shape`` what
+    the payoff needs beside the linear predictor: thresholds of an ordinal outcome (category, sample).
     """
 
     coefficients: np.ndarray
     effects: Mapping[str, np.ndarray]
     root: Mapping[str, np.ndarray]
     new: Mapping[str, np.ndarray]
+    shape: np.ndarray | None = None
 
     @property
     def samples(self) -> int:
@@ -80,7 +82,8 @@ def stage_draws(
             effects[g.name] = _stacked(posterior[f"u_{g.name}"])
     sites = {} if new_site is None else new_site.data_vars
     new = {str(name).removeprefix("u_"): _stacked(values) for name, values in sites.items()}
-    return StageDraws(np.ascontiguousarray(b), effects, root, new)
+    shape = _stacked(posterior["threshold"]) if "threshold" in posterior else None
+    return StageDraws(np.ascontiguousarray(b), effects, root, new, shape)
 
 
 def _stacked(values: xr.DataArray) -> np.ndarray:
@@ -211,7 +214,7 @@ class QFunction:
     """
 
     design: StageDesign
-    family: str
+    payoff: Payoff
     draws: StageDraws
     sites: str = "observed"
     seed: int = 0
@@ -272,17 +275,17 @@ class QFunction:
 
     def _mean_payoff(self, eta: np.ndarray, columns: UnitColumns) -> np.ndarray:
         """Mean payoff given the linear predictor, effects that are not known integrated out."""
-        family = FAMILIES[self.family]
-        if family.link == "identity":
+        if self.payoff.family.link == "identity":
             return eta
+        shape = self.draws.shape
         variance = self._unknown_variance(columns)
         if variance is None:
-            return family.mean(eta)
+            return self.payoff.mean(eta, shape)
         sd = np.sqrt(variance)
         nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
         total = np.zeros_like(eta)
         for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-            total += weight * family.mean(eta + node * sd)
+            total += weight * self.payoff.mean(eta + node * sd, shape)
         return total
 
     def _unknown_variance(self, columns: UnitColumns) -> np.ndarray | None:

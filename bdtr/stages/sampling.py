@@ -23,6 +23,7 @@ from bdtr.engine.direct import DirectDraws, draw_posterior
 from bdtr.engine.layout import layout
 from bdtr.engine.parameters import Parameters
 from bdtr.results.errors import BdtrError
+from bdtr.stages.laplace import laplace_draws
 from bdtr.stages.outcome import OutcomeModel, marginal_model, pymc_model, variable_dims
 from bdtr.stages.posterior import group_covariances, labelled
 from bdtr.stages.stagemodel import OwnModel
@@ -128,9 +129,12 @@ def compiled_plain(model: OutcomeModel | OwnModel) -> CompiledStage:
         wanted = [v.name for v in (*built.free_RVs, *built.deterministics)]
     else:
         # Any response of the right length and range will do: it is replaced at every fit.
-        built = pymc_model(model, model.location + model.spread * _any(model))
-        sigma = ["sigma"] if model.family.has_sigma else []
-        wanted = [*variable_dims(model.design), *sigma]
+        if model.recorded is None:
+            built = pymc_model(model, model.location + model.spread * _any(model))
+        else:
+            built = pymc_model(model, model.recorded)
+        shape = [model.family.shape] if model.family.has_sigma or model.categories else []
+        wanted = [*variable_dims(model.design), *shape]
     return _Plain(_compile(built, wanted), wanted)
 
 
@@ -257,7 +261,10 @@ def fit_direct(
     progress: Progress | None = None,
     common: np.ndarray | None = None,
 ) -> Sampled:
-    """Fit a Gaussian stage to the observed payoff with the direct sampler.
+    """Fit a stage to the observed outcome with the direct sampler.
+
+    Where importance weights are not good enough for an outcome that is not Gaussian, NUTS samples every
+    parameter; the statistics then count these draws as ``nuts``.
 
     Parameters
     ----------
@@ -278,6 +285,8 @@ def fit_direct(
     -------
     Sampled
     """
+    if not model.family.gaussian:
+        return _fit_laplace(model, response, seed, lengths, progress)
     with threadpool_limits(1):  # the same bits on any number of threads
         products = cross_products(model.rows, layout(model.factors, model.rows.codes))
         responses = _responses(model, products, response)
@@ -286,6 +295,19 @@ def fit_direct(
             products, responses, params, lengths.chains, lengths.draws, seed, progress, common
         )
     return _sampled(model, drawn, lengths.chains)
+
+
+def _fit_laplace(model, response, seed, lengths, progress) -> Sampled:
+    direct_seed, nuts_seed = children(seed, 2)
+    with threadpool_limits(1):
+        made = laplace_draws(model, direct_seed, lengths.chains, lengths.draws, progress)
+    if made is not None:
+        posterior, how = made
+        stats = xr.Dataset(attrs={"sampler": "direct", **how})
+        return Sampled(_complete(posterior, lengths.chains, lengths.draws), stats)
+    found = compiled_plain(model).fit(response, nuts_seed, lengths, False)
+    stats = found.stats.assign_attrs(sampler="direct", nuts=lengths.chains * lengths.draws)
+    return Sampled(found.posterior, stats)
 
 
 def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:

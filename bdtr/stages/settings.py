@@ -75,8 +75,6 @@ def make_settings(
     if not isinstance(trial, Trial):
         raise FitError(f"trial: must be a bdtr.Trial, got {type(trial).__name__}.")
     one_of("sampler", sampler, _SAMPLERS, FitError)
-    if sampler == "direct" and trial.family != "gaussian":
-        raise FitError("sampler='direct' fits Gaussian outcomes; use sampler='pymc'.")
     for name, value in (("chains", chains), ("draws", draws)):
         if not is_whole(value) or not 1 <= value <= _MOST:
             raise FitError(f"{name}={value!r}: must be a whole number from 1 to {_MOST:,}.")

@@ -1,4 +1,10 @@
-"""Outcome families as a table: link, likelihood, mean payoff. A new family begins with an entry here."""
+"""Outcome families as a table: link, likelihood, mean payoff. A new family begins with an entry here.
+
+Each row of a stage's fit has a linear predictor eta, an outcome y and, where a family needs one, a companion m
+(trials, exposure). Functions of a family take ``shape`` as well: its residual SD or dispersion ``sigma``, the
+thresholds of an ordinal outcome, or None. Arrays are (row, draw), or broadcast to that; thresholds have an axis of
+their own in front.
+"""
 
 from __future__ import annotations
 
@@ -7,64 +13,293 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, gammaln, log_expit
 
-__all__ = ["FAMILIES", "Family"]
+__all__ = ["FAMILIES", "Family", "Payoff"]
 
 
 @dataclass(frozen=True)
 class Family:
     """One outcome family.
 
-    ``mean`` maps the linear predictor to the mean payoff; ``likelihood(pm, name, eta, sigma,
-    observed, dims)`` adds the observed variable to a PyMC model; ``valid`` says which outcomes can occur.
+    Parameters
+    ----------
+    name, link
+        Its name and that of its link.
+    shape
+        What it has beside the linear predictor: ``"sigma"`` (one per action unless the stage says otherwise),
+        ``"threshold"``, or nothing.
+    companion
+        Argument of :class:`bdtr.Trial` that names the companion column, or nothing.
+    engine
+        Name of its likelihood in :mod:`bdtr.engine.laplace`; nothing for the Gaussian, which has an engine
+        of its own.
+    outcomes, valid
+        Which outcomes can occur, in words and as a function of y and m.
+    mean
+        Mean payoff of (eta, shape, scores).
+    draw
+        Payoffs drawn at random, of (rng, eta, shape, m, scores).
+    log_likelihood
+        Of (y, m, eta, shape).
+    likelihood
+        Adds the observed variable to a PyMC model: of (pm, name, eta, shape, observed, m, dims).
+    bounds
+        Of the mean payoff.
+    sigma_is
+        What ``sigma`` is, in words.
     """
 
     name: str
     link: str
-    has_sigma: bool
-    mean: Callable[[np.ndarray], np.ndarray]
-    likelihood: Callable[..., Any]
-    valid: Callable[[np.ndarray], np.ndarray]
+    shape: str
+    companion: str
+    engine: str
     outcomes: str
-    bounds: tuple[float, float] | None = None  # of the mean payoff
+    valid: Callable[..., np.ndarray]
+    mean: Callable[..., np.ndarray]
+    draw: Callable[..., np.ndarray]
+    log_likelihood: Callable[..., np.ndarray]
+    likelihood: Callable[..., Any]
+    bounds: tuple[float, float] | None = None
+    sigma_is: str = ""
 
-    def response_scale(self, response: np.ndarray) -> tuple[float, float]:
-        """Centre and spread of the response on the scale of the linear predictor."""
+    @property
+    def has_sigma(self) -> bool:
+        """Whether it has a residual SD, or a dispersion in its place."""
+        return self.shape == "sigma"
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether coefficients and effects integrate out in closed form."""
+        return not self.engine
+
+    def response_scale(self, payoff: np.ndarray) -> tuple[float, float]:
+        """Centre and spread of the response on the scale of the linear predictor, from observed payoffs."""
         if self.link == "identity":
-            return float(np.mean(response)), float(np.std(response, ddof=1))
+            return float(np.mean(payoff)), float(np.std(payoff, ddof=1))
+        if self.link == "log":
+            return float(np.log(max(np.mean(payoff), 1e-300))), 1.0
         return 0.0, 1.0
 
 
-def _gaussian(pm, name, eta, sigma, observed, dims):
-    return pm.Normal(name, eta, sigma, observed=observed, dims=dims)
+@dataclass(frozen=True)
+class Payoff:
+    """How the payoff of a stage comes from its linear predictor: a family, and the score of each category
+    where the outcome is ordinal."""
 
+    family: Family
+    scores: tuple[float, ...] = ()
 
-def _bernoulli(pm, name, eta, sigma, observed, dims):
-    return pm.Bernoulli(name, logit_p=eta, observed=observed, dims=dims)
+    def mean(self, eta: np.ndarray, shape: np.ndarray | None = None) -> np.ndarray:
+        """Mean payoff at a linear predictor."""
+        return self.family.mean(eta, shape, np.array(self.scores))
+
+    def draw(
+        self, rng: np.random.Generator, eta: np.ndarray, shape: np.ndarray | None, m: np.ndarray
+    ) -> np.ndarray:
+        """Payoffs drawn at random."""
+        return self.family.draw(rng, eta, shape, m, np.array(self.scores))
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Bounds of the mean payoff."""
+        if self.scores:
+            return min(self.scores), max(self.scores)
+        return self.family.bounds
 
 
 # Functions with names: models are sent to worker processes.
-def _identity(eta: np.ndarray) -> np.ndarray:
+
+
+def _finite(y, m):
+    return np.isfinite(y)
+
+
+def _same(eta, shape, scores):
     return eta
 
 
-def _zero_or_one(y: np.ndarray) -> np.ndarray:
+def _normal_draw(rng, eta, shape, m, scores):
+    return eta + shape * rng.standard_normal(eta.shape)
+
+
+def _normal_log(y, m, eta, shape):
+    return -0.5 * np.log(2 * np.pi) - np.log(shape) - 0.5 * ((y - eta) / shape) ** 2
+
+
+def _normal(pm, name, eta, shape, observed, m, dims):
+    return pm.Normal(name, eta, shape, observed=observed, dims=dims)
+
+
+def _zero_or_one(y, m):
     return (y == 0) | (y == 1)
 
 
+def _probability(eta, shape, scores):
+    return expit(eta)
+
+
+def _bernoulli_draw(rng, eta, shape, m, scores):
+    return (rng.random(eta.shape) < expit(eta)).astype(float)
+
+
+def _bernoulli_log(y, m, eta, shape):
+    return log_expit((2.0 * y - 1.0) * eta)
+
+
+def _bernoulli(pm, name, eta, shape, observed, m, dims):
+    return pm.Bernoulli(name, logit_p=eta, observed=observed, dims=dims)
+
+
+def _whole(y):
+    return (y >= 0) & (np.floor(y) == y) & np.isfinite(y)
+
+
+def _out_of(y, m):
+    return _whole(y) & (y <= m)
+
+
+def _binomial_draw(rng, eta, shape, m, scores):
+    return rng.binomial(m.astype(np.int64), expit(eta)) / m
+
+
+def _binomial_log(y, m, eta, shape):
+    ways = gammaln(m + 1) - gammaln(y + 1) - gammaln(m - y + 1)
+    return ways + y * log_expit(eta) + (m - y) * log_expit(-eta)
+
+
+def _binomial(pm, name, eta, shape, observed, m, dims):
+    return pm.Binomial(name, n=m, logit_p=eta, observed=observed, dims=dims)
+
+
+def _count(y, m):
+    return _whole(y)
+
+
+def _exponential(eta, shape, scores):
+    return np.exp(eta)
+
+
+def _poisson_draw(rng, eta, shape, m, scores):
+    return rng.poisson(m * np.exp(eta)) / m
+
+
+def _poisson_log(y, m, eta, shape):
+    return y * (eta + np.log(m)) - m * np.exp(eta) - gammaln(y + 1)
+
+
+def _poisson(pm, name, eta, shape, observed, m, dims):
+    return pm.Poisson(name, mu=m * pm.math.exp(eta), observed=observed, dims=dims)
+
+
+def _negative_binomial_draw(rng, eta, shape, m, scores):
+    size = 1.0 / np.broadcast_to(shape, eta.shape) ** 2
+    return rng.poisson(m * np.exp(eta) * rng.gamma(size, 1.0 / size)) / m
+
+
+def _negative_binomial_log(y, m, eta, shape):
+    size, mean = 1.0 / shape**2, m * np.exp(eta)
+    ways = gammaln(y + size) - gammaln(size) - gammaln(y + 1)
+    return ways + y * np.log(mean / (mean + size)) - size * np.log1p(mean / size)
+
+
+def _negative_binomial(pm, name, eta, shape, observed, m, dims):
+    return pm.NegativeBinomial(
+        name, mu=m * pm.math.exp(eta), alpha=shape**-2, observed=observed, dims=dims
+    )
+
+
+def _positive(y, m):
+    return (y > 0) & np.isfinite(y)
+
+
+def _gamma_draw(rng, eta, shape, m, scores):
+    alpha = 1.0 / np.broadcast_to(shape, eta.shape) ** 2
+    return np.exp(eta) * rng.gamma(alpha, 1.0 / alpha)
+
+
+def _gamma_log(y, m, eta, shape):
+    alpha = shape**-2
+    return (
+        alpha * (np.log(alpha) - eta) + (alpha - 1) * np.log(y) - alpha * y * np.exp(-eta)
+    ) - gammaln(alpha)
+
+
+def _gamma(pm, name, eta, shape, observed, m, dims):
+    alpha = shape**-2
+    return pm.Gamma(name, alpha=alpha, beta=alpha * pm.math.exp(-eta), observed=observed, dims=dims)
+
+
+def _category(y, m):
+    return _whole(y)
+
+
+def _above(eta, shape):
+    """P(y >= j) for the categories above the lowest, first axis."""
+    rest = eta[None] - np.reshape(shape, (len(shape), *([1] * (eta.ndim - 1)), -1))
+    return expit(np.concatenate([eta[None], rest]))
+
+
+def _mean_score(eta, shape, scores):
+    out = np.full(eta.shape, scores[0])
+    for step, above in zip(np.diff(scores), _above(eta, shape), strict=True):
+        out += step * above
+    return out
+
+
+def _ordinal_draw(rng, eta, shape, m, scores):
+    return scores[(rng.random(eta.shape) < _above(eta, shape)).sum(axis=0)]
+
+
+def _ordinal_log(y, m, eta, shape):
+    above = _above(eta, shape)
+    ends = np.concatenate([np.ones_like(above[:1]), above, np.zeros_like(above[:1])])
+    j = np.broadcast_to(y, eta.shape).astype(np.int64)[None]
+    here, next_up = np.take_along_axis(ends, j, 0)[0], np.take_along_axis(ends, j + 1, 0)[0]
+    return np.log(np.maximum(here - next_up, 1e-300))
+
+
+def _ordinal(pm, name, eta, shape, observed, m, dims):
+    cutpoints = pm.math.concatenate([np.zeros(1), shape])
+    return pm.OrderedLogistic(
+        name, eta=eta, cutpoints=cutpoints, observed=observed, dims=dims, compute_p=False
+    )
+
+
 FAMILIES: dict[str, Family] = {
-    "gaussian": Family(
-        "gaussian", "identity", True, _identity, _gaussian, np.isfinite, "finite numbers"
-    ),
-    "bernoulli": Family(
-        "bernoulli",
-        "logit",
-        False,
-        expit,
-        _bernoulli,
-        _zero_or_one,
-        "0 and 1",
-        (0.0, 1.0),
-    ),
-}
+    family.name: family
+    for family in (
+        Family(
+            "gaussian", "identity", "sigma", "", "", "finite numbers", _finite, _same, _normal_draw,
+            _normal_log, _normal, None, "SD of residuals",
+        ),
+        Family(
+            "bernoulli", "logit", "", "", "binomial", "0 and 1", _zero_or_one, _probability,
+            _bernoulli_draw, _bernoulli_log, _bernoulli, (0.0, 1.0),
+        ),
+        Family(
+            "binomial", "logit", "", "trials", "binomial",
+            "whole numbers from 0 to the number of trials", _out_of, _probability, _binomial_draw,
+            _binomial_log, _binomial, (0.0, 1.0),
+        ),
+        Family(
+            "poisson", "log", "", "exposure", "poisson", "whole numbers from 0 on", _count,
+            _exponential, _poisson_draw, _poisson_log, _poisson, (0.0, np.inf),
+        ),
+        Family(
+            "negative_binomial", "log", "sigma", "exposure", "negative_binomial",
+            "whole numbers from 0 on", _count, _exponential, _negative_binomial_draw,
+            _negative_binomial_log, _negative_binomial, (0.0, np.inf),
+            "coefficient of variation of the rates of units that have the same history",
+        ),
+        Family(
+            "gamma", "log", "sigma", "", "gamma", "numbers above 0", _positive, _exponential,
+            _gamma_draw, _gamma_log, _gamma, (0.0, np.inf), "coefficient of variation of the outcome",
+        ),
+        Family(
+            "ordinal", "logit", "threshold", "", "ordinal", "ordered categories", _category,
+            _mean_score, _ordinal_draw, _ordinal_log, _ordinal,
+        ),
+    )
+}  # fmt: skip

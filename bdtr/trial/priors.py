@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import numpy as np
@@ -156,12 +156,16 @@ class GroupPrior:
 
 @dataclass(frozen=True)
 class StagePriors:
-    """All priors of one stage model; those of coefficients are for columns as they are measured."""
+    """All priors of one stage model; those of coefficients are for columns as they are measured.
+
+    ``gaps`` are those of the log distances between the thresholds of an ordinal outcome, by name.
+    """
 
     coefficients: tuple[Normal, ...]
     groups: Mapping[str, GroupPrior]
     sigma: Prior | None
     source: Mapping[str, str]
+    gaps: Mapping[str, Normal] = field(default_factory=dict)
 
     def in_units(
         self,
@@ -195,7 +199,7 @@ class StagePriors:
             for name, prior in self.groups.items()
         }
         sigma = None if self.sigma is None else self.sigma.times(1.0 / spread)
-        return StagePriors(coefficients, found, sigma, self.source)
+        return StagePriors(coefficients, found, sigma, self.source, self.gaps)
 
     def wider(self, factor: float) -> StagePriors:
         """The same with wider priors of coefficients and of SDs between groups."""
@@ -204,7 +208,7 @@ class StagePriors:
             for name, prior in self.groups.items()
         }
         coefficients = tuple(p.wider(factor) for p in self.coefficients)
-        return StagePriors(coefficients, groups, self.sigma, self.source)
+        return StagePriors(coefficients, groups, self.sigma, self.source, self.gaps)
 
     def table(
         self, terms: Sequence[str], group_terms: Mapping[str, Sequence[str]]
@@ -220,6 +224,7 @@ class StagePriors:
                 rows.append((f"cor({factor})", prior.cor.short))
         if self.sigma is not None:
             rows.append(("sigma", self.sigma.short))
+        rows += [(name, prior.short) for name, prior in self.gaps.items()]
         return [(name, prior, self.source.get(name, "default")) for name, prior in rows]
 
 
@@ -233,6 +238,7 @@ def stage_priors(
     replaced: Mapping[str, Prior] | None = None,
     constant: Collection[str] = (),
     of_sites: Collection[str] = (),
+    gaps: Mapping[str, float] | None = None,
 ) -> StagePriors:
     """Weakly informative priors scaled by the data, with yours in their place.
 
@@ -244,7 +250,8 @@ def stage_priors(
     of group effects: HalfNormal(sd(y) / scale(z)), where a two-valued column has its range as scale and
     any other its SD (Gelman 2006 on half-normal and half-t scales). Residual SDs: HalfStudentT(3, sd(y)),
     as in brms (Bürkner 2017). Correlations: LKJ(1), as in brms and rstanarm (Lewandowski, Kurowicka and
-    Joe 2009), of group terms as they are measured.
+    Joe 2009), of group terms as they are measured. Of an ordinal outcome the logarithm of the distance
+    between two thresholds: Normal(that of the shares of categories, 1).
 
     Parameters
     ----------
@@ -257,13 +264,15 @@ def stage_priors(
     response_mean, response_sd
         Mean and SD of the response on the scale of the linear predictor, in outcome units.
     has_sigma
-        Whether the family has a residual SD.
+        Whether the family has a residual SD, or a dispersion in its place.
     replaced
         Your priors by name: a term, ``"sd(school)"``, ``"sd(school)[a1[small]]"``,
         ``"cor(school)"`` or ``"sigma"``.
     constant
         Terms that stand in for an intercept, whose means are that of the response; and ``of_sites``, terms
         that are known of sites.
+    gaps
+        Centres of the log distances between thresholds, by the name of the category above.
 
     Returns
     -------
@@ -294,8 +303,12 @@ def stage_priors(
         cor = taken.get((f"cor({factor})",), LKJ(1.0), (LKJ,)) if correlated else None
         group_priors[factor] = GroupPrior(sd, cor)
     sigma = taken.get(("sigma",), HalfStudentT(3.0, response_sd), _SD_KINDS) if has_sigma else None
+    of_gaps = {
+        f"gap[{category}]": taken.get((f"gap[{category}]",), Normal(centre, 1.0), (Normal,))
+        for category, centre in (gaps or {}).items()
+    }
     taken.check_all_used()
-    return StagePriors(tuple(coefficients), group_priors, sigma, taken.source)
+    return StagePriors(tuple(coefficients), group_priors, sigma, taken.source, of_gaps)
 
 
 class _Replacements:

@@ -74,7 +74,10 @@ _REPORT = {
     "reference": str, "thresholds": list, "population": str, "over": dict, "planned": dict,
     "thorough": bool,
 }  # fmt: skip
-_TRIAL = {"outcome": str, "unit": str, "site": str, "family": str, "higher_is_better": bool}
+_TRIAL = {
+    "outcome": str, "unit": str, "site": str, "family": str, "higher_is_better": bool, "trials": str,
+    "exposure": str, "utility": dict,
+}  # fmt: skip
 _STAGE = {
     "action": str, "actions": list, "formula": str, "feasible": dict, "among": str, "eligible": str,
     "delivered_in": str, "reward": str, "priors": dict, "site_means": bool, "earlier_clusters": bool,

@@ -12,12 +12,14 @@ from bdtr.results.arguments import is_real, mapping, one_of, truth
 from bdtr.results.errors import BdtrError
 from bdtr.results.labels import BESIDE_ACTIONS, UNCLEAR, label_text, look_alike
 from bdtr.trial.condition import Condition, ConditionError
-from bdtr.trial.families import FAMILIES
+from bdtr.trial.families import FAMILIES, Payoff
 from bdtr.trial.formula import Formula, FormulaError
 from bdtr.trial.priors import Prior, prior_from_text
 from bdtr.trial.rules import read_rule
 
-__all__ = ["Stage", "Trial", "TrialError"]
+__all__ = ["COMPANIONS", "Stage", "Trial", "TrialError"]
+
+COMPANIONS = ("trials", "exposure")  # columns beside the outcome that some families need
 
 
 class TrialError(BdtrError, ValueError):
@@ -250,8 +252,18 @@ class Trial:
     site
         Column with the site (school, hospital). Left out: a trial without sites.
     family
-        ``"gaussian"`` or ``"bernoulli"``: the distribution of the payoff at the last stage.
-        Earlier stages always have a continuous response, the expected payoff.
+        Distribution of the outcome at the last stage: ``"gaussian"``, ``"bernoulli"`` (0 or 1), ``"binomial"``
+        (successes out of ``trials``), ``"poisson"`` or ``"negative_binomial"`` (counts), ``"gamma"`` (above 0)
+        or ``"ordinal"`` (ordered categories). The payoff is the outcome, the share of successes, the
+        count per unit of exposure, or the utility of the category. Earlier stages always have a
+        continuous response, the expected payoff.
+    trials
+        Column with the number of trials of a binomial outcome.
+    exposure
+        Column with what a count is taken over (time, persons). Left out: 1.
+    utility
+        What each category of an ordinal outcome is worth, from the lowest category to the highest:
+        ``{"none": 0, "some": 0.5, "full": 1}``. Left out: the categories are numbers, and worth these.
     higher_is_better
         Whether a larger payoff is better.
 
@@ -273,6 +285,9 @@ class Trial:
     site: str | None = None
     family: str = "gaussian"
     higher_is_better: bool = True
+    trials: str | None = None
+    exposure: str | None = None
+    utility: Mapping[Any, float] | None = None
 
     def __post_init__(self) -> None:
         stages = tuple(self.stages) if isinstance(self.stages, Iterable) else ()
@@ -282,18 +297,20 @@ class Trial:
         actions = [s.action for s in stages]
         if len(set(actions)) != len(actions):
             raise TrialError(f"Trial(stages=...): two stages share an action column: {actions}.")
-        for name in ("outcome", "unit", "site"):
+        for name in ("outcome", "unit", "site", *COMPANIONS):
             _column(getattr(self, name), f"Trial: {name}")
         truth("Trial: higher_is_better", self.higher_is_better, TrialError)
         self._check_roles()
         one_of("Trial: family", self.family, FAMILIES, TrialError)
         if self.outcome is None and stages[-1].reward is None:
             raise TrialError("Trial: name the outcome column, or a reward at the last stage.")
-        if self.family == "bernoulli" and any(s.reward for s in stages):
+        if self.family != "gaussian" and any(s.reward for s in stages):
             raise TrialError(
-                'Trial(family="bernoulli"): rewards cannot be added to a yes/no outcome. Leave '
-                "reward out, or use a gaussian payoff."
+                f"Trial(family={self.family!r}): rewards cannot be added to an outcome that is not gaussian. "
+                "Leave reward out, or use a gaussian payoff."
             )
+        self._check_companions()
+        self._check_utility()
         if self.family != "gaussian" and stages[-1].weights:
             raise TrialError(
                 f"Stage({actions[-1]!r}): weights are precisions of a Gaussian payoff; the payoff is "
@@ -301,9 +318,51 @@ class Trial:
             )
         self._check_carried_clusters()
 
+    def _check_companions(self) -> None:
+        own = FAMILIES[self.family].companion
+        for name in COMPANIONS:
+            if getattr(self, name) and name != own:
+                users = [f.name for f in FAMILIES.values() if f.companion == name]
+                raise TrialError(
+                    f"Trial({name}=...) belongs to family={' or '.join(map(repr, users))}; the family is "
+                    f"{self.family!r}. Leave it out, or change the family."
+                )
+        if own == "trials" and not self.trials:
+            raise TrialError(
+                f"Trial(family={self.family!r}): name the column with the number of trials, trials=..."
+            )
+
+    def _check_utility(self) -> None:
+        if self.utility is None:
+            return
+        if self.family != "ordinal":
+            raise TrialError(
+                f"Trial(utility=...) is for family='ordinal', and the family is {self.family!r}."
+            )
+        if not isinstance(self.utility, Mapping) or len(self.utility) < 2:
+            raise TrialError(
+                "Trial(utility=...): must map each category, from the lowest to the highest, to a number, "
+                f"got {self.utility!r}."
+            )
+        table = {}
+        for category, worth in self.utility.items():
+            if not is_real(worth) or not np.isfinite(worth):
+                raise TrialError(f"Trial(utility=...): {category!r} is worth {worth!r}; give a number.")
+            table[_labels([category], "Trial(utility=...)")[0]] = float(worth)
+        if len(table) < len(self.utility) or len(set(table.values())) < 2:
+            raise TrialError(
+                f"Trial(utility=...): categories must differ, and not all be worth the same: {self.utility!r}."
+            )
+        object.__setattr__(self, "utility", table)
+
+    @property
+    def payoff(self) -> Payoff:
+        """How the payoff comes from the model of the last stage."""
+        return Payoff(FAMILIES[self.family], tuple((self.utility or {}).values()))
+
     def _check_roles(self) -> None:
         """Raise where a column has two roles; only weights and delivery clusters may serve several stages."""
-        roles = [(name, getattr(self, name)) for name in ("outcome", "unit", "site")]
+        roles = [(name, getattr(self, name)) for name in ("outcome", "unit", "site", *COMPANIONS)]
         for s in self.stages:
             roles.append((f"the action of stage {s.action}", s.action))
             roles.append((f"the reward of stage {s.action}", s.reward))
@@ -338,7 +397,7 @@ class Trial:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns named outside formulas and conditions."""
-        names = [self.unit, self.site, self.outcome]
+        names = [self.unit, self.site, self.outcome, self.trials, self.exposure]
         for stage in self.stages:
             names += [stage.action, stage.delivered_in, stage.reward, stage.weights]
         return tuple(dict.fromkeys(name for name in names if name))

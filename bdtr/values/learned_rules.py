@@ -16,7 +16,6 @@ from bdtr.data.trialdata import TrialData
 from bdtr.results import arguments
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.settings import Settings, integrates
-from bdtr.trial.families import FAMILIES
 
 __all__ = ["few_draws", "learn", "part_of", "quick_settings"]
 
@@ -104,6 +103,6 @@ def learn(
 
 def _linear(mean: np.ndarray, fit: Fit, k: int) -> np.ndarray:
     """Mean payoffs on the scale of the linear predictor."""
-    if fit.trial.stages[k].model is not None or FAMILIES[fit.family(k)].link == "identity":
+    if fit.trial.stages[k].model is not None or fit.payoff(k).family.link == "identity":
         return mean
     return logit(np.clip(mean, 1e-6, 1 - 1e-6))

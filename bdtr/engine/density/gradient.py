@@ -49,7 +49,7 @@ from bdtr.engine.density.elimination import (
 from bdtr.engine.density.marginal import log_determinant_of_errors, log_prior
 from bdtr.engine.system import RESPONSE, ROOM, SYSTEM, Response, Room, System
 
-__all__ = ["density_and_gradient", "likelihood_and_gradient"]
+__all__ = ["density_and_gradient", "likelihood_and_gradient", "sd_prior_slope", "to_phi"]
 
 
 class _Question(NamedTuple):
@@ -138,7 +138,7 @@ def _likelihood(address):
             for c in range(b):
                 inner[f, b, c] = inner[f, c, b]
     bars = _solve_transposed(factors, s.terms, inner)
-    _to_phi(phi, s.terms, s.correlated, bars, gradient)
+    to_phi(phi, s.terms, s.correlated, bars, gradient)
     if strata > 1:
         _common_slopes(s, y, r_bar, slopes)
         for a in range(1, strata):
@@ -422,7 +422,7 @@ def _solve_transposed(factors, terms, inner):
 
 
 @kernel
-def _to_phi(phi, terms, correlated, bars, gradient):
+def to_phi(phi, terms, correlated, bars, gradient):
     """Chain the derivative with respect to the factors T to relative SDs and atanh correlations."""
     sd_at = 1
     cor_at = 1 + terms.sum()
@@ -455,7 +455,7 @@ def _to_phi(phi, terms, correlated, bars, gradient):
 
 
 @kernel
-def _sd_prior_slope(sd, row):
+def sd_prior_slope(sd, row):
     """Derivative of the log prior density of a standard deviation."""
     if row[0] == 0.0:
         return -sd / row[1] ** 2
@@ -472,11 +472,11 @@ def density_and_gradient(phi, s, priors, y, reduced, room):
     strata = s.rows.size
     value += log_prior(phi, strata, priors)
     sigma = np.exp(phi[0])
-    gradient[0] += 1.0 + sigma * _sd_prior_slope(sigma, priors.sd[0])
+    gradient[0] += 1.0 + sigma * sd_prior_slope(sigma, priors.sd[0])
     sds = priors.sd.shape[0] - 1
     for i in range(sds):
         sd = sigma * abs(phi[1 + i])
-        slope = _sd_prior_slope(sd, priors.sd[1 + i])
+        slope = sd_prior_slope(sd, priors.sd[1 + i])
         gradient[0] += 1.0 + sd * slope
         gradient[1 + i] += sigma * slope * (1.0 if phi[1 + i] >= 0.0 else -1.0)
     for i in range(priors.alpha.size):
@@ -484,7 +484,7 @@ def density_and_gradient(phi, s, priors, y, reduced, room):
     for a in range(1, strata):
         at = phi.size - strata + a
         own = sigma * np.exp(phi[at])
-        slope = 1.0 + own * _sd_prior_slope(own, priors.sd[0])
+        slope = 1.0 + own * sd_prior_slope(own, priors.sd[0])
         gradient[0] += slope
         gradient[at] += slope
     return value, gradient

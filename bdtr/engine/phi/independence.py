@@ -11,6 +11,7 @@ make weights look bad, would be kept less often than they should.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ __all__ = [
     "LEAST_JUDGED",
     "Chains",
     "Drawn",
+    "Kept",
+    "kept_by_chains",
     "last_states",
     "longest_stay",
     "one_draw_each",
@@ -188,28 +191,77 @@ def posterior_chains(
         None where the weights are not good enough.
     """
     accept_seed, stream_seed = children(seed, 2)
-    count, rng = chains * draws, np.random.default_rng(accept_seed)
     word = stream_seed.generate_state(1, np.uint64)
-    phi, weights, thin, wanted = np.empty((0, places.centre.shape[1])), np.empty(0), 0, 1
+    found = np.empty((0, places.centre.shape[1]))
+
+    def propose(first: int, count: int) -> np.ndarray:
+        nonlocal found
+        phi, weights, _ = proposals(places, word, 1 + first, np.array([count]), one)
+        found = np.concatenate([found, phi[0]])
+        return weights[0]
+
+    kept = kept_by_chains(propose, chains, draws, np.random.default_rng(accept_seed))
+    if kept is None:
+        return None
+    return Chains(found[kept.which], kept.share, kept.khat, kept.thin)
+
+
+class Kept(NamedTuple):
+    """Numbers of the proposals that chains keep, the first chain first; effective share and k-hat of the
+    weights of all, and how many there are for one that is kept."""
+
+    which: np.ndarray
+    share: float
+    khat: float
+    thin: int
+
+
+def kept_by_chains(
+    propose: Callable[[int, int], np.ndarray],
+    chains: int,
+    draws: int,
+    rng: np.random.Generator,
+    most: int = _MOST_THINNED,
+) -> Kept | None:
+    """Independence chains over proposals, thinned until neighbours are little alike.
+
+    Parameters
+    ----------
+    propose
+        Makes proposals: takes the number of the first and how many; returns their log weights.
+    chains, draws
+        Number of chains, and of draws kept from each.
+    rng
+        Decides on moves.
+    most
+        Most proposals for one that is kept.
+
+    Returns
+    -------
+    Kept or None
+        None where the weights are not good enough.
+    """
+    count = chains * draws
+    weights, thin, wanted = np.empty(0), 0, 1
     while wanted > thin:  # large weights turn up late, and ask for more
-        if wanted > max(_MOST_THINNED, _CHEAP // count):
+        if wanted > max(most, _CHEAP // count):
             return None
-        more = np.array([count * (wanted - thin)])
-        made = proposals(places, word, 1 + count * thin, more, one)
-        phi, weights = np.concatenate([phi, made[0][0]]), np.concatenate([weights, made[1][0]])
+        more = propose(count * thin, count * (wanted - thin))
+        weights = np.concatenate([weights, more])
         thin, wanted = wanted, _thinning(weights, draws, rng)
     khat = float(pareto_k(weights))
     if not khat < khat_limit(weights.size):
         return None
-    phi, weights = phi.reshape(chains, draws * thin, -1), weights.reshape(chains, draws * thin)
+    share = float(effective(weights)) / weights.size
+    weights = weights.reshape(chains, draws * thin)
     # Each chain starts at a draw by resampling from its first proposals, where it belongs.
     first = weights[:, : min(draws * thin, 100)]
     start = (first + rng.gumbel(size=first.shape)).argmax(axis=1)
     level = np.log(rng.random(weights.shape))
     kept = _metropolis(weights[np.arange(chains), start], weights, level)[:, thin - 1 :: thin]
     kept = np.where(kept < 0, start[:, None], kept)
-    out = np.take_along_axis(phi, kept[:, :, None], axis=1).reshape(count, -1)
-    return Chains(out, float(effective(weights.ravel())) / weights.size, khat, thin)
+    which = kept + draws * thin * np.arange(chains)[:, None]
+    return Kept(which.ravel(), share, khat, thin)
 
 
 def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator) -> int:

@@ -1,0 +1,371 @@
+r"""The mode of all effects and coefficients given phi, by Newton's method.
+
+With w = (v, c) the effects v of inner positions and the rest c = (border effects, b),
+
+    F(w) = sum_i f_i(eta_i) - 1/2 |v|^2 - 1/2 |c_border|^2 - 1/2 (b - mean)' D (b - mean),
+    eta = Z T v + H c,
+
+is concave. Its Hessian is -[A B; B' C] with A = I + T'Z'WZT block by block, B = T'Z'WH and
+C = D + H'WH, W the curvatures of the f_i. A = L L' within its envelope, then B <- L^-1 B and the Schur
+complement S = C - B'B, as for Gaussian outcomes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from bdtr.engine.compiled.kernels import kernel
+from bdtr.engine.compiled.lanes import LANES, every, load, plus, store, summed
+from bdtr.engine.laplace.forms import curves
+
+__all__ = [
+    "Room",
+    "add_inner",
+    "climb",
+    "common_predictor",
+    "factor_envelope",
+    "make_room",
+    "predictor",
+    "solve_envelope",
+    "solve_envelope_transposed",
+    "turned",
+]
+
+_MOST_STEPS = 100
+_SLACK = 1e-9  # relative loss of F that rounding may cause
+
+
+class Room(NamedTuple):
+    """Arrays that one evaluation needs, made once for many."""
+
+    eta: np.ndarray
+    value: np.ndarray
+    slope: np.ndarray
+    bend: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    d: np.ndarray
+    zt: np.ndarray  # Z T (column x cell)
+    envelope: np.ndarray
+    across: np.ndarray  # B, then L^-1 B (position x rest)
+    corner: np.ndarray  # S, then its Cholesky factor
+    w: np.ndarray  # where Newton's method stands
+    step: np.ndarray
+    kept: np.ndarray
+
+
+@kernel
+def make_room(cells):
+    """Room for the evaluations of one thread."""
+    rows, p = cells.x.shape
+    inner, rest = cells.first.size, cells.border + p
+    return Room(
+        np.empty(rows), np.empty(rows), np.empty(rows), np.empty(rows), np.zeros(rows),
+        np.zeros(rows), np.zeros(rows), np.zeros(rows), np.empty(cells.z.shape),
+        np.empty(cells.entries), np.empty((inner, rest)), np.empty((rest, rest)),
+        np.zeros(inner + rest), np.empty(inner + rest), np.empty(inner + rest),
+    )  # fmt: skip
+
+
+@kernel
+def turned(cells, factors, zt):
+    """zt = Z T, for one lower-triangular T per factor."""
+    columns, rows = cells.z.shape
+    for s in range(columns):
+        zt[s] = 0.0
+        for t in range(s, columns):
+            if cells.of[t] == cells.of[s]:
+                weight = factors[cells.of[s], cells.term[t], cells.term[s]]
+                for i in range(rows):
+                    zt[s, i] += weight * cells.z[t, i]
+
+
+@kernel
+def common_predictor(cells, zt, c, eta):
+    """eta = H c: common columns and border."""
+    eta[:] = 0.0
+    for j in range(cells.x.shape[1]):
+        column, by = cells.xt[j], every(c[cells.border + j])
+        for i in range(0, eta.size, LANES):
+            store(eta, i, plus(load(eta, i), by, load(column, i)))
+    for s in range(zt.shape[0]):
+        if cells.outer[s]:
+            at, z = cells.at[s], zt[s]
+            for i in range(eta.size):
+                eta[i] += z[i] * c[at[i]]
+
+
+@kernel
+def add_inner(cells, zt, v, eta):
+    """eta += Z T v."""
+    for s in range(zt.shape[0]):
+        if not cells.outer[s]:
+            at, z = cells.at[s], zt[s]
+            for i in range(eta.size):
+                eta[i] += z[i] * v[at[i]]
+
+
+@kernel
+def predictor(cells, zt, w, eta):
+    """eta = Z T v + H c."""
+    inner = cells.first.size
+    common_predictor(cells, zt, w[inner:], eta)
+    add_inner(cells, zt, w[:inner], eta)
+
+
+@njit(inline="always")
+def _dot(x, y):
+    """Of vectors whose length is a multiple of eight."""
+    total = every(0.0)
+    for i in range(0, x.size, LANES):
+        total = plus(total, load(x, i), load(y, i))
+    return summed(total)
+
+
+@kernel
+def inner_precision(cells, zt, bend, envelope):
+    """A = I + T'Z'WZT in its envelope."""
+    envelope[:] = 0.0
+    for i in range(cells.first.size):
+        envelope[cells.place[i] + i] = 1.0
+    for s in range(zt.shape[0]):
+        if cells.outer[s]:
+            continue
+        for t in range(s + 1):
+            if cells.outer[t]:
+                continue
+            for i in range(bend.size):
+                one, other = cells.at[s, i], cells.at[t, i]
+                row, column = max(one, other), min(one, other)
+                value = bend[i] * zt[s, i] * zt[t, i]
+                envelope[cells.place[row] + column] += value
+
+
+@kernel
+def _across(cells, zt, bend, across):
+    """B = T'Z'WH."""
+    across[:] = 0.0
+    border, p = cells.border, cells.x.shape[1]
+    for s in range(zt.shape[0]):
+        if cells.outer[s]:
+            continue
+        at = cells.at[s]
+        for i in range(bend.size):
+            value = bend[i] * zt[s, i]
+            if value == 0.0:
+                continue
+            row = across[at[i]]
+            for j in range(p):
+                row[border + j] += value * cells.x[i, j]
+            if border > 0:
+                for t in range(zt.shape[0]):
+                    if cells.outer[t]:
+                        row[cells.at[t, i]] += value * zt[t, i]
+
+
+@kernel
+def _corner(cells, zt, precision, bend, weighted, corner):
+    """C = D + H'WH, its lower half."""
+    border, p = cells.border, cells.x.shape[1]
+    corner[:] = 0.0
+    for j in range(p):
+        column = cells.xt[j]
+        for i in range(0, bend.size, LANES):
+            store(weighted, i, load(bend, i) * load(column, i))
+        for k in range(j + 1):
+            corner[border + j, border + k] = _dot(weighted, cells.xt[k])
+        corner[border + j, border + j] += precision[j]
+    if border == 0:
+        return
+    for j in range(border):
+        corner[j, j] = 1.0
+    for s in range(zt.shape[0]):
+        if not cells.outer[s]:
+            continue
+        for i in range(bend.size):
+            value, one = bend[i] * zt[s, i], cells.at[s, i]
+            if value == 0.0:
+                continue
+            for j in range(p):
+                corner[border + j, one] += value * cells.x[i, j]
+            for t in range(s + 1):
+                if cells.outer[t]:
+                    other = cells.at[t, i]
+                    corner[max(one, other), min(one, other)] += value * zt[t, i]
+
+
+@kernel
+def factor_envelope(cells, envelope, begin, end):
+    """Positions begin to end of a matrix in its envelope become those of its Cholesky factor; the log
+    determinant."""
+    logdet = 0.0
+    first, place = cells.first, cells.place
+    for i in range(begin, end):
+        row = place[i]
+        for j in range(first[i], i):
+            other = place[j]
+            value = envelope[row + j]
+            for k in range(max(first[i], first[j]), j):
+                value -= envelope[row + k] * envelope[other + k]
+            envelope[row + j] = value / envelope[other + j]
+        pivot = envelope[row + i]
+        for k in range(first[i], i):
+            pivot -= envelope[row + k] ** 2
+        if not pivot > 0.0:
+            return np.inf
+        logdet += np.log(pivot)
+        envelope[row + i] = np.sqrt(pivot)
+    return logdet
+
+
+@kernel
+def solve_envelope(cells, envelope, begin, end, x):
+    """x <- L^-1 x for these positions."""
+    for i in range(begin, end):
+        row, value = cells.place[i], x[i]
+        for k in range(cells.first[i], i):
+            value -= envelope[row + k] * x[k]
+        x[i] = value / envelope[row + i]
+
+
+@kernel
+def solve_envelope_transposed(cells, envelope, begin, end, x):
+    """x <- L'^-1 x for these positions."""
+    for i in range(end - 1, begin - 1, -1):
+        row = cells.place[i]
+        x[i] /= envelope[row + i]
+        value = x[i]
+        for k in range(cells.first[i], i):
+            x[k] -= envelope[row + k] * value
+
+
+@kernel
+def _eliminate(cells, room):
+    """B <- L^-1 B, then the Cholesky factor of S = C - B'B; log|A| + log|S|."""
+    envelope, across, corner = room.envelope, room.across, room.corner
+    inner, rest = across.shape
+    logdet = factor_envelope(cells, envelope, 0, inner)
+    if not np.isfinite(logdet):
+        return np.inf
+    for i in range(inner):
+        own = across[i]
+        for k in range(cells.first[i], i):
+            value, other = envelope[cells.place[i] + k], across[k]
+            if value != 0.0:
+                for j in range(rest):
+                    own[j] -= value * other[j]
+        scale = 1.0 / envelope[cells.place[i] + i]
+        for j in range(rest):
+            own[j] *= scale
+        for j in range(rest):
+            value, into = own[j], corner[j]
+            if value != 0.0:
+                for k in range(j + 1):
+                    into[k] -= value * own[k]
+    for j in range(rest):
+        row = corner[j]
+        for k in range(j):
+            value, other = row[k], corner[k]
+            for t in range(k):
+                value -= row[t] * other[t]
+            row[k] = value / other[k]
+        pivot = row[j]
+        for t in range(j):
+            pivot -= row[t] * row[t]
+        if not pivot > 0.0:
+            return np.inf
+        logdet += np.log(pivot)
+        row[j] = np.sqrt(pivot)
+    return logdet
+
+
+@kernel
+def _gradient(cells, room, precision, mean, w, out):
+    """Gradient of F at w."""
+    inner, border = cells.first.size, cells.border
+    for i in range(inner + border):
+        out[i] = -w[i]
+    for s in range(room.zt.shape[0]):
+        shift = inner if cells.outer[s] else 0
+        at, z = cells.at[s], room.zt[s]
+        for i in range(z.size):
+            out[shift + at[i]] += z[i] * room.slope[i]
+    for j in range(precision.size):
+        k = inner + border + j
+        out[k] = _dot(cells.xt[j], room.slope) - precision[j] * (w[k] - mean[j])
+
+
+@kernel
+def _newton(cells, room, gradient):
+    """The Newton step, in place of the gradient; returns its decrement, twice what F can gain."""
+    inner, rest = room.across.shape
+    solve_envelope(cells, room.envelope, 0, inner, gradient)
+    y, s = gradient[:inner], gradient[inner:]
+    decrement = 0.0
+    for i in range(inner):
+        decrement += y[i] * y[i]
+        for j in range(rest):
+            s[j] -= room.across[i, j] * y[i]
+    for j in range(rest):
+        for t in range(j):
+            s[j] -= room.corner[j, t] * s[t]
+        s[j] /= room.corner[j, j]
+        decrement += s[j] * s[j]
+    for j in range(rest - 1, -1, -1):
+        s[j] /= room.corner[j, j]
+        for t in range(j):
+            s[t] -= room.corner[j, t] * s[j]
+    for i in range(inner):
+        for j in range(rest):
+            y[i] -= room.across[i, j] * s[j]
+    solve_envelope_transposed(cells, room.envelope, 0, inner, y)
+    return decrement
+
+
+@kernel
+def _penalty(cells, precision, mean, w):
+    inner, border = cells.first.size, cells.border
+    out = 0.0
+    for i in range(inner + border):
+        out += w[i] * w[i]
+    for j in range(precision.size):
+        out += precision[j] * (w[inner + border + j] - mean[j]) ** 2
+    return 0.5 * out
+
+
+@kernel
+def climb(cells, form, precision, mean, room, tolerance):
+    """Newton's method from ``room.w``, until the decrement is below the tolerance.
+
+    Returns F, log|A| + log|S| and the decrement where it ends, at ``room.w``; ``room`` holds the curves and
+    factors there, and ``room.step`` the next step. A log determinant that is not finite says that it failed.
+    """
+    rows = (room.a, room.b, room.c, room.d)
+    w, before = room.w, -np.inf
+    for step in range(_MOST_STEPS):
+        predictor(cells, room.zt, w, room.eta)
+        curves(form, room.eta, rows, room.value, room.slope, room.bend)
+        value = room.value.sum() - _penalty(cells, precision, mean, w)
+        if step > 0 and not value >= before - _SLACK * (1.0 + abs(before)):
+            for i in range(w.size):  # too far: half way back
+                room.step[i] *= 0.5
+                w[i] = room.kept[i] + room.step[i]
+            continue
+        before = value
+        inner_precision(cells, room.zt, room.bend, room.envelope)
+        _across(cells, room.zt, room.bend, room.across)
+        _corner(cells, room.zt, precision, room.bend, room.value, room.corner)
+        logdet = _eliminate(cells, room)
+        if not np.isfinite(logdet):
+            return value, np.inf, np.inf
+        _gradient(cells, room, precision, mean, w, room.step)
+        decrement = _newton(cells, room, room.step)
+        if decrement < tolerance:
+            return value, logdet, decrement
+        room.kept[:] = w
+        w += room.step
+    return before, np.inf, np.inf

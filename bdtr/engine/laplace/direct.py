@@ -1,0 +1,288 @@
+"""The direct sampler for outcomes that are not Gaussian: draws without Markov chain warm-up.
+
+The mode of phi is found on Laplace's approximation, proposals are placed there and moved to where a pilot's
+weights say that the posterior is, and independence chains over them have exact weights
+(:mod:`bdtr.engine.laplace.proposals`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from bdtr.engine.compiled.kernels import link
+from bdtr.engine.compiled.streams import children
+from bdtr.engine.density.elimination import relative_factors
+from bdtr.engine.laplace.climb import make_room
+from bdtr.engine.laplace.density import Posterior, laplace
+from bdtr.engine.laplace.gradient import density_and_gradient
+from bdtr.engine.laplace.proposals import Places, Proposed, effects_of, propose
+from bdtr.engine.layout import Layout
+from bdtr.engine.phi.importance_weights import effective
+from bdtr.engine.phi.independence import kept_by_chains
+
+__all__ = ["LaplaceDraws", "LaplaceReport", "draw_laplace", "spherical_to_effects"]
+
+_TIGHT = 1e-16  # Newton decrement of climbs whose results are compared
+_HEAVY, _LIGHT = 7, 20  # degrees of freedom of first and of adapted proposals
+_MOST_FOLDED = 6
+_FAR = 6.0  # SDs from zero from which an SD is not folded
+_PILOTS = (300, 700, 1000)
+_GOOD = 0.8  # effective share of a pilot from which on another one does not pay
+_NOISE = 0.1  # variance of the log of an estimate of the site integrals that is small enough
+_LEAST_PAIRS, _MOST_PAIRS = 2, 32
+_MOST_THINNED = 16  # proposals for one draw
+
+
+@dataclass(frozen=True)
+class LaplaceReport:
+    """How draws were made: effective share and Pareto k-hat of their weights, the SD of the log of exact over
+    Laplace's likelihood of the group effects, pairs of draws for the integral of a block, and proposals
+    for each draw."""
+
+    effective_share: float = math.nan
+    khat: float = math.nan
+    laplace_error: float = math.nan
+    pairs: int = 1
+    evaluations: float = 0.0
+
+    def attributes(self) -> dict[str, float]:
+        """The figures that apply, as plain numbers."""
+        return {
+            k: v for k, v in asdict(self).items() if not (isinstance(v, float) and math.isnan(v))
+        }
+
+
+@dataclass(frozen=True)
+class LaplaceDraws:
+    """Draws (first axis) of phi, of coefficients, and of group effects, factor after factor and level by
+    level."""
+
+    phi: np.ndarray
+    coefficients: np.ndarray
+    effects: np.ndarray
+    report: LaplaceReport
+
+
+def draw_laplace(
+    posterior: Posterior,
+    where: Layout,
+    start: np.ndarray,
+    chains: int,
+    draws: int,
+    seed: np.random.SeedSequence,
+    progress: Callable[[int, int], None] | None = None,
+) -> LaplaceDraws | None:
+    """Draws from the posterior, chain after chain.
+
+    Parameters
+    ----------
+    posterior
+        Model and data.
+    where
+        Layout of the group effects.
+    start
+        Where the search for the mode of phi begins.
+    chains, draws
+        Number of independent chains and of draws kept from each.
+    seed
+        Source of randomness; the result does not depend on the number of threads.
+    progress
+        Called with (draws done, draws in all).
+
+    Returns
+    -------
+    LaplaceDraws or None
+        None where weights are not good enough: other samplers have to take over.
+    """
+    link()
+    pilot_seed, chain_seed, accept_seed, level_seed = children(seed, 4)
+    places = _first_places(posterior, start)
+    if places is None:
+        return None
+    places, pairs = _adapted(posterior, places, pilot_seed)
+    word = chain_seed.generate_state(1, np.uint64)[0]
+    made: list[Proposed] = []
+    count = chains * draws
+
+    def more(first: int, wanted: int) -> np.ndarray:
+        made.append(propose(posterior, places, pairs, word, first, wanted))
+        if progress:
+            progress(min(count, (first + wanted) // 2), count)
+        return made[-1].weights
+
+    kept = kept_by_chains(
+        more, chains, draws, np.random.default_rng(accept_seed), most=_MOST_THINNED
+    )
+    if kept is None:
+        return None
+    phi, c, weights, ratio = (
+        np.concatenate([getattr(one, name) for one in made])
+        for name in ("phi", "c", "weights", "ratio")
+    )
+    distinct, again = np.unique(kept.which, return_inverse=True)
+    v = effects_of(posterior, places, pairs, word, distinct)[again]
+    phi, c = phi[kept.which], c[kept.which]
+    effects = spherical_to_effects(posterior, where, phi, v, c, level_seed)
+    if progress:
+        progress(count, count)
+    report = LaplaceReport(
+        kept.share, kept.khat, _spread(ratio, weights), pairs, float(kept.thin)
+    )
+    return LaplaceDraws(phi, c[:, posterior.cells.border :], effects, report)
+
+
+def spherical_to_effects(
+    posterior: Posterior,
+    where: Layout,
+    phi: np.ndarray,
+    v: np.ndarray,
+    c: np.ndarray,
+    seed: np.random.SeedSequence,
+) -> np.ndarray:
+    """Effects u = T v (draw x effect) of all levels; those of levels without rows from their distribution."""
+    full = np.random.default_rng(seed).standard_normal((len(phi), where.effects))
+    full[:, where.inner.target] = v
+    full[:, where.border.target] = c[:, : where.border.size]
+    padded = np.hstack([np.zeros((len(phi), 1)), phi])
+    if not where.factors:
+        return full
+    roots = np.stack([relative_factors(one, posterior.terms, posterior.correlated) for one in padded])
+    for f, factor in enumerate(where.factors):
+        q, own = factor.terms, slice(where.offset[f], where.offset[f + 1])
+        by_level = full[:, own].reshape(len(phi), factor.levels, q)
+        full[:, own] = (by_level @ np.swapaxes(roots[:, f, :q, :q], 1, 2)).reshape(len(phi), -1)
+    return full
+
+
+def _first_places(posterior: Posterior, start: np.ndarray) -> Places | None:
+    """Proposals at the mode of phi with the curvature there."""
+    room, size = make_room(posterior.cells), posterior.size
+
+    def downhill(phi: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = density_and_gradient(phi, posterior, room, _TIGHT)
+        return (-value, -gradient) if np.isfinite(value) else (1e300, np.zeros(size))
+
+    centre = np.asarray(start, float).copy()
+    sides = posterior.sides
+    if size:
+        centre = minimize(downhill, centre, jac=True, method="BFGS", options={"gtol": 1e-4}).x
+        centre[sides] = np.abs(centre[sides])
+    if not np.isfinite(laplace(centre, posterior, room, _TIGHT)):
+        return None
+    mode = room.w.copy()
+    curvature, moves = np.zeros((size, size)), np.zeros((mode.size, size))
+    for i in range(size):
+        apart = np.zeros(size)
+        apart[i] = 1e-4
+        above = density_and_gradient(centre + apart, posterior, room, _TIGHT)[1]
+        moves[:, i] = room.w
+        below = density_and_gradient(centre - apart, posterior, room, _TIGHT)[1]
+        moves[:, i] = (moves[:, i] - room.w) / 2e-4
+        curvature[i] = (below - above) / 2e-4
+    covariance = _inverse(0.5 * (curvature + curvature.T))
+    sd = np.sqrt(np.diag(covariance))
+    scale = np.where(posterior.sides, sd, 0.0)
+    blank = Places(
+        centre, covariance, covariance, np.zeros(0, np.int64), scale, _HEAVY, centre, mode,
+        np.nan_to_num(moves), np.zeros(posterior.fixed), np.eye(posterior.fixed),
+    )  # fmt: skip
+    slope = np.where(scale > 0, 1.0 / np.hypot(centre, np.maximum(scale, 1e-300)), 1.0)
+    return _placed(blank, _drawn_as(blank, centre), covariance * np.outer(slope, slope), _HEAVY)
+
+
+def _drawn_as(places: Places, phi: np.ndarray) -> np.ndarray:
+    """phi (.., phi) as proposals are drawn."""
+    sds = places.scale > 0
+    return np.where(sds, np.arcsinh(phi / np.where(sds, places.scale, 1.0)), phi)
+
+
+def _inverse(curvature: np.ndarray) -> np.ndarray:
+    """Covariance of a density with this curvature; directions that are flat or bent upwards are taken as
+    wide as the widest of a prior."""
+    if not curvature.size or not np.isfinite(curvature).all():
+        return np.eye(len(curvature))
+    values, vectors = np.linalg.eigh(curvature)
+    return (vectors / np.maximum(values, 0.5)) @ vectors.T
+
+
+def _placed(places: Places, centre: np.ndarray, covariance: np.ndarray, freedom: int) -> Places:
+    """The same elsewhere."""
+    if not centre.size:
+        return places
+    root = np.linalg.cholesky(covariance)
+    sds = np.flatnonzero(places.scale)
+    ratio = centre[sds] / np.linalg.norm(root[sds], axis=1)
+    near = sds[np.argsort(ratio)][: min(_MOST_FOLDED, int((ratio < _FAR).sum()))]
+    return places._replace(
+        centre=centre,
+        root=root,
+        inverse_root=np.linalg.inv(root),
+        folds=np.sort(near),
+        freedom=freedom,
+    )
+
+
+def _adapted(
+    posterior: Posterior, places: Places, seed: np.random.SeedSequence
+) -> tuple[Places, int]:
+    """Proposals moved to the weighted moments of a pilot's, and pairs of draws for the blocks' integrals."""
+    pairs, best, share = _LEAST_PAIRS, places, -1.0
+    pilots: list[tuple[float, Proposed]] = []
+    for count, source in zip(_PILOTS, children(seed, len(_PILOTS)), strict=True):
+        word = source.generate_state(1, np.uint64)[0]
+        pilot = propose(posterior, places, pairs, word, 0, count)
+        noise = _spread(pilot.ratio, pilot.weights) ** 2
+        if noise > _NOISE:
+            pairs = min(_MOST_PAIRS, math.ceil(pairs * noise / _NOISE))
+        if not np.isfinite(pilot.weights).any():
+            break
+        size = float(effective(pilot.weights))
+        if size > share * count:
+            best, share = places, size / count
+        if size > _GOOD * count:
+            break
+        pilots.append((size, pilot))
+        places = _moved(places, pilots)
+    return best, pairs
+
+
+def _moved(places: Places, pilots: Sequence[tuple[float, Proposed]]) -> Places:
+    """Proposals with the weighted moments of all pilots', held towards what they were."""
+    size = sum(effective for effective, _ in pilots)
+    weights = np.concatenate([_shares(pilot.weights) * own / size for own, pilot in pilots])
+    y = _drawn_as(places, np.concatenate([pilot.phi for _, pilot in pilots]))
+    keep = size / (size + 2.0 * (places.centre.size + 1))
+    centre, covariance = _moments(y, weights)
+    before = places.root @ places.root.T
+    covariance = keep * covariance * (_LIGHT - 2) / _LIGHT * 1.1 + (1.0 - keep) * before
+    out = _placed(places, places.centre + keep * (centre - places.centre), covariance, _LIGHT)
+    trust = size / (size + 4.0 * (len(places.shift) + 1))
+    shift, spread = _moments(np.concatenate([pilot.zeta for _, pilot in pilots]), weights)
+    stretch = np.linalg.cholesky(trust * spread + (1.0 - trust) * np.eye(len(shift)))
+    return out._replace(shift=trust * shift, stretch=stretch)
+
+
+def _shares(weights: np.ndarray) -> np.ndarray:
+    share = np.exp(weights - weights.max())
+    return share / share.sum()
+
+
+def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean = weights @ values
+    apart = values - mean
+    return mean, (apart * weights[:, None]).T @ apart
+
+
+def _spread(ratio: np.ndarray, weights: np.ndarray) -> float:
+    """SD of the log ratios, over the posterior."""
+    some = np.isfinite(weights) & np.isfinite(ratio)
+    if not some.any():
+        return math.inf
+    share = np.exp(weights[some] - weights[some].max())
+    mean = np.average(ratio[some], weights=share)
+    return math.sqrt(float(np.average((ratio[some] - mean) ** 2, weights=share)))
