@@ -166,8 +166,13 @@ def _varies(trial: Trial, payoff: np.ndarray, spread: float) -> None:
 
 def _fit_last(
     model: OutcomeModel | OwnModel, payoff: np.ndarray, settings: Settings, progress: bool
-) -> Sampled:
-    from bdtr.stages.sampling import compiled_marginal, compiled_plain, fit_direct
+):
+    from bdtr.stages.sampling import (
+        compiled_laplace,
+        compiled_marginal,
+        compiled_plain,
+        fit_direct,
+    )
 
     seed, response = settings.stream(model.design.index), payoff
     if isinstance(model, OutcomeModel) and model.recorded is not None:
@@ -179,8 +184,8 @@ def _fit_last(
             count = settings.chains * settings.draws
             common = common_effects(model.design, settings, count)
             return fit_direct(model, response, seed, settings, report, common)
-    elif settings.sampler == "pymc" and model.family.gaussian:
-        compiled = compiled_marginal(model)
+    elif settings.sampler == "pymc":
+        compiled = compiled_marginal(model) if model.family.gaussian else compiled_laplace(model)
     else:
         compiled = compiled_plain(model)
     return compiled.fit(response, seed, settings, progress)

@@ -1,4 +1,4 @@
-"""The outcome as its family takes it: valid values, trials and exposure, ordered categories, observed payoffs."""
+"""The outcome as its family takes it: valid values, trials and exposure, categories, observed payoffs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def with_categories(trial: Trial, frame: pd.DataFrame) -> Trial:
         found = list(dict.fromkeys(label_series(column).dropna()))
         raise DataError(
             f"Outcome {trial.outcome!r} holds labels: say what each category is worth, from the lowest to "
-            f"the highest, as in Trial(utility={{{found[0]!r}: 0, ..}})." if found else
-            f"Outcome {trial.outcome!r} has no values."
+            f"the highest, as in Trial(utility={{{found[0]!r}: 0, ..}})."
+            if found
+            else f"Outcome {trial.outcome!r} has no values."
         )
     values = np.unique(pd.to_numeric(column).dropna().to_numpy(dtype=float))
     if len(values) > _MOST_CATEGORIES:
@@ -68,10 +69,11 @@ def outcomes(
     if trial.outcome is None:
         return None, None, np.zeros(len(coded))
     family, column = FAMILIES[trial.family], coded[trial.outcome]
-    if trial.utility:
-        y = np.where(column.isna(), np.nan, column.cat.codes)
-    else:
-        y = column.to_numpy(dtype=float)
+    y = (
+        (np.where(column.isna(), np.nan, column.cat.codes))
+        if trial.utility
+        else column.to_numpy(float)
+    )
     m = _companion(trial, coded, ~np.isnan(y))
     with np.errstate(invalid="ignore"):
         invalid = ~np.isnan(y) & ~family.valid(y, m)

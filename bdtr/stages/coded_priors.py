@@ -34,7 +34,7 @@ def parameters(factors: Sequence[Factor], priors: StagePriors, strata: int = 1) 
 
 
 def partial_alpha(factors: Sequence[Factor], priors: StagePriors) -> np.ndarray:
-    """Parameters alpha of partial correlations, which given k earlier terms are Beta(alpha, alpha) on (-1, 1)."""
+    """Parameters alpha of partial correlations: Beta(alpha, alpha) on (-1, 1), given k earlier terms."""
     alpha = []
     for factor in factors:
         if factor.correlated:

@@ -7,14 +7,14 @@ import xarray as xr
 
 from bdtr.engine.laplace.cells import Outcome, cells
 from bdtr.engine.laplace.density import Posterior, shape_at
-from bdtr.engine.laplace.direct import draw_laplace
+from bdtr.engine.laplace.direct import correct_draws, draw_laplace, first_places
 from bdtr.engine.laplace.likelihoods import CODES, NEGATIVE_BINOMIAL
 from bdtr.engine.layout import Layout, layout
 from bdtr.stages.coded_priors import coded, partial_alpha
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import group_covariances, labelled
 
-__all__ = ["engine_posterior", "labelled_laplace", "laplace_draws", "start"]
+__all__ = ["complete", "engine_posterior", "laplace_draws", "mode_at_start", "start"]
 
 _SD = 0.5  # where the search for the mode begins
 
@@ -69,6 +69,47 @@ def laplace_draws(
         return None
     named = labelled_laplace(model, posterior, found.phi, found.coefficients, found.effects, chains)
     return named, found.report.attributes()
+
+
+def mode_at_start(posterior: Posterior) -> np.ndarray:
+    """Effects and coefficients that climbs for NUTS begin at: the mode at the mode of phi."""
+    places = first_places(posterior, start(posterior))
+    return np.zeros(len(posterior.cells.first) + posterior.fixed) if places is None else places.mode
+
+
+def complete(
+    model: OutcomeModel,
+    posterior: Posterior,
+    where: Layout,
+    phi: np.ndarray,
+    chains: int,
+    seed: np.random.SeedSequence,
+) -> tuple[xr.Dataset, dict[str, float]]:
+    """Posterior of a stage from draws of phi from Laplace's density, corrected by their exact weights.
+
+    Parameters
+    ----------
+    model
+        The stage's model.
+    posterior, where
+        As :func:`engine_posterior` returns them.
+    phi
+        Draws (draw x phi), chain after chain.
+    chains
+        Number of chains.
+    seed
+        Source of randomness.
+
+    Returns
+    -------
+    dataset, how
+        Draws, of those of each chain resampled in their order, and figures of the weights.
+    """
+    corrected = correct_draws(posterior, where, start(posterior), phi, chains, seed)
+    named = labelled_laplace(
+        model, posterior, corrected.phi, corrected.coefficients, corrected.effects, chains
+    )
+    return named, corrected.report.attributes()
 
 
 def start(posterior: Posterior) -> np.ndarray:

@@ -16,6 +16,7 @@ from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.crossproducts import CrossProducts, Responses, Rows
+from bdtr.engine.laplace.density import Posterior
 from bdtr.engine.layout import Factor
 from bdtr.engine.parameters import Parameters
 from bdtr.stages.coded_priors import parameters
@@ -28,7 +29,6 @@ from bdtr.trial.priors import (
     StagePriors,
     stage_priors,
 )
-
 from bdtr.trial.trial import Trial
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OutcomeModel",
     "coords",
+    "laplace_model",
     "level_dim",
     "marginal_model",
     "outcome_model",
@@ -323,10 +324,14 @@ def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
 
 def _thresholds(pm, pt, priors: StagePriors) -> Any:
     """Thresholds above the lowest, which is 0, and part of the posterior as such."""
+    gaps = pt.exp(_log_gaps(pm, priors))
+    return pm.Deterministic("threshold", pt.cumsum(gaps), dims="category")
+
+
+def _log_gaps(pm, priors: StagePriors) -> Any:
     mean = np.array([p.mu for p in priors.gaps.values()])
     sd = np.array([p.sigma for p in priors.gaps.values()])
-    gaps = pm.Normal("log_gap", mean, sd, dims="category")
-    return pm.Deterministic("threshold", pt.cumsum(pt.exp(gaps)), dims="category")
+    return pm.Normal("log_gap", mean, sd, dims="category")
 
 
 def _each(model: OutcomeModel) -> dict[str, Any]:
@@ -377,6 +382,52 @@ def marginal_model(
         ratios = [pt.log(every[1:]) - log_sigma] if model.by_action else []
         phi = pt.concatenate([pt.stack([log_sigma]), *sds, *partial, *ratios])
         pm.Potential("marginal", marginal_log_likelihood(phi, products, response, params))
+    return built
+
+
+def laplace_model(model: OutcomeModel, posterior: Posterior, mode: np.ndarray) -> pm.Model:
+    """The model of an outcome that is not Gaussian in PyMC, coefficients and group effects integrated out by
+    Laplace's approximation.
+
+    Parameters
+    ----------
+    model
+        The outcome model.
+    posterior
+        Model and data as the engine takes them.
+    mode
+        Effects and coefficients that climbs begin at.
+
+    Returns
+    -------
+    pymc.Model
+        Free variables ``sd_*``, ``partial_*`` (0 to 1 for -1 to 1), ``sigma`` or ``log_gap``; ``phi``
+        holds them as the engine takes them.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    from bdtr.engine.laplace.pytensor_op import laplace_log_likelihood
+
+    priors, design = model.engine_priors, model.design
+    terms = {f"{g.name}_term": list(g.terms) for g in design.groups}
+    with pm.Model(coords={**terms, "category": model.categories}) as built:
+        sds, partial, shape, at = [], [], [], 0
+        for g in design.groups:
+            sds.append(_group_sds(pm, pt, f"sd_{g.name}", g.name, priors.groups[g.name].sd))
+            if g.correlated:
+                pairs = len(g.terms) * (len(g.terms) - 1) // 2
+                alpha = posterior.alpha[at : at + pairs]
+                c = 2 * pm.Beta(f"partial_{g.name}", alpha, alpha, shape=pairs) - 1
+                partial.append(pt.arctanh(c))
+                at += pairs
+        if priors.sigma is not None:
+            sigma: Any = _sd(pm, "sigma", (priors.sigma,), shape=model.rows.strata)
+            shape.append(sigma if posterior.sides[-1] else pt.log(sigma))
+        elif priors.gaps:
+            shape.append(_log_gaps(pm, priors))
+        phi = pm.Deterministic("phi", pt.concatenate([*sds, *partial, *shape]))
+        pm.Potential("marginal", laplace_log_likelihood(phi, posterior, mode))
     return built
 
 

@@ -20,11 +20,18 @@ from bdtr.engine.crossproducts import (
     response_products,
 )
 from bdtr.engine.direct import DirectDraws, draw_posterior
-from bdtr.engine.layout import layout
+from bdtr.engine.laplace.density import Posterior
+from bdtr.engine.layout import Layout, layout
 from bdtr.engine.parameters import Parameters
 from bdtr.results.errors import BdtrError
-from bdtr.stages.laplace import laplace_draws
-from bdtr.stages.outcome import OutcomeModel, marginal_model, pymc_model, variable_dims
+from bdtr.stages.laplace import complete, engine_posterior, laplace_draws, mode_at_start
+from bdtr.stages.outcome import (
+    OutcomeModel,
+    laplace_model,
+    marginal_model,
+    pymc_model,
+    variable_dims,
+)
 from bdtr.stages.posterior import group_covariances, labelled
 from bdtr.stages.stagemodel import OwnModel
 
@@ -33,6 +40,7 @@ __all__ = [
     "Lengths",
     "Sampled",
     "SamplingError",
+    "compiled_laplace",
     "compiled_marginal",
     "compiled_plain",
     "fit_direct",
@@ -161,6 +169,49 @@ def compiled_marginal(model: OutcomeModel) -> CompiledStage:
         built = marginal_model(model, products, anything, params)
     sds, partial = _marginal_names(model)
     return _Marginal(model, products, params, _compile(built, sds + partial))
+
+
+@dataclass(frozen=True)
+class _Laplace:
+    model: OutcomeModel
+    posterior: Posterior
+    where: Layout
+    compiled: Any
+
+    def fit(self, response, seed, lengths, progressbar) -> Sampled:
+        nuts_seed, normal_seed = children(seed, 2)
+        found = _nuts(self.compiled, ["phi"], nuts_seed, lengths, progressbar)
+        phi = found.posterior["phi"].to_numpy().reshape(-1, self.posterior.size)
+        with threadpool_limits(1):
+            posterior, how = complete(
+                self.model, self.posterior, self.where, phi, lengths.chains, normal_seed
+            )
+        return Sampled(posterior, found.stats.assign_attrs(how))
+
+
+def compiled_laplace(model: OutcomeModel) -> CompiledStage:
+    """PyMC's model on Laplace's marginal density of phi, for stages that are not Gaussian.
+
+    NUTS draws standard deviations, correlations and dispersions; coefficients and group effects are drawn
+    afterwards, and exact weights correct the approximation. The posterior is that of :func:`compiled_plain`,
+    with the same variables, dims and coords.
+
+    Parameters
+    ----------
+    model
+        The stage's model.
+
+    Returns
+    -------
+    CompiledStage
+        The plain model where there is no phi: no group terms, dispersions or thresholds.
+    """
+    with threadpool_limits(1):
+        posterior, where = engine_posterior(model)
+        if not posterior.size:
+            return compiled_plain(model)
+        built = laplace_model(model, posterior, mode_at_start(posterior))
+    return _Laplace(model, posterior, where, _compile(built, ["phi"]))
 
 
 def _any(model: OutcomeModel) -> np.ndarray:

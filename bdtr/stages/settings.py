@@ -65,7 +65,7 @@ class Settings:
 
 def integrates(trial: Trial) -> bool:
     """Whether coefficients and group effects of the last stage can be integrated out."""
-    return trial.family == "gaussian" and trial.stages[-1].model is None
+    return trial.stages[-1].model is None
 
 
 def make_settings(

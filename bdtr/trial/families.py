@@ -1,9 +1,9 @@
 """Outcome families as a table: link, likelihood, mean payoff. A new family begins with an entry here.
 
-Each row of a stage's fit has a linear predictor eta, an outcome y and, where a family needs one, a companion m
-(trials, exposure). Functions of a family take ``shape`` as well: its residual SD or dispersion ``sigma``, the
-thresholds of an ordinal outcome, or None. Arrays are (row, draw), or broadcast to that; thresholds have an axis of
-their own in front.
+Each row of a stage's fit has a linear predictor eta, an outcome y and, where a family needs one, a companion
+m (trials, exposure). Functions of a family take ``shape`` as well: its residual SD or dispersion ``sigma``,
+the thresholds of an ordinal outcome, or None. Arrays are (row, draw), or broadcast to that; thresholds have
+an axis of their own in front.
 """
 
 from __future__ import annotations

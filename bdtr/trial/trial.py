@@ -252,11 +252,11 @@ class Trial:
     site
         Column with the site (school, hospital). Left out: a trial without sites.
     family
-        Distribution of the outcome at the last stage: ``"gaussian"``, ``"bernoulli"`` (0 or 1), ``"binomial"``
-        (successes out of ``trials``), ``"poisson"`` or ``"negative_binomial"`` (counts), ``"gamma"`` (above 0)
-        or ``"ordinal"`` (ordered categories). The payoff is the outcome, the share of successes, the
-        count per unit of exposure, or the utility of the category. Earlier stages always have a
-        continuous response, the expected payoff.
+        Distribution of the outcome at the last stage: ``"gaussian"``, ``"bernoulli"`` (0 or 1),
+        ``"binomial"`` (successes out of ``trials``), ``"poisson"`` or ``"negative_binomial"`` (counts),
+        ``"gamma"`` (above 0) or ``"ordinal"`` (ordered categories). The payoff is the outcome, the share of
+        successes, the count per unit of exposure, or the utility of the category. Earlier stages always
+        have a continuous response, the expected payoff.
     trials
         Column with the number of trials of a binomial outcome.
     exposure
@@ -347,11 +347,13 @@ class Trial:
         table = {}
         for category, worth in self.utility.items():
             if not is_real(worth) or not np.isfinite(worth):
-                raise TrialError(f"Trial(utility=...): {category!r} is worth {worth!r}; give a number.")
+                raise TrialError(
+                    f"Trial(utility=...): {category!r} is worth {worth!r}; give a number."
+                )
             table[_labels([category], "Trial(utility=...)")[0]] = float(worth)
         if len(table) < len(self.utility) or len(set(table.values())) < 2:
             raise TrialError(
-                f"Trial(utility=...): categories must differ, and not all be worth the same: {self.utility!r}."
+                f"Trial(utility=...): categories must differ and not all be worth the same: {self.utility!r}."
             )
         object.__setattr__(self, "utility", table)
 

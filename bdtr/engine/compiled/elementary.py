@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from llvmlite import ir
-from numba import extending, njit, types
+from numba import extending, njit
 
 from bdtr.engine.compiled.lanes import LANES, every, minus, plus
 
@@ -23,7 +23,10 @@ _BITS = ir.VectorType(ir.IntType(64), LANES)
 
 _FAR = 700.0  # exponents beyond it are cut off
 _LOG2_E = 1.0 / math.log(2.0)
-_LN2_HIGH, _LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10  # few bits, so that multiples are exact
+_LN2_HIGH, _LN2_LOW = (
+    0.6931471803691238,
+    1.9082149292705877e-10,
+)  # few bits, so that multiples are exact
 _WHOLE = 6755399441055744.0  # 1.5 * 2^52: a sum with it holds a whole number in its last bits
 
 # Coefficients as arguments of plain code: numba unrolls loops over tuples of one type.

@@ -1,1 +1,1 @@
-"""Posteriors of multilevel models of outcomes that are not Gaussian: Laplace's approximation and exact weights."""
+"""Posteriors of multilevel models of other outcomes than Gaussian: Laplace's density, exact weights."""

@@ -6,8 +6,8 @@ categories: see :mod:`bdtr.engine.laplace.likelihoods`). With w-hat the mode of 
 
     log p(y | phi) = F(w-hat) - 1/2 log|H(w-hat)| + 1/2 log|D| + (what phi alone decides) + O(1/n)
 
-(Tierney and Kadane 1986, J. Am. Stat. Assoc. 81(393); Rue, Martino and Chopin 2009, J. R. Stat. Soc. B 71(2)).
-Next to the mode, where the climb stops with decrement q, F(w-hat) is F(w) + q/2.
+(Tierney and Kadane 1986, J. Am. Stat. Assoc. 81(393); Rue, Martino and Chopin 2009, J. R. Stat. Soc. B
+71(2)). Next to the mode, where the climb stops with decrement q, F(w-hat) is F(w) + q/2.
 """
 
 from __future__ import annotations
@@ -24,7 +24,16 @@ from bdtr.engine.laplace.cells import Cells
 from bdtr.engine.laplace.climb import climb, make_room, turned
 from bdtr.engine.laplace.likelihoods import FORMS, NEGATIVE_BINOMIAL, ORDINAL, prepare
 
-__all__ = ["Posterior", "laplace", "log_density", "log_prior", "parts", "set_up", "shape_at"]
+__all__ = [
+    "Posterior",
+    "climbed",
+    "laplace",
+    "log_density",
+    "log_prior",
+    "parts",
+    "set_up",
+    "shape_at",
+]
 
 
 class Posterior(NamedTuple):
@@ -86,7 +95,9 @@ def log_density(phi: np.ndarray, posterior: Posterior, tolerance: float = 1e-16)
 
 @kernel
 def _density(phi, posterior, tolerance):
-    return laplace(phi, posterior, make_room(posterior.cells), tolerance)
+    return laplace(phi, posterior, make_room(posterior.cells), tolerance) + log_prior(
+        phi, posterior
+    )
 
 
 @kernel
@@ -116,18 +127,23 @@ def parts(phi, posterior):
 
 @kernel
 def laplace(phi, posterior, room, tolerance):
-    """Log density of phi, climbing from where the room stands; minus infinity where that fails."""
-    rest = set_up(phi, posterior, room)
-    form = FORMS[posterior.cells.family]
+    """Log likelihood of phi, climbing from where the room stands; minus infinity where that fails."""
+    return set_up(phi, posterior, room) + climbed(posterior, room, tolerance)
+
+
+@kernel
+def climbed(posterior, room, tolerance):
+    """Laplace's log likelihood, but for the part that phi alone decides, of rows that are set up."""
     value, logdet, decrement = climb(
-        posterior.cells, form, posterior.precision, posterior.mean, room, tolerance
-    )
+        posterior.cells, FORMS[posterior.cells.family], posterior.precision, posterior.mean, room,
+        tolerance,
+    )  # fmt: skip
     if not np.isfinite(logdet):
         room.w[:] = 0.0
         return -np.inf
     for precision in posterior.precision:
         logdet -= np.log(precision)
-    return value + 0.5 * (decrement - logdet) + rest + log_prior(phi, posterior)
+    return value + 0.5 * (decrement - logdet)
 
 
 @kernel
@@ -140,7 +156,9 @@ def log_prior(phi, posterior):
     for alpha in posterior.alpha:
         z = abs(phi[at])
         log_sech2 = 2.0 * (np.log(2.0) - z - np.log1p(np.exp(-2.0 * z)))
-        whole = (2.0 * alpha - 1.0) * np.log(2.0) + 2.0 * math.lgamma(alpha) - math.lgamma(2.0 * alpha)
+        whole = (
+            (2.0 * alpha - 1.0) * np.log(2.0) + 2.0 * math.lgamma(alpha) - math.lgamma(2.0 * alpha)
+        )
         out += alpha * log_sech2 - whole
         at += 1
     for i in range(posterior.shape.shape[0]):

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit, ndtri
 
 from bdtr.engine.compiled.kernels import link
 from bdtr.engine.compiled.streams import children
@@ -20,12 +21,12 @@ from bdtr.engine.density.elimination import relative_factors
 from bdtr.engine.laplace.climb import make_room
 from bdtr.engine.laplace.density import Posterior, laplace
 from bdtr.engine.laplace.gradient import density_and_gradient
-from bdtr.engine.laplace.proposals import Places, Proposed, effects_of, propose
+from bdtr.engine.laplace.proposals import Places, Proposed, completed, effects_of, propose
 from bdtr.engine.layout import Layout
-from bdtr.engine.phi.importance_weights import effective
+from bdtr.engine.phi.importance_weights import effective, pareto_k
 from bdtr.engine.phi.independence import kept_by_chains
 
-__all__ = ["LaplaceDraws", "LaplaceReport", "draw_laplace", "spherical_to_effects"]
+__all__ = ["LaplaceDraws", "LaplaceReport", "correct_draws", "draw_laplace", "first_places"]
 
 _TIGHT = 1e-16  # Newton decrement of climbs whose results are compared
 _HEAVY, _LIGHT = 7, 20  # degrees of freedom of first and of adapted proposals
@@ -35,6 +36,8 @@ _PILOTS = (300, 700, 1000)
 _GOOD = 0.8  # effective share of a pilot from which on another one does not pay
 _NOISE = 0.1  # variance of the log of an estimate of the site integrals that is small enough
 _LEAST_PAIRS, _MOST_PAIRS = 2, 32
+_ATTEMPTS = 2
+_TRIES = 4  # coefficients and effects tried for a phi that NUTS has drawn
 _MOST_THINNED = 16  # proposals for one draw
 
 
@@ -100,43 +103,107 @@ def draw_laplace(
         None where weights are not good enough: other samplers have to take over.
     """
     link()
-    pilot_seed, chain_seed, accept_seed, level_seed = children(seed, 4)
-    places = _first_places(posterior, start)
+    pilot_seed, level_seed, *chain_seeds = children(seed, 2 + _ATTEMPTS)
+    places = first_places(posterior, start)
     if places is None:
         return None
     places, pairs = _adapted(posterior, places, pilot_seed)
-    word = chain_seed.generate_state(1, np.uint64)[0]
-    made: list[Proposed] = []
     count = chains * draws
+    for source in chain_seeds:
+        accept_seed, stream_seed = children(source, 2)
+        word = stream_seed.generate_state(1, np.uint64)[0]
+        made: list[Proposed] = []
 
-    def more(first: int, wanted: int) -> np.ndarray:
-        made.append(propose(posterior, places, pairs, word, first, wanted))
-        if progress:
-            progress(min(count, (first + wanted) // 2), count)
-        return made[-1].weights
+        def more(first: int, wanted: int, made=made, places=places, pairs=pairs, word=word):
+            made.append(propose(posterior, places, pairs, word, first, wanted))
+            if progress:
+                progress(min(count, (first + wanted) // 2), count)
+            return made[-1].weights
 
-    kept = kept_by_chains(
-        more, chains, draws, np.random.default_rng(accept_seed), most=_MOST_THINNED
-    )
-    if kept is None:
+        rng = np.random.default_rng(accept_seed)
+        kept = kept_by_chains(more, chains, draws, rng, most=_MOST_THINNED)
+        every = Proposed(*(np.concatenate(parts) for parts in zip(*made, strict=True)))
+        if kept is not None:
+            break
+        # What all of these have shown is the pilot of the next attempt, from heavier tails.
+        if not np.isfinite(every.weights).any():
+            return None
+        places = _moved(places, [(float(effective(every.weights)), every)], _HEAVY)
+        pairs = min(_MOST_PAIRS, 2 * pairs)
+    else:
         return None
-    phi, c, weights, ratio = (
-        np.concatenate([getattr(one, name) for one in made])
-        for name in ("phi", "c", "weights", "ratio")
-    )
     distinct, again = np.unique(kept.which, return_inverse=True)
     v = effects_of(posterior, places, pairs, word, distinct)[again]
-    phi, c = phi[kept.which], c[kept.which]
-    effects = spherical_to_effects(posterior, where, phi, v, c, level_seed)
+    phi, c = every.phi[kept.which], every.c[kept.which]
+    effects = _effects(posterior, where, phi, v, c, level_seed)
     if progress:
         progress(count, count)
     report = LaplaceReport(
-        kept.share, kept.khat, _spread(ratio, weights), pairs, float(kept.thin)
+        kept.share, kept.khat, _spread(every.ratio, every.weights), pairs, float(kept.thin)
     )
     return LaplaceDraws(phi, c[:, posterior.cells.border :], effects, report)
 
 
-def spherical_to_effects(
+def correct_draws(
+    posterior: Posterior,
+    where: Layout,
+    start: np.ndarray,
+    phi: np.ndarray,
+    chains: int,
+    seed: np.random.SeedSequence,
+) -> LaplaceDraws:
+    """Draws of all parameters from draws of phi from Laplace's density, by resampling with exact weights.
+
+    Each chain is resampled systematically in its own order, so that neighbours stay neighbours.
+
+    Parameters
+    ----------
+    posterior, where, start, seed
+        As in :func:`draw_laplace`.
+    phi
+        Draws of phi, the first chain first.
+    chains
+        Number of chains.
+
+    Returns
+    -------
+    LaplaceDraws
+
+    Raises
+    ------
+    ValueError
+        If there is no mode to start from, or no weight is finite.
+    """
+    link()
+    stream_seed, level_seed, pick_seed = children(seed, 3)
+    places = first_places(posterior, start)
+    if places is None:
+        raise ValueError("The likelihood has no mode to start from.")
+    word = stream_seed.generate_state(1, np.uint64)[0]
+    made, v = completed(posterior, places, _LEAST_PAIRS, _TRIES, word, phi)
+    per, rng = len(phi) // chains, np.random.default_rng(pick_seed)
+    which = []
+    for chain in range(chains):
+        weights = made.weights[chain * per : (chain + 1) * per]
+        if not np.isfinite(weights).any():
+            raise ValueError("No draw of a chain has a finite weight.")
+        edges = np.cumsum(_shares(np.nan_to_num(weights, nan=-np.inf)))
+        places_in_chain = np.searchsorted(edges, (np.arange(per) + rng.random()) / per)
+        which.append(chain * per + np.minimum(places_in_chain, per - 1))
+    kept = np.concatenate(which)
+    effects = _effects(posterior, where, phi[kept], v[kept], made.c[kept], level_seed)
+    report = LaplaceReport(
+        float(effective(made.weights)) / len(phi),
+        float(pareto_k(made.weights)),
+        _spread(made.ratio, made.weights),
+        _LEAST_PAIRS,
+        float(_TRIES),
+    )
+    coefficients = made.c[kept][:, posterior.cells.border :]
+    return LaplaceDraws(phi[kept], coefficients, effects, report)
+
+
+def _effects(
     posterior: Posterior,
     where: Layout,
     phi: np.ndarray,
@@ -151,7 +218,9 @@ def spherical_to_effects(
     padded = np.hstack([np.zeros((len(phi), 1)), phi])
     if not where.factors:
         return full
-    roots = np.stack([relative_factors(one, posterior.terms, posterior.correlated) for one in padded])
+    roots = np.stack(
+        [relative_factors(one, posterior.terms, posterior.correlated) for one in padded]
+    )
     for f, factor in enumerate(where.factors):
         q, own = factor.terms, slice(where.offset[f], where.offset[f + 1])
         by_level = full[:, own].reshape(len(phi), factor.levels, q)
@@ -159,7 +228,7 @@ def spherical_to_effects(
     return full
 
 
-def _first_places(posterior: Posterior, start: np.ndarray) -> Places | None:
+def first_places(posterior: Posterior, start: np.ndarray) -> Places | None:
     """Proposals at the mode of phi with the curvature there."""
     room, size = make_room(posterior.cells), posterior.size
 
@@ -187,18 +256,22 @@ def _first_places(posterior: Posterior, start: np.ndarray) -> Places | None:
     covariance = _inverse(0.5 * (curvature + curvature.T))
     sd = np.sqrt(np.diag(covariance))
     scale = np.where(posterior.sides, sd, 0.0)
+    scale[len(posterior.sd) : len(posterior.sd) + posterior.alpha.size] = -1.0
     blank = Places(
         centre, covariance, covariance, np.zeros(0, np.int64), scale, _HEAVY, centre, mode,
         np.nan_to_num(moves), np.zeros(posterior.fixed), np.eye(posterior.fixed),
     )  # fmt: skip
-    slope = np.where(scale > 0, 1.0 / np.hypot(centre, np.maximum(scale, 1e-300)), 1.0)
+    apart = 1e-6
+    slope = (_drawn_as(blank, centre + apart) - _drawn_as(blank, centre - apart)) / (2 * apart)
     return _placed(blank, _drawn_as(blank, centre), covariance * np.outer(slope, slope), _HEAVY)
 
 
 def _drawn_as(places: Places, phi: np.ndarray) -> np.ndarray:
     """phi (.., phi) as proposals are drawn."""
     sds = places.scale > 0
-    return np.where(sds, np.arcsinh(phi / np.where(sds, places.scale, 1.0)), phi)
+    out = np.where(sds, np.arcsinh(phi / np.where(sds, places.scale, 1.0)), phi)
+    scores = -np.sign(phi) * ndtri(expit(-2.0 * np.abs(phi)))
+    return np.where(places.scale < 0, scores, out)
 
 
 def _inverse(curvature: np.ndarray) -> np.ndarray:
@@ -215,7 +288,7 @@ def _placed(places: Places, centre: np.ndarray, covariance: np.ndarray, freedom:
     if not centre.size:
         return places
     root = np.linalg.cholesky(covariance)
-    sds = np.flatnonzero(places.scale)
+    sds = np.flatnonzero(places.scale > 0)
     ratio = centre[sds] / np.linalg.norm(root[sds], axis=1)
     near = sds[np.argsort(ratio)][: min(_MOST_FOLDED, int((ratio < _FAR).sum()))]
     return places._replace(
@@ -251,7 +324,9 @@ def _adapted(
     return best, pairs
 
 
-def _moved(places: Places, pilots: Sequence[tuple[float, Proposed]]) -> Places:
+def _moved(
+    places: Places, pilots: Sequence[tuple[float, Proposed]], freedom: int = _LIGHT
+) -> Places:
     """Proposals with the weighted moments of all pilots', held towards what they were."""
     size = sum(effective for effective, _ in pilots)
     weights = np.concatenate([_shares(pilot.weights) * own / size for own, pilot in pilots])
@@ -259,8 +334,8 @@ def _moved(places: Places, pilots: Sequence[tuple[float, Proposed]]) -> Places:
     keep = size / (size + 2.0 * (places.centre.size + 1))
     centre, covariance = _moments(y, weights)
     before = places.root @ places.root.T
-    covariance = keep * covariance * (_LIGHT - 2) / _LIGHT * 1.1 + (1.0 - keep) * before
-    out = _placed(places, places.centre + keep * (centre - places.centre), covariance, _LIGHT)
+    covariance = keep * covariance * (freedom - 2) / freedom * 1.1 + (1.0 - keep) * before
+    out = _placed(places, places.centre + keep * (centre - places.centre), covariance, freedom)
     trust = size / (size + 4.0 * (len(places.shift) + 1))
     shift, spread = _moments(np.concatenate([pilot.zeta for _, pilot in pilots]), weights)
     stretch = np.linalg.cholesky(trust * spread + (1.0 - trust) * np.eye(len(shift)))

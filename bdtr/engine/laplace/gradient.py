@@ -1,14 +1,14 @@
 r"""Gradient of Laplace's approximation with respect to phi, by the adjoint method.
 
-L(phi) = F(w; phi) - 1/2 log|H(w; phi)| at the mode w. With J_i = (T'z_i, h_i) the columns of row i, f_i', f_i'',
-f_i''' its derivatives in eta, leverages q_i = J_i' H^-1 J_i and
+L(phi) = F(w; phi) - 1/2 log|H(w; phi)| at the mode w. With J_i = (T'z_i, h_i) the columns of row i,
+f_i', f_i'', f_i''' its derivatives in eta, leverages q_i = J_i' H^-1 J_i and
 
     lambda = -H^-1 sum_i 1/2 q_i f_i''' J_i,
 
 which is what the mode's own movement amounts to, (Margossian, Vehtari, Simpson and Agrawal 2020, *Hamiltonian
 Monte Carlo using an adjoint-differentiated Laplace approximation*)
 
-    dL/dT      = sum_i z_i [f_i' v + f_i'' (H^-1 J_i)_v + 1/2 q_i f_i''' v - f_i' lambda_v - (J_i'lambda) f_i'' v]',
+    dL/dT      = sum_i z_i [f_i' (v - lambda_v) + f_i'' ((H^-1 J_i)_v - (J_i'lambda) v) + 1/2 q_i f_i''' v]',
     dL/dkappa  = sum_i [f_i,kappa + 1/2 q_i f_i'',kappa - (J_i'lambda) f_i',kappa]
 
 for a dispersion or gap kappa. Derivatives with respect to kappa are central differences of the rows' curves,
@@ -23,11 +23,11 @@ import numpy as np
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.density.gradient import sd_prior_slope, to_phi
 from bdtr.engine.laplace.climb import make_room, solve_envelope_transposed
-from bdtr.engine.laplace.density import Posterior, laplace, shape_at
+from bdtr.engine.laplace.density import Posterior, laplace, log_prior, shape_at
 from bdtr.engine.laplace.forms import curves, third
 from bdtr.engine.laplace.likelihoods import FORMS, NEGATIVE_BINOMIAL, ORDINAL, prepare
 
-__all__ = ["density_and_gradient", "value_and_gradient"]
+__all__ = ["density_and_gradient", "likelihood_and_gradient", "value_and_gradient"]
 
 _APART = 1e-5  # of central differences with respect to dispersions and gaps
 
@@ -55,7 +55,15 @@ def _alone(phi, posterior):
 
 @kernel
 def density_and_gradient(phi, posterior, room, tolerance):
-    """Log density of phi and its gradient, climbing from where the room stands."""
+    """Log density of phi, priors included, and its gradient, climbing from where the room stands."""
+    value, gradient = likelihood_and_gradient(phi, posterior, room, tolerance)
+    _prior_slopes(phi, posterior, gradient)
+    return value + log_prior(phi, posterior), gradient
+
+
+@kernel
+def likelihood_and_gradient(phi, posterior, room, tolerance):
+    """Log likelihood of phi and its gradient, climbing from where the room stands."""
     cells = posterior.cells
     gradient = np.zeros(phi.size)
     value = laplace(phi, posterior, room, tolerance)
@@ -87,7 +95,6 @@ def density_and_gradient(phi, posterior, room, tolerance):
     to_phi(full, posterior.terms, posterior.correlated, bars, out)
     gradient[:] = out[1:]
     _shape_slopes(phi, posterior, room, leverage, movement, gradient)
-    _prior_slopes(phi, posterior, gradient)
     return value, gradient
 
 
@@ -280,7 +287,9 @@ def _shape_slopes(phi, posterior, room, leverage, movement, gradient):
             prepare(cells.family, cells.y, cells.m, cells.count, cells.stratum, shape, rows)
             curves(form, room.eta, rows, room.value, room.slope, room.bend)
             for i in range(along.size):
-                of[side, i] = room.value[i] - 0.5 * leverage[i] * room.bend[i] - along[i] * room.slope[i]
+                of[side, i] = (
+                    room.value[i] - 0.5 * leverage[i] * room.bend[i] - along[i] * room.slope[i]
+                )
         for i in range(along.size):
             if cells.count[i] > 0.0:
                 place = at + (move if cells.family == ORDINAL else cells.stratum[i])

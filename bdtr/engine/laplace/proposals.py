@@ -1,9 +1,10 @@
 r"""Proposals for phi, for coefficients given phi, and for group effects given both, with exact weights.
 
-phi comes from a mixture of a multivariate t distribution and a wider one. SDs are drawn as y = asinh(SD / s) and
-folded at zero: next to zero this is the SD itself, whose density is smooth there, and far from zero its
-logarithm, whose density is less skew. Given phi, Laplace's approximation of
-c = (border effects, b) is normal, with mode c-hat and precision S = R R'; proposals are
+phi comes from a mixture of a multivariate t distribution and a wider one. SDs are drawn as y = asinh(SD / s)
+and folded at zero: next to zero this is the SD itself, whose density is smooth there, and far from zero its
+logarithm, whose density is less skew. Partial correlations are drawn as y = Phi^-1((1 + c) / 2), which is
+normal where c is uniform: of an SD next to zero they are as the prior has them. Given phi, Laplace's
+approximation of c = (border effects, b) is normal, with mode c-hat and precision S = R R'; proposals are
 c = c-hat + R'^-1 (m + K e), e from a mixture of N(0, I) and a wider normal, m and K what pilot proposals
 have shown of c. Group effects follow as in :mod:`bdtr.engine.laplace.sites`. The weight of a proposal
 
@@ -21,15 +22,16 @@ import numpy as np
 
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.compiled.streams import normal, seeded, uniform
-from bdtr.engine.laplace.climb import climb, make_room, solve_envelope_transposed
-from bdtr.engine.laplace.density import Posterior, log_prior, set_up
+from bdtr.engine.laplace.climb import make_room, solve_envelope_transposed
+from bdtr.engine.laplace.density import Posterior, climbed, log_prior, set_up
 from bdtr.engine.laplace.likelihoods import FORMS
 from bdtr.engine.laplace.sites import integrate_sites, make_site_room
 from bdtr.results.threads import spread
 
-__all__ = ["Places", "Proposed", "effects_of", "propose"]
+__all__ = ["Places", "Proposed", "completed", "effects_of", "propose"]
 
-_NEAR = 1e-2  # decrement at which climbs of proposals end
+_NEAR = 1e-2  # decrement at which climbs of proposals end,
+_TIGHT = 1e-10  # and those whose density is that of the draws
 _WIDE = 0.1  # share of proposals from the wider distribution
 _WIDER = 1.6  # scale of that of phi against the narrow one
 
@@ -38,7 +40,8 @@ class Places(NamedTuple):
     """Where proposals come from.
 
     ``centre`` and the triangular ``root`` of the t distribution of phi, SDs as asinh(SD / s), of ``freedom``
-    degrees; ``scale`` is s, 0 for parts of phi that are no SD; ``folds`` the places of SDs that are folded.
+    degrees; ``scale`` is s, 0 for parts of phi that are no SD and -1 for partial correlations; ``folds`` the
+    places of SDs that are folded.
     ``mode`` is the mode of all effects and coefficients at ``origin``, a phi, ``moves`` its derivative
     (position x phi); ``shift`` and ``stretch`` are m and K.
     """
@@ -91,13 +94,7 @@ def propose(
     -------
     Proposed
     """
-    out = Proposed(
-        np.empty((count, posterior.size)),
-        np.empty((count, posterior.fixed)),
-        np.empty((count, posterior.fixed)),
-        np.empty(count),
-        np.empty(count),
-    )
+    out = _room_for(count, posterior)
     numbers = first + np.arange(count)
     spread(_weigh, count, numbers, posterior, places, pairs, word, out, np.empty((0, 0)))
     return out
@@ -107,55 +104,132 @@ def effects_of(
     posterior: Posterior, places: Places, pairs: int, word: np.uint64, numbers: np.ndarray
 ) -> np.ndarray:
     """Group effects v (proposal x inner position) of proposals with these numbers."""
-    count = len(numbers)
-    out = Proposed(
+    out = _room_for(len(numbers), posterior)
+    effects = np.empty((len(numbers), posterior.cells.first.size))
+    spread(_weigh, len(numbers), numbers, posterior, places, pairs, word, out, effects)
+    return effects
+
+
+def _room_for(count: int, posterior: Posterior) -> Proposed:
+    return Proposed(
         np.empty((count, posterior.size)),
         np.empty((count, posterior.fixed)),
         np.empty((count, posterior.fixed)),
         np.empty(count),
         np.empty(count),
     )
-    effects = np.empty((count, posterior.cells.first.size))
-    spread(_weigh, count, numbers, posterior, places, pairs, word, out, effects)
-    return effects
+
+
+def completed(
+    posterior: Posterior, places: Places, pairs: int, tries: int, word: np.uint64, phi: np.ndarray
+) -> tuple[Proposed, np.ndarray]:
+    """Coefficients and group effects for phi that are known, with weights that correct Laplace's density.
+
+    Parameters
+    ----------
+    posterior, places, pairs, word
+        As in :func:`propose`; of the places what belongs to phi is not used.
+    tries
+        Proposals for each phi, of which one is chosen by its weight.
+    phi
+        Draws from Laplace's density (draw x phi).
+
+    Returns
+    -------
+    Proposed
+        Log weights are exact over Laplace's density, estimated without bias.
+    numpy.ndarray
+        Group effects v (draw x inner position).
+    """
+    out = _room_for(len(phi), posterior)
+    out.phi[:] = phi
+    effects = np.empty((len(phi), posterior.cells.first.size))
+    spread(_complete, len(phi), posterior, places, pairs, tries, word, out, effects)
+    return out, effects
 
 
 @kernel
 def _weigh(first, last, numbers, posterior, places, pairs, word, out, effects):
     """Proposals first to last; their effects where there is room for them."""
-    cells, form = posterior.cells, FORMS[posterior.cells.family]
+    cells = posterior.cells
     room, site = make_room(cells), make_site_room(cells)
-    inner, rest = room.across.shape
     for k in range(first, last):
         rng = seeded(word, numbers[k])
-        out.weights[k], out.ratio[k] = -np.inf, np.nan
-        proposed = _propose_phi(places, rng, out.phi[k])
         phi = out.phi[k]
-        room.w[:] = places.mode
-        for i in range(phi.size):
-            for j in range(room.w.size):
-                room.w[j] += places.moves[j, i] * (phi[i] - places.origin[i])
-        constant = set_up(phi, posterior, room)
-        found = climb(cells, form, posterior.precision, posterior.mean, room, _NEAR)
-        c = out.c[k]
-        proposed += _propose_rest(places, room, rng, out.zeta[k], c)
-        if not (np.isfinite(found[1]) and np.isfinite(proposed)):
+        out.weights[k], out.ratio[k] = -np.inf, np.nan
+        proposed = _propose_phi(places, rng, phi)
+        if not np.isfinite(proposed):
             continue
-        # Where the blocks are, given c: the climb's end, moved along the normal approximation.
-        site.v[:] = 0.0
-        for i in range(inner):
-            for j in range(rest):
-                site.v[i] -= room.across[i, j] * (c[j] - room.w[inner + j] - room.step[inner + j])
-        solve_envelope_transposed(cells, room.envelope, 0, inner, site.v)
-        for i in range(inner):
-            site.v[i] += room.w[i] + room.step[i]
-        exact, laplace = integrate_sites(cells, form, c, pairs, rng, room, site)
-        if np.isfinite(exact):
-            prior = log_prior(phi, posterior) + _log_normal(posterior, c)
-            out.weights[k] = constant + exact + prior - proposed
-            out.ratio[k] = exact - laplace
+        constant, laplace = _climb_from(phi, posterior, places, room, _NEAR)
+        if not np.isfinite(laplace):
+            continue
+        c, zeta = out.c[k], out.zeta[k]
+        weight, out.ratio[k] = _weigh_rest(posterior, places, pairs, rng, room, site, zeta, c)
+        out.weights[k] = weight + constant + log_prior(phi, posterior) - proposed
         if effects.shape[0] > 0:
             effects[k] = site.chosen
+
+
+@kernel
+def _complete(first, last, posterior, places, pairs, tries, word, out, effects):
+    cells = posterior.cells
+    room, site = make_room(cells), make_site_room(cells)
+    rest = posterior.cells.border + posterior.precision.size
+    zeta, c = np.empty(rest), np.empty(rest)
+    for k in range(first, last):
+        rng = seeded(word, k)
+        constant, laplace = _climb_from(out.phi[k], posterior, places, room, _TIGHT)
+        best, total = -np.inf, 0.0
+        out.weights[k], out.ratio[k] = -np.inf, np.nan
+        out.c[k], out.zeta[k], effects[k] = np.nan, np.nan, np.nan
+        for _ in range(tries):
+            weight, ratio = _weigh_rest(posterior, places, pairs, rng, room, site, zeta, c)
+            pick = uniform(rng)
+            if not np.isfinite(weight):
+                continue
+            total = total * np.exp(min(best - weight, 0.0)) + np.exp(min(weight - best, 0.0))
+            best = max(best, weight)
+            if pick * total < np.exp(weight - best):
+                out.c[k], out.zeta[k], effects[k] = c, zeta, site.chosen
+                out.ratio[k] = ratio
+        if np.isfinite(best):
+            out.weights[k] = best + np.log(total / tries) + constant - laplace
+
+
+@kernel
+def _climb_from(phi, posterior, places, room, tolerance):
+    """The mode of effects and coefficients at phi, from where the derivative of that at the origin points.
+
+    Returns the part of the log likelihood that phi alone decides, and Laplace's log likelihood.
+    """
+    room.w[:] = places.mode
+    for i in range(phi.size):
+        for j in range(room.w.size):
+            room.w[j] += places.moves[j, i] * (phi[i] - places.origin[i])
+    constant = set_up(phi, posterior, room)
+    return constant, constant + climbed(posterior, room, tolerance)
+
+
+@kernel
+def _weigh_rest(posterior, places, pairs, rng, room, site, zeta, c):
+    """Propose border effects, coefficients and group effects where a climb has ended.
+
+    Returns the log of their prior times likelihood, but for the constant, over the density of the proposal;
+    and that of exact over Laplace's likelihood given c. Effects are left in ``site.chosen``.
+    """
+    cells = posterior.cells
+    inner, rest = room.across.shape
+    proposed = _propose_rest(places, room, rng, zeta, c)
+    # Where the blocks are, given c: the climb's end, moved along the normal approximation.
+    site.v[:] = 0.0
+    for i in range(inner):
+        for j in range(rest):
+            site.v[i] -= room.across[i, j] * (c[j] - room.w[inner + j] - room.step[inner + j])
+    solve_envelope_transposed(cells, room.envelope, 0, inner, site.v)
+    for i in range(inner):
+        site.v[i] += room.w[i] + room.step[i]
+    exact, laplace = integrate_sites(cells, FORMS[cells.family], c, pairs, rng, room, site)
+    return exact + _log_normal(posterior, c) - proposed, exact - laplace
 
 
 @kernel
@@ -168,17 +242,17 @@ def _propose_phi(places, rng, out):
     for _ in range(places.freedom):
         chi2 += normal(rng) ** 2
     scale = np.sqrt(places.freedom / chi2) * (_WIDER if uniform(rng) < _WIDE else 1.0)
-    z, y = np.empty(size), np.empty(size)
+    own, y = np.empty(size), np.empty(size)
     for i in range(size):
-        z[i] = normal(rng) * scale
+        own[i] = normal(rng) * scale
     for i in range(size):
         y[i] = places.centre[i]
         for j in range(i + 1):
-            y[i] += places.root[i, j] * z[j]
+            y[i] += places.root[i, j] * own[j]
     for i in places.folds:
         y[i] = abs(y[i])
     total = 0.0
-    own, power = y.copy(), -0.5 * (places.freedom + size)
+    own[:], power = y, -0.5 * (places.freedom + size)
     for pattern in range(1 << places.folds.size):
         for b in range(places.folds.size):
             i = places.folds[b]
@@ -203,6 +277,15 @@ def _propose_phi(places, rng, out):
             out[i] = places.scale[i] * np.sinh(y[i])
             # On the whole line SDs have half of their density on either side.
             density -= np.log(2.0 * places.scale[i] * np.cosh(y[i]))
+        elif places.scale[i] < 0.0:
+            left = math.erfc(abs(y[i]) / np.sqrt(2.0))  # 1 - |c|
+            if left < 1e-300:
+                return -np.inf
+            z = 0.5 * (np.log(2.0 - left) - np.log(left))
+            out[i] = z if y[i] >= 0.0 else -z
+            # dz/dy = 2 Phi'(y) / (1 - c^2)
+            density += np.log(left) + np.log(2.0 - left) + 0.5 * y[i] ** 2
+            density += 0.5 * np.log(2.0 * np.pi) - np.log(2.0)
     return density
 
 

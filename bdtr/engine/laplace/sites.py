@@ -1,14 +1,14 @@
 r"""Unbiased estimates of what group effects integrate to, block by block, and one draw of them.
 
-Given phi and c = (border effects, b), blocks are independent. M draws v = v-hat +- L'^-1 e, e ~ N(0, I), around
-the mode of a block, in pairs of opposite sign, estimate its integral
+Given phi and c = (border effects, b), blocks are independent. M draws v = v-hat +- L'^-1 e, e ~ N(0, I),
+around the mode of a block, in pairs of opposite sign, estimate its integral
 
     I = E[exp(sum f_i - 1/2 |v|^2 + 1/2 |e|^2)] / |L|
 
 without bias, whatever M: importance weights with such estimates are exact (Andrieu and Roberts 2009, Ann.
-Statist. 37(2); Tran, Scharth, Pitt and Kohn 2013, *Importance sampling squared*), and one of the M, chosen with
-probability in proportion to its term, is a draw of v from its posterior given the rest. Pairs cancel what is
-skew in a block, the largest part of the error.
+Statist. 37(2); Tran, Scharth, Pitt and Kohn 2013, *Importance sampling squared*), and one of the M, chosen
+with probability in proportion to its term, is a draw of v from its posterior given the rest. Pairs cancel
+what is skew in a block, the largest part of the error.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ _NEAR = 1e-2  # decrement of all blocks together from which on proposals are whe
 class SiteRoom(NamedTuple):
     """Arrays for the integrals of one evaluation."""
 
+    envelope: np.ndarray
     base: np.ndarray
     moved: np.ndarray
     v: np.ndarray
@@ -56,8 +57,8 @@ def make_site_room(cells):
     """Room for the integrals of one thread."""
     rows, inner, blocks = cells.count.size, cells.first.size, cells.start.size - 1
     return SiteRoom(
-        np.empty(rows), np.empty(rows), np.empty(inner), np.empty(inner), np.empty(inner),
-        np.empty(inner), np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks),
+        np.empty(cells.entries), np.empty(rows), np.empty(rows), np.empty(inner), np.empty(inner),
+        np.empty(inner), np.empty(inner), np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks),
         np.empty(inner),
     )  # fmt: skip
 
@@ -67,7 +68,8 @@ def integrate_sites(cells, form, c, pairs, rng, room, site):
     """Logarithms of an unbiased estimate of the likelihood given c, effects integrated out, and of Laplace's
     approximation of it; writes a draw of the effects to ``site.chosen``.
 
-    ``site.v`` is where the climb of all blocks begins; ``room`` holds what rows take, and Z T.
+    ``site.v`` is where the climb of all blocks begins; ``room`` holds what rows take, and Z T, and keeps the
+    factors of its own climb.
     """
     rows = (room.a, room.b, room.c, room.d)
     common_predictor(cells, room.zt, c, site.base)
@@ -86,7 +88,7 @@ def integrate_sites(cells, form, c, pairs, rng, room, site):
         for i in range(site.v.size):
             site.noise[i] = normal(rng)
         site.step[:] = site.noise
-        solve_envelope_transposed(cells, room.envelope, 0, site.v.size, site.step)
+        solve_envelope_transposed(cells, site.envelope, 0, site.v.size, site.step)
         site.moved[:] = 0.0
         add_inner(cells, room.zt, site.step, site.moved)
         for side in range(2):
@@ -133,7 +135,7 @@ def _climb_blocks(cells, form, rows, room, site):
     """Newton's method in all blocks side by side from ``site.v``, half steps where one goes too far.
 
     Ends with modes in ``site.v``, the log integrands there in ``site.value``, log|A| of each in
-    ``site.logdet`` and Cholesky factors in ``room.envelope``.
+    ``site.logdet`` and Cholesky factors in ``site.envelope``.
     """
     blocks, v = cells.start.size - 1, site.v
     before, decrement = site.best, site.total
@@ -142,7 +144,7 @@ def _climb_blocks(cells, form, rows, room, site):
         room.eta[:] = site.base
         add_inner(cells, room.zt, v, room.eta)
         curves(form, room.eta, rows, room.value, room.slope, room.bend)
-        inner_precision(cells, room.zt, room.bend, room.envelope)
+        inner_precision(cells, room.zt, room.bend, site.envelope)
         for i in range(v.size):
             site.noise[i] = -v[i]
         for s in range(room.zt.shape[0]):
@@ -165,14 +167,14 @@ def _climb_blocks(cells, form, rows, room, site):
                 left = np.inf
                 continue
             before[j] = site.value[j] = value
-            site.logdet[j] = factor_envelope(cells, room.envelope, begin, end)
+            site.logdet[j] = factor_envelope(cells, site.envelope, begin, end)
             if not np.isfinite(site.logdet[j]):
                 return False
-            solve_envelope(cells, room.envelope, begin, end, site.noise)
+            solve_envelope(cells, site.envelope, begin, end, site.noise)
             decrement[j] = 0.0
             for i in range(begin, end):
                 decrement[j] += site.noise[i] ** 2
-            solve_envelope_transposed(cells, room.envelope, begin, end, site.noise)
+            solve_envelope_transposed(cells, site.envelope, begin, end, site.noise)
             for i in range(begin, end):
                 site.kept[i], site.step[i] = v[i], site.noise[i]
                 v[i] += site.noise[i]

@@ -1,0 +1,171 @@
+"""Laplace's log likelihood of phi as a PyTensor Op, with a numba implementation so that nutpie runs it.
+
+As for Gaussian outcomes (:mod:`bdtr.engine.density.pytensor_op`), data are one shared vector: constants would
+be compiled into the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytensor.tensor as pt
+from numba import njit, types
+from pytensor.compile.sharedvalue import shared
+from pytensor.gradient import DisconnectedType
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+from pytensor.link.numba.dispatch.basic import register_funcify_and_cache_key
+
+from bdtr.engine.compiled.kernels import caller, exported, kernel, link, loader, sources
+from bdtr.engine.laplace.cells import Cells
+from bdtr.engine.laplace.climb import make_room
+from bdtr.engine.laplace.density import Posterior
+from bdtr.engine.laplace.gradient import likelihood_and_gradient
+
+__all__ = ["laplace_log_likelihood"]
+
+_NEAR = 1e-9  # decrement of climbs: value and gradient are then exact to nine digits
+
+
+class LaplaceLogLikelihood(Op):
+    """phi and the packed data -> log likelihood (scalar) and its gradient (vector)."""
+
+    __props__ = ()
+
+    def make_node(self, *inputs: Any) -> Apply:
+        variables = [pt.as_tensor_variable(x) for x in inputs]
+        return Apply(self, variables, [pt.dscalar(), pt.dvector()])
+
+    def perform(self, node, inputs, output_storage) -> None:
+        value, gradient = _evaluate(*inputs)
+        output_storage[0][0] = np.asarray(value)
+        output_storage[1][0] = gradient
+
+    def pullback(self, inputs, outputs, cotangents):
+        return [pt.mul(cotangents[0], outputs[1]), DisconnectedType()()]
+
+    def connection_pattern(self, node):
+        return [[True, False], [False, False]]
+
+    def infer_shape(self, node, input_shapes):
+        return [(), (input_shapes[0][0],)]
+
+
+@register_funcify_and_cache_key(LaplaceLogLikelihood)
+def _compiled(op, node, **_):
+    link()
+
+    @njit
+    def run(phi, data):
+        value, gradient = _evaluate(phi, data)
+        return np.asarray(value), gradient
+
+    return run, sources()
+
+
+def laplace_log_likelihood(phi: Any, posterior: Posterior, mode: np.ndarray) -> Any:
+    """Laplace's log likelihood of phi, coefficients and group effects integrated out, in a PyTensor graph.
+
+    Parameters
+    ----------
+    phi
+        A PyTensor vector.
+    posterior
+        Model and data.
+    mode
+        Effects and coefficients that climbs begin at.
+
+    Returns
+    -------
+    pytensor.tensor.TensorVariable
+        A scalar.
+    """
+    outputs: Any = LaplaceLogLikelihood()(phi, shared(_pack(posterior, mode), name="laplace_data"))
+    return outputs[0]
+
+
+def _pack(posterior: Posterior, mode: np.ndarray) -> np.ndarray:
+    cells = posterior.cells
+    counts = [
+        cells.family, *cells.x.shape, len(cells.z), len(cells.first), len(cells.rows), cells.entries,
+        cells.border, posterior.terms.size, len(posterior.sd), posterior.alpha.size,
+        len(posterior.shape),
+    ]  # fmt: skip
+    parts = [
+        cells.x, cells.xt, cells.z, cells.y, cells.m, cells.count, posterior.precision,
+        posterior.mean, posterior.sd, posterior.alpha, posterior.shape, mode, cells.at, cells.of,
+        cells.term, cells.outer, cells.stratum, cells.rows, cells.start, cells.first, cells.place,
+        posterior.terms, posterior.correlated,
+    ]  # fmt: skip
+    return np.concatenate([np.array(counts, float), *(np.ravel(a).astype(float) for a in parts)])
+
+
+class _Question(NamedTuple):
+    phi: np.ndarray
+    data: np.ndarray
+    gradient: np.ndarray
+
+
+_VECTOR = types.float64[::1]
+_QUESTION = types.NamedTuple((_VECTOR, _VECTOR, _VECTOR), _Question)
+_load = loader(_QUESTION)
+_call = caller("bdtr_laplace_and_gradient", _QUESTION)
+
+
+@njit
+def _evaluate(phi, data):
+    gradient = np.zeros(phi.size)
+    # PyTensor may hand over views.
+    value = _call(_Question(np.ascontiguousarray(phi), np.ascontiguousarray(data), gradient))
+    return value, gradient
+
+
+@exported("bdtr_laplace_and_gradient")
+def _likelihood(address):
+    """Log likelihood of phi; writes its gradient."""
+    q = _load(address)
+    posterior, mode = _unpack(q.data)
+    room = make_room(posterior.cells)
+    room.w[:] = mode
+    value, gradient = likelihood_and_gradient(q.phi, posterior, room, _NEAR)
+    q.gradient[:] = gradient
+    return value
+
+
+@kernel
+def _unpack(data):
+    counts = data[:12].astype(np.int64)
+    family, n, p, columns, inner, edges = counts[:6]
+    entries, border, factors, sds, alphas, shapes = counts[6:]
+    at = 12
+    x, at = data[at : at + n * p].reshape(n, p), at + n * p
+    xt, at = data[at : at + n * p].reshape(p, n), at + n * p
+    z, at = data[at : at + columns * n].reshape(columns, n), at + columns * n
+    y, at = data[at : at + n], at + n
+    m, at = data[at : at + n], at + n
+    count, at = data[at : at + n], at + n
+    precision, at = data[at : at + p], at + p
+    mean, at = data[at : at + p], at + p
+    sd, at = data[at : at + 3 * sds].reshape(sds, 3), at + 3 * sds
+    alpha, at = data[at : at + alphas], at + alphas
+    shape, at = data[at : at + 3 * shapes].reshape(shapes, 3), at + 3 * shapes
+    mode, at = data[at : at + inner + border + p], at + inner + border + p
+    whole = data[at:].astype(np.int64)
+    at = 0
+    places, at = whole[at : at + columns * n].reshape(columns, n), at + columns * n
+    of, at = whole[at : at + columns], at + columns
+    term, at = whole[at : at + columns], at + columns
+    outer, at = whole[at : at + columns] > 0, at + columns
+    stratum, at = whole[at : at + n], at + n
+    rows, at = whole[at : at + edges], at + edges
+    start, at = whole[at : at + edges], at + edges
+    first, at = whole[at : at + inner], at + inner
+    place, at = whole[at : at + inner], at + inner
+    terms, at = whole[at : at + factors], at + factors
+    cells = Cells(
+        family, x, xt, z, places, of, term, outer, y, m, count, stratum, rows, start, first, place,
+        entries, border,
+    )  # fmt: skip
+    correlated = whole[at : at + factors] > 0
+    return Posterior(cells, terms, correlated, precision, mean, sd, alpha, shape), mode
