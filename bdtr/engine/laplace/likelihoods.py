@@ -13,7 +13,8 @@ stratum (an SD-like number above 0):
 | ordinal | category 0, 1, .. | P(y >= j) = logistic(eta - g_j), 0 = g_1 < g_2 < .. | |
 
 The dispersion s is a part of phi: itself, folded at zero, where it may be next to nothing (negative
-binomial), else its logarithm. Of an ordinal outcome phi holds the logarithms of the gaps g_2 - g_1, g_3 - g_2, ..
+binomial), else its logarithm. Of an ordinal outcome phi holds the logarithms of the gaps g_2 - g_1,
+g_3 - g_2, ..
 
 Left out are parts that neither eta nor the dispersion change.
 """

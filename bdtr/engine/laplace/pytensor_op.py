@@ -105,10 +105,11 @@ class _Question(NamedTuple):
     phi: np.ndarray
     data: np.ndarray
     gradient: np.ndarray
+    tolerance: float
 
 
 _VECTOR = types.float64[::1]
-_QUESTION = types.NamedTuple((_VECTOR, _VECTOR, _VECTOR), _Question)
+_QUESTION = types.NamedTuple((_VECTOR, _VECTOR, _VECTOR, types.float64), _Question)
 _load = loader(_QUESTION)
 _call = caller("bdtr_laplace_and_gradient", _QUESTION)
 
@@ -117,8 +118,8 @@ _call = caller("bdtr_laplace_and_gradient", _QUESTION)
 def _evaluate(phi, data):
     gradient = np.zeros(phi.size)
     # PyTensor may hand over views.
-    value = _call(_Question(np.ascontiguousarray(phi), np.ascontiguousarray(data), gradient))
-    return value, gradient
+    own, packed = np.ascontiguousarray(phi), np.ascontiguousarray(data)
+    return _call(_Question(own, packed, gradient, _NEAR)), gradient
 
 
 @exported("bdtr_laplace_and_gradient")
@@ -128,7 +129,7 @@ def _likelihood(address):
     posterior, mode = _unpack(q.data)
     room = make_room(posterior.cells)
     room.w[:] = mode
-    value, gradient = likelihood_and_gradient(q.phi, posterior, room, _NEAR)
+    value, gradient = likelihood_and_gradient(q.phi, posterior, room, q.tolerance)
     q.gradient[:] = gradient
     return value
 

@@ -58,7 +58,8 @@ def make_site_room(cells):
     rows, inner, blocks = cells.count.size, cells.first.size, cells.start.size - 1
     return SiteRoom(
         np.empty(cells.entries), np.empty(rows), np.empty(rows), np.empty(inner), np.empty(inner),
-        np.empty(inner), np.empty(inner), np.empty(blocks), np.empty(blocks), np.empty(blocks), np.empty(blocks),
+        np.empty(inner), np.empty(inner), np.empty(blocks), np.empty(blocks), np.empty(blocks),
+        np.empty(blocks),
         np.empty(inner),
     )  # fmt: skip
 
