@@ -64,8 +64,8 @@ def _compiled(op, node, **_):
         value, gradient = _evaluate(phi, data)
         return np.asarray(value), gradient
 
-    # PyTensor's cache on disk would else keep serving old machine code.
-    return run, sources()
+    # PyTensor keeps code on disk by this key alone, whatever the Op, and would serve old machine code.
+    return run, f"marginal {sources()}"
 
 
 def marginal_log_likelihood(

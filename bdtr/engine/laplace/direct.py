@@ -36,17 +36,19 @@ _PILOTS = (300, 700, 1000)
 _GOOD = 0.8  # effective share of a pilot from which on another one does not pay
 _NOISE = 0.1  # variance of the log of an estimate of the site integrals that is small enough
 _LEAST_PAIRS, _MOST_PAIRS = 2, 32
+_HOPELESS = 0.01  # effective share of pilots below which other samplers are faster
 _ATTEMPTS = 2
 _TRIES = 4  # coefficients and effects tried for a phi that NUTS has drawn
-_MOST_THINNED = 16  # proposals for one draw
+_MOST_THINNED, _CHEAP = 16, 4_000  # proposals for one draw, unless all are no more than so many
 
 
 @dataclass(frozen=True)
 class LaplaceReport:
-    """How draws were made: effective share and Pareto k-hat of their weights, the SD of the log of exact over
+    """How draws were made: how many by independence chains, effective share and Pareto k-hat of their weights, the SD of the log of exact over
     Laplace's likelihood of the group effects, pairs of draws for the integral of a block, and proposals
     for each draw."""
 
+    independence: int = 0
     effective_share: float = math.nan
     khat: float = math.nan
     laplace_error: float = math.nan
@@ -107,7 +109,9 @@ def draw_laplace(
     places = first_places(posterior, start)
     if places is None:
         return None
-    places, pairs = _adapted(posterior, places, pilot_seed)
+    places, pairs, share = _adapted(posterior, places, pilot_seed)
+    if share < _HOPELESS:
+        return None
     count = chains * draws
     for source in chain_seeds:
         accept_seed, stream_seed = children(source, 2)
@@ -121,7 +125,7 @@ def draw_laplace(
             return made[-1].weights
 
         rng = np.random.default_rng(accept_seed)
-        kept = kept_by_chains(more, chains, draws, rng, most=_MOST_THINNED)
+        kept = kept_by_chains(more, chains, draws, rng, most=_MOST_THINNED, cheap=_CHEAP)
         every = Proposed(*(np.concatenate(parts) for parts in zip(*made, strict=True)))
         if kept is not None:
             break
@@ -139,7 +143,7 @@ def draw_laplace(
     if progress:
         progress(count, count)
     report = LaplaceReport(
-        kept.share, kept.khat, _spread(every.ratio, every.weights), pairs, float(kept.thin)
+        count, kept.share, kept.khat, _spread(every.ratio, every.weights), pairs, float(kept.thin)
     )
     return LaplaceDraws(phi, c[:, posterior.cells.border :], effects, report)
 
@@ -193,6 +197,7 @@ def correct_draws(
     kept = np.concatenate(which)
     effects = _effects(posterior, where, phi[kept], v[kept], made.c[kept], level_seed)
     report = LaplaceReport(
+        0,
         float(effective(made.weights)) / len(phi),
         float(pareto_k(made.weights)),
         _spread(made.ratio, made.weights),
@@ -302,8 +307,9 @@ def _placed(places: Places, centre: np.ndarray, covariance: np.ndarray, freedom:
 
 def _adapted(
     posterior: Posterior, places: Places, seed: np.random.SeedSequence
-) -> tuple[Places, int]:
-    """Proposals moved to the weighted moments of a pilot's, and pairs of draws for the blocks' integrals."""
+) -> tuple[Places, int, float]:
+    """Proposals moved to the weighted moments of pilots', pairs of draws for the blocks' integrals, and the
+    effective share of the best pilot's proposals."""
     pairs, best, share = _LEAST_PAIRS, places, -1.0
     pilots: list[tuple[float, Proposed]] = []
     for count, source in zip(_PILOTS, children(seed, len(_PILOTS)), strict=True):
@@ -321,7 +327,7 @@ def _adapted(
             break
         pilots.append((size, pilot))
         places = _moved(places, pilots)
-    return best, pairs
+    return best, pairs, share
 
 
 def _moved(

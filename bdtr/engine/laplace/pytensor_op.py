@@ -61,7 +61,8 @@ def _compiled(op, node, **_):
         value, gradient = _evaluate(phi, data)
         return np.asarray(value), gradient
 
-    return run, sources()
+    # PyTensor keeps code on disk by this key alone, whatever the Op.
+    return run, f"laplace {sources()}"
 
 
 def laplace_log_likelihood(phi: Any, posterior: Posterior, mode: np.ndarray) -> Any:

@@ -222,6 +222,7 @@ def kept_by_chains(
     draws: int,
     rng: np.random.Generator,
     most: int = _MOST_THINNED,
+    cheap: int = _CHEAP,
 ) -> Kept | None:
     """Independence chains over proposals, thinned until neighbours are little alike.
 
@@ -234,7 +235,7 @@ def kept_by_chains(
     rng
         Decides on moves.
     most
-        Most proposals for one that is kept.
+        Most proposals for one that is kept, unless all are no more than ``cheap``.
 
     Returns
     -------
@@ -244,7 +245,7 @@ def kept_by_chains(
     count = chains * draws
     weights, thin, wanted = np.empty(0), 0, 1
     while wanted > thin:  # large weights turn up late, and ask for more
-        if wanted > max(most, _CHEAP // count):
+        if wanted > max(most, cheap // count):
             return None
         more = propose(count * thin, count * (wanted - thin))
         weights = np.concatenate([weights, more])

@@ -1,0 +1,185 @@
+"""The table of outcome families: likelihoods, means, draws, and what a trial says of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scipy.special import expit
+
+import bdtr
+from bdtr.data.check import check
+from bdtr.data.contents import DataError
+from bdtr.trial.families import FAMILIES, Payoff
+from bdtr.trial.trial import TrialError
+
+ETA = np.array([[-1.2, 0.3], [0.4, 0.1], [0.9, -0.5]])
+SIGMA = np.array([0.7, 1.3])
+THRESHOLD = np.array([[0.8, 1.1], [1.5, 2.4]])
+M = np.array([[4.0], [1.0], [9.0]])
+Y = {
+    "gaussian": [[0.3], [-1.0], [2.0]],
+    "bernoulli": [[0.0], [1.0], [1.0]],
+    "binomial": [[1.0], [0.0], [9.0]],
+    "poisson": [[0.0], [2.0], [7.0]],
+    "negative_binomial": [[0.0], [2.0], [7.0]],
+    "gamma": [[0.2], [1.7], [3.0]],
+    "ordinal": [[0.0], [2.0], [3.0]],
+}
+SCORES = (0.0, 0.2, 0.7, 1.0)
+
+
+def shape_of(family):
+    return {"sigma": SIGMA, "threshold": THRESHOLD, "": None}[FAMILIES[family].shape]
+
+
+def by_scipy(family):
+    """Log likelihoods by scipy's distributions."""
+    y, mean = np.array(Y[family]), np.exp(ETA)
+    size = 1 / SIGMA**2
+    if family == "ordinal":
+        ends = [np.ones_like(ETA), expit(ETA), *(expit(ETA - t) for t in THRESHOLD), 0 * ETA]
+        j = y.astype(int)[:, 0]
+        rows = np.arange(3)
+        return np.log(np.array(ends)[j, rows] - np.array(ends)[j + 1, rows])
+    return {
+        "gaussian": lambda: stats.norm.logpdf(y, ETA, SIGMA),
+        "bernoulli": lambda: stats.bernoulli.logpmf(y, expit(ETA)),
+        "binomial": lambda: stats.binom.logpmf(y, M, expit(ETA)),
+        "poisson": lambda: stats.poisson.logpmf(y, M * mean),
+        "negative_binomial": lambda: stats.nbinom.logpmf(y, size, size / (size + M * mean)),
+        "gamma": lambda: stats.gamma.logpdf(y, size, scale=mean / size),
+    }[family]()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_log_likelihood(family):
+    """Those of scipy's distributions."""
+    found = FAMILIES[family].log_likelihood(np.array(Y[family]), M, ETA, shape_of(family))
+    assert np.allclose(found, by_scipy(family), rtol=1e-10)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pymc_has_the_same_likelihood(family):
+    """The oracle's model of each family: its log density at one draw."""
+    import pymc as pm
+
+    shape = shape_of(family)
+    one = None if shape is None else np.ascontiguousarray(shape[..., 0])
+    with pm.Model(coords={"row": range(3)}) as model:
+        observed = np.array(Y[family])[:, 0]
+        observed = observed.astype(int) if family == "ordinal" else observed
+        eta = np.ascontiguousarray(ETA[:, 0])
+        FAMILIES[family].likelihood(pm, "y", eta, one, observed, M[:, 0], "row")
+    found = model.compile_logp(sum=False)({})[0]
+    assert np.allclose(found, by_scipy(family)[:, 0], rtol=1e-8)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mean_is_that_of_draws(family):
+    """Of 200,000 draws, within four Monte-Carlo standard errors."""
+    payoff = Payoff(FAMILIES[family], SCORES if family == "ordinal" else ())
+    count = 200_000
+    shape = shape_of(family)
+    wide = None if shape is None else np.repeat(shape, count, axis=-1)
+    drawn = payoff.draw(np.random.default_rng(1), np.repeat(ETA, count, axis=1), wide, M)
+    drawn = drawn.reshape(3, 2, count)
+    error = drawn.std(axis=2) / np.sqrt(count)
+    assert (np.abs(drawn.mean(axis=2) - payoff.mean(ETA, shape)) < 4 * error).all()
+    if payoff.bounds is not None:
+        low, high = payoff.bounds
+        assert (drawn >= low).all() and (drawn <= high).all()
+
+
+def frame(**columns):
+    """Eight units with an outcome."""
+    base = {"x": np.arange(8.0), "a": [0, 1] * 4, "y": [0, 1, 2, 1, 0, 2, 1, 2]}
+    return pd.DataFrame({**base, **columns})
+
+
+def trial(family, **more):
+    stage = bdtr.Stage("a", actions=[0, 1], formula="x + a")
+    return bdtr.Trial([stage], outcome="y", family=family, **more)
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "says"),
+    [
+        ("gaussian", {"trials": "m"}, "belongs to family='binomial'"),
+        ("bernoulli", {"exposure": "m"}, "belongs to family='poisson' or 'negative_binomial'"),
+        ("binomial", {}, "name the column with the number of trials"),
+        ("poisson", {"utility": {"a": 1, "b": 2}}, "is for family='ordinal'"),
+        ("ordinal", {"utility": {"a": 1}}, "must map each category"),
+        ("ordinal", {"utility": {"a": 1, "b": "c"}}, "give a number"),
+        ("ordinal", {"utility": {"a": 1, "b": float("nan")}}, "give a number"),
+        ("ordinal", {"utility": {"a": 1, "b": 1.0}}, "not all be worth the same"),
+        ("ordinal", {"utility": {1: 0, "1": 1}}, "must differ"),
+        ("binomial", {"trials": "y"}, "a column has one role"),
+    ],
+)
+def test_trials_that_contradict_themselves(family, more, says):
+    with pytest.raises(TrialError, match=says):
+        trial(family, **more)
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "columns", "says"),
+    [
+        ("binomial", {"trials": "m"}, {"m": [1] * 8}, r"2 of 1 in the first"),
+        ("binomial", {"trials": "m"}, {"m": [0] + [3] * 7}, "whole numbers from 1 on"),
+        ("binomial", {"trials": "m"}, {"m": [2.5] + [3] * 7}, "whole numbers from 1 on"),
+        ("binomial", {"trials": "m"}, {"m": [np.nan] + [3] * 7}, "'m' is missing in"),
+        ("binomial", {"trials": "m"}, {"m": [3] * 8, "y": [0.5] + [1] * 7}, "number of trials"),
+        ("poisson", {}, {"y": [-1] + [2] * 7}, "whole numbers from 0 on"),
+        ("negative_binomial", {}, {"y": [1.5] + [2] * 7}, "whole numbers from 0 on"),
+        ("poisson", {"exposure": "m"}, {"m": [0.0] + [2] * 7}, "exposures are above 0"),
+        ("poisson", {"exposure": "m"}, {"m": [-1.0] + [2] * 7}, "exposures are above 0"),
+        ("gamma", {}, {}, "numbers above 0"),
+        ("ordinal", {}, {"y": list("abcabcab")}, "say what each category is worth"),
+        ("ordinal", {"utility": {"a": 0, "b": 1}}, {"y": list("abcabcab")}, "known are 'a', 'b'"),
+        ("ordinal", {}, {"y": [1.0] * 8}, "does not vary"),
+        ("ordinal", {}, {"y": [None] * 8}, "does not vary|no value|missing"),
+        (
+            "ordinal",
+            {},
+            {"y": list(range(40)), "x": 1.0 * np.arange(40), "a": [0, 1] * 20},
+            "40 distinct",
+        ),
+        ("bernoulli", {}, {}, "takes 0 and 1"),
+    ],
+)
+def test_outcomes_that_cannot_be(family, more, columns, says):
+    data = pd.DataFrame(
+        {**(frame().to_dict("list") if len(columns.get("x", [])) == 0 else {}), **columns}
+    )
+    with pytest.raises((DataError, TrialError), match=says):
+        check(trial(family, **more), data)
+
+
+def test_payoffs():
+    """Shares, rates and scores; missing outcomes stay missing."""
+    shares = check(trial("binomial", trials="m"), frame(m=[4] * 8))
+    assert np.array_equal(shares.payoff, frame()["y"] / 4)
+    rates = check(trial("poisson", exposure="m"), frame(m=[0.5] * 8))
+    assert np.array_equal(rates.payoff, frame()["y"] / 0.5)
+    labels = np.array(["none", "some", "full"])[frame()["y"]]
+    worth = {"none": 0, "some": 0.25, "full": 1}
+    scores = check(trial("ordinal", utility=worth), frame(y=labels))
+    assert np.array_equal(scores.payoff, np.array([0, 0.25, 1])[frame()["y"]])
+    assert np.array_equal(scores.recorded, frame()["y"])
+    numbers = check(trial("ordinal"), frame(y=2.5 * frame()["y"]))
+    assert numbers.trial.utility == {"0": 0.0, "2.5": 2.5, "5": 5.0}
+    gap = check(trial("ordinal"), frame(y=[np.nan, *frame()["y"][1:]]), missing="exclude")
+    assert np.isnan(gap.outcome[0]) and len(gap.payoff) == 7
+
+
+def test_a_trial_of_each_family_is_written_and_read():
+    """To dictionaries and TOML and back."""
+    for family, more in (
+        ("binomial", {"trials": "m"}),
+        ("negative_binomial", {"exposure": "t"}),
+        ("ordinal", {"utility": {"low": 0, "high": 1.5}}),
+    ):
+        made = trial(family, **more)
+        assert bdtr.Trial.from_dict(made.to_dict()) == made
