@@ -31,6 +31,11 @@ def test_everyday_calls():
     assert "values of five regimes" in run("benchmarks/everyday.py", "--quick")
 
 
+def test_ranks():
+    found = run("benchmarks/ranks.py", "--sims", "2", "--workers", "1", "--only", "ordinal")
+    assert "## ordinal" in found and "log likelihood" in found
+
+
 @pytest.mark.parametrize(
     ("table", "design"),
     [

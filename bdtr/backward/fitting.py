@@ -62,10 +62,11 @@ def fit(
         ``"error"``, or ``"exclude"``: leave units with missing values, or with an action that was not
         feasible, out of the fit of that stage. They are counted in ``fit.flow``.
     sampler
-        How the last stage is fitted. ``"pymc"``: PyMC and nutpie, for Gaussian outcomes on the
-        density with coefficients and group effects integrated out. ``"plain"``: PyMC and nutpie with
-        every parameter sampled. ``"direct"``: slice chains on the integrated density (Gaussian
-        outcomes), without PyMC, useful in simulations.
+        How the last stage is fitted. ``"pymc"``: PyMC and nutpie, on the density with coefficients and group
+        effects integrated out: exactly for Gaussian outcomes; by Laplace's approximation for others, and
+        draws are then corrected by exact weights. ``"direct"``: importance proposals on the same
+        density, without PyMC: seconds, useful in simulations. ``"plain"``: PyMC and nutpie with every
+        parameter sampled.
     chains, draws
         Chains of the last stage, and draws kept of each.
     tune

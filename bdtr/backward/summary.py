@@ -43,6 +43,13 @@ def how_drawn(attrs: Mapping[str, Any]) -> str:
         )
     if counts["linear"]:
         parts.append(f"{counts['linear']:,} for responses without residuals")
+    if attrs.get("nuts"):
+        counts["nuts"] = int(attrs["nuts"])
+        parts.append(
+            f"{counts['nuts']:,} by NUTS of every parameter, as importance weights were not good enough"
+        )
+    if "laplace_error" in attrs and counts["independence"]:
+        parts[-1] += f"; SD of log(exact / Laplace) {attrs['laplace_error']:.2f}"
     return f"{sum(counts.values()):,} draws: {', '.join(parts)}"
 
 

@@ -156,7 +156,6 @@ def _cells(protocol: Protocol, data: str, title: str, imports: str) -> Iterator[
     chosen = "".join(f"    {name}={_shown(value)},\n" for name, value in settings.items())
     trial = protocol.trial
     stage = _shown(trial.stages[0].action)
-    sampler = "direct" if trial.family == "gaussian" else "pymc"
     regimes = "".join(
         f"    bdtr.rule({_shown(name)}, **{_shown(rules)}),\n"
         for name, rules in protocol.regimes.items()
@@ -184,7 +183,7 @@ def _cells(protocol: Protocol, data: str, title: str, imports: str) -> Iterator[
     yield (
         "code",
         (
-            f"fit = bdtr.fit(\n    trial,\n    data,\n{chosen}    sampler={_shown(sampler)},\n"
+            f"fit = bdtr.fit(\n    trial,\n    data,\n{chosen}    sampler={_shown('direct')},\n"
             "    draws=draws,\n    propagated=propagated,\n    random_seed=seed,\n    progress=False,\n"
             ")\nfit.state"
         ),

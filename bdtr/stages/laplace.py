@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 
@@ -10,13 +12,15 @@ from bdtr.engine.laplace.density import Posterior, shape_at
 from bdtr.engine.laplace.direct import correct_draws, draw_laplace, first_places
 from bdtr.engine.laplace.likelihoods import CODES, NEGATIVE_BINOMIAL
 from bdtr.engine.layout import Layout, layout
+from bdtr.engine.phi.importance_weights import khat_limit
 from bdtr.stages.coded_priors import coded, partial_alpha
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import group_covariances, labelled
 
-__all__ = ["complete", "engine_posterior", "laplace_draws", "mode_at_start", "start"]
+__all__ = ["complete", "engine_posterior", "laplace_draws", "mode_at_start", "start", "trusted"]
 
 _SD = 0.5  # where the search for the mode begins
+_LEAST_SHARE = 0.2  # effective share of corrected draws
 
 
 def engine_posterior(model: OutcomeModel) -> tuple[Posterior, Layout]:
@@ -110,6 +114,11 @@ def complete(
         model, posterior, corrected.phi, corrected.coefficients, corrected.effects, chains
     )
     return named, corrected.report.attributes()
+
+
+def trusted(how: Mapping[str, float], draws: int) -> bool:
+    """Whether the weights that corrected draws from Laplace's density are good enough to trust."""
+    return how["khat"] < khat_limit(draws) and how["effective_share"] > _LEAST_SHARE
 
 
 def start(posterior: Posterior) -> np.ndarray:

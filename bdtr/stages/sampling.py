@@ -24,7 +24,13 @@ from bdtr.engine.laplace.density import Posterior
 from bdtr.engine.layout import Layout, layout
 from bdtr.engine.parameters import Parameters
 from bdtr.results.errors import BdtrError
-from bdtr.stages.laplace import complete, engine_posterior, laplace_draws, mode_at_start
+from bdtr.stages.laplace import (
+    complete,
+    engine_posterior,
+    laplace_draws,
+    mode_at_start,
+    trusted,
+)
 from bdtr.stages.outcome import (
     OutcomeModel,
     laplace_model,
@@ -186,7 +192,15 @@ class _Laplace:
             posterior, how = complete(
                 self.model, self.posterior, self.where, phi, lengths.chains, normal_seed
             )
+        if not trusted(how, len(phi)):
+            return _every_parameter(self.model, response, seed, lengths, progressbar)
         return Sampled(posterior, found.stats.assign_attrs(how))
+
+
+def _every_parameter(model, response, seed, lengths, progressbar) -> Sampled:
+    """NUTS where importance weights are not good enough; the statistics count these draws."""
+    found = compiled_plain(model).fit(response, children(seed, 3)[2], lengths, progressbar)
+    return Sampled(found.posterior, found.stats.assign_attrs(nuts=lengths.chains * lengths.draws))
 
 
 def compiled_laplace(model: OutcomeModel) -> CompiledStage:
@@ -349,16 +363,14 @@ def fit_direct(
 
 
 def _fit_laplace(model, response, seed, lengths, progress) -> Sampled:
-    direct_seed, nuts_seed = children(seed, 2)
+    direct_seed = children(seed, 1)[0]
     with threadpool_limits(1):
         made = laplace_draws(model, direct_seed, lengths.chains, lengths.draws, progress)
     if made is not None:
         posterior, how = made
         stats = xr.Dataset(attrs={"sampler": "direct", **how})
         return Sampled(_complete(posterior, lengths.chains, lengths.draws), stats)
-    found = compiled_plain(model).fit(response, nuts_seed, lengths, False)
-    stats = found.stats.assign_attrs(sampler="direct", nuts=lengths.chains * lengths.draws)
-    return Sampled(found.posterior, stats)
+    return _every_parameter(model, response, seed, lengths, False)
 
 
 def _sampled(model: OutcomeModel, drawn: DirectDraws, chains: int) -> Sampled:

@@ -44,9 +44,13 @@ _MOST_THINNED, _CHEAP = 16, 4_000  # proposals for one draw, unless all are no m
 
 @dataclass(frozen=True)
 class LaplaceReport:
-    """How draws were made: how many by independence chains, effective share and Pareto k-hat of their weights, the SD of the log of exact over
-    Laplace's likelihood of the group effects, pairs of draws for the integral of a block, and proposals
-    for each draw."""
+    """How draws were made.
+
+    ``independence`` counts draws by independence chains; ``effective_share`` and ``khat`` are the effective
+    share of proposals and the Pareto k-hat of their weights; ``laplace_error`` is the SD of the log of exact
+    over Laplace's likelihood of the group effects; ``pairs`` the pairs of draws for the integral of a block;
+    ``evaluations`` the proposals for each draw.
+    """
 
     independence: int = 0
     effective_share: float = math.nan

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -65,6 +68,19 @@ def _derived(case: Case) -> pd.DataFrame:
     ).rename_axis("quantity")
 
 
+def corrected(attrs: Mapping[Hashable, Any]) -> str:
+    """How draws from Laplace's density were corrected, or that NUTS drew every parameter."""
+    if attrs.get("nuts"):
+        return ", of every parameter, as importance weights were not good enough"
+    if "laplace_error" not in attrs:
+        return ""
+    return (
+        "; draws from Laplace's density, resampled with exact weights (effective share "
+        f"{attrs['effective_share']:.2f}, k-hat {attrs['khat']:.2f}, SD of log(exact / Laplace) "
+        f"{attrs['laplace_error']:.2f})"
+    )
+
+
 def _samplers(case: Case) -> list[str]:
     fit = case.fit
     last, s = fit.stages - 1, fit.settings
@@ -78,6 +94,7 @@ def _samplers(case: Case) -> list[str]:
             energy = stats["energy"].to_numpy()
             bfmi = np.square(np.diff(energy, axis=1)).mean(axis=1) / energy.var(axis=1)
             how += f", smallest E-BFMI {bfmi.min():.2f}"
+        how += corrected(stats.attrs)
     else:
         how = f"direct sampler, {s.chains} chains of {s.draws} draws; {how_drawn(stats.attrs)}"
     out = [f"stage {fit.designs[last].action}: {how}"]

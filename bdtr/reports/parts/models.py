@@ -68,15 +68,22 @@ def _stage(case: Case, k: int) -> list[Block]:
 
 def _mathml(model: OutcomeModel) -> str:
     """The model as MathML: likelihood, linear predictor, group effects."""
-    binary = model.family.name == "bernoulli"
+    family = model.family
     y, eta = _sub("y", "i"), _sub("η", "i")
     spread = _sub("σ", "a[i]") if model.by_action else "<mi>σ</mi>"
-    if binary:
-        link = f"<msup>{_name('logit')}<mn>-1</mn></msup>"
-        likelihood = y + _op("~") + _call("Bernoulli", link + _op("(") + eta + _op(")"))
-    else:
+    if family.gaussian:
         variance = f"<msup><mrow>{spread}</mrow><mn>2</mn></msup>"
         likelihood = y + _op("~") + _call("Normal", eta + _op(",") + variance)
+    else:
+        # Mean per trial or unit of exposure, then what the family has beside it.
+        inverse = "exp" if family.link == "log" else f"<msup>{_name('logit')}<mn>-1</mn></msup>"
+        inverse = _name(inverse) if family.link == "log" else inverse
+        law = inverse + _op("(") + eta + _op(")")
+        if family.companion:
+            law = _sub("m", "i") + _op(",") + law
+        if family.shape:
+            law += _op(",") + (spread if family.has_sigma else "<mi>κ</mi>")
+        likelihood = y + _op("~") + _call(family.name.replace("_", " ").capitalize(), law)
     terms = ["<msubsup><mi>x</mi><mi>i</mi><mo>′</mo></msubsup><mi>β</mi>"]
     laws = []
     for factor in model.factors:
@@ -135,7 +142,9 @@ def prior_check(case: Case) -> list[Block]:
         model, data.payoff, units, posterior, ["prior_predictive"], fit.settings.stream(fit.stages)
     )["prior_predictive"]["y"].to_numpy()[0]
     observed = data.payoff
-    measures = {"mean": np.mean, "SD": np.std} if model.family.has_sigma else {"mean": np.mean}
+    measures = {"mean": np.mean, "SD": np.std}
+    if model.family.name == "bernoulli":  # its SD follows from its mean
+        measures = {"mean": np.mean}
     rows = {
         name: [of(observed), *np.quantile([of(y) for y in found], [0.025, 0.5, 0.975])]
         for name, of in measures.items()
