@@ -4,8 +4,8 @@
     python benchmarks/ranks.py --sims 1000 --out benchmarks/calibration_laplace.md
 
 Parameters are drawn from their priors, data given these, and 63 draws from the posterior given the data
-(every fourth of a chain): the rank of the truth among them is uniform (Talts, Betancourt, Simpson, Vehtari and
-Gelman 2018; Modrak and others 2023 on ranking the log likelihood). Fifteen sites of twelve units with
+(every fourth of a chain): the rank of the truth among them is uniform (Talts, Betancourt, Simpson, Vehtari
+and Gelman 2018; Modrak and others 2023 on ranking the log likelihood). Fifteen sites of twelve units with
 random intercepts and slopes. A row has the p-value of a chi-squared test of sixteen equal bins, and the mean
 rank, which is .5 with standard error 1 / sqrt(12 sims).
 """

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numba import types
 
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.compiled.lanes import LANES
@@ -24,7 +25,7 @@ from bdtr.engine.crossproducts import Rows
 from bdtr.engine.laplace.likelihoods import BINOMIAL, POISSON
 from bdtr.engine.layout import Layout
 
-__all__ = ["Cells", "Outcome", "cells"]
+__all__ = ["CELLS", "Cells", "Outcome", "cells"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,17 @@ class Cells(NamedTuple):
     place: np.ndarray
     entries: int
     border: int
+
+
+_NUMBERS, _WHOLE = types.float64[::1], types.int64[::1]
+_TABLE = types.float64[:, ::1]
+CELLS = types.NamedTuple(
+    (
+        types.int64, _TABLE, _TABLE, _TABLE, types.int64[:, ::1], _WHOLE, _WHOLE, types.boolean[::1],
+        _NUMBERS, _NUMBERS, _NUMBERS, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _WHOLE, types.int64, types.int64,
+    ),
+    Cells,
+)  # fmt: skip
 
 
 def cells(rows: Rows, where: Layout, outcome: Outcome) -> Cells:

@@ -15,13 +15,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
-from bdtr.engine.compiled.kernels import kernel
+from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
 from bdtr.engine.compiled.lanes import LANES, every, load, plus, store, summed
+from bdtr.engine.laplace.cells import CELLS, Cells
 from bdtr.engine.laplace.forms import curves
 
 __all__ = [
+    "ROOM",
     "Room",
     "add_inner",
     "climb",
@@ -56,6 +58,11 @@ class Room(NamedTuple):
     w: np.ndarray  # where Newton's method stands
     step: np.ndarray
     kept: np.ndarray
+    found: np.ndarray  # what a climb ends with: F and decrement
+
+
+_NUMBERS, _TABLE = types.float64[::1], types.float64[:, ::1]
+ROOM = types.NamedTuple((*[_NUMBERS] * 8, _TABLE, _NUMBERS, _TABLE, _TABLE, *[_NUMBERS] * 4), Room)
 
 
 @kernel
@@ -67,7 +74,7 @@ def make_room(cells):
         np.empty(rows), np.empty(rows), np.empty(rows), np.empty(rows), np.zeros(rows),
         np.zeros(rows), np.zeros(rows), np.zeros(rows), np.empty(cells.z.shape),
         np.empty(cells.entries), np.empty((inner, rest)), np.empty((rest, rest)),
-        np.zeros(inner + rest), np.empty(inner + rest), np.empty(inner + rest),
+        np.zeros(inner + rest), np.empty(inner + rest), np.empty(inner + rest), np.empty(2),
     )  # fmt: skip
 
 
@@ -344,8 +351,31 @@ def climb(cells, form, precision, mean, room, tolerance):
     Returns F, log|A| + log|S| and the decrement where it ends, at ``room.w``; ``room`` holds the curves and
     factors there, and ``room.step`` the next step. A log determinant that is not finite says that it failed.
     """
+    logdet = _call(_Climb(cells, form, precision, mean, room, tolerance))
+    return room.found[0], logdet, room.found[1]
+
+
+class _Climb(NamedTuple):
+    cells: Cells
+    form: int
+    precision: np.ndarray
+    mean: np.ndarray
+    room: Room
+    tolerance: float
+
+
+_CLIMB = types.NamedTuple((CELLS, types.int64, _NUMBERS, _NUMBERS, ROOM, types.float64), _Climb)
+_load = loader(_CLIMB)
+_call = caller("bdtr_laplace_climb", _CLIMB)
+
+
+@exported("bdtr_laplace_climb")
+def _climb(address):
+    q = _load(address)
+    cells, form, precision, mean, room = q.cells, q.form, q.precision, q.mean, q.room
     rows = (room.a, room.b, room.c, room.d)
     w, before = room.w, -np.inf
+    room.found[1] = np.inf
     for step in range(_MOST_STEPS):
         predictor(cells, room.zt, w, room.eta)
         curves(form, room.eta, rows, room.value, room.slope, room.bend)
@@ -355,17 +385,18 @@ def climb(cells, form, precision, mean, room, tolerance):
                 room.step[i] *= 0.5
                 w[i] = room.kept[i] + room.step[i]
             continue
-        before = value
+        room.found[0] = before = value
         inner_precision(cells, room.zt, room.bend, room.envelope)
         _across(cells, room.zt, room.bend, room.across)
         _corner(cells, room.zt, precision, room.bend, room.value, room.corner)
         logdet = _eliminate(cells, room)
         if not np.isfinite(logdet):
-            return value, np.inf, np.inf
+            return np.inf
         _gradient(cells, room, precision, mean, w, room.step)
         decrement = _newton(cells, room, room.step)
-        if decrement < tolerance:
-            return value, logdet, decrement
+        if decrement < q.tolerance:
+            room.found[1] = decrement
+            return logdet
         room.kept[:] = w
         w += room.step
-    return before, np.inf, np.inf
+    return np.inf

@@ -16,15 +16,17 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
 
-from bdtr.engine.compiled.kernels import kernel
+from bdtr.engine.compiled.kernels import kernel, link
 from bdtr.engine.density.elimination import relative_factors
 from bdtr.engine.density.marginal import log_sd_prior
-from bdtr.engine.laplace.cells import Cells
+from bdtr.engine.laplace.cells import CELLS, Cells
 from bdtr.engine.laplace.climb import climb, make_room, turned
 from bdtr.engine.laplace.likelihoods import FORMS, NEGATIVE_BINOMIAL, ORDINAL, prepare
 
 __all__ = [
+    "POSTERIOR",
     "Posterior",
     "climbed",
     "laplace",
@@ -74,6 +76,15 @@ class Posterior(NamedTuple):
         return self.cells.border + self.precision.size
 
 
+POSTERIOR = types.NamedTuple(
+    (
+        CELLS, types.int64[::1], types.boolean[::1], types.float64[::1], types.float64[::1],
+        types.float64[:, ::1], types.float64[::1], types.float64[:, ::1],
+    ),
+    Posterior,
+)  # fmt: skip
+
+
 def log_density(phi: np.ndarray, posterior: Posterior, tolerance: float = 1e-16) -> float:
     """Log density of phi, priors included, with respect to phi.
 
@@ -90,6 +101,7 @@ def log_density(phi: np.ndarray, posterior: Posterior, tolerance: float = 1e-16)
     -------
     float
     """
+    link()
     return _density(np.asarray(phi, float), posterior, tolerance)
 
 

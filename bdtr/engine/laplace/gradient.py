@@ -18,12 +18,15 @@ position to the first (Takahashi, Fagan and Chen 1973).
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple
 
-from bdtr.engine.compiled.kernels import kernel
+import numpy as np
+from numba import types
+
+from bdtr.engine.compiled.kernels import caller, exported, kernel, link, loader
 from bdtr.engine.density.gradient import sd_prior_slope, to_phi
-from bdtr.engine.laplace.climb import make_room, solve_envelope_transposed
-from bdtr.engine.laplace.density import Posterior, laplace, log_prior, shape_at
+from bdtr.engine.laplace.climb import ROOM, Room, make_room, solve_envelope_transposed
+from bdtr.engine.laplace.density import POSTERIOR, Posterior, laplace, log_prior, shape_at
 from bdtr.engine.laplace.forms import curves, third
 from bdtr.engine.laplace.likelihoods import FORMS, NEGATIVE_BINOMIAL, ORDINAL, prepare
 
@@ -45,6 +48,7 @@ def value_and_gradient(phi: np.ndarray, posterior: Posterior) -> tuple[float, np
     value : float
     gradient : numpy.ndarray
     """
+    link()
     return _alone(np.asarray(phi, float), posterior)
 
 
@@ -64,12 +68,35 @@ def density_and_gradient(phi, posterior, room, tolerance):
 @kernel
 def likelihood_and_gradient(phi, posterior, room, tolerance):
     """Log likelihood of phi and its gradient, climbing from where the room stands."""
-    cells = posterior.cells
     gradient = np.zeros(phi.size)
-    value = laplace(phi, posterior, room, tolerance)
+    value = _call(_Question(phi, posterior, room, tolerance, gradient))
+    return value, gradient
+
+
+class _Question(NamedTuple):
+    phi: np.ndarray
+    posterior: Posterior
+    room: Room
+    tolerance: float
+    gradient: np.ndarray
+
+
+_NUMBERS = types.float64[::1]
+_QUESTION = types.NamedTuple((_NUMBERS, POSTERIOR, ROOM, types.float64, _NUMBERS), _Question)
+_load = loader(_QUESTION)
+_call = caller("bdtr_laplace_and_gradient", _QUESTION)
+
+
+@exported("bdtr_laplace_and_gradient")
+def _likelihood(address):
+    """Log likelihood of phi; writes its gradient."""
+    q = _load(address)
+    phi, posterior, room, gradient = q.phi, q.posterior, q.room, q.gradient
+    cells = posterior.cells
+    value = laplace(phi, posterior, room, q.tolerance)
     if not np.isfinite(value):
         gradient[:] = np.nan
-        return value, gradient
+        return value
     inner, form = cells.first.size, FORMS[cells.family]
     rows = (room.a, room.b, room.c, room.d)
     bent = np.empty(cells.count.size)
@@ -95,7 +122,7 @@ def likelihood_and_gradient(phi, posterior, room, tolerance):
     to_phi(full, posterior.terms, posterior.correlated, bars, out)
     gradient[:] = out[1:]
     _shape_slopes(phi, posterior, room, leverage, movement, gradient)
-    return value, gradient
+    return value
 
 
 @kernel

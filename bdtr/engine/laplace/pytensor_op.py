@@ -6,18 +6,18 @@ be compiled into the model.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from numba import njit, types
+from numba import njit
 from pytensor.compile.sharedvalue import shared
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_and_cache_key
 
-from bdtr.engine.compiled.kernels import caller, exported, kernel, link, loader, sources
+from bdtr.engine.compiled.kernels import kernel, link, sources
 from bdtr.engine.laplace.cells import Cells
 from bdtr.engine.laplace.climb import make_room
 from bdtr.engine.laplace.density import Posterior
@@ -102,37 +102,13 @@ def _pack(posterior: Posterior, mode: np.ndarray) -> np.ndarray:
     return np.concatenate([np.array(counts, float), *(np.ravel(a).astype(float) for a in parts)])
 
 
-class _Question(NamedTuple):
-    phi: np.ndarray
-    data: np.ndarray
-    gradient: np.ndarray
-    tolerance: float
-
-
-_VECTOR = types.float64[::1]
-_QUESTION = types.NamedTuple((_VECTOR, _VECTOR, _VECTOR, types.float64), _Question)
-_load = loader(_QUESTION)
-_call = caller("bdtr_laplace_and_gradient", _QUESTION)
-
-
 @njit
 def _evaluate(phi, data):
-    gradient = np.zeros(phi.size)
     # PyTensor may hand over views.
-    own, packed = np.ascontiguousarray(phi), np.ascontiguousarray(data)
-    return _call(_Question(own, packed, gradient, _NEAR)), gradient
-
-
-@exported("bdtr_laplace_and_gradient")
-def _likelihood(address):
-    """Log likelihood of phi; writes its gradient."""
-    q = _load(address)
-    posterior, mode = _unpack(q.data)
+    posterior, mode = _unpack(np.ascontiguousarray(data))
     room = make_room(posterior.cells)
     room.w[:] = mode
-    value, gradient = likelihood_and_gradient(q.phi, posterior, room, q.tolerance)
-    q.gradient[:] = gradient
-    return value
+    return likelihood_and_gradient(np.ascontiguousarray(phi), posterior, room, _NEAR)
 
 
 @kernel

@@ -16,10 +16,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
 
-from bdtr.engine.compiled.kernels import kernel
+from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
 from bdtr.engine.compiled.streams import normal, uniform
+from bdtr.engine.laplace.cells import CELLS, Cells
 from bdtr.engine.laplace.climb import (
+    ROOM,
+    Room,
     add_inner,
     common_predictor,
     factor_envelope,
@@ -50,6 +54,7 @@ class SiteRoom(NamedTuple):
     best: np.ndarray
     total: np.ndarray
     chosen: np.ndarray
+    laplace: np.ndarray
 
 
 @kernel
@@ -60,7 +65,7 @@ def make_site_room(cells):
         np.empty(cells.entries), np.empty(rows), np.empty(rows), np.empty(inner), np.empty(inner),
         np.empty(inner), np.empty(inner), np.empty(blocks), np.empty(blocks), np.empty(blocks),
         np.empty(blocks),
-        np.empty(inner),
+        np.empty(inner), np.empty(1),
     )  # fmt: skip
 
 
@@ -72,16 +77,48 @@ def integrate_sites(cells, form, c, pairs, rng, room, site):
     ``site.v`` is where the climb of all blocks begins; ``room`` holds what rows take, and Z T, and keeps the
     factors of its own climb.
     """
+    exact = _call(_Integral(cells, form, c, pairs, rng, room, site))
+    return exact, site.laplace[0]
+
+
+class _Integral(NamedTuple):
+    cells: Cells
+    form: int
+    c: np.ndarray
+    pairs: int
+    rng: np.ndarray
+    room: Room
+    site: SiteRoom
+
+
+_INTEGRAL = types.NamedTuple(
+    (
+        CELLS, types.int64, types.float64[::1], types.int64, types.uint64[::1], ROOM,
+        types.NamedUniTuple(types.float64[::1], len(SiteRoom._fields), SiteRoom),
+    ),
+    _Integral,
+)  # fmt: skip
+_load = loader(_INTEGRAL)
+_call = caller("bdtr_integrate_sites", _INTEGRAL)
+
+
+@exported("bdtr_integrate_sites")
+def _integrate(address):
+    q = _load(address)
+    cells, form, c, pairs, rng, room, site = (
+        q.cells, q.form, q.c, q.pairs, q.rng, q.room, q.site
+    )  # fmt: skip
     rows = (room.a, room.b, room.c, room.d)
+    site.laplace[0] = -np.inf
     common_predictor(cells, room.zt, c, site.base)
     blocks = cells.start.size - 1
     if blocks == 0:
         values(form, site.base, rows, room.value)
-        total = room.value.sum()
-        return total, total
+        site.laplace[0] = room.value.sum()
+        return site.laplace[0]
     if not _climb_blocks(cells, form, rows, room, site):
-        return -np.inf, -np.inf
-    laplace = site.value.sum() - 0.5 * site.logdet.sum()
+        return -np.inf
+    site.laplace[0] = site.value.sum() - 0.5 * site.logdet.sum()
     room.eta[:] = site.base
     add_inner(cells, room.zt, site.v, room.eta)
     site.best[:], site.total[:] = -np.inf, 0.0
@@ -102,7 +139,7 @@ def integrate_sites(cells, form, c, pairs, rng, room, site):
     out = 0.0
     for j in range(blocks):
         out += site.best[j] + np.log(site.total[j] / (2 * pairs))
-    return out, laplace
+    return out
 
 
 @kernel
