@@ -12,6 +12,7 @@ import bdtr
 from bdtr.data.check import check
 from bdtr.data.contents import DataError
 from bdtr.trial.families import FAMILIES, Payoff
+from bdtr.trial.protocol import protocol_from_text, protocol_to_text
 from bdtr.trial.trial import TrialError
 
 ETA = np.array([[-1.2, 0.3], [0.4, 0.1], [0.9, -0.5]])
@@ -183,3 +184,40 @@ def test_a_trial_of_each_family_is_written_and_read():
     ):
         made = trial(family, **more)
         assert bdtr.Trial.from_dict(made.to_dict()) == made
+
+
+def test_the_order_of_categories_survives_a_file():
+    worth = {"none": 0, "some of it": 0.25, "all": 1, "more": 0.9}
+    text = protocol_to_text(trial("ordinal", utility=worth))
+    assert list(protocol_from_text(text).trial.utility or {}) == list(worth)
+
+
+def test_a_fit_of_counts_is_saved_and_loaded(tmp_path):
+    """Values, groups and a report's words of a negative binomial outcome in clinics."""
+    rng = np.random.default_rng(4)
+    clinic, a = rng.integers(0, 8, 200), rng.integers(0, 2, 200)
+    months = rng.integers(1, 5, 200)
+    mean = months * np.exp(0.3 - 0.4 * a + rng.normal(0, 0.4, 8)[clinic])
+    data = pd.DataFrame({"a": a, "clinic": clinic.astype(str), "months": months})
+    data["y"] = rng.poisson(mean * rng.gamma(2, 0.5, 200))
+    stage = bdtr.Stage("a", actions=[0, 1], formula="a + (1 | clinic)", site_means=False)
+    made = bdtr.Trial(
+        [stage], outcome="y", site="clinic", family="negative_binomial", exposure="months",
+        higher_is_better=False,
+    )  # fmt: skip
+    fit = bdtr.fit(made, data, sampler="direct", draws=250, random_seed=1, progress=False)
+    assert fit.state.level == "ok", fit.state.reasons
+    rules = bdtr.static(a=0), bdtr.static(a=1)
+    found = bdtr.value(fit, *rules).table["mean"]
+    assert np.allclose(found, np.exp([0.3, -0.1]), rtol=0.35) and found.iloc[0] > found.iloc[1]
+    fit.save(tmp_path / "fit.nc")
+    again = bdtr.load(tmp_path / "fit.nc")
+    assert again.trial == fit.trial
+    assert np.array_equal(bdtr.value(again, *rules).table["mean"], found)
+    node = fit.add_groups()
+    logs = node["log_likelihood"].to_dataset()["y"]
+    replicated = node["posterior_predictive"].to_dataset()["y"]
+    assert np.isfinite(logs).all() and float(replicated.min()) >= 0
+    assert float(replicated.mean()) == pytest.approx((data["y"] / months).mean(), rel=0.1)
+    checks = bdtr.checks.predictive_checks(fit)
+    assert not checks.table.empty
