@@ -96,7 +96,7 @@ def last_stage(trial: bdtr.Trial, frame: pd.DataFrame) -> tuple[OutcomeModel, np
     design = stage_design(data, k)
     rows, response = stage_rows(data, design), data.payoff
     spread = float(np.std(response, ddof=1))
-    model = outcome_model(data, design, "gaussian", rows, float(response.mean()), spread)
+    model = outcome_model(data, design, data.trial.payoff, rows, float(response.mean()), spread)
     return model, response
 
 

@@ -206,7 +206,7 @@ ROLES = {
     "site means in words": ({"site_means": "no"}, "must be True or False"),
     "earlier terms in words": ({"earlier_terms": "no"}, "must be True or False"),
     "earlier clusters in words": ({"earlier_clusters": 1}, "must be True or False"),
-    "another family": ({"family": "poisson"}, "allowed are"),
+    "another family": ({"family": "cauchy"}, "allowed are"),
     "actions as text": ({"actions": "01"}, "must be a list of actions"),
     "actions as a number": ({"actions": 2}, "must be a list of actions"),
     "one action": ({"actions": [0]}, "at least two actions"),

@@ -52,7 +52,7 @@ def prior_spread(formula, frame):
     trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula=formula)], outcome="y")
     data = check(trial, frame.assign(y=frame["a"]))
     design = stage_design(data, 0)
-    model = outcome_model(data, design, "gaussian", stage_rows(data, design), 0.0, 1.0)
+    model = outcome_model(data, design, data.trial.payoff, stage_rows(data, design), 0.0, 1.0)
     sds = np.array([p.sigma for p in model.engine_priors.coefficients])
     return np.sqrt(np.square(model.rows.x * sds).sum(axis=1))
 

@@ -10,6 +10,7 @@ import bdtr
 from bdtr.data.check import check
 from bdtr.data.stagecolumns import stage_design
 from bdtr.stages.prediction import QFunction, StageDraws, unit_columns
+from bdtr.trial.families import FAMILIES, Payoff
 
 SAMPLES = 100_000
 
@@ -37,7 +38,7 @@ def stage():
 
 def q_values(stage, family, sites):
     design, draws, columns = stage
-    return QFunction(design, family, draws, sites).evaluate(columns)
+    return QFunction(design, Payoff(FAMILIES[family]), draws, sites).evaluate(columns)
 
 
 @pytest.mark.parametrize("family", ["gaussian", "bernoulli"])

@@ -96,7 +96,7 @@ def test_bernoulli_refits_have_the_posterior_of_the_cells():
     data = check(trial, frame)
     design = stage_design(data, 0)
     rows = stage_rows(data, design)
-    model = outcome_model(data, design, "bernoulli", rows, 0.0, 1.0)
+    model = outcome_model(data, design, trial.payoff, rows, 0.0, 1.0)
     y = (rng.random((300, 2)) < np.array([[0.3], [0.6]])[frame["a"]]).astype(float)
     for i, posterior in enumerate(
         refits(Refits(model, draws=2000), y, np.random.SeedSequence(1), workers=1)

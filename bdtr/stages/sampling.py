@@ -52,6 +52,8 @@ __all__ = [
     "fit_direct",
 ]
 
+_LEAST_TUNE = 1000  # warm-up draws where every parameter is sampled in place of few
+
 type Progress = Callable[[int, int], None]
 
 
@@ -76,6 +78,13 @@ class Lengths(Protocol):
     def draws(self) -> int: ...
     @property
     def tune(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    chains: int
+    draws: int
+    tune: int
 
 
 class CompiledStage(Protocol):
@@ -199,8 +208,10 @@ class _Laplace:
 
 def _every_parameter(model, response, seed, lengths, progressbar) -> Sampled:
     """NUTS where importance weights are not good enough; the statistics count these draws."""
-    found = compiled_plain(model).fit(response, children(seed, 3)[2], lengths, progressbar)
-    return Sampled(found.posterior, found.stats.assign_attrs(nuts=lengths.chains * lengths.draws))
+    longer = _Lengths(lengths.chains, lengths.draws, max(lengths.tune, _LEAST_TUNE))
+    found = compiled_plain(model).fit(response, children(seed, 3)[2], longer, progressbar)
+    count = lengths.chains * lengths.draws
+    return Sampled(found.posterior, found.stats.assign_attrs(nuts=count, tune=longer.tune))
 
 
 def compiled_laplace(model: OutcomeModel) -> CompiledStage:

@@ -87,7 +87,8 @@ def _samplers(case: Case) -> list[str]:
     stats = fit.tree[f"stage_{last + 1}/sample_stats"].to_dataset()
     if "diverging" in stats:
         how = (
-            f"NUTS (PyMC, nutpie), {s.chains} chains of {s.draws} draws after {s.tune} of warm-up, "
+            f"NUTS (PyMC, nutpie), {s.chains} chains of {s.draws} draws after "
+            f"{stats.attrs.get('tune', s.tune)} of warm-up, "
             f"{int(stats['diverging'].sum())} divergent transitions"
         )
         if "energy" in stats:
