@@ -154,7 +154,7 @@ ROOM = types.NamedTuple((_FLOATS, _MATRIX, _MATRIX, _MATRIX, _MATRIX, _FLOATS), 
 
 def system(products: CrossProducts, params: Parameters) -> System:
     """Cross-products and parameters as the compiled kernels take them."""
-    link()
+    link("bdtr_")
     where = products.layout
     return System(
         params.terms,

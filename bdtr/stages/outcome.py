@@ -16,7 +16,6 @@ from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.crossproducts import CrossProducts, Responses, Rows
-from bdtr.engine.laplace.density import Posterior
 from bdtr.engine.layout import Factor
 from bdtr.engine.parameters import Parameters
 from bdtr.stages.coded_priors import parameters
@@ -33,6 +32,9 @@ from bdtr.trial.trial import Trial
 
 if TYPE_CHECKING:
     import pymc as pm
+
+    from bdtr.engine.laplace.density import Posterior
+
 
 __all__ = [
     "OutcomeModel",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -20,17 +20,9 @@ from bdtr.engine.crossproducts import (
     response_products,
 )
 from bdtr.engine.direct import DirectDraws, draw_posterior
-from bdtr.engine.laplace.density import Posterior
 from bdtr.engine.layout import Layout, layout
 from bdtr.engine.parameters import Parameters
 from bdtr.results.errors import BdtrError
-from bdtr.stages.laplace import (
-    complete,
-    engine_posterior,
-    laplace_draws,
-    mode_at_start,
-    trusted,
-)
 from bdtr.stages.outcome import (
     OutcomeModel,
     laplace_model,
@@ -40,6 +32,9 @@ from bdtr.stages.outcome import (
 )
 from bdtr.stages.posterior import group_covariances, labelled
 from bdtr.stages.stagemodel import OwnModel
+
+if TYPE_CHECKING:
+    from bdtr.engine.laplace.density import Posterior
 
 __all__ = [
     "CompiledStage",
@@ -194,6 +189,8 @@ class _Laplace:
     compiled: Any
 
     def fit(self, response, seed, lengths, progressbar) -> Sampled:
+        from bdtr.stages.laplace import complete, trusted
+
         nuts_seed, normal_seed = children(seed, 2)
         found = _nuts(self.compiled, ["phi"], nuts_seed, lengths, progressbar)
         phi = found.posterior["phi"].to_numpy().reshape(-1, self.posterior.size)
@@ -231,6 +228,8 @@ def compiled_laplace(model: OutcomeModel) -> CompiledStage:
     CompiledStage
         The plain model where there is no phi: no group terms, dispersions or thresholds.
     """
+    from bdtr.stages.laplace import engine_posterior, mode_at_start
+
     with threadpool_limits(1):
         posterior, where = engine_posterior(model)
         if not posterior.size:
@@ -374,6 +373,8 @@ def fit_direct(
 
 
 def _fit_laplace(model, response, seed, lengths, progress) -> Sampled:
+    from bdtr.stages.laplace import laplace_draws  # its kernels are compiled when they are needed
+
     direct_seed = children(seed, 1)[0]
     with threadpool_limits(1):
         made = laplace_draws(model, direct_seed, lengths.chains, lengths.draws, progress)

@@ -60,11 +60,11 @@ def exported(name: str) -> Callable[[Callable], Callable]:
     return register
 
 
-def link() -> None:
-    """Compile, or load from disk, what is registered, and tell the linker."""
+def link(prefix: str) -> None:
+    """Compile, or load from disk, what is registered under names that begin so, and tell the linker."""
     signature = types.float64(types.voidptr)
     for name, function in _registered.items():  # callees are registered before their callers
-        if name not in _linked:
+        if name not in _linked and name.startswith(prefix):
             _linked[name] = compiled = cfunc(signature, **_COMPILED)(function)
             binding.add_symbol(name, compiled.address)
 

@@ -57,7 +57,7 @@ def _evaluate(phi, data):
 
 @register_funcify_and_cache_key(MarginalLogLikelihood)
 def _compiled(op, node, **_):
-    link()
+    link("bdtr_")
 
     @njit
     def run(phi, data):

@@ -46,7 +46,8 @@ class Cells(NamedTuple):
     grouping factors with their factor ``of`` and the place among its terms ``term``, ``at`` the positions
     that they meet, in the border where ``outer``. ``rows`` (block + 1) are the first cells of blocks,
     ``start`` their first positions, ``first`` and ``place`` per inner position the first entry of its row of
-    the envelope and where this would be, were it complete.
+    the envelope and where this would be, were it complete. Cells from one of ``segments`` to the next meet
+    the same inner positions.
     """
 
     family: int
@@ -65,6 +66,7 @@ class Cells(NamedTuple):
     start: np.ndarray
     first: np.ndarray
     place: np.ndarray
+    segments: np.ndarray
     entries: int
     border: int
 
@@ -74,7 +76,8 @@ _TABLE = types.float64[:, ::1]
 CELLS = types.NamedTuple(
     (
         types.int64, _TABLE, _TABLE, _TABLE, types.int64[:, ::1], _WHOLE, _WHOLE, types.boolean[::1],
-        _NUMBERS, _NUMBERS, _NUMBERS, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _WHOLE, types.int64, types.int64,
+        _NUMBERS, _NUMBERS, _NUMBERS, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _WHOLE, types.int64,
+        types.int64,
     ),
     Cells,
 )  # fmt: skip
@@ -112,9 +115,8 @@ def cells(rows: Rows, where: Layout, outcome: Outcome) -> Cells:
     if sums:
         y = np.bincount(cell, outcome.y)
         m, size = np.bincount(cell, outcome.m), np.ones(first.size)
-    # Blocks in order, and within them levels of the factor that is eliminated first.
-    within = at[first][:, inside[-1:]] if inside.size else np.zeros((first.size, 0), np.int64)
-    order = np.lexsort((*within.T, block[first]))
+    # Blocks in order, and within them cells of the same levels.
+    order = np.lexsort((*at[first][:, inside].T, block[first]))
     first, y, m, size = first[order], y[order], m[order], size[order]
     more = -first.size % LANES
 
@@ -128,11 +130,13 @@ def cells(rows: Rows, where: Layout, outcome: Outcome) -> Cells:
     starts = np.searchsorted(block[first], np.arange(where.blocks + 1)).astype(np.int64)
     envelope = _envelope(positions[inside], where.inner.size, first.size)
     place = np.concatenate([[0], np.cumsum(np.arange(where.inner.size) - envelope + 1)])
+    changes = (np.diff(at[first][:, inside], axis=0) != 0).any(axis=1)
+    segments = np.concatenate([[0], np.flatnonzero(changes) + 1, [first.size]]).astype(np.int64)
     return Cells(
         outcome.family, x, np.ascontiguousarray(x.T), columns, positions, of, term, outer,
         padded(y.astype(float), 1.0), padded(m.astype(float), 1.0), padded(size, 0.0),
         padded(stratum[first], 0), starts, where.start, envelope,
-        (place[:-1] - envelope).astype(np.int64), int(place[-1]), where.border.size,
+        (place[:-1] - envelope).astype(np.int64), segments, int(place[-1]), where.border.size,
     )  # fmt: skip
 
 

@@ -26,9 +26,11 @@ __all__ = [
     "ROOM",
     "Room",
     "add_inner",
+    "add_to_positions",
     "climb",
     "common_predictor",
     "factor_envelope",
+    "inner_precision",
     "make_room",
     "predictor",
     "solve_envelope",
@@ -109,11 +111,15 @@ def common_predictor(cells, zt, c, eta):
 @kernel
 def add_inner(cells, zt, v, eta):
     """eta += Z T v."""
+    segments = cells.segments
     for s in range(zt.shape[0]):
         if not cells.outer[s]:
             at, z = cells.at[s], zt[s]
-            for i in range(eta.size):
-                eta[i] += z[i] * v[at[i]]
+            for k in range(segments.size - 1):
+                begin, end = segments[k], segments[k + 1]
+                by = v[at[begin]]
+                for i in range(begin, end):
+                    eta[i] += z[i] * by
 
 
 @kernel
@@ -133,45 +139,82 @@ def _dot(x, y):
     return summed(total)
 
 
+@njit(inline="always")
+def dot_of_part(x, y, begin, end):
+    """Of the places begin to end of two vectors."""
+    total, i = every(0.0), begin
+    while i + LANES <= end:
+        total = plus(total, load(x, i), load(y, i))
+        i += LANES
+    out = summed(total)
+    while i < end:
+        out += x[i] * y[i]
+        i += 1
+    return out
+
+
 @kernel
-def inner_precision(cells, zt, bend, envelope):
+def inner_precision(cells, zt, bend, weighted, envelope):
     """A = I + T'Z'WZT in its envelope."""
     envelope[:] = 0.0
-    for i in range(cells.first.size):
-        envelope[cells.place[i] + i] = 1.0
+    place, segments = cells.place, cells.segments
+    for i in range(place.size):
+        envelope[place[i] + i] = 1.0
     for s in range(zt.shape[0]):
         if cells.outer[s]:
             continue
+        times(bend, zt[s], weighted)
         for t in range(s + 1):
             if cells.outer[t]:
                 continue
-            for i in range(bend.size):
-                one, other = cells.at[s, i], cells.at[t, i]
-                row, column = max(one, other), min(one, other)
-                value = bend[i] * zt[s, i] * zt[t, i]
-                envelope[cells.place[row] + column] += value
+            other = zt[t]
+            for k in range(segments.size - 1):
+                begin = segments[k]
+                one, two = cells.at[s, begin], cells.at[t, begin]
+                row, column = max(one, two), min(one, two)
+                value = dot_of_part(weighted, other, begin, segments[k + 1])
+                envelope[place[row] + column] += value
+
+
+@njit(inline="always")
+def times(x, y, out):
+    """out = x y, of vectors whose length is a multiple of eight."""
+    for i in range(0, x.size, LANES):
+        store(out, i, load(x, i) * load(y, i))
 
 
 @kernel
-def _across(cells, zt, bend, across):
+def add_to_positions(cells, zt, slope, out):
+    """out += T'Z'slope."""
+    segments = cells.segments
+    for s in range(zt.shape[0]):
+        if not cells.outer[s]:
+            at, z = cells.at[s], zt[s]
+            for k in range(segments.size - 1):
+                begin = segments[k]
+                out[at[begin]] += dot_of_part(z, slope, begin, segments[k + 1])
+
+
+@kernel
+def _across(cells, zt, bend, weighted, across):
     """B = T'Z'WH."""
     across[:] = 0.0
-    border, p = cells.border, cells.x.shape[1]
+    border, p, segments = cells.border, cells.x.shape[1], cells.segments
     for s in range(zt.shape[0]):
         if cells.outer[s]:
             continue
         at = cells.at[s]
-        for i in range(bend.size):
-            value = bend[i] * zt[s, i]
-            if value == 0.0:
-                continue
-            row = across[at[i]]
+        times(bend, zt[s], weighted)
+        for k in range(segments.size - 1):
+            begin, end = segments[k], segments[k + 1]
+            row = across[at[begin]]
             for j in range(p):
-                row[border + j] += value * cells.x[i, j]
+                row[border + j] += dot_of_part(weighted, cells.xt[j], begin, end)
             if border > 0:
                 for t in range(zt.shape[0]):
                     if cells.outer[t]:
-                        row[cells.at[t, i]] += value * zt[t, i]
+                        for i in range(begin, end):
+                            row[cells.at[t, i]] += weighted[i] * zt[t, i]
 
 
 @kernel
@@ -205,12 +248,12 @@ def _corner(cells, zt, precision, bend, weighted, corner):
                     corner[max(one, other), min(one, other)] += value * zt[t, i]
 
 
-@kernel
-def factor_envelope(cells, envelope, begin, end):
+# What is called for each block takes arrays and is inlined: handing over all cells costs more than the work.
+@njit(inline="always")
+def factor_envelope(first, place, envelope, begin, end):
     """Positions begin to end of a matrix in its envelope become those of its Cholesky factor; the log
     determinant."""
     logdet = 0.0
-    first, place = cells.first, cells.place
     for i in range(begin, end):
         row = place[i]
         for j in range(first[i], i):
@@ -222,31 +265,29 @@ def factor_envelope(cells, envelope, begin, end):
         pivot = envelope[row + i]
         for k in range(first[i], i):
             pivot -= envelope[row + k] ** 2
-        if not pivot > 0.0:
-            return np.inf
-        logdet += np.log(pivot)
+        logdet += np.log(pivot)  # not a number where there is no factor
         envelope[row + i] = np.sqrt(pivot)
     return logdet
 
 
-@kernel
-def solve_envelope(cells, envelope, begin, end, x):
+@njit(inline="always")
+def solve_envelope(first, place, envelope, begin, end, x):
     """x <- L^-1 x for these positions."""
     for i in range(begin, end):
-        row, value = cells.place[i], x[i]
-        for k in range(cells.first[i], i):
+        row, value = place[i], x[i]
+        for k in range(first[i], i):
             value -= envelope[row + k] * x[k]
         x[i] = value / envelope[row + i]
 
 
-@kernel
-def solve_envelope_transposed(cells, envelope, begin, end, x):
+@njit(inline="always")
+def solve_envelope_transposed(first, place, envelope, begin, end, x):
     """x <- L'^-1 x for these positions."""
     for i in range(end - 1, begin - 1, -1):
-        row = cells.place[i]
+        row = place[i]
         x[i] /= envelope[row + i]
         value = x[i]
-        for k in range(cells.first[i], i):
+        for k in range(first[i], i):
             x[k] -= envelope[row + k] * value
 
 
@@ -255,7 +296,7 @@ def _eliminate(cells, room):
     """B <- L^-1 B, then the Cholesky factor of S = C - B'B; log|A| + log|S|."""
     envelope, across, corner = room.envelope, room.across, room.corner
     inner, rest = across.shape
-    logdet = factor_envelope(cells, envelope, 0, inner)
+    logdet = factor_envelope(cells.first, cells.place, envelope, 0, inner)
     if not np.isfinite(logdet):
         return np.inf
     for i in range(inner):
@@ -296,11 +337,12 @@ def _gradient(cells, room, precision, mean, w, out):
     inner, border = cells.first.size, cells.border
     for i in range(inner + border):
         out[i] = -w[i]
+    add_to_positions(cells, room.zt, room.slope, out)
     for s in range(room.zt.shape[0]):
-        shift = inner if cells.outer[s] else 0
-        at, z = cells.at[s], room.zt[s]
-        for i in range(z.size):
-            out[shift + at[i]] += z[i] * room.slope[i]
+        if cells.outer[s]:
+            at, z = cells.at[s], room.zt[s]
+            for i in range(z.size):
+                out[inner + at[i]] += z[i] * room.slope[i]
     for j in range(precision.size):
         k = inner + border + j
         out[k] = _dot(cells.xt[j], room.slope) - precision[j] * (w[k] - mean[j])
@@ -310,7 +352,7 @@ def _gradient(cells, room, precision, mean, w, out):
 def _newton(cells, room, gradient):
     """The Newton step, in place of the gradient; returns its decrement, twice what F can gain."""
     inner, rest = room.across.shape
-    solve_envelope(cells, room.envelope, 0, inner, gradient)
+    solve_envelope(cells.first, cells.place, room.envelope, 0, inner, gradient)
     y, s = gradient[:inner], gradient[inner:]
     decrement = 0.0
     for i in range(inner):
@@ -329,7 +371,7 @@ def _newton(cells, room, gradient):
     for i in range(inner):
         for j in range(rest):
             y[i] -= room.across[i, j] * s[j]
-    solve_envelope_transposed(cells, room.envelope, 0, inner, y)
+    solve_envelope_transposed(cells.first, cells.place, room.envelope, 0, inner, y)
     return decrement
 
 
@@ -366,10 +408,10 @@ class _Climb(NamedTuple):
 
 _CLIMB = types.NamedTuple((CELLS, types.int64, _NUMBERS, _NUMBERS, ROOM, types.float64), _Climb)
 _load = loader(_CLIMB)
-_call = caller("bdtr_laplace_climb", _CLIMB)
+_call = caller("laplace_climb", _CLIMB)
 
 
-@exported("bdtr_laplace_climb")
+@exported("laplace_climb")
 def _climb(address):
     q = _load(address)
     cells, form, precision, mean, room = q.cells, q.form, q.precision, q.mean, q.room
@@ -386,8 +428,8 @@ def _climb(address):
                 w[i] = room.kept[i] + room.step[i]
             continue
         room.found[0] = before = value
-        inner_precision(cells, room.zt, room.bend, room.envelope)
-        _across(cells, room.zt, room.bend, room.across)
+        inner_precision(cells, room.zt, room.bend, room.value, room.envelope)
+        _across(cells, room.zt, room.bend, room.value, room.across)
         _corner(cells, room.zt, precision, room.bend, room.value, room.corner)
         logdet = _eliminate(cells, room)
         if not np.isfinite(logdet):

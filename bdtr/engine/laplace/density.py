@@ -101,7 +101,7 @@ def log_density(phi: np.ndarray, posterior: Posterior, tolerance: float = 1e-16)
     -------
     float
     """
-    link()
+    link("laplace_")
     return _density(np.asarray(phi, float), posterior, tolerance)
 
 

@@ -34,7 +34,10 @@ _MOST_FOLDED = 6
 _FAR = 6.0  # SDs from zero from which an SD is not folded
 _PILOTS = (300, 700, 1000)
 _GOOD = 0.8  # effective share of a pilot from which on another one does not pay
-_NOISE = 0.1  # variance of the log of an estimate of the site integrals that is small enough
+_KEPT = (
+    20_000_000  # group effects that are kept with proposals, 160 MB: beyond, they are drawn again
+)
+_NOISE = 0.25  # variance of the log of an estimate of the site integrals that is small enough
 _LEAST_PAIRS, _MOST_PAIRS = 2, 32
 _HOPELESS = 0.01  # effective share of pilots below which other samplers are faster
 _ATTEMPTS = 2
@@ -108,7 +111,7 @@ def draw_laplace(
     LaplaceDraws or None
         None where weights are not good enough: other samplers have to take over.
     """
-    link()
+    link("laplace_")
     pilot_seed, level_seed, *chain_seeds = children(seed, 2 + _ATTEMPTS)
     places = first_places(posterior, start)
     if places is None:
@@ -117,13 +120,14 @@ def draw_laplace(
     if share < _HOPELESS:
         return None
     count = chains * draws
+    at_once = _MOST_THINNED // 4 * count * posterior.cells.first.size < _KEPT
     for source in chain_seeds:
         accept_seed, stream_seed = children(source, 2)
         word = stream_seed.generate_state(1, np.uint64)[0]
         made: list[Proposed] = []
 
         def more(first: int, wanted: int, made=made, places=places, pairs=pairs, word=word):
-            made.append(propose(posterior, places, pairs, word, first, wanted))
+            made.append(propose(posterior, places, pairs, word, first, wanted, at_once))
             if progress:
                 progress(min(count, (first + wanted) // 2), count)
             return made[-1].weights
@@ -140,8 +144,11 @@ def draw_laplace(
         pairs = min(_MOST_PAIRS, 2 * pairs)
     else:
         return None
-    distinct, again = np.unique(kept.which, return_inverse=True)
-    v = effects_of(posterior, places, pairs, word, distinct)[again]
+    if at_once:
+        v = every.effects[kept.which]
+    else:
+        distinct, again = np.unique(kept.which, return_inverse=True)
+        v = effects_of(posterior, places, pairs, word, distinct)[again]
     phi, c = every.phi[kept.which], every.c[kept.which]
     effects = _effects(posterior, where, phi, v, c, level_seed)
     if progress:
@@ -182,13 +189,13 @@ def correct_draws(
     ValueError
         If there is no mode to start from, or no weight is finite.
     """
-    link()
+    link("laplace_")
     stream_seed, level_seed, pick_seed = children(seed, 3)
     places = first_places(posterior, start)
     if places is None:
         raise ValueError("The likelihood has no mode to start from.")
     word = stream_seed.generate_state(1, np.uint64)[0]
-    made, v = completed(posterior, places, _LEAST_PAIRS, _TRIES, word, phi)
+    made = completed(posterior, places, _LEAST_PAIRS, _TRIES, word, phi)
     per, rng = len(phi) // chains, np.random.default_rng(pick_seed)
     which = []
     for chain in range(chains):
@@ -199,7 +206,7 @@ def correct_draws(
         places_in_chain = np.searchsorted(edges, (np.arange(per) + rng.random()) / per)
         which.append(chain * per + np.minimum(places_in_chain, per - 1))
     kept = np.concatenate(which)
-    effects = _effects(posterior, where, phi[kept], v[kept], made.c[kept], level_seed)
+    effects = _effects(posterior, where, phi[kept], made.effects[kept], made.c[kept], level_seed)
     report = LaplaceReport(
         0,
         float(effective(made.weights)) / len(phi),

@@ -48,7 +48,7 @@ def value_and_gradient(phi: np.ndarray, posterior: Posterior) -> tuple[float, np
     value : float
     gradient : numpy.ndarray
     """
-    link()
+    link("laplace_")
     return _alone(np.asarray(phi, float), posterior)
 
 
@@ -84,10 +84,10 @@ class _Question(NamedTuple):
 _NUMBERS = types.float64[::1]
 _QUESTION = types.NamedTuple((_NUMBERS, POSTERIOR, ROOM, types.float64, _NUMBERS), _Question)
 _load = loader(_QUESTION)
-_call = caller("bdtr_laplace_and_gradient", _QUESTION)
+_call = caller("laplace_and_gradient", _QUESTION)
 
 
-@exported("bdtr_laplace_and_gradient")
+@exported("laplace_and_gradient")
 def _likelihood(address):
     """Log likelihood of phi; writes its gradient."""
     q = _load(address)
@@ -108,7 +108,7 @@ def _likelihood(address):
     for j in range(room.across.shape[1]):
         for i in range(inner):
             column[i] = room.across[i, j]
-        solve_envelope_transposed(cells, room.envelope, 0, inner, column)
+        solve_envelope_transposed(cells.first, cells.place, room.envelope, 0, inner, column)
         for i in range(inner):
             room.across[i, j] = column[i]
     _invert_root(room.corner)
@@ -241,7 +241,7 @@ def _movement(cells, room, leverage, bent):
         for k in range(cells.first[i], i):
             value -= room.envelope[cells.place[i] + k] * v[k]
         v[i] = value / room.envelope[cells.place[i] + i]
-    solve_envelope_transposed(cells, room.envelope, 0, inner, v)
+    solve_envelope_transposed(cells.first, cells.place, room.envelope, 0, inner, v)
     for i in range(inner):
         for j in range(rest):
             v[i] -= room.across[i, j] * moved[j]

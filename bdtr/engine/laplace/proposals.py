@@ -62,7 +62,8 @@ class Places(NamedTuple):
 class Proposed(NamedTuple):
     """Proposals (first axis) with their log weights.
 
-    ``zeta`` is R'(c - c-hat); ``ratio`` the log of the exact over Laplace's likelihood given phi and c.
+    ``zeta`` is R'(c - c-hat); ``ratio`` the log of the exact over Laplace's likelihood given phi and c;
+    ``effects`` are group effects v (proposal x inner position), or there are none.
     """
 
     phi: np.ndarray
@@ -70,10 +71,17 @@ class Proposed(NamedTuple):
     zeta: np.ndarray
     weights: np.ndarray
     ratio: np.ndarray
+    effects: np.ndarray
 
 
 def propose(
-    posterior: Posterior, places: Places, pairs: int, word: np.uint64, first: int, count: int
+    posterior: Posterior,
+    places: Places,
+    pairs: int,
+    word: np.uint64,
+    first: int,
+    count: int,
+    effects: bool = False,
 ) -> Proposed:
     """Proposals number ``first`` on, each from a stream of its own.
 
@@ -89,14 +97,15 @@ def propose(
         Seed of the streams.
     first, count
         Number of the first proposal, and how many.
+    effects
+        Whether to keep their group effects.
 
     Returns
     -------
     Proposed
     """
-    out = _room_for(count, posterior)
-    numbers = first + np.arange(count)
-    spread(_weigh, count, numbers, posterior, places, pairs, word, out, np.empty((0, 0)))
+    out = _room_for(count, posterior, effects)
+    spread(_weigh, count, first + np.arange(count), posterior, places, pairs, word, out)
     return out
 
 
@@ -104,25 +113,25 @@ def effects_of(
     posterior: Posterior, places: Places, pairs: int, word: np.uint64, numbers: np.ndarray
 ) -> np.ndarray:
     """Group effects v (proposal x inner position) of proposals with these numbers."""
-    out = _room_for(len(numbers), posterior)
-    effects = np.empty((len(numbers), posterior.cells.first.size))
-    spread(_weigh, len(numbers), numbers, posterior, places, pairs, word, out, effects)
-    return effects
+    out = _room_for(len(numbers), posterior, True)
+    spread(_weigh, len(numbers), numbers, posterior, places, pairs, word, out)
+    return out.effects
 
 
-def _room_for(count: int, posterior: Posterior) -> Proposed:
+def _room_for(count: int, posterior: Posterior, effects: bool) -> Proposed:
     return Proposed(
         np.empty((count, posterior.size)),
         np.empty((count, posterior.fixed)),
         np.empty((count, posterior.fixed)),
         np.empty(count),
         np.empty(count),
+        np.empty((count if effects else 0, posterior.cells.first.size)),
     )
 
 
 def completed(
     posterior: Posterior, places: Places, pairs: int, tries: int, word: np.uint64, phi: np.ndarray
-) -> tuple[Proposed, np.ndarray]:
+) -> Proposed:
     """Coefficients and group effects for phi that are known, with weights that correct Laplace's density.
 
     Parameters
@@ -138,18 +147,15 @@ def completed(
     -------
     Proposed
         Log weights are exact over Laplace's density, estimated without bias.
-    numpy.ndarray
-        Group effects v (draw x inner position).
     """
-    out = _room_for(len(phi), posterior)
+    out = _room_for(len(phi), posterior, True)
     out.phi[:] = phi
-    effects = np.empty((len(phi), posterior.cells.first.size))
-    spread(_complete, len(phi), posterior, places, pairs, tries, word, out, effects)
-    return out, effects
+    spread(_complete, len(phi), posterior, places, pairs, tries, word, out)
+    return out
 
 
 @kernel
-def _weigh(first, last, numbers, posterior, places, pairs, word, out, effects):
+def _weigh(first, last, numbers, posterior, places, pairs, word, out):
     """Proposals first to last; their effects where there is room for them."""
     cells = posterior.cells
     room, site = make_room(cells), make_site_room(cells)
@@ -166,12 +172,12 @@ def _weigh(first, last, numbers, posterior, places, pairs, word, out, effects):
         c, zeta = out.c[k], out.zeta[k]
         weight, out.ratio[k] = _weigh_rest(posterior, places, pairs, rng, room, site, zeta, c)
         out.weights[k] = weight + constant + log_prior(phi, posterior) - proposed
-        if effects.shape[0] > 0:
-            effects[k] = site.chosen
+        if out.effects.shape[0] > 0:
+            out.effects[k] = site.chosen
 
 
 @kernel
-def _complete(first, last, posterior, places, pairs, tries, word, out, effects):
+def _complete(first, last, posterior, places, pairs, tries, word, out):
     cells = posterior.cells
     room, site = make_room(cells), make_site_room(cells)
     rest = posterior.cells.border + posterior.precision.size
@@ -181,7 +187,7 @@ def _complete(first, last, posterior, places, pairs, tries, word, out, effects):
         constant, laplace = _climb_from(out.phi[k], posterior, places, room, _TIGHT)
         best, total = -np.inf, 0.0
         out.weights[k], out.ratio[k] = -np.inf, np.nan
-        out.c[k], out.zeta[k], effects[k] = np.nan, np.nan, np.nan
+        out.c[k], out.zeta[k], out.effects[k] = np.nan, np.nan, np.nan
         for _ in range(tries):
             weight, ratio = _weigh_rest(posterior, places, pairs, rng, room, site, zeta, c)
             pick = uniform(rng)
@@ -190,7 +196,7 @@ def _complete(first, last, posterior, places, pairs, tries, word, out, effects):
             total = total * np.exp(min(best - weight, 0.0)) + np.exp(min(weight - best, 0.0))
             best = max(best, weight)
             if pick * total < np.exp(weight - best):
-                out.c[k], out.zeta[k], effects[k] = c, zeta, site.chosen
+                out.c[k], out.zeta[k], out.effects[k] = c, zeta, site.chosen
                 out.ratio[k] = ratio
         if np.isfinite(best):
             out.weights[k] = best + np.log(total / tries) + constant - laplace
@@ -225,7 +231,7 @@ def _weigh_rest(posterior, places, pairs, rng, room, site, zeta, c):
     for i in range(inner):
         for j in range(rest):
             site.v[i] -= room.across[i, j] * (c[j] - room.w[inner + j] - room.step[inner + j])
-    solve_envelope_transposed(cells, room.envelope, 0, inner, site.v)
+    solve_envelope_transposed(cells.first, cells.place, room.envelope, 0, inner, site.v)
     for i in range(inner):
         site.v[i] += room.w[i] + room.step[i]
     exact, laplace = integrate_sites(cells, FORMS[cells.family], c, pairs, rng, room, site)

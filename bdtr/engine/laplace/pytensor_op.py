@@ -54,7 +54,7 @@ class LaplaceLogLikelihood(Op):
 
 @register_funcify_and_cache_key(LaplaceLogLikelihood)
 def _compiled(op, node, **_):
-    link()
+    link("laplace_")
 
     @njit
     def run(phi, data):
@@ -89,15 +89,15 @@ def laplace_log_likelihood(phi: Any, posterior: Posterior, mode: np.ndarray) -> 
 def _pack(posterior: Posterior, mode: np.ndarray) -> np.ndarray:
     cells = posterior.cells
     counts = [
-        cells.family, *cells.x.shape, len(cells.z), len(cells.first), len(cells.rows), cells.entries,
-        cells.border, posterior.terms.size, len(posterior.sd), posterior.alpha.size,
-        len(posterior.shape),
+        cells.family, *cells.x.shape, len(cells.z), len(cells.first), len(cells.rows),
+        len(cells.segments), cells.entries, cells.border, posterior.terms.size, len(posterior.sd),
+        posterior.alpha.size, len(posterior.shape),
     ]  # fmt: skip
     parts = [
         cells.x, cells.xt, cells.z, cells.y, cells.m, cells.count, posterior.precision,
         posterior.mean, posterior.sd, posterior.alpha, posterior.shape, mode, cells.at, cells.of,
         cells.term, cells.outer, cells.stratum, cells.rows, cells.start, cells.first, cells.place,
-        posterior.terms, posterior.correlated,
+        cells.segments, posterior.terms, posterior.correlated,
     ]  # fmt: skip
     return np.concatenate([np.array(counts, float), *(np.ravel(a).astype(float) for a in parts)])
 
@@ -113,10 +113,10 @@ def _evaluate(phi, data):
 
 @kernel
 def _unpack(data):
-    counts = data[:12].astype(np.int64)
-    family, n, p, columns, inner, edges = counts[:6]
-    entries, border, factors, sds, alphas, shapes = counts[6:]
-    at = 12
+    counts = data[:13].astype(np.int64)
+    family, n, p, columns, inner, edges, parts = counts[:7]
+    entries, border, factors, sds, alphas, shapes = counts[7:]
+    at = 13
     x, at = data[at : at + n * p].reshape(n, p), at + n * p
     xt, at = data[at : at + n * p].reshape(p, n), at + n * p
     z, at = data[at : at + columns * n].reshape(columns, n), at + columns * n
@@ -140,10 +140,11 @@ def _unpack(data):
     start, at = whole[at : at + edges], at + edges
     first, at = whole[at : at + inner], at + inner
     place, at = whole[at : at + inner], at + inner
+    segments, at = whole[at : at + parts], at + parts
     terms, at = whole[at : at + factors], at + factors
     cells = Cells(
         family, x, xt, z, places, of, term, outer, y, m, count, stratum, rows, start, first, place,
-        entries, border,
+        segments, entries, border,
     )  # fmt: skip
     correlated = whole[at : at + factors] > 0
     return Posterior(cells, terms, correlated, precision, mean, sd, alpha, shape), mode

@@ -25,6 +25,7 @@ from bdtr.engine.laplace.climb import (
     ROOM,
     Room,
     add_inner,
+    add_to_positions,
     common_predictor,
     factor_envelope,
     inner_precision,
@@ -99,10 +100,10 @@ _INTEGRAL = types.NamedTuple(
     _Integral,
 )  # fmt: skip
 _load = loader(_INTEGRAL)
-_call = caller("bdtr_integrate_sites", _INTEGRAL)
+_call = caller("laplace_sites", _INTEGRAL)
 
 
-@exported("bdtr_integrate_sites")
+@exported("laplace_sites")
 def _integrate(address):
     q = _load(address)
     cells, form, c, pairs, rng, room, site = (
@@ -126,7 +127,9 @@ def _integrate(address):
         for i in range(site.v.size):
             site.noise[i] = normal(rng)
         site.step[:] = site.noise
-        solve_envelope_transposed(cells, site.envelope, 0, site.v.size, site.step)
+        solve_envelope_transposed(
+            cells.first, cells.place, site.envelope, 0, site.v.size, site.step
+        )
         site.moved[:] = 0.0
         add_inner(cells, room.zt, site.step, site.moved)
         for side in range(2):
@@ -134,8 +137,7 @@ def _integrate(address):
             for i in range(site.moved.size):
                 room.slope[i] = room.eta[i] + sign * site.moved[i]
             values(form, room.slope, rows, room.value)
-            for j in range(blocks):
-                _take(cells, j, sign, room.value, rng, site)
+            _take(cells.rows, cells.start, sign, room.value, rng, site)
     out = 0.0
     for j in range(blocks):
         out += site.best[j] + np.log(site.total[j] / (2 * pairs))
@@ -143,29 +145,31 @@ def _integrate(address):
 
 
 @kernel
-def _take(cells, j, sign, value, rng, site):
-    """Add a draw of a block to its estimate, and choose it with the probability that it deserves.
+def _take(rows, start, sign, value, rng, site):
+    """Add a draw of each block to its estimate, and choose it with the probability that it deserves.
 
     ``best`` is the largest logarithm so far, ``total`` the sum of all relative to it.
     """
-    weight = -0.5 * site.logdet[j]
-    for i in range(cells.rows[j], cells.rows[j + 1]):
-        weight += value[i]
-    for i in range(cells.start[j], cells.start[j + 1]):
-        v = site.v[i] + sign * site.step[i]
-        weight += 0.5 * (site.noise[i] ** 2 - v * v)
-    pick = uniform(rng)
-    if weight > site.best[j]:
-        site.total[j] = 1.0 + site.total[j] * np.exp(site.best[j] - weight)
-        site.best[j] = weight
-        share = 1.0 / site.total[j]
-    else:
-        own = np.exp(weight - site.best[j])
-        site.total[j] += own
-        share = own / site.total[j]
-    if pick < share:
-        for i in range(cells.start[j], cells.start[j + 1]):
-            site.chosen[i] = site.v[i] + sign * site.step[i]
+    v, step, noise, best, total = site.v, site.step, site.noise, site.best, site.total
+    for j in range(best.size):
+        weight = -0.5 * site.logdet[j]
+        for i in range(rows[j], rows[j + 1]):
+            weight += value[i]
+        for i in range(start[j], start[j + 1]):
+            moved = v[i] + sign * step[i]
+            weight += 0.5 * (noise[i] ** 2 - moved * moved)
+        pick = uniform(rng)
+        if weight > best[j]:
+            total[j] = 1.0 + total[j] * np.exp(best[j] - weight)
+            best[j] = weight
+            share = 1.0 / total[j]
+        else:
+            own = np.exp(weight - best[j])
+            total[j] += own
+            share = own / total[j]
+        if pick < share:
+            for i in range(start[j], start[j + 1]):
+                site.chosen[i] = v[i] + sign * step[i]
 
 
 @kernel
@@ -182,14 +186,10 @@ def _climb_blocks(cells, form, rows, room, site):
         room.eta[:] = site.base
         add_inner(cells, room.zt, v, room.eta)
         curves(form, room.eta, rows, room.value, room.slope, room.bend)
-        inner_precision(cells, room.zt, room.bend, site.envelope)
+        inner_precision(cells, room.zt, room.bend, site.moved, site.envelope)
         for i in range(v.size):
             site.noise[i] = -v[i]
-        for s in range(room.zt.shape[0]):
-            if not cells.outer[s]:
-                at, z = cells.at[s], room.zt[s]
-                for i in range(z.size):
-                    site.noise[at[i]] += z[i] * room.slope[i]
+        add_to_positions(cells, room.zt, room.slope, site.noise)
         left = 0.0
         for j in range(blocks):
             begin, end = cells.start[j], cells.start[j + 1]
@@ -205,14 +205,16 @@ def _climb_blocks(cells, form, rows, room, site):
                 left = np.inf
                 continue
             before[j] = site.value[j] = value
-            site.logdet[j] = factor_envelope(cells, site.envelope, begin, end)
+            site.logdet[j] = factor_envelope(cells.first, cells.place, site.envelope, begin, end)
             if not np.isfinite(site.logdet[j]):
                 return False
-            solve_envelope(cells, site.envelope, begin, end, site.noise)
+            solve_envelope(cells.first, cells.place, site.envelope, begin, end, site.noise)
             decrement[j] = 0.0
             for i in range(begin, end):
                 decrement[j] += site.noise[i] ** 2
-            solve_envelope_transposed(cells, site.envelope, begin, end, site.noise)
+            solve_envelope_transposed(
+                cells.first, cells.place, site.envelope, begin, end, site.noise
+            )
             for i in range(begin, end):
                 site.kept[i], site.step[i] = v[i], site.noise[i]
                 v[i] += site.noise[i]
