@@ -34,9 +34,7 @@ _MOST_FOLDED = 6
 _FAR = 6.0  # SDs from zero from which an SD is not folded
 _PILOTS = (300, 700, 1000)
 _GOOD = 0.8  # effective share of a pilot from which on another one does not pay
-_KEPT = (
-    20_000_000  # group effects that are kept with proposals, 160 MB: beyond, they are drawn again
-)
+_KEPT = 20_000_000  # group effects kept with proposals, 160 MB: more of them are drawn again
 _NOISE = 0.25  # variance of the log of an estimate of the site integrals that is small enough
 _LEAST_PAIRS, _MOST_PAIRS = 2, 32
 _HOPELESS = 0.01  # effective share of pilots below which other samplers are faster
@@ -326,11 +324,11 @@ def _adapted(
     for count, source in zip(_PILOTS, children(seed, len(_PILOTS)), strict=True):
         word = source.generate_state(1, np.uint64)[0]
         pilot = propose(posterior, places, pairs, word, 0, count)
+        if not np.isfinite(pilot.weights).any():
+            break
         noise = _spread(pilot.ratio, pilot.weights) ** 2
         if noise > _NOISE:
             pairs = min(_MOST_PAIRS, math.ceil(pairs * noise / _NOISE))
-        if not np.isfinite(pilot.weights).any():
-            break
         size = float(effective(pilot.weights))
         if size > share * count:
             best, share = places, size / count
@@ -347,14 +345,17 @@ def _moved(
     """Proposals with the weighted moments of all pilots', held towards what they were."""
     size = sum(effective for effective, _ in pilots)
     weights = np.concatenate([_shares(pilot.weights) * own / size for own, pilot in pilots])
-    y = _drawn_as(places, np.concatenate([pilot.phi for _, pilot in pilots]))
+    some = weights > 0  # proposals without a weight are not complete
+    weights = weights[some]
+    y = _drawn_as(places, np.concatenate([pilot.phi for _, pilot in pilots])[some])
+    zeta = np.concatenate([pilot.zeta for _, pilot in pilots])[some]
     keep = size / (size + 2.0 * (places.centre.size + 1))
     centre, covariance = _moments(y, weights)
     before = places.root @ places.root.T
     covariance = keep * covariance * (freedom - 2) / freedom * 1.1 + (1.0 - keep) * before
     out = _placed(places, places.centre + keep * (centre - places.centre), covariance, freedom)
     trust = size / (size + 4.0 * (len(places.shift) + 1))
-    shift, spread = _moments(np.concatenate([pilot.zeta for _, pilot in pilots]), weights)
+    shift, spread = _moments(zeta, weights)
     stretch = np.linalg.cholesky(trust * spread + (1.0 - trust) * np.eye(len(shift)))
     return out._replace(shift=trust * shift, stretch=stretch)
 

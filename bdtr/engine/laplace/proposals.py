@@ -41,9 +41,8 @@ class Places(NamedTuple):
 
     ``centre`` and the triangular ``root`` of the t distribution of phi, SDs as asinh(SD / s), of ``freedom``
     degrees; ``scale`` is s, 0 for parts of phi that are no SD and -1 for partial correlations; ``folds`` the
-    places of SDs that are folded.
-    ``mode`` is the mode of all effects and coefficients at ``origin``, a phi, ``moves`` its derivative
-    (position x phi); ``shift`` and ``stretch`` are m and K.
+    places of SDs that are folded. ``mode`` is the mode of all effects and coefficients at ``origin``, a phi,
+    ``moves`` its derivative (position x phi); ``shift`` and ``stretch`` are m and K.
     """
 
     centre: np.ndarray
@@ -178,6 +177,7 @@ def _weigh(first, last, numbers, posterior, places, pairs, word, out):
 
 @kernel
 def _complete(first, last, posterior, places, pairs, tries, word, out):
+    """Draws first to last of phi, completed; of the tries of each, one is chosen."""
     cells = posterior.cells
     room, site = make_room(cells), make_site_room(cells)
     rest = posterior.cells.border + posterior.precision.size
