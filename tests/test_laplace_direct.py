@@ -126,12 +126,12 @@ def test_levels_without_rows_are_drawn_from_their_distribution():
 def test_weights_that_are_no_good_are_seen():
     """Groups of two with an SD of 5: Laplace's approximation is off by far."""
     rng = np.random.default_rng(1)
-    groups = np.repeat(np.arange(300), 2)
-    y = (rng.random(600) < expit(5 * rng.normal(size=300)[groups])).astype(float)
-    one = np.ones((600, 1))
-    where = layout([Factor("site", 300, 1, False)], (groups,))
+    groups = np.repeat(np.arange(150), 2)
+    y = (rng.random(300) < expit(5 * rng.normal(size=150)[groups])).astype(float)
+    one = np.ones((300, 1))
+    where = layout([Factor("site", 150, 1, False)], (groups,))
     posterior = Posterior(
-        cells(Rows(one, (one,), (groups,)), where, Outcome(0, y, np.ones(600))),
+        cells(Rows(one, (one,), (groups,)), where, Outcome(0, y, np.ones(300))),
         np.array([1]), np.array([False]), np.array([0.25]), np.array([0.0]),
         np.array([[0.0, 5.0, 0.0]]), np.zeros(0), np.zeros((0, 3)),
     )  # fmt: skip
