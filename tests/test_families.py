@@ -221,3 +221,16 @@ def test_a_fit_of_counts_is_saved_and_loaded(tmp_path):
     assert float(replicated.mean()) == pytest.approx((data["y"] / months).mean(), rel=0.1)
     checks = bdtr.checks.predictive_checks(fit)
     assert not checks.table.empty
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_means_are_taken_back_to_the_linear_predictor(family):
+    """The inverse of the mean, but for ordinal scores, of which it is monotone; finite at the bounds."""
+    payoff = Payoff(FAMILIES[family], SCORES if family == "ordinal" else ())
+    mean = payoff.mean(ETA, shape_of(family))
+    back = payoff.linear(mean)
+    if family == "ordinal":
+        assert (np.argsort(back, axis=None) == np.argsort(mean, axis=None)).all()
+    else:
+        assert np.allclose(back, ETA)
+    assert np.isfinite(payoff.linear(np.array([0.0, 1.0]))).all()

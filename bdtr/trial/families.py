@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, gammaln, log_expit
+from scipy.special import expit, gammaln, log_expit, logit
 
 __all__ = ["FAMILIES", "Family", "Payoff"]
+
+_EDGE = 1e-6  # distance from a bound below which a mean counts as this far from it
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,15 @@ class Payoff:
     def mean(self, eta: np.ndarray, shape: np.ndarray | None = None) -> np.ndarray:
         """Mean payoff at a linear predictor."""
         return self.family.mean(eta, shape, np.array(self.scores))
+
+    def linear(self, mean: np.ndarray) -> np.ndarray:
+        """Mean payoffs on the scale of the linear predictor: of scores, as a share of their range."""
+        if self.family.link == "identity" or self.bounds is None:
+            return mean
+        low, high = self.bounds
+        if self.family.link == "log":
+            return np.log(np.maximum(mean, _EDGE))
+        return logit(np.clip((mean - low) / (high - low), _EDGE, 1 - _EDGE))
 
     def draw(
         self, rng: np.random.Generator, eta: np.ndarray, shape: np.ndarray | None, m: np.ndarray

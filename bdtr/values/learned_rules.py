@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.special import logit
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.fitting import fit_checked
@@ -97,12 +96,6 @@ def learn(
             made: Any = q_function.columns(coded.iloc[units])
             for block in backward_pass(found).blocks(np.arange(len(units))):
                 mean[units[block]] = q_function.evaluate(made.part(block)).mean(axis=2).T
-        out.append(_linear(mean, fit, k))
+        own = fit.trial.stages[k].model is not None
+        out.append(mean if own else fit.payoff(k).linear(mean))
     return out
-
-
-def _linear(mean: np.ndarray, fit: Fit, k: int) -> np.ndarray:
-    """Mean payoffs on the scale of the linear predictor."""
-    if fit.trial.stages[k].model is not None or fit.payoff(k).family.link == "identity":
-        return mean
-    return logit(np.clip(mean, 1e-6, 1 - 1e-6))
