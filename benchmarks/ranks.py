@@ -95,9 +95,8 @@ def ranks(sim: int, family: str) -> tuple[dict[str, int], bool]:
         np.array([2]), np.array([True]), np.ones(3), np.zeros(3), np.array([[0.0, 1.0, 0.0]] * 2),
         np.ones(1), np.array([[0.0, SHAPE_SD, 0.0]] * size).reshape(-1, 3),
     )  # fmt: skip
-    start = np.concatenate([[0.5, 0.5, 0.0], np.full(size, 0.5 * (family != "ordinal"))])
     seed = np.random.SeedSequence([7, sim])
-    drawn = draw_laplace(posterior, where, start, 1, THIN * DRAWS, seed)
+    drawn = draw_laplace(posterior, where, 1, THIN * DRAWS, seed)
     if drawn is None:
         return {}, False
     keep = slice(THIN - 1, None, THIN)

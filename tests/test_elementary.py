@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from bdtr.engine.compiled.elementary import exponential, logistic, negated_size, softplus
+from bdtr.engine.compiled.elementary import exponential, logistic, softplus
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.compiled.lanes import LANES, load, store
+from bdtr.engine.compiled.lanes import LANES, load, negated_size, store
 
 
 @kernel

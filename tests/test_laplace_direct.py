@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from outcome_models import case, outcomes, start
+from outcome_models import case, outcomes
 from scipy.special import expit
 
 import bdtr
 from bdtr.engine.crossproducts import Rows
 from bdtr.engine.laplace.cells import Outcome, cells
-from bdtr.engine.laplace.density import Posterior
-from bdtr.engine.laplace.direct import correct_draws, draw_laplace
+from bdtr.engine.laplace.density import Posterior, log_density
+from bdtr.engine.laplace.direct import correct_draws, draw_laplace, first_places
 from bdtr.engine.laplace.likelihoods import CODES
 from bdtr.engine.layout import Factor, layout
 from bdtr.trial.families import FAMILIES
@@ -70,20 +70,20 @@ def test_moments_of_an_exact_posterior(family, way):
     """Means within four standard errors and SDs within 6 %, of a posterior by quadrature."""
     posterior, where, site, y, m = intercepts(family)
     if way == "direct":
-        found = draw_laplace(posterior, where, start(posterior), 4, 1000, SEED)
+        found = draw_laplace(posterior, where, 4, 1000, SEED)
         assert found is not None
         errors = 3.0  # neighbours of a chain are a little alike
         assert found.report.effective_share > 0.5 and found.report.khat < 0.7
     else:
-        # From Laplace's density of the SD by rejection on a fine grid.
-        from bdtr.engine.laplace.density import log_density
-
+        # From Laplace's density of the SD, on a fine grid.
         grid = np.linspace(0, 4, 2001)
         log = np.array([log_density(np.array([t]), posterior, 1e-10) for t in grid])
         p = np.exp(log - log.max())
         rng = np.random.default_rng(5)
         phi = rng.choice(grid, 4000, p=p / p.sum())[:, None] + rng.uniform(-1e-3, 1e-3, (4000, 1))
-        found = correct_draws(posterior, where, start(posterior), phi, 4, SEED)
+        places = first_places(posterior)
+        assert places is not None
+        found = correct_draws(posterior, where, places, phi, 4, SEED)
         errors = 2.0
     drawn = found.coefficients[:, 0], np.abs(found.phi[:, 0]), found.effects[:, 0]
     for values, (mean, sd) in zip(drawn, exact(family, site, y, m), strict=True):
@@ -101,7 +101,7 @@ def test_the_same_bits_on_any_number_of_threads():
     def draws(threads, seed=SEED):
         set_num_threads(threads)
         try:
-            return draw_laplace(posterior, one.where, start(posterior), 2, 100, seed)
+            return draw_laplace(posterior, one.where, 2, 100, seed)
         finally:
             set_num_threads(2)
 
@@ -116,7 +116,7 @@ def test_levels_without_rows_are_drawn_from_their_distribution():
     one = case("binomial", slopes=1)
     factor = Factor("site", 14, 1, False)
     where = layout([factor], one.rows.codes)
-    found = draw_laplace(one.posterior, where, start(one.posterior), 4, 1000, SEED)
+    found = draw_laplace(one.posterior, where, 4, 1000, SEED)
     assert found is not None
     z = found.effects[:, 13] / np.abs(found.phi[:, 0])
     assert abs(z.mean()) < 4 / np.sqrt(4000) and z.std() == pytest.approx(1, abs=0.05)
@@ -135,7 +135,7 @@ def test_weights_that_are_no_good_are_seen():
         np.array([1]), np.array([False]), np.array([0.25]), np.array([0.0]),
         np.array([[0.0, 5.0, 0.0]]), np.zeros(0), np.zeros((0, 3)),
     )  # fmt: skip
-    assert draw_laplace(posterior, where, start(posterior), 4, 250, SEED) is None
+    assert draw_laplace(posterior, where, 4, 250, SEED) is None
 
 
 @pytest.fixture(scope="module")

@@ -120,9 +120,7 @@ def fit_checked(
         centre, spread = trial.payoff.family.response_scale(payoff)
         _varies(trial, payoff, spread)
         rows, width = stage_rows(data, designs[last]), settings.prior_width
-        model = outcome_model(
-            data, designs[last], data.trial.payoff, rows, centre, spread, width=width
-        )
+        model = outcome_model(data, designs[last], trial.payoff, rows, centre, spread, width=width)
     sampled = _fit_last(model, payoff, settings, progress)
     tree = xr.DataTree.from_dict(
         {

@@ -211,7 +211,7 @@ def _used_columns(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
         names += [name for name in (stage.reward, stage.weights) if name]
         for condition in conditions(stage):
             names += condition.columns
-    names += [name for name in (trial.outcome, trial.trials, trial.exposure) if name]
+    names += [name for name in (trial.outcome, trial.companion) if name]
     return list(dict.fromkeys(names))
 
 
@@ -292,6 +292,6 @@ def _computed_with(trial: Trial, formulas: Sequence[Formula]) -> list[str]:
 def _amounts(trial: Trial) -> list[str]:
     """Columns that are numbers by their role: the outcome, rewards, weights."""
     outcome = None if trial.family == "ordinal" else trial.outcome
-    names = [outcome, trial.trials, trial.exposure]
+    names = [outcome, trial.companion]
     names += [n for s in trial.stages for n in (s.reward, s.weights)]
     return [n for n in names if n]

@@ -95,7 +95,7 @@ def outcomes(
 
 def _companion(trial: Trial, coded: pd.DataFrame, known: np.ndarray) -> np.ndarray:
     """Trials or exposure of each unit, 1 where the family has none."""
-    name = trial.trials or trial.exposure
+    name = trial.companion
     if name is None:
         return np.ones(len(coded))
     m = coded[name].to_numpy(dtype=float)

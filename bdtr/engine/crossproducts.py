@@ -24,6 +24,8 @@ __all__ = [
     "cross_products",
     "evenly",
     "response_products",
+    "row_values",
+    "strata_of",
 ]
 
 _CHUNK = 128  # responses at a time: little in memory, and progress between them
@@ -169,8 +171,8 @@ class Responses:
 
 def cross_products(rows: Rows, where: Layout) -> CrossProducts:
     """One pass over the rows: Z'Z and Z'H per block, H'H."""
-    stratum = _strata(rows)
-    x, z, at, c, c_at, block_of = _row_values(rows, where)
+    stratum = strata_of(rows)
+    x, z, at, c, c_at, block_of = row_values(rows, where)
     p, border, strata = x.shape[1], where.border.size, rows.strata
     sizes = np.diff(where.start)
     block_start = np.concatenate([[0], np.cumsum(sizes * (sizes + border + p))]).astype(np.int64)
@@ -211,8 +213,8 @@ class ResponseProducts:
     """
 
     def __init__(self, rows: Rows, where: Layout, count: int):
-        self._stratum = _strata(rows)
-        self._x, self._z, self._at, self._c, self._c_at, _ = _row_values(rows, where)
+        self._stratum = strata_of(rows)
+        self._x, self._z, self._at, self._c, self._c_at, _ = row_values(rows, where)
         self._root, self._border = rows.root, where.border.size
         strata, wide = rows.strata, where.border.size + rows.x.shape[1]
         self.responses = Responses(
@@ -235,7 +237,8 @@ class ResponseProducts:
             _accumulate_squares(own, total.yty[a])
 
 
-def _strata(rows: Rows) -> np.ndarray:
+def strata_of(rows: Rows) -> np.ndarray:
+    """The stratum of each row."""
     if rows.stratum is None:
         return np.zeros(len(rows.x), dtype=np.int64)
     stratum = np.ascontiguousarray(rows.stratum, dtype=np.int64)
@@ -245,7 +248,7 @@ def _strata(rows: Rows) -> np.ndarray:
     return stratum
 
 
-def _row_values(rows: Rows, where: Layout):
+def row_values(rows: Rows, where: Layout):
     """Per row: common columns, group columns with their positions in blocks and border, the block."""
     x = np.ascontiguousarray(rows.x)
     inner, inner_at, outer, outer_at = [], [], [], []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ from bdtr.engine.phi.independence import LEAST_JUDGED, one_draw_each, posterior_
 from bdtr.engine.phi.proposal_places import gained, learn_gains, learn_shape, learners, shaped
 from bdtr.engine.phi.proposals import Ellipses
 from bdtr.engine.phi.slices import Pilot, densest, pilot, slice_chains
+from bdtr.engine.report import Report
 from bdtr.engine.system import Posteriors, Targets
 
 __all__ = [
@@ -53,7 +54,7 @@ _NEARLY = 0.1  # residual SD within groups, against that without, from which on 
 
 
 @dataclass(frozen=True)
-class DirectReport:
+class DirectReport(Report):
     """How draws of phi were made.
 
     ``independence``, ``slices`` and ``linear`` count draws by independence chains, by slice chains and
@@ -74,12 +75,6 @@ class DirectReport:
     correlation: float = math.nan
     ranks: float = math.nan
     evaluations: float = 0.0
-
-    def attributes(self) -> dict[str, float]:
-        """The figures that apply, as plain numbers."""
-        return {
-            k: v for k, v in asdict(self).items() if not (isinstance(v, float) and math.isnan(v))
-        }
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def _cells(protocol: Protocol, data: str, title: str, imports: str) -> Iterator[
     yield (
         "code",
         (
-            f"fit = bdtr.fit(\n    trial,\n    data,\n{chosen}    sampler={_shown('direct')},\n"
+            f'fit = bdtr.fit(\n    trial,\n    data,\n{chosen}    sampler="direct",\n'
             "    draws=draws,\n    propagated=propagated,\n    random_seed=seed,\n    progress=False,\n"
             ")\nfit.state"
         ),

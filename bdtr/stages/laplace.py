@@ -9,17 +9,17 @@ import xarray as xr
 
 from bdtr.engine.laplace.cells import Outcome, cells
 from bdtr.engine.laplace.density import Posterior, shape_at
-from bdtr.engine.laplace.direct import correct_draws, draw_laplace, first_places
+from bdtr.engine.laplace.direct import correct_draws, draw_laplace
 from bdtr.engine.laplace.likelihoods import CODES, NEGATIVE_BINOMIAL
+from bdtr.engine.laplace.proposals import Places
 from bdtr.engine.layout import Layout, layout
 from bdtr.engine.phi.importance_weights import khat_limit
 from bdtr.stages.coded_priors import coded, partial_alpha
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import group_covariances, labelled
 
-__all__ = ["complete", "engine_posterior", "laplace_draws", "mode_at_start", "start", "trusted"]
+__all__ = ["complete", "engine_posterior", "laplace_draws", "trusted"]
 
-_SD = 0.5  # where the search for the mode begins
 _LEAST_SHARE = 0.2  # effective share of corrected draws
 
 
@@ -68,23 +68,18 @@ def laplace_draws(
         Called with (draws done, draws in all).
     """
     posterior, where = engine_posterior(model)
-    found = draw_laplace(posterior, where, start(posterior), chains, draws, seed, progress)
+    found = draw_laplace(posterior, where, chains, draws, seed, progress)
     if found is None:
         return None
     named = labelled_laplace(model, posterior, found.phi, found.coefficients, found.effects, chains)
     return named, found.report.attributes()
 
 
-def mode_at_start(posterior: Posterior) -> np.ndarray:
-    """Effects and coefficients that climbs for NUTS begin at: the mode at the mode of phi."""
-    places = first_places(posterior, start(posterior))
-    return np.zeros(len(posterior.cells.first) + posterior.fixed) if places is None else places.mode
-
-
 def complete(
     model: OutcomeModel,
     posterior: Posterior,
     where: Layout,
+    places: Places,
     phi: np.ndarray,
     chains: int,
     seed: np.random.SeedSequence,
@@ -97,6 +92,8 @@ def complete(
         The stage's model.
     posterior, where
         As :func:`engine_posterior` returns them.
+    places
+        Where proposals for coefficients and effects come from.
     phi
         Draws (draw x phi), chain after chain.
     chains
@@ -109,7 +106,7 @@ def complete(
     dataset, how
         Draws, of those of each chain resampled in their order, and figures of the weights.
     """
-    corrected = correct_draws(posterior, where, start(posterior), phi, chains, seed)
+    corrected = correct_draws(posterior, where, places, phi, chains, seed)
     named = labelled_laplace(
         model, posterior, corrected.phi, corrected.coefficients, corrected.effects, chains
     )
@@ -119,18 +116,6 @@ def complete(
 def trusted(how: Mapping[str, float], draws: int) -> bool:
     """Whether the weights that corrected draws from Laplace's density are good enough to trust."""
     return how["khat"] < khat_limit(draws) and how["effective_share"] > _LEAST_SHARE
-
-
-def start(posterior: Posterior) -> np.ndarray:
-    """Where the search for the mode of phi begins."""
-    phi = np.zeros(posterior.size)
-    phi[: len(posterior.sd)] = _SD * np.minimum(posterior.sd[:, 1], 1.0)
-    at = shape_at(posterior)
-    if posterior.cells.family == NEGATIVE_BINOMIAL:
-        phi[at:] = _SD
-    elif posterior.cells.family == CODES["ordinal"]:
-        phi[at:] = posterior.shape[:, 0]
-    return phi
 
 
 def labelled_laplace(

@@ -371,18 +371,12 @@ def marginal_model(
     with pm.Model(coords=terms) as built:
         every: Any = _sd(pm, "sigma", (priors.sigma,), **_each(model))
         sigma = every[0] if model.by_action else every
-        sds, partial, at = [], [], 0
-        for g in design.groups:
-            sds.append(_group_sds(pm, pt, f"sd_{g.name}", g.name, priors.groups[g.name].sd) / sigma)
-            if g.correlated:
-                pairs = len(g.terms) * (len(g.terms) - 1) // 2
-                alpha = params.alpha[at : at + pairs]
-                c = 2 * pm.Beta(f"partial_{g.name}", alpha, alpha, shape=pairs) - 1
-                partial.append(pt.arctanh(c))
-                at += pairs
+        sds, partial = _group_parameters(pm, pt, model, params.alpha)
         log_sigma: Any = pt.log(sigma)
         ratios = [pt.log(every[1:]) - log_sigma] if model.by_action else []
-        phi = pt.concatenate([pt.stack([log_sigma]), *sds, *partial, *ratios])
+        phi = pt.concatenate(
+            [pt.stack([log_sigma]), *(sd / sigma for sd in sds), *partial, *ratios]
+        )
         pm.Potential("marginal", marginal_log_likelihood(phi, products, response, params))
     return built
 
@@ -414,15 +408,8 @@ def laplace_model(model: OutcomeModel, posterior: Posterior, mode: np.ndarray) -
     priors, design = model.engine_priors, model.design
     terms = {f"{g.name}_term": list(g.terms) for g in design.groups}
     with pm.Model(coords={**terms, "category": model.categories}) as built:
-        sds, partial, shape, at = [], [], [], 0
-        for g in design.groups:
-            sds.append(_group_sds(pm, pt, f"sd_{g.name}", g.name, priors.groups[g.name].sd))
-            if g.correlated:
-                pairs = len(g.terms) * (len(g.terms) - 1) // 2
-                alpha = posterior.alpha[at : at + pairs]
-                c = 2 * pm.Beta(f"partial_{g.name}", alpha, alpha, shape=pairs) - 1
-                partial.append(pt.arctanh(c))
-                at += pairs
+        sds, partial = _group_parameters(pm, pt, model, posterior.alpha)
+        shape = []
         if priors.sigma is not None:
             sigma: Any = _sd(pm, "sigma", (priors.sigma,), shape=model.rows.strata)
             shape.append(sigma if posterior.sides[-1] else pt.log(sigma))
@@ -431,6 +418,21 @@ def laplace_model(model: OutcomeModel, posterior: Posterior, mode: np.ndarray) -
         phi = pm.Deterministic("phi", pt.concatenate([*sds, *partial, *shape]))
         pm.Potential("marginal", laplace_log_likelihood(phi, posterior, mode))
     return built
+
+
+def _group_parameters(pm, pt, model: OutcomeModel, alpha: np.ndarray) -> tuple[list, list]:
+    """SDs of each factor, and the atanh of partial correlations of those that have any."""
+    sds, partial, at = [], [], 0
+    for g in model.design.groups:
+        own = model.engine_priors.groups[g.name].sd
+        sds.append(_group_sds(pm, pt, f"sd_{g.name}", g.name, own))
+        if g.correlated:
+            pairs = len(g.terms) * (len(g.terms) - 1) // 2
+            here = alpha[at : at + pairs]
+            c = 2 * pm.Beta(f"partial_{g.name}", here, here, shape=pairs) - 1
+            partial.append(pt.arctanh(c))
+            at += pairs
+    return sds, partial
 
 
 def _effect_positions(model: OutcomeModel) -> tuple[np.ndarray, np.ndarray]:

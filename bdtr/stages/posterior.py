@@ -10,7 +10,7 @@ import xarray as xr
 
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.engine.compiled.streams import children
-from bdtr.engine.density.elimination import relative_factors
+from bdtr.engine.density.elimination import factors_of_each
 from bdtr.stages.outcome import OutcomeModel, coords, variable_dims
 from bdtr.stages.prediction import correlation_root, measured_correlation
 from bdtr.stages.settings import Settings
@@ -120,7 +120,7 @@ def engine_roots(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
         return []
     terms = np.array([f.terms for f in model.factors], dtype=np.int64)
     correlated = np.array([f.correlated for f in model.factors], dtype=np.bool_)
-    roots = np.stack([relative_factors(one, terms, correlated) for one in phi])
+    roots = factors_of_each(phi, terms, correlated)
     roots *= np.exp(phi[:, 0])[:, None, None, None]
     return [roots[:, f, :q, :q] for f, q in enumerate(terms)]
 

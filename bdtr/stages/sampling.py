@@ -35,6 +35,7 @@ from bdtr.stages.stagemodel import OwnModel
 
 if TYPE_CHECKING:
     from bdtr.engine.laplace.density import Posterior
+    from bdtr.engine.laplace.proposals import Places
 
 __all__ = [
     "CompiledStage",
@@ -186,6 +187,7 @@ class _Laplace:
     model: OutcomeModel
     posterior: Posterior
     where: Layout
+    places: Places
     compiled: Any
 
     def fit(self, response, seed, lengths, progressbar) -> Sampled:
@@ -195,9 +197,8 @@ class _Laplace:
         found = _nuts(self.compiled, ["phi"], nuts_seed, lengths, progressbar)
         phi = found.posterior["phi"].to_numpy().reshape(-1, self.posterior.size)
         with threadpool_limits(1):
-            posterior, how = complete(
-                self.model, self.posterior, self.where, phi, lengths.chains, normal_seed
-            )
+            given = self.model, self.posterior, self.where, self.places
+            posterior, how = complete(*given, phi, lengths.chains, normal_seed)
         if not trusted(how, len(phi)):
             return _every_parameter(self.model, response, seed, lengths, progressbar)
         return Sampled(posterior, found.stats.assign_attrs(how))
@@ -226,16 +227,18 @@ def compiled_laplace(model: OutcomeModel) -> CompiledStage:
     Returns
     -------
     CompiledStage
-        The plain model where there is no phi: no group terms, dispersions or thresholds.
+        The plain model where there is no phi (no group terms, dispersions or thresholds), or no mode of it.
     """
-    from bdtr.stages.laplace import engine_posterior, mode_at_start
+    from bdtr.engine.laplace.direct import first_places
+    from bdtr.stages.laplace import engine_posterior
 
     with threadpool_limits(1):
         posterior, where = engine_posterior(model)
-        if not posterior.size:
+        places = first_places(posterior) if posterior.size else None
+        if places is None:
             return compiled_plain(model)
-        built = laplace_model(model, posterior, mode_at_start(posterior))
-    return _Laplace(model, posterior, where, _compile(built, ["phi"]))
+        built = laplace_model(model, posterior, places.mode)
+    return _Laplace(model, posterior, where, places, _compile(built, ["phi"]))
 
 
 def _any(model: OutcomeModel) -> np.ndarray:

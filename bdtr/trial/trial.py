@@ -358,6 +358,11 @@ class Trial:
         object.__setattr__(self, "utility", table)
 
     @property
+    def companion(self) -> str | None:
+        """Column that the outcome is recorded with: its trials or exposure."""
+        return self.trials or self.exposure
+
+    @property
     def payoff(self) -> Payoff:
         """How the payoff comes from the model of the last stage."""
         return Payoff(FAMILIES[self.family], tuple((self.utility or {}).values()))
@@ -399,7 +404,7 @@ class Trial:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns named outside formulas and conditions."""
-        names = [self.unit, self.site, self.outcome, self.trials, self.exposure]
+        names = [self.unit, self.site, self.outcome, self.companion]
         for stage in self.stages:
             names += [stage.action, stage.delivered_in, stage.reward, stage.weights]
         return tuple(dict.fromkeys(name for name in names if name))

@@ -14,7 +14,7 @@ from numba import extending, njit
 
 from bdtr.engine.compiled.lanes import LANES, every, minus, plus
 
-__all__ = ["exponential", "logistic", "negated_size", "softplus"]
+__all__ = ["exponential", "logistic", "softplus"]
 
 intrinsic: Any = extending.intrinsic  # takes the first argument away
 
@@ -23,33 +23,13 @@ _BITS = ir.VectorType(ir.IntType(64), LANES)
 
 _FAR = 700.0  # exponents beyond it are cut off
 _LOG2_E = 1.0 / math.log(2.0)
-_LN2_HIGH, _LN2_LOW = (
-    0.6931471803691238,
-    1.9082149292705877e-10,
-)  # few bits, so that multiples are exact
+_LN2_HIGH = 0.6931471803691238  # few bits, so that multiples are exact
+_LN2_LOW = 1.9082149292705877e-10
 _WHOLE = 6755399441055744.0  # 1.5 * 2^52: a sum with it holds a whole number in its last bits
 
 # Coefficients as arguments of plain code: numba unrolls loops over tuples of one type.
 _EXP = tuple(1.0 / math.factorial(k) for k in range(13, -1, -1))
 _LOG = tuple(2.0 / (2 * k + 1) for k in range(16, -1, -1))
-
-
-def _named(builder, name, values):
-    kind = ir.FunctionType(_NUMBERS, [_NUMBERS] * len(values))
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, kind, name)
-    return builder.call(function, values)
-
-
-@intrinsic
-def negated_size(typingctx, numbers):
-    """-|x| of each lane."""
-
-    def generate(context, builder, signature, values):
-        return builder.fneg(_named(builder, f"llvm.fabs.v{LANES}f64", values))
-
-    return numbers(numbers), generate
 
 
 @intrinsic
@@ -90,18 +70,6 @@ def _by_sign(typingctx, numbers, below, above):
     return numbers(numbers, numbers, numbers), generate
 
 
-@intrinsic
-def _maximum(typingctx, numbers):
-    """max(x, 0) of each lane."""
-
-    def generate(context, builder, signature, values):
-        zero = ir.Constant(_NUMBERS, [0.0] * LANES)
-        positive = builder.fcmp_ordered(">", values[0], zero)
-        return builder.select(positive, values[0], zero)
-
-    return numbers(numbers), generate
-
-
 @njit(inline="always")
 def exponential(x):
     """exp(x), for x cut off at -700 and 700: 2^k times the Taylor polynomial of the rest."""
@@ -126,7 +94,7 @@ def softplus(x, small):
     out = every(_LOG[0])
     for i in range(1, 17):
         out = plus(every(_LOG[i]), out, squared)
-    return plus(_maximum(x), s, out)
+    return plus(_by_sign(x, every(0.0), x), s, out)
 
 
 @njit(inline="always")

@@ -28,6 +28,7 @@ __all__ = [
     "largest",
     "load",
     "minus",
+    "negated_size",
     "padded",
     "plus",
     "room_for",
@@ -186,6 +187,16 @@ def _fused(builder, one, other, numbers):
     kind = ir.FunctionType(_NUMBERS, [_NUMBERS] * 3)
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f64")
     return builder.call(function, [one, other, numbers])
+
+
+@intrinsic
+def negated_size(typingctx, numbers):
+    """-|x| of each lane."""
+
+    def generate(context, builder, signature, values):
+        return builder.fneg(_named(builder, "fabs", _NUMBERS, values))
+
+    return _LANES(_LANES), generate
 
 
 @intrinsic

@@ -63,6 +63,16 @@ def relative_factors(phi, terms, correlated):
 
 
 @kernel
+def factors_of_each(phi, terms, correlated):
+    """The same for each of many phi (draw x factor x term x term)."""
+    first = relative_factors(phi[0], terms, correlated)
+    out = np.empty((phi.shape[0], *first.shape))
+    for s in range(phi.shape[0]):
+        out[s] = relative_factors(phi[s], terms, correlated)
+    return out
+
+
+@kernel
 def mix_responses(s, y, weights, room):
     """Sum Z'y over strata into room.zty, H'H, H'y and y'y (upper triangle) into room.full."""
     wide = s.hth.shape[1]

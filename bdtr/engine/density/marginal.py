@@ -91,6 +91,14 @@ def log_sd_prior(sd, row):
 
 
 @kernel
+def log_partial_prior(z, alpha):
+    """Log density of the atanh of a partial correlation that is Beta(alpha, alpha) on (-1, 1), normalised."""
+    z = abs(z)
+    log_sech2 = 2.0 * (np.log(2.0) - z - np.log1p(np.exp(-2.0 * z)))
+    return alpha * log_sech2 - _log_beta(alpha)
+
+
+@kernel
 def log_prior(phi, strata, priors):
     """Log prior density of phi, its Jacobian included."""
     log_sigma = phi[0]
@@ -101,9 +109,7 @@ def log_prior(phi, strata, priors):
         # Folded at zero: half of the density on either side of 0.
         out += log_sd_prior(sigma * abs(phi[1 + i]), priors.sd[1 + i]) + log_sigma - np.log(2.0)
     for i in range(priors.alpha.size):
-        z = abs(phi[1 + sds + i])
-        log_sech2 = 2.0 * (np.log(2.0) - z - np.log1p(np.exp(-2.0 * z)))
-        out += priors.alpha[i] * log_sech2 - _log_beta(priors.alpha[i])
+        out += log_partial_prior(phi[1 + sds + i], priors.alpha[i])
     for a in range(1, strata):
         ratio = phi[phi.size - strata + a]
         own = sigma * np.exp(ratio)

@@ -5,46 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytensor.tensor as pt
 from numba import njit
 from pytensor.compile.sharedvalue import shared
-from pytensor.gradient import DisconnectedType
-from pytensor.graph.basic import Apply
-from pytensor.graph.op import Op
-from pytensor.link.numba.dispatch.basic import register_funcify_and_cache_key
 
-from bdtr.engine.compiled.kernels import link, sources
+from bdtr.engine.compiled.likelihood_op import LogLikelihood, register
 from bdtr.engine.crossproducts import CrossProducts, Responses
 from bdtr.engine.density.gradient import likelihood_and_gradient
 from bdtr.engine.parameters import Parameters
 from bdtr.engine.system import make_room, pack, response, system, unpack
 
 __all__ = ["marginal_data", "marginal_log_likelihood"]
-
-
-class MarginalLogLikelihood(Op):
-    """phi and the cross-products -> log likelihood (scalar) and its gradient (vector)."""
-
-    __props__ = ()
-
-    def make_node(self, *inputs: Any) -> Apply:
-        variables = [pt.as_tensor_variable(x) for x in inputs]
-        return Apply(self, variables, [pt.dscalar(), pt.dvector()])
-
-    def perform(self, node, inputs, output_storage) -> None:
-        value, gradient = _evaluate(*inputs)
-        output_storage[0][0] = np.asarray(value)
-        output_storage[1][0] = gradient
-
-    def pullback(self, inputs, outputs, cotangents):
-        rest = [DisconnectedType()() for _ in inputs[1:]]
-        return [pt.mul(cotangents[0], outputs[1]), *rest]
-
-    def connection_pattern(self, node):
-        return [[True, False], *([False, False] for _ in node.inputs[1:])]
-
-    def infer_shape(self, node, input_shapes):
-        return [(), (input_shapes[0][0],)]
 
 
 @njit
@@ -55,17 +25,13 @@ def _evaluate(phi, data):
     return likelihood_and_gradient(phi, own, y, np.empty((p + 1, p + 1)), make_room(own))
 
 
-@register_funcify_and_cache_key(MarginalLogLikelihood)
-def _compiled(op, node, **_):
-    link("bdtr_")
+class MarginalLogLikelihood(LogLikelihood):
+    """The marginal log likelihood of Gaussian outcomes."""
 
-    @njit
-    def run(phi, data):
-        value, gradient = _evaluate(phi, data)
-        return np.asarray(value), gradient
+    evaluate = _evaluate
 
-    # PyTensor keeps code on disk by this key alone, whatever the Op, and would serve old machine code.
-    return run, f"marginal {sources()}"
+
+register(MarginalLogLikelihood, "bdtr_")
 
 
 def marginal_log_likelihood(

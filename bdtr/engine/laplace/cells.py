@@ -21,7 +21,7 @@ from numba import types
 
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.compiled.lanes import LANES
-from bdtr.engine.crossproducts import Rows
+from bdtr.engine.crossproducts import Rows, row_values, strata_of
 from bdtr.engine.laplace.likelihoods import BINOMIAL, POISSON
 from bdtr.engine.layout import Layout
 
@@ -99,16 +99,12 @@ def cells(rows: Rows, where: Layout, outcome: Outcome) -> Cells:
     -------
     Cells
     """
-    count = len(rows.x)
-    stratum = np.zeros(count, np.int64) if rows.stratum is None else rows.stratum.astype(np.int64)
-    z, at, of, term, outer = _group_columns(rows, where)
-    block = np.zeros(count, np.int64)
-    inside = np.flatnonzero(~outer)
-    if inside.size:
-        of_position = np.repeat(np.arange(where.blocks), np.diff(where.start))
-        block = of_position[at[:, inside[0]]]
+    stratum = strata_of(rows)
+    x, inner, inner_at, border, border_at, block = row_values(rows, where)
+    z, at, inside = np.hstack([inner, border]), np.hstack([inner_at, border_at]), inner.shape[1]
+    of, term, outer = _group_columns(where)
     sums = outcome.family in (BINOMIAL, POISSON)
-    key = np.column_stack([rows.x, z, at, stratum, *([] if sums else [outcome.y, outcome.m])])
+    key = np.column_stack([x, z, at, stratum, *([] if sums else [outcome.y, outcome.m])])
     cell = _alike(key)
     first = np.unique(cell, return_index=True)[1]
     y, m, size = outcome.y[first], outcome.m[first], np.bincount(cell).astype(float)
@@ -116,7 +112,7 @@ def cells(rows: Rows, where: Layout, outcome: Outcome) -> Cells:
         y = np.bincount(cell, outcome.y)
         m, size = np.bincount(cell, outcome.m), np.ones(first.size)
     # Blocks in order, and within them cells of the same levels.
-    order = np.lexsort((*at[first][:, inside].T, block[first]))
+    order = np.lexsort((*at[first, :inside].T, block[first]))
     first, y, m, size = first[order], y[order], m[order], size[order]
     more = -first.size % LANES
 
@@ -124,40 +120,33 @@ def cells(rows: Rows, where: Layout, outcome: Outcome) -> Cells:
         ends = np.full((more, *values.shape[1:]), fill, values.dtype)
         return np.ascontiguousarray(np.concatenate([values, ends]))
 
-    x = padded(rows.x[first].astype(float), 0.0)
+    common = padded(x[first].astype(float), 0.0)
     columns = np.ascontiguousarray(padded(z[first], 0.0).T)
     positions = np.ascontiguousarray(padded(at[first], 0).T)
     starts = np.searchsorted(block[first], np.arange(where.blocks + 1)).astype(np.int64)
-    envelope = _envelope(positions[inside], where.inner.size, first.size)
+    envelope = _envelope(positions[:inside], where.inner.size, first.size)
     place = np.concatenate([[0], np.cumsum(np.arange(where.inner.size) - envelope + 1)])
-    changes = (np.diff(at[first][:, inside], axis=0) != 0).any(axis=1)
+    changes = (np.diff(at[first, :inside], axis=0) != 0).any(axis=1)
     segments = np.concatenate([[0], np.flatnonzero(changes) + 1, [first.size]]).astype(np.int64)
     return Cells(
-        outcome.family, x, np.ascontiguousarray(x.T), columns, positions, of, term, outer,
+        outcome.family, common, np.ascontiguousarray(common.T), columns, positions, of, term, outer,
         padded(y.astype(float), 1.0), padded(m.astype(float), 1.0), padded(size, 0.0),
         padded(stratum[first], 0), starts, where.start, envelope,
         (place[:-1] - envelope).astype(np.int64), segments, int(place[-1]), where.border.size,
     )  # fmt: skip
 
 
-def _group_columns(rows: Rows, where: Layout):
-    """Columns of all factors (row x column), their positions, factors, terms, and whether in the border."""
-    count = len(rows.x)
-    z, at, of, term, outer = [np.zeros((count, 0))], [np.zeros((count, 0), np.int64)], [], [], []
-    parts = zip(where.factors, rows.z, rows.codes, where.position, where.in_border, strict=True)
-    for f, (factor, values, code, position, in_border) in enumerate(parts):
-        z.append(values)
-        at.append(position[code][:, None] + np.arange(factor.terms))
-        of += [f] * factor.terms
-        term += range(factor.terms)
-        outer += [in_border] * factor.terms
-    return (
-        np.hstack(z).astype(float),
-        np.hstack(at),
-        np.array(of, np.int64),
-        np.array(term, np.int64),
-        np.array(outer, np.bool_),
-    )
+def _group_columns(where: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Factor, place among its terms, and whether in the border, of the columns of all factors."""
+    found = [
+        (f, t, outside)
+        for outside in (False, True)
+        for f, factor in enumerate(where.factors)
+        for t in range(factor.terms)
+        if where.in_border[f] == outside
+    ]
+    of, term, outer = np.array(found, np.int64).reshape(-1, 3).T
+    return np.ascontiguousarray(of), np.ascontiguousarray(term), outer.astype(np.bool_)
 
 
 def _alike(key: np.ndarray) -> np.ndarray:

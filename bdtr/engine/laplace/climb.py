@@ -32,7 +32,6 @@ __all__ = [
     "factor_envelope",
     "inner_precision",
     "make_room",
-    "predictor",
     "solve_envelope",
     "solve_envelope_transposed",
     "turned",
@@ -61,10 +60,11 @@ class Room(NamedTuple):
     step: np.ndarray
     kept: np.ndarray
     found: np.ndarray  # what a climb ends with: F and decrement
+    rest: np.ndarray  # of the log likelihood, by stratum: what phi alone decides
 
 
 _NUMBERS, _TABLE = types.float64[::1], types.float64[:, ::1]
-ROOM = types.NamedTuple((*[_NUMBERS] * 8, _TABLE, _NUMBERS, _TABLE, _TABLE, *[_NUMBERS] * 4), Room)
+ROOM = types.NamedTuple((*[_NUMBERS] * 8, _TABLE, _NUMBERS, _TABLE, _TABLE, *[_NUMBERS] * 5), Room)
 
 
 @kernel
@@ -77,6 +77,7 @@ def make_room(cells):
         np.zeros(rows), np.zeros(rows), np.zeros(rows), np.empty(cells.z.shape),
         np.empty(cells.entries), np.empty((inner, rest)), np.empty((rest, rest)),
         np.zeros(inner + rest), np.empty(inner + rest), np.empty(inner + rest), np.empty(2),
+        np.empty(cells.stratum.max() + 1),
     )  # fmt: skip
 
 
@@ -122,25 +123,8 @@ def add_inner(cells, zt, v, eta):
                     eta[i] += z[i] * by
 
 
-@kernel
-def predictor(cells, zt, w, eta):
-    """eta = Z T v + H c."""
-    inner = cells.first.size
-    common_predictor(cells, zt, w[inner:], eta)
-    add_inner(cells, zt, w[:inner], eta)
-
-
 @njit(inline="always")
-def _dot(x, y):
-    """Of vectors whose length is a multiple of eight."""
-    total = every(0.0)
-    for i in range(0, x.size, LANES):
-        total = plus(total, load(x, i), load(y, i))
-    return summed(total)
-
-
-@njit(inline="always")
-def dot_of_part(x, y, begin, end):
+def _dot(x, y, begin, end):
     """Of the places begin to end of two vectors."""
     total, i = every(0.0), begin
     while i + LANES <= end:
@@ -153,6 +137,13 @@ def dot_of_part(x, y, begin, end):
     return out
 
 
+@njit(inline="always")
+def _times(x, y, out):
+    """out = x y, of vectors whose length is a multiple of eight."""
+    for i in range(0, x.size, LANES):
+        store(out, i, load(x, i) * load(y, i))
+
+
 @kernel
 def inner_precision(cells, zt, bend, weighted, envelope):
     """A = I + T'Z'WZT in its envelope."""
@@ -163,7 +154,7 @@ def inner_precision(cells, zt, bend, weighted, envelope):
     for s in range(zt.shape[0]):
         if cells.outer[s]:
             continue
-        times(bend, zt[s], weighted)
+        _times(bend, zt[s], weighted)
         for t in range(s + 1):
             if cells.outer[t]:
                 continue
@@ -172,15 +163,8 @@ def inner_precision(cells, zt, bend, weighted, envelope):
                 begin = segments[k]
                 one, two = cells.at[s, begin], cells.at[t, begin]
                 row, column = max(one, two), min(one, two)
-                value = dot_of_part(weighted, other, begin, segments[k + 1])
+                value = _dot(weighted, other, begin, segments[k + 1])
                 envelope[place[row] + column] += value
-
-
-@njit(inline="always")
-def times(x, y, out):
-    """out = x y, of vectors whose length is a multiple of eight."""
-    for i in range(0, x.size, LANES):
-        store(out, i, load(x, i) * load(y, i))
 
 
 @kernel
@@ -192,7 +176,7 @@ def add_to_positions(cells, zt, slope, out):
             at, z = cells.at[s], zt[s]
             for k in range(segments.size - 1):
                 begin = segments[k]
-                out[at[begin]] += dot_of_part(z, slope, begin, segments[k + 1])
+                out[at[begin]] += _dot(z, slope, begin, segments[k + 1])
 
 
 @kernel
@@ -204,12 +188,12 @@ def _across(cells, zt, bend, weighted, across):
         if cells.outer[s]:
             continue
         at = cells.at[s]
-        times(bend, zt[s], weighted)
+        _times(bend, zt[s], weighted)
         for k in range(segments.size - 1):
             begin, end = segments[k], segments[k + 1]
             row = across[at[begin]]
             for j in range(p):
-                row[border + j] += dot_of_part(weighted, cells.xt[j], begin, end)
+                row[border + j] += _dot(weighted, cells.xt[j], begin, end)
             if border > 0:
                 for t in range(zt.shape[0]):
                     if cells.outer[t]:
@@ -223,11 +207,9 @@ def _corner(cells, zt, precision, bend, weighted, corner):
     border, p = cells.border, cells.x.shape[1]
     corner[:] = 0.0
     for j in range(p):
-        column = cells.xt[j]
-        for i in range(0, bend.size, LANES):
-            store(weighted, i, load(bend, i) * load(column, i))
+        _times(bend, cells.xt[j], weighted)
         for k in range(j + 1):
-            corner[border + j, border + k] = _dot(weighted, cells.xt[k])
+            corner[border + j, border + k] = _dot(weighted, cells.xt[k], 0, weighted.size)
         corner[border + j, border + j] += precision[j]
     if border == 0:
         return
@@ -345,7 +327,7 @@ def _gradient(cells, room, precision, mean, w, out):
                 out[inner + at[i]] += z[i] * room.slope[i]
     for j in range(precision.size):
         k = inner + border + j
-        out[k] = _dot(cells.xt[j], room.slope) - precision[j] * (w[k] - mean[j])
+        out[k] = _dot(cells.xt[j], room.slope, 0, room.slope.size) - precision[j] * (w[k] - mean[j])
 
 
 @kernel
@@ -416,10 +398,11 @@ def _climb(address):
     q = _load(address)
     cells, form, precision, mean, room = q.cells, q.form, q.precision, q.mean, q.room
     rows = (room.a, room.b, room.c, room.d)
-    w, before = room.w, -np.inf
+    w, before, inner = room.w, -np.inf, cells.first.size
     room.found[1] = np.inf
     for step in range(_MOST_STEPS):
-        predictor(cells, room.zt, w, room.eta)
+        common_predictor(cells, room.zt, w[inner:], room.eta)
+        add_inner(cells, room.zt, w[:inner], room.eta)
         curves(form, room.eta, rows, room.value, room.slope, room.bend)
         value = room.value.sum() - _penalty(cells, precision, mean, w)
         if step > 0 and not value >= before - _SLACK * (1.0 + abs(before)):

@@ -12,7 +12,6 @@ categories: see :mod:`bdtr.engine.laplace.likelihoods`). With w-hat the mode of 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from numba import types
 
 from bdtr.engine.compiled.kernels import kernel, link
 from bdtr.engine.density.elimination import relative_factors
-from bdtr.engine.density.marginal import log_sd_prior
+from bdtr.engine.density.marginal import log_partial_prior, log_sd_prior
 from bdtr.engine.laplace.cells import CELLS, Cells
 from bdtr.engine.laplace.climb import climb, make_room, turned
 from bdtr.engine.laplace.likelihoods import FORMS, NEGATIVE_BINOMIAL, ORDINAL, prepare
@@ -124,9 +123,9 @@ def set_up(phi, posterior, room):
     cells = posterior.cells
     rows = (room.a, room.b, room.c, room.d)
     shape = phi[shape_at(posterior) :]
-    rest = prepare(cells.family, cells.y, cells.m, cells.count, cells.stratum, shape, rows)
+    prepare(cells.family, cells.y, cells.m, cells.count, cells.stratum, shape, rows, room.rest)
     turned(cells, parts(phi, posterior), room.zt)
-    return rest
+    return room.rest.sum()
 
 
 @kernel
@@ -166,12 +165,7 @@ def log_prior(phi, posterior):
         out += log_sd_prior(abs(phi[at]), posterior.sd[i]) - np.log(2.0)
         at += 1
     for alpha in posterior.alpha:
-        z = abs(phi[at])
-        log_sech2 = 2.0 * (np.log(2.0) - z - np.log1p(np.exp(-2.0 * z)))
-        whole = (
-            (2.0 * alpha - 1.0) * np.log(2.0) + 2.0 * math.lgamma(alpha) - math.lgamma(2.0 * alpha)
-        )
-        out += alpha * log_sech2 - whole
+        out += log_partial_prior(phi[at], alpha)
         at += 1
     for i in range(posterior.shape.shape[0]):
         row = posterior.shape[i]

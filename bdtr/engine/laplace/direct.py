@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
@@ -17,17 +17,20 @@ from scipy.special import expit, ndtri
 
 from bdtr.engine.compiled.kernels import link
 from bdtr.engine.compiled.streams import children
-from bdtr.engine.density.elimination import relative_factors
+from bdtr.engine.density.elimination import factors_of_each
 from bdtr.engine.laplace.climb import make_room
 from bdtr.engine.laplace.density import Posterior, laplace
 from bdtr.engine.laplace.gradient import density_and_gradient
+from bdtr.engine.laplace.likelihoods import NEGATIVE_BINOMIAL, ORDINAL
 from bdtr.engine.laplace.proposals import Places, Proposed, completed, effects_of, propose
 from bdtr.engine.layout import Layout
 from bdtr.engine.phi.importance_weights import effective, pareto_k
-from bdtr.engine.phi.independence import kept_by_chains
+from bdtr.engine.phi.independence import Kept, kept_by_chains
+from bdtr.engine.report import Report
 
 __all__ = ["LaplaceDraws", "LaplaceReport", "correct_draws", "draw_laplace", "first_places"]
 
+_SD = 0.5  # of group terms and dispersions, where the search for the mode begins
 _TIGHT = 1e-16  # Newton decrement of climbs whose results are compared
 _HEAVY, _LIGHT = 7, 20  # degrees of freedom of first and of adapted proposals
 _MOST_FOLDED = 6
@@ -44,7 +47,7 @@ _MOST_THINNED, _CHEAP = 16, 4_000  # proposals for one draw, unless all are no m
 
 
 @dataclass(frozen=True)
-class LaplaceReport:
+class LaplaceReport(Report):
     """How draws were made.
 
     ``independence`` counts draws by independence chains; ``effective_share`` and ``khat`` are the effective
@@ -59,12 +62,6 @@ class LaplaceReport:
     laplace_error: float = math.nan
     pairs: int = 1
     evaluations: float = 0.0
-
-    def attributes(self) -> dict[str, float]:
-        """The figures that apply, as plain numbers."""
-        return {
-            k: v for k, v in asdict(self).items() if not (isinstance(v, float) and math.isnan(v))
-        }
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,6 @@ class LaplaceDraws:
 def draw_laplace(
     posterior: Posterior,
     where: Layout,
-    start: np.ndarray,
     chains: int,
     draws: int,
     seed: np.random.SeedSequence,
@@ -95,8 +91,6 @@ def draw_laplace(
         Model and data.
     where
         Layout of the group effects.
-    start
-        Where the search for the mode of phi begins.
     chains, draws
         Number of independent chains and of draws kept from each.
     seed
@@ -109,9 +103,8 @@ def draw_laplace(
     LaplaceDraws or None
         None where weights are not good enough: other samplers have to take over.
     """
-    link("laplace_")
     pilot_seed, level_seed, *chain_seeds = children(seed, 2 + _ATTEMPTS)
-    places = first_places(posterior, start)
+    places = first_places(posterior)
     if places is None:
         return None
     places, pairs, share = _adapted(posterior, places, pilot_seed)
@@ -120,19 +113,9 @@ def draw_laplace(
     count = chains * draws
     at_once = _MOST_THINNED // 4 * count * posterior.cells.first.size < _KEPT
     for source in chain_seeds:
-        accept_seed, stream_seed = children(source, 2)
-        word = stream_seed.generate_state(1, np.uint64)[0]
-        made: list[Proposed] = []
-
-        def more(first: int, wanted: int, made=made, places=places, pairs=pairs, word=word):
-            made.append(propose(posterior, places, pairs, word, first, wanted, at_once))
-            if progress:
-                progress(min(count, (first + wanted) // 2), count)
-            return made[-1].weights
-
-        rng = np.random.default_rng(accept_seed)
-        kept = kept_by_chains(more, chains, draws, rng, most=_MOST_THINNED, cheap=_CHEAP)
-        every = Proposed(*(np.concatenate(parts) for parts in zip(*made, strict=True)))
+        kept, every, word = _attempt(
+            posterior, places, pairs, chains, draws, source, at_once, progress
+        )
         if kept is not None:
             break
         # What all of these have shown is the pilot of the next attempt, from heavier tails.
@@ -157,10 +140,36 @@ def draw_laplace(
     return LaplaceDraws(phi, c[:, posterior.cells.border :], effects, report)
 
 
+def _attempt(
+    posterior: Posterior,
+    places: Places,
+    pairs: int,
+    chains: int,
+    draws: int,
+    seed: np.random.SeedSequence,
+    effects: bool,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Kept | None, Proposed, np.uint64]:
+    """What chains keep of proposals, if anything; all proposals; and the seed of their streams."""
+    accept_seed, stream_seed = children(seed, 2)
+    word, count = stream_seed.generate_state(1, np.uint64)[0], chains * draws
+    made: list[Proposed] = []
+
+    def more(first: int, wanted: int) -> np.ndarray:
+        made.append(propose(posterior, places, pairs, word, first, wanted, effects))
+        if progress:
+            progress(min(count, (first + wanted) // 2), count)
+        return made[-1].weights
+
+    rng = np.random.default_rng(accept_seed)
+    kept = kept_by_chains(more, chains, draws, rng, most=_MOST_THINNED, cheap=_CHEAP)
+    return kept, Proposed(*(np.concatenate(parts) for parts in zip(*made, strict=True))), word
+
+
 def correct_draws(
     posterior: Posterior,
     where: Layout,
-    start: np.ndarray,
+    places: Places,
     phi: np.ndarray,
     chains: int,
     seed: np.random.SeedSequence,
@@ -171,8 +180,10 @@ def correct_draws(
 
     Parameters
     ----------
-    posterior, where, start, seed
+    posterior, where, seed
         As in :func:`draw_laplace`.
+    places
+        From :func:`first_places`.
     phi
         Draws of phi, the first chain first.
     chains
@@ -185,13 +196,9 @@ def correct_draws(
     Raises
     ------
     ValueError
-        If there is no mode to start from, or no weight is finite.
+        If no weight of a chain is finite.
     """
-    link("laplace_")
     stream_seed, level_seed, pick_seed = children(seed, 3)
-    places = first_places(posterior, start)
-    if places is None:
-        raise ValueError("The likelihood has no mode to start from.")
     word = stream_seed.generate_state(1, np.uint64)[0]
     made = completed(posterior, places, _LEAST_PAIRS, _TRIES, word, phi)
     per, rng = len(phi) // chains, np.random.default_rng(pick_seed)
@@ -201,8 +208,8 @@ def correct_draws(
         if not np.isfinite(weights).any():
             raise ValueError("No draw of a chain has a finite weight.")
         edges = np.cumsum(_shares(np.nan_to_num(weights, nan=-np.inf)))
-        places_in_chain = np.searchsorted(edges, (np.arange(per) + rng.random()) / per)
-        which.append(chain * per + np.minimum(places_in_chain, per - 1))
+        at = np.searchsorted(edges, (np.arange(per) + rng.random()) / per)
+        which.append(chain * per + np.minimum(at, per - 1))
     kept = np.concatenate(which)
     effects = _effects(posterior, where, phi[kept], made.effects[kept], made.c[kept], level_seed)
     report = LaplaceReport(
@@ -229,12 +236,10 @@ def _effects(
     full = np.random.default_rng(seed).standard_normal((len(phi), where.effects))
     full[:, where.inner.target] = v
     full[:, where.border.target] = c[:, : where.border.size]
-    padded = np.hstack([np.zeros((len(phi), 1)), phi])
     if not where.factors:
         return full
-    roots = np.stack(
-        [relative_factors(one, posterior.terms, posterior.correlated) for one in padded]
-    )
+    relative = np.hstack([np.zeros((len(phi), 1)), phi])  # to a residual SD of 1
+    roots = factors_of_each(relative, posterior.terms, posterior.correlated)
     for f, factor in enumerate(where.factors):
         q, own = factor.terms, slice(where.offset[f], where.offset[f + 1])
         by_level = full[:, own].reshape(len(phi), factor.levels, q)
@@ -242,16 +247,16 @@ def _effects(
     return full
 
 
-def first_places(posterior: Posterior, start: np.ndarray) -> Places | None:
-    """Proposals at the mode of phi with the curvature there."""
+def first_places(posterior: Posterior) -> Places | None:
+    """Proposals at the mode of phi with the curvature there; None where the climb fails."""
+    link("laplace_")
     room, size = make_room(posterior.cells), posterior.size
 
     def downhill(phi: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = density_and_gradient(phi, posterior, room, _TIGHT)
         return (-value, -gradient) if np.isfinite(value) else (1e300, np.zeros(size))
 
-    centre = np.asarray(start, float).copy()
-    sides = posterior.sides
+    centre, sides = _start(posterior), posterior.sides
     if size:
         centre = minimize(downhill, centre, jac=True, method="BFGS", options={"gtol": 1e-4}).x
         centre[sides] = np.abs(centre[sides])
@@ -269,7 +274,7 @@ def first_places(posterior: Posterior, start: np.ndarray) -> Places | None:
         curvature[i] = (below - above) / 2e-4
     covariance = _inverse(0.5 * (curvature + curvature.T))
     sd = np.sqrt(np.diag(covariance))
-    scale = np.where(posterior.sides, sd, 0.0)
+    scale = np.where(sides, sd, 0.0)
     scale[len(posterior.sd) : len(posterior.sd) + posterior.alpha.size] = -1.0
     blank = Places(
         centre, covariance, covariance, np.zeros(0, np.int64), scale, _HEAVY, centre, mode,
@@ -278,6 +283,19 @@ def first_places(posterior: Posterior, start: np.ndarray) -> Places | None:
     apart = 1e-6
     slope = (_drawn_as(blank, centre + apart) - _drawn_as(blank, centre - apart)) / (2 * apart)
     return _placed(blank, _drawn_as(blank, centre), covariance * np.outer(slope, slope), _HEAVY)
+
+
+def _start(posterior: Posterior) -> np.ndarray:
+    """Where the search for the mode of phi begins."""
+    phi, at = np.zeros(posterior.size), len(posterior.sd) + posterior.alpha.size
+    kind, first, second = posterior.sd.T
+    scale = np.where(kind == 1, second, first)  # a half-t prior has its degrees of freedom first
+    phi[: len(posterior.sd)] = _SD * np.minimum(scale, 1.0)
+    if posterior.cells.family == NEGATIVE_BINOMIAL:
+        phi[at:] = _SD
+    elif posterior.cells.family == ORDINAL:
+        phi[at:] = posterior.shape[:, 0]
+    return phi
 
 
 def _drawn_as(places: Places, phi: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from numba import njit
 
-from bdtr.engine.compiled.elementary import exponential, logistic, negated_size, softplus
+from bdtr.engine.compiled.elementary import exponential, logistic, softplus
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.compiled.lanes import LANES, every, load, minus, store
+from bdtr.engine.compiled.lanes import LANES, every, load, minus, negated_size, store
 
 __all__ = ["EXPONENTIAL", "INTERVAL", "LOGISTIC", "curves", "third", "values"]
 

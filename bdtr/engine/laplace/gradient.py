@@ -25,7 +25,13 @@ from numba import types
 
 from bdtr.engine.compiled.kernels import caller, exported, kernel, link, loader
 from bdtr.engine.density.gradient import sd_prior_slope, to_phi
-from bdtr.engine.laplace.climb import ROOM, Room, make_room, solve_envelope_transposed
+from bdtr.engine.laplace.climb import (
+    ROOM,
+    Room,
+    make_room,
+    solve_envelope,
+    solve_envelope_transposed,
+)
 from bdtr.engine.laplace.density import POSTERIOR, Posterior, laplace, log_prior, shape_at
 from bdtr.engine.laplace.forms import curves, third
 from bdtr.engine.laplace.likelihoods import FORMS, NEGATIVE_BINOMIAL, ORDINAL, prepare
@@ -236,11 +242,7 @@ def _movement(cells, room, leverage, bent):
         for j in range(rest):
             c[j] -= room.across[i, j] * v[i]
     moved = np.dot(room.corner, c)
-    for i in range(inner):  # A^-1 v
-        value = v[i]
-        for k in range(cells.first[i], i):
-            value -= room.envelope[cells.place[i] + k] * v[k]
-        v[i] = value / room.envelope[cells.place[i] + i]
+    solve_envelope(cells.first, cells.place, room.envelope, 0, inner, v)  # A^-1 v
     solve_envelope_transposed(cells.first, cells.place, room.envelope, 0, inner, v)
     for i in range(inner):
         for j in range(rest):
@@ -296,42 +298,27 @@ def _shape_slopes(phi, posterior, room, leverage, movement, gradient):
     along = np.empty(cells.count.size)
     for i in range(along.size):
         along[i] = _along(cells, room, movement, i)
-    shape = np.empty(size)
-    of = np.empty((2, along.size))
-    for move in range(size if cells.family == ORDINAL else 1):
+    shape, ordinal = np.empty(size), cells.family == ORDINAL
+    of, rest = np.empty((2, along.size)), np.empty((2, room.rest.size))
+    for move in range(size if ordinal else 1):
         for side in range(2):
-            shift = _APART if side == 0 else -_APART
             shape[:] = phi[at:]
-            if cells.family == ORDINAL:
-                shape[move] += shift
-            else:
-                shape += shift
-            for k in range(size if cells.family != ORDINAL else 1):
-                kept = _one_stratum(cells, k)
-                rest = prepare(cells.family, cells.y, cells.m, kept, cells.stratum, shape, rows)
-                place = at + (move if cells.family == ORDINAL else k)
-                gradient[place] += rest / (2.0 * shift)
-            prepare(cells.family, cells.y, cells.m, cells.count, cells.stratum, shape, rows)
+            shape[move if ordinal else 0 : move + 1 if ordinal else size] += _APART * (1 - 2 * side)
+            prepare(
+                cells.family, cells.y, cells.m, cells.count, cells.stratum, shape, rows, room.rest
+            )
             curves(form, room.eta, rows, room.value, room.slope, room.bend)
+            rest[side] = room.rest
             for i in range(along.size):
-                of[side, i] = (
-                    room.value[i] - 0.5 * leverage[i] * room.bend[i] - along[i] * room.slope[i]
-                )
+                of[side, i] = room.value[i] - 0.5 * leverage[i] * room.bend[i]
+                of[side, i] -= along[i] * room.slope[i]
+        first = at + (move if ordinal else 0)
+        for k in range(1 if ordinal else size):
+            gradient[first + k] += (rest[0, k] - rest[1, k]) / (2.0 * _APART)
         for i in range(along.size):
             if cells.count[i] > 0.0:
-                place = at + (move if cells.family == ORDINAL else cells.stratum[i])
+                place = first + (0 if ordinal else cells.stratum[i])
                 gradient[place] += (of[0, i] - of[1, i]) / (2.0 * _APART)
-
-
-@kernel
-def _one_stratum(cells, k):
-    """Counts of the cells of a stratum, zero elsewhere; of all cells of an ordinal outcome."""
-    out = cells.count.copy()
-    if cells.family != ORDINAL:
-        for i in range(out.size):
-            if cells.stratum[i] != k:
-                out[i] = 0.0
-    return out
 
 
 @kernel

@@ -56,13 +56,13 @@ _SHORT = 40.0  # counts up to which logarithms are added one by one
 
 
 @kernel
-def prepare(family, y, m, count, stratum, shape, rows):
-    """Write what the form of the family takes for each row; return the sum of the rest.
+def prepare(family, y, m, count, stratum, shape, rows, rest):
+    """Write what the form of the family takes for each row, and the sum of the rest by stratum.
 
     ``shape`` is the part of phi that belongs to the outcome: dispersions, or gaps.
     """
     a, b, c, d = rows
-    rest = 0.0
+    rest[:] = 0.0
     if family == BINOMIAL:
         for i in range(y.size):
             a[i], b[i] = count[i] * y[i], count[i] * m[i]
@@ -75,22 +75,21 @@ def prepare(family, y, m, count, stratum, shape, rows):
             a[i], b[i] = count[i] * y[i], count[i] * (y[i] + size)
             c[i] = np.log(m[i]) - np.log(size)
             if count[i] > 0.0:
-                rest += count[i] * (log_rising(y[i], size) + y[i] * np.log(size))
+                rest[stratum[i]] += count[i] * (log_rising(y[i], size) + y[i] * np.log(size))
     elif family == GAMMA:
         for i in range(y.size):
             alpha = np.exp(-2.0 * shape[stratum[i]])
             a[i], b[i], d[i] = -count[i] * alpha, count[i] * alpha * y[i], -1.0
             if count[i] > 0.0:
-                rest += count[i] * (alpha * np.log(alpha * y[i]) - math.lgamma(alpha))
+                rest[stratum[i]] += count[i] * (alpha * np.log(alpha * y[i]) - math.lgamma(alpha))
     elif family == WEIBULL:
         for i in range(y.size):
             k = np.exp(-shape[stratum[i]])
             a[i], b[i], d[i] = -count[i] * m[i] * k, count[i] * y[i] ** k, -k
             if count[i] > 0.0:
-                rest += count[i] * m[i] * (np.log(k) + k * np.log(y[i]))
+                rest[stratum[i]] += count[i] * m[i] * (np.log(k) + k * np.log(y[i]))
     else:
-        rest = _ordinal(y, count, shape, a, b, c, d)
-    return rest
+        rest[0] = _ordinal(y, count, shape, a, b, c, d)
 
 
 @kernel

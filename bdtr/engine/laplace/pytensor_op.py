@@ -9,15 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytensor.tensor as pt
 from numba import njit
 from pytensor.compile.sharedvalue import shared
-from pytensor.gradient import DisconnectedType
-from pytensor.graph.basic import Apply
-from pytensor.graph.op import Op
-from pytensor.link.numba.dispatch.basic import register_funcify_and_cache_key
 
-from bdtr.engine.compiled.kernels import kernel, link, sources
+from bdtr.engine.compiled.kernels import kernel
+from bdtr.engine.compiled.likelihood_op import LogLikelihood, register
 from bdtr.engine.laplace.cells import Cells
 from bdtr.engine.laplace.climb import make_room
 from bdtr.engine.laplace.density import Posterior
@@ -26,89 +22,6 @@ from bdtr.engine.laplace.gradient import likelihood_and_gradient
 __all__ = ["laplace_log_likelihood"]
 
 _NEAR = 1e-9  # decrement of climbs: value and gradient are then exact to nine digits
-
-
-class LaplaceLogLikelihood(Op):
-    """phi and the packed data -> log likelihood (scalar) and its gradient (vector)."""
-
-    __props__ = ()
-
-    def make_node(self, *inputs: Any) -> Apply:
-        variables = [pt.as_tensor_variable(x) for x in inputs]
-        return Apply(self, variables, [pt.dscalar(), pt.dvector()])
-
-    def perform(self, node, inputs, output_storage) -> None:
-        value, gradient = _evaluate(*inputs)
-        output_storage[0][0] = np.asarray(value)
-        output_storage[1][0] = gradient
-
-    def pullback(self, inputs, outputs, cotangents):
-        return [pt.mul(cotangents[0], outputs[1]), DisconnectedType()()]
-
-    def connection_pattern(self, node):
-        return [[True, False], [False, False]]
-
-    def infer_shape(self, node, input_shapes):
-        return [(), (input_shapes[0][0],)]
-
-
-@register_funcify_and_cache_key(LaplaceLogLikelihood)
-def _compiled(op, node, **_):
-    link("laplace_")
-
-    @njit
-    def run(phi, data):
-        value, gradient = _evaluate(phi, data)
-        return np.asarray(value), gradient
-
-    # PyTensor keeps code on disk by this key alone, whatever the Op.
-    return run, f"laplace {sources()}"
-
-
-def laplace_log_likelihood(phi: Any, posterior: Posterior, mode: np.ndarray) -> Any:
-    """Laplace's log likelihood of phi, coefficients and group effects integrated out, in a PyTensor graph.
-
-    Parameters
-    ----------
-    phi
-        A PyTensor vector.
-    posterior
-        Model and data.
-    mode
-        Effects and coefficients that climbs begin at.
-
-    Returns
-    -------
-    pytensor.tensor.TensorVariable
-        A scalar.
-    """
-    outputs: Any = LaplaceLogLikelihood()(phi, shared(_pack(posterior, mode), name="laplace_data"))
-    return outputs[0]
-
-
-def _pack(posterior: Posterior, mode: np.ndarray) -> np.ndarray:
-    cells = posterior.cells
-    counts = [
-        cells.family, *cells.x.shape, len(cells.z), len(cells.first), len(cells.rows),
-        len(cells.segments), cells.entries, cells.border, posterior.terms.size, len(posterior.sd),
-        posterior.alpha.size, len(posterior.shape),
-    ]  # fmt: skip
-    parts = [
-        cells.x, cells.xt, cells.z, cells.y, cells.m, cells.count, posterior.precision,
-        posterior.mean, posterior.sd, posterior.alpha, posterior.shape, mode, cells.at, cells.of,
-        cells.term, cells.outer, cells.stratum, cells.rows, cells.start, cells.first, cells.place,
-        cells.segments, posterior.terms, posterior.correlated,
-    ]  # fmt: skip
-    return np.concatenate([np.array(counts, float), *(np.ravel(a).astype(float) for a in parts)])
-
-
-@njit
-def _evaluate(phi, data):
-    # PyTensor may hand over views.
-    posterior, mode = _unpack(np.ascontiguousarray(data))
-    room = make_room(posterior.cells)
-    room.w[:] = mode
-    return likelihood_and_gradient(np.ascontiguousarray(phi), posterior, room, _NEAR)
 
 
 @kernel
@@ -148,3 +61,58 @@ def _unpack(data):
     )  # fmt: skip
     correlated = whole[at : at + factors] > 0
     return Posterior(cells, terms, correlated, precision, mean, sd, alpha, shape), mode
+
+
+@njit
+def _evaluate(phi, data):
+    # PyTensor may hand over views.
+    posterior, mode = _unpack(np.ascontiguousarray(data))
+    room = make_room(posterior.cells)
+    room.w[:] = mode
+    return likelihood_and_gradient(np.ascontiguousarray(phi), posterior, room, _NEAR)
+
+
+class LaplaceLogLikelihood(LogLikelihood):
+    """Laplace's log likelihood."""
+
+    evaluate = _evaluate
+
+
+register(LaplaceLogLikelihood, "laplace_")
+
+
+def laplace_log_likelihood(phi: Any, posterior: Posterior, mode: np.ndarray) -> Any:
+    """Laplace's log likelihood of phi, coefficients and group effects integrated out, in a PyTensor graph.
+
+    Parameters
+    ----------
+    phi
+        A PyTensor vector.
+    posterior
+        Model and data.
+    mode
+        Effects and coefficients that climbs begin at.
+
+    Returns
+    -------
+    pytensor.tensor.TensorVariable
+        A scalar.
+    """
+    outputs: Any = LaplaceLogLikelihood()(phi, shared(_pack(posterior, mode), name="laplace_data"))
+    return outputs[0]
+
+
+def _pack(posterior: Posterior, mode: np.ndarray) -> np.ndarray:
+    cells = posterior.cells
+    counts = [
+        cells.family, *cells.x.shape, len(cells.z), len(cells.first), len(cells.rows),
+        len(cells.segments), cells.entries, cells.border, posterior.terms.size, len(posterior.sd),
+        posterior.alpha.size, len(posterior.shape),
+    ]  # fmt: skip
+    parts = [
+        cells.x, cells.xt, cells.z, cells.y, cells.m, cells.count, posterior.precision,
+        posterior.mean, posterior.sd, posterior.alpha, posterior.shape, mode, cells.at, cells.of,
+        cells.term, cells.outer, cells.stratum, cells.rows, cells.start, cells.first, cells.place,
+        cells.segments, posterior.terms, posterior.correlated,
+    ]  # fmt: skip
+    return np.concatenate([np.array(counts, float), *(np.ravel(a).astype(float) for a in parts)])

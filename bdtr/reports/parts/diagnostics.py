@@ -68,7 +68,7 @@ def _derived(case: Case) -> pd.DataFrame:
     ).rename_axis("quantity")
 
 
-def corrected(attrs: Mapping[Hashable, Any]) -> str:
+def _corrected(attrs: Mapping[Hashable, Any]) -> str:
     """How draws from Laplace's density were corrected, or that NUTS drew every parameter."""
     if attrs.get("nuts"):
         return ", of every parameter, as importance weights were not good enough"
@@ -95,7 +95,7 @@ def _samplers(case: Case) -> list[str]:
             energy = stats["energy"].to_numpy()
             bfmi = np.square(np.diff(energy, axis=1)).mean(axis=1) / energy.var(axis=1)
             how += f", smallest E-BFMI {bfmi.min():.2f}"
-        how += corrected(stats.attrs)
+        how += _corrected(stats.attrs)
     else:
         how = f"direct sampler, {s.chains} chains of {s.draws} draws; {how_drawn(stats.attrs)}"
     out = [f"stage {fit.designs[last].action}: {how}"]

@@ -76,8 +76,8 @@ def _mathml(model: OutcomeModel) -> str:
         likelihood = y + _op("~") + _call("Normal", eta + _op(",") + variance)
     else:
         # Mean per trial or unit of exposure, then what the family has beside it.
-        inverse = "exp" if family.link == "log" else f"<msup>{_name('logit')}<mn>-1</mn></msup>"
-        inverse = _name(inverse) if family.link == "log" else inverse
+        logistic = f"<msup>{_name('logit')}<mn>-1</mn></msup>"
+        inverse = _name("exp") if family.link == "log" else logistic
         law = inverse + _op("(") + eta + _op(")")
         if family.companion:
             law = _sub("m", "i") + _op(",") + law
