@@ -234,3 +234,20 @@ def test_means_are_taken_back_to_the_linear_predictor(family):
     else:
         assert np.allclose(back, ETA)
     assert np.isfinite(payoff.linear(np.array([0.0, 1.0]))).all()
+
+
+@pytest.mark.parametrize("sampler", ["direct", "plain"])
+def test_two_categories_are_a_yes_no_outcome(sampler):
+    """No threshold is left to estimate: means are those of the Bernoulli model, times the worth."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"x": rng.normal(size=300), "a": rng.integers(0, 2, 300)})
+    data["y"] = (rng.random(300) < expit(-0.3 + 0.5 * data["x"] + 0.6 * data["a"])).astype(int)
+    given = {"sampler": sampler, "draws": 500, "random_seed": 1, "progress": False}
+    plain = bdtr.fit(trial("bernoulli"), data, **given)
+    labels = data.assign(y=np.array(["no", "yes"])[data["y"]])
+    two = bdtr.fit(trial("ordinal", utility={"no": 0, "yes": 10}), labels, **given)
+    rules = bdtr.static(a=0), bdtr.static(a=1)
+    means, right = (bdtr.value(f, *rules).table["mean"] for f in (two, plain))
+    assert np.allclose(means, 10 * right, rtol=0.01 if sampler == "plain" else 1e-9)
+    logs = (f.add_groups("log_likelihood")["log_likelihood"]["y"] for f in (two, plain))
+    assert np.allclose(*(one.mean(("chain", "draw")) for one in logs), atol=0.02)

@@ -128,7 +128,7 @@ def _pointwise(
 
 def _shape(model: OutcomeModel, flat: xr.Dataset) -> np.ndarray | None:
     """What the family takes beside the linear predictor, draws last."""
-    if not model.family.shape:
+    if model.family.shape not in flat:
         return None
     return flat[model.family.shape].transpose(..., "sample").to_numpy()
 

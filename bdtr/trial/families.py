@@ -247,7 +247,10 @@ def _category(y, m):
 
 
 def _above(eta, shape):
-    """P(y >= j) for the categories above the lowest, first axis."""
+    """P(y >= j) for the categories above the lowest, first axis; of two categories there are no thresholds
+    to estimate."""
+    if shape is None:
+        return expit(eta)[None]
     rest = eta[None] - np.reshape(shape, (len(shape), *([1] * (eta.ndim - 1)), -1))
     return expit(np.concatenate([eta[None], rest]))
 
@@ -272,7 +275,7 @@ def _ordinal_log(y, m, eta, shape):
 
 
 def _ordinal(pm, name, eta, shape, observed, m, dims):
-    cutpoints = pm.math.concatenate([np.zeros(1), shape])
+    cutpoints = np.zeros(1) if shape is None else pm.math.concatenate([np.zeros(1), shape])
     return pm.OrderedLogistic(
         name, eta=eta, cutpoints=cutpoints, observed=observed, dims=dims, compute_p=False
     )
