@@ -20,7 +20,7 @@ from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, stage_draws
 from bdtr.stages.settings import FitError, Settings
 from bdtr.stages.stagemodel import OwnColumns, OwnDraws, OwnModel, OwnQ, own_draws
-from bdtr.trial.families import FAMILIES, Payoff
+from bdtr.trial.families import Payoff
 from bdtr.trial.trial import Trial
 
 __all__ = ["FitRecord"]
@@ -138,12 +138,13 @@ class FitRecord:
         return self.q_of(k, self.q_draws[key], sites)
 
     def family(self, k: int) -> str:
-        """Outcome family of stage k: earlier stages have a continuous response."""
-        return self.trial.family if k == self.stages - 1 else "gaussian"
+        """Outcome family of stage k: at earlier stages that of the values of the next one."""
+        return self.payoff(k).family.name
 
     def payoff(self, k: int) -> Payoff:
         """How the payoff of stage k comes from its model."""
-        return self.trial.payoff if k == self.stages - 1 else Payoff(FAMILIES["gaussian"])
+        last = k == self.stages - 1
+        return self.trial.payoff if last else self.trial.payoff.propagated()
 
     def require_data(self, purpose: str) -> TrialData:
         """The checked data, or an error that says what they are needed for."""

@@ -184,7 +184,7 @@ def _fit_last(
             common = common_effects(model.design, settings, count)
             return fit_direct(model, response, seed, settings, report, common)
     elif settings.sampler == "pymc":
-        compiled = compiled_marginal(model) if model.family.gaussian else compiled_laplace(model)
+        compiled = compiled_marginal(model) if model.family.closed_form else compiled_laplace(model)
     else:
         compiled = compiled_plain(model)
     return compiled.fit(response, seed, settings, progress)

@@ -19,7 +19,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.linkscale import working_response
 from bdtr.backward.passes import mean_response, stage_model
+from bdtr.backward.residuals import linear_predictor
 from bdtr.data.sitelevel import site_means, site_sizes
 from bdtr.engine.coefficients.exact import exact_draws
 from bdtr.engine.compiled.streams import children
@@ -41,7 +43,7 @@ def informative_sites(fit: FitRecord) -> list[str]:
     for k, design in enumerate(fit.designs):
         model = stage_model(fit, k)
         group = next((g for g in design.groups if g.role == "site"), None)
-        if not isinstance(model, OutcomeModel) or not model.family.gaussian or group is None:
+        if not isinstance(model, OutcomeModel) or not model.family.closed_form or group is None:
             continue
         stage = data.stages[k]
         frame = data.frame[stage.fitted]
@@ -94,7 +96,10 @@ def _apart(fit: FitRecord, k: int, z: np.ndarray, taken: np.ndarray) -> float:
     params = replace(
         params, precision=np.r_[params.precision, wide], mean=np.r_[params.mean, 0.0, 0.0]
     )
-    response = (mean_response(fit, k) - model.location) / model.spread
+    response = mean_response(fit, k)
+    if model.family.quasi:
+        response = working_response(model.payoff, linear_predictor(fit, k, model), response)
+    response = (response - model.location) / model.spread
     posterior = fit.posterior(k)
     pick = np.linspace(0, fit.settings.propagated - 1, _DRAWS).astype(int)
     phi = np.ascontiguousarray(phi_of(model, posterior)[pick])

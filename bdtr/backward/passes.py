@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from bdtr.backward.carried_effects import Carried, carried_terms
+from bdtr.backward.carried_effects import Carried, KnownEffects, carried_terms
 from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.induction import (
     BackwardPass,
@@ -19,6 +20,7 @@ from bdtr.backward.induction import (
 )
 from bdtr.backward.policies import decisions, named_policy, pass_key
 from bdtr.backward.regimes import Regime
+from bdtr.engine.crossproducts import weighted
 from bdtr.results.arguments import a_fit, one_of, truth
 from bdtr.results.errors import ArgumentError
 from bdtr.results.progress import progress_bar
@@ -28,7 +30,7 @@ from bdtr.stages.prediction import PLACES, StageDraws, unit_columns
 from bdtr.stages.stagemodel import OwnDraws, OwnModel, own_columns, own_model
 
 if TYPE_CHECKING:
-    from bdtr.backward.propagation import Anchor
+    from bdtr.backward.propagation import Anchor, Totals
     from bdtr.stages.posterior import Propagated
 
 __all__ = [
@@ -109,29 +111,64 @@ def _propagated(
     report,
 ) -> list[Propagated]:
     """One draw of stage k for each response by the exact engine."""
-    from bdtr.backward.propagation import accumulate, propagate
+    from bdtr.backward.propagation import propagate
 
-    data, design = fit.require_data("a backward pass"), fit.designs[k]
-    known_model = stage_model(fit, k) if further else None
-    assert known_model is None or isinstance(known_model, OutcomeModel)
-    rows = stage_rows(data, design) if known_model is None else known_model.rows
-    units = None if known_model is None else (known_model.location, known_model.spread)
-    constant = bool(design.constant.any())
-    totals = accumulate(rows, design.factors, together(responses), units, constant)
-    if known_model is None:
-        width = fit.settings.prior_width
-        known_model = outcome_model(
-            data, design, fit.payoff(k), rows, totals.centre, totals.spread, totals.location, width
-        )
-        fit.keep_model(k, known_model, totals.mean)
+    design = fit.designs[k]
     known = [
         carried(fit, k, rule).effects(d, design.factors) if isinstance(d, StageDraws) else None
         for rule, d in zip(policies, later, strict=True)
     ]
+    if fit.payoff(k).family.quasi:
+        model, totals, kept = _curved(fit, k, responses, known, further)
+    else:
+        (model, totals), kept = _straight(fit, k, responses, further), xr.Dataset()
     anchor = _anchor(fit, k) if further else None
     seed, chains = fit.settings.stream(k), fit.settings.chains
     common = common_effects(design, fit.settings, fit.settings.propagated)
-    return propagate(known_model, totals, known, seed, chains, anchor, report, common)
+    found = propagate(model, totals, known, seed, chains, anchor, report, common)
+    return [replace(one, engine=one.engine.merge(kept).assign_attrs(**kept.attrs)) for one in found]
+
+
+def _straight(
+    fit: FitRecord, k: int, responses: list[StageResponses], further: bool
+) -> tuple[OutcomeModel, Totals]:
+    """The model of a stage whose values have no bounds, and cross-products with them."""
+    from bdtr.backward.propagation import accumulate
+
+    data, design = fit.require_data("a backward pass"), fit.designs[k]
+    model = stage_model(fit, k) if further else None
+    assert model is None or isinstance(model, OutcomeModel)
+    rows = stage_rows(data, design) if model is None else model.rows
+    units = None if model is None else (model.location, model.spread)
+    constant = bool(design.constant.any())
+    totals = accumulate(rows, design.factors, together(responses), units, constant)
+    if model is None:
+        width = fit.settings.prior_width
+        model = outcome_model(
+            data, design, fit.payoff(k), rows, totals.centre, totals.spread, totals.location, width
+        )
+        fit.keep_model(k, model, totals.mean)
+    return model, totals
+
+
+def _curved(
+    fit: FitRecord,
+    k: int,
+    responses: list[StageResponses],
+    known: Sequence[KnownEffects | None],
+    further: bool,
+) -> tuple[OutcomeModel, Totals, xr.Dataset]:
+    """The model of a stage whose values have bounds, cross-products with working responses, and what is kept
+    for further passes."""
+    from bdtr.backward.linkscale import on_link_scale
+
+    if further:
+        stage_model(fit, k), mean_response(fit, k)
+    effects = [None if one is None else one.effects for one in known]
+    found = on_link_scale(fit, k, responses, effects, further)
+    if not further:
+        fit.keep_model(k, found.model, found.mean)
+    return found.model, found.totals, found.kept
 
 
 def carried(fit: FitRecord, k: int, rule: Policy) -> Carried:
@@ -323,8 +360,10 @@ def stage_model(fit: FitRecord, k: int) -> OutcomeModel | OwnModel:
         data, location = fit.require_data("a model's rows"), None
         rows = stage_rows(data, fit.designs[k])
         if k < fit.stages - 1:
-            attrs = fit.tree[f"stage_{k + 1}/engine"].to_dataset().attrs
-            centre, spread, location = attrs["centre"], attrs["spread"], attrs["location"]
+            engine = fit.tree[f"stage_{k + 1}/engine"].to_dataset()
+            centre, spread, location = (engine.attrs[n] for n in ("centre", "spread", "location"))
+            if fit.payoff(k).family.quasi:
+                rows = weighted(rows, engine["weight"].to_numpy())
         else:
             centre, spread = fit.payoff(k).family.response_scale(data.payoff)
         width = fit.settings.prior_width

@@ -17,7 +17,7 @@ from bdtr.data.differences import ADJUST, covariates, design_effect, standardise
 from bdtr.data.history import known_columns
 from bdtr.stages.outcome import OutcomeModel
 
-__all__ = ["imbalance", "misfit", "residual_structure", "residuals"]
+__all__ = ["imbalance", "linear_predictor", "misfit", "residual_structure", "residuals"]
 
 _SKEWED = 1.0  # skewness of residuals, 0 under the model
 _QUANTILE = 0.35  # SDs between a quantile of residuals and that of the model
@@ -29,17 +29,26 @@ _EXACT = 0.05  # residual SD, in SDs of most responses, below which its shape is
 _CHANCE = 4.0  # standard errors of a difference between actions
 
 
-def residuals(fit: FitRecord, k: int) -> np.ndarray | None:
-    """Residuals of the rows of a stage's fit, in units of the outcome; None for models of the user's own."""
-    model = stage_model(fit, k)
-    if not isinstance(model, OutcomeModel):
-        return None
+def linear_predictor(fit: FitRecord, k: int, model: OutcomeModel) -> np.ndarray:
+    """Linear predictor of the rows of a stage's fit at posterior means, group effects included."""
     posterior = fit.posterior(k).mean(("chain", "draw"))
     eta = model.rows.x @ (model.design.measure.back @ posterior["b"].to_numpy())
     for g, z, code in zip(model.design.groups, model.rows.z, model.rows.codes, strict=True):
         effects = posterior[f"u_{g.name}"].to_numpy() @ g.measure.back.T
         eta += (z * effects[code]).sum(axis=1)
-    shape = posterior["threshold"].to_numpy()[:, None] if "threshold" in posterior else None
+    return eta
+
+
+def residuals(fit: FitRecord, k: int) -> np.ndarray | None:
+    """Residuals of the rows of a stage's fit, in units of the outcome; None for models of the user's own."""
+    model = stage_model(fit, k)
+    if not isinstance(model, OutcomeModel):
+        return None
+    posterior = fit.posterior(k)
+    shape = None
+    if "threshold" in posterior:
+        shape = posterior["threshold"].mean(("chain", "draw")).to_numpy()[:, None]
+    eta = linear_predictor(fit, k, model)
     return mean_response(fit, k) - model.payoff.mean(eta, shape)
 
 
@@ -49,7 +58,7 @@ def misfit(fit: FitRecord) -> list[str]:
     data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
         model, own = stage_model(fit, k), residuals(fit, k)
-        if own is None or not isinstance(model, OutcomeModel) or not model.family.gaussian:
+        if own is None or not isinstance(model, OutcomeModel) or model.family.link != "identity":
             continue
         arm = data.stages[k].action[data.stages[k].fitted]
         if model.rows.weight is not None:

@@ -85,7 +85,7 @@ def outcomes(
         raise DataError(
             f"Outcome {trial.outcome!r} holds {shown}; the {family.name} family takes {family.outcomes}."
         )
-    if family.gaussian:
+    if family.closed_form:
         return None, None, y
     if trial.utility:
         scores = np.array(list(trial.utility.values()))

@@ -8,7 +8,7 @@ H = [C X] is what all blocks share.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ __all__ = [
     "response_products",
     "row_values",
     "strata_of",
+    "weighted",
 ]
 
 _CHUNK = 128  # responses at a time: little in memory, and progress between them
@@ -50,6 +51,11 @@ class Rows:
     def root(self) -> np.ndarray | None:
         """What rows are multiplied by to have residuals of equal size, None for 1."""
         return None if self.weight is None else np.sqrt(self.weight)[:, None]
+
+
+def weighted(rows: Rows, weight: np.ndarray) -> Rows:
+    """The rows with these weights, times those that are known."""
+    return replace(rows, weight=weight if rows.weight is None else rows.weight * weight)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ __all__ = [
     "draw_each",
     "draw_given",
     "draw_posterior",
+    "modes",
     "residual_floor",
     "without_residuals",
 ]
@@ -379,6 +380,27 @@ def _posterior_slices(
         evaluations=float(used.sum() / (chains * draws)),
     )
     return kept.reshape(chains * draws, -1), report
+
+
+def modes(
+    products: CrossProducts, responses: Responses, params: Parameters, floor: float
+) -> np.ndarray:
+    """Modes of phi of a few responses (response, phi); where none is found, about where it should be.
+
+    Parameters
+    ----------
+    products, responses, params, floor
+        As in :func:`draw_each`.
+    """
+    posteriors = Posteriors.given(products, responses, params, floor)
+    linear, every = without_residuals(posteriors), np.arange(responses.count)
+    phi = np.empty((responses.count, params.size))
+    _no_residuals(phi, linear, floor)
+    for which in every[~linear]:
+        start, scale = _start(posteriors, int(which))
+        mode, _, found = find_peaks(start, scale, posteriors.of(np.array([which])))
+        phi[which] = mode[0] if found[0] else start
+    return phi
 
 
 def _at_sigma(phi: np.ndarray, log_sigma: np.ndarray, params: Parameters) -> np.ndarray:

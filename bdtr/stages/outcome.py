@@ -198,7 +198,7 @@ def outcome_model(
     """
     chosen = payoff.family
     recorded = companion = None
-    if not chosen.gaussian:
+    if not chosen.closed_form:
         own = data.stages[design.index].fitted
         assert data.recorded is not None and data.companion is not None
         recorded, companion = data.recorded[own], data.companion[own]
@@ -219,7 +219,7 @@ def outcome_model(
     if width != 1.0:
         priors = priors.wider(width)
     propagated = design.index < len(data.stages) - 1
-    if not chosen.gaussian:
+    if not chosen.closed_form:
         return OutcomeModel(
             design, payoff, priors, rows, propagated, recorded=recorded, companion=companion
         )

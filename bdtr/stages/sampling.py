@@ -363,7 +363,7 @@ def fit_direct(
     -------
     Sampled
     """
-    if not model.family.gaussian:
+    if not model.family.closed_form:
         return _fit_laplace(model, response, seed, lengths, progress)
     with threadpool_limits(1):  # the same bits on any number of threads
         products = cross_products(model.rows, layout(model.factors, model.rows.codes))

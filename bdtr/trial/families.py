@@ -72,9 +72,15 @@ class Family:
         return self.shape == "sigma"
 
     @property
-    def gaussian(self) -> bool:
-        """Whether coefficients and effects integrate out in closed form."""
+    def closed_form(self) -> bool:
+        """Whether coefficients and effects integrate out in closed form: of the Gaussian, and of working
+        responses of quasi-likelihood."""
         return not self.engine
+
+    @property
+    def quasi(self) -> bool:
+        """Whether it is a quasi-likelihood on a link scale."""
+        return self.closed_form and self.link != "identity"
 
     def response_scale(self, payoff: np.ndarray) -> tuple[float, float]:
         """Centre and spread of the response on the scale of the linear predictor, from observed payoffs."""
@@ -111,6 +117,19 @@ class Payoff:
     ) -> np.ndarray:
         """Payoffs drawn at random."""
         return self.family.draw(rng, eta, shape, m, np.array(self.scores))
+
+    def propagated(self) -> Payoff:
+        """How mean payoffs follow from the linear predictor at earlier stages, whose responses are values of
+        the next one: within the same bounds.
+
+        Payoffs without bounds are Gaussian there, bounded ones quasi-binomial as a share of their range,
+        positive ones quasi-Poisson.
+        """
+        if self.family.link == "identity" or self.bounds is None:
+            return Payoff(_EARLIER["identity"])
+        if self.family.link == "log":
+            return Payoff(_EARLIER["log"])
+        return Payoff(_EARLIER["logit"], self.bounds)
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -316,4 +335,27 @@ FAMILIES: dict[str, Family] = {
             _mean_score, _ordinal_draw, _ordinal_log, _ordinal,
         ),
     )
+}  # fmt: skip
+
+
+def _bounded_draw(rng, eta, shape, m, scores):
+    """Beta with the mean and variance of the quasi-binomial; ``shape`` is the SD of a working response."""
+    mean = expit(eta)
+    share = np.clip(shape**2 * mean * (1.0 - mean), 1e-12, 0.95)  # of the largest variance there is
+    size = 1.0 / share - 1.0
+    return scores[0] + (scores[1] - scores[0]) * rng.beta(mean * size, (1.0 - mean) * size)
+
+
+# Quasi-likelihoods: the likelihood is that of a working response with a known weight.
+_SPREAD = "square root of the dispersion"
+_EARLIER = {
+    "identity": FAMILIES["gaussian"],
+    "logit": Family(
+        "quasibinomial", "logit", "sigma", "", "", "shares of the range of the payoff", _finite,
+        _mean_score, _bounded_draw, _normal_log, _normal, None, _SPREAD,
+    ),
+    "log": Family(
+        "quasipoisson", "log", "sigma", "", "", "positive numbers", _finite, _exponential, _gamma_draw,
+        _normal_log, _normal, (0.0, np.inf), _SPREAD,
+    ),
 }  # fmt: skip

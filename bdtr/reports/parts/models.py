@@ -71,7 +71,7 @@ def _mathml(model: OutcomeModel) -> str:
     family = model.family
     y, eta = _sub("y", "i"), _sub("η", "i")
     spread = _sub("σ", "a[i]") if model.by_action else "<mi>σ</mi>"
-    if family.gaussian:
+    if family.link == "identity":
         variance = f"<msup><mrow>{spread}</mrow><mn>2</mn></msup>"
         likelihood = y + _op("~") + _call("Normal", eta + _op(",") + variance)
     else:

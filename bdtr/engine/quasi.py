@@ -1,0 +1,343 @@
+r"""Quasi-likelihood of bounded or positive responses on their link scale, for many responses at once.
+
+    E[y_i] = mu_i = g^{-1}(eta_i),   Var y_i = sigma_a^2 v(mu_i) / c_i,   eta = X b + Z u,
+
+with g the logit and v(mu) = mu (1 - mu), or g the logarithm and v(mu) = mu, sigma_a the dispersion of the
+row's stratum and c_i a known weight (Wedderburn 1974, Biometrika 61(3); McCullagh and Nelder 1989,
+Generalized Linear Models, ch. 9; with group effects Breslow and Clayton 1993, JASA 88(421)). These links are
+canonical, d mu / d eta = v(mu), so that the working response about eta with any weights w > 0
+
+    t = eta + (y - mu) / w,   residual variance sigma_a^2 / (c_i w_i),
+
+has the normal equations X'W(t - X b - Z u) = X'(y - mu) where eta = X b + Z u: at such a fixed point b and u
+solve the estimating equations of the quasi-likelihood, whatever the weights. A fixed point is found for each
+response; the weights are those of the mean of a few responses, the same for all, as is all that the exact
+engine needs to know of the columns. Weights then enter the spread of draws about their mode alone, in which
+they are right on average over responses.
+
+Fixed points are found for a typical phi, that of a few responses. Draws with another phi differ from it in
+how much group effects are shrunk, and in eta - as the working response is a tangent - at second order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import expit, logit
+from threadpoolctl import threadpool_limits
+
+from bdtr.engine.coefficients.exact import solve
+from bdtr.engine.compiled.kernels import kernel
+from bdtr.engine.crossproducts import (
+    CrossProducts,
+    ResponseProducts,
+    Responses,
+    Rows,
+    cross_products,
+    response_products,
+    row_values,
+    weighted,
+)
+from bdtr.engine.direct import modes, residual_floor
+from bdtr.engine.layout import Layout
+from bdtr.engine.parameters import Parameters
+from bdtr.engine.system import system
+
+__all__ = ["Blocks", "Link", "Settled", "Tangent", "first_guess", "settle", "tangent", "working"]
+
+type Blocks = Callable[[], Iterable[tuple[slice, Sequence[np.ndarray]]]]
+
+_SHARE = 0.1  # of the mean response in the first guess of each: none is then at a bound
+_LEAST = 1e-12  # weight, relative to the largest
+_FEW_STEPS, _STEPS = 12, 15
+_NEAR = 5e-4  # root mean square change of eta after which a response has settled
+_SLOW = 0.7  # change against the one before, above which steps are halved
+_LOOKED_AT = 256  # rows at which the change is measured
+
+
+@dataclass(frozen=True)
+class Link:
+    """The logit (``bounded``) or the logarithm."""
+
+    bounded: bool
+
+    def mean(self, eta: np.ndarray) -> np.ndarray:
+        """Mean at a linear predictor."""
+        return expit(eta) if self.bounded else np.exp(eta)
+
+    def linear(self, mean: np.ndarray) -> np.ndarray:
+        """The linear predictor of a mean."""
+        return logit(mean) if self.bounded else np.log(mean)
+
+    def slope(self, mean: np.ndarray) -> np.ndarray:
+        """d mean / d eta, and the variance up to the dispersion, at a mean."""
+        return mean * (1.0 - mean) if self.bounded else mean
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """What working responses of a stage have in common: weights of its rows, and the phi and the intercept
+    at which fixed points are found."""
+
+    weight: np.ndarray
+    phi: np.ndarray
+    location: float
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Fixed points: coefficients (term, response) and effects (effect, response), the location taken out;
+    steps that were made, and the last change of eta of each response."""
+
+    coefficients: np.ndarray
+    effects: np.ndarray
+    steps: int
+    change: np.ndarray
+
+
+class _Predictor:
+    """Linear predictors of rows, from coefficients and effects of many responses."""
+
+    def __init__(self, rows: Rows, where: Layout):
+        plain = replace(rows, weight=None)
+        self._x, self._z, self._at, self._c, self._c_at, _ = row_values(plain, where)
+        self._inner, self._border = where.inner.target, where.border.target
+
+    def __call__(self, rows, coefficients: np.ndarray, effects: np.ndarray) -> np.ndarray:
+        out = self._x[rows] @ coefficients
+        if self._inner.size:
+            _add(self._z[rows], self._at[rows], self._inner, effects, out)
+        if self._border.size:
+            _add(self._c[rows], self._c_at[rows], self._border, effects, out)
+        return out
+
+
+@kernel
+def _add(z, at, target, effects, out):
+    for i in range(z.shape[0]):
+        for a in range(z.shape[1]):
+            value = z[i, a]
+            if value == 0.0:
+                continue
+            own = effects[target[at[i, a]]]
+            for s in range(own.size):
+                out[i, s] += value * own[s]
+
+
+def first_guess(link: Link, mean: np.ndarray) -> np.ndarray:
+    """Linear predictors to start from, of mean responses: away from the bounds."""
+    return link.linear((1.0 - _SHARE) * mean + _SHARE * mean.mean())
+
+
+def tangent(
+    rows: Rows,
+    where: Layout,
+    link: Link,
+    some: np.ndarray,
+    eta: np.ndarray,
+    params: Parameters,
+    location: float,
+    known: np.ndarray | None = None,
+) -> Tangent:
+    """Weights and phi of a stage, from a few of its responses.
+
+    Parameters
+    ----------
+    rows, where
+        Its rows, with their known weights, and the layout of group effects.
+    link
+        The link.
+    some
+        Responses (row, response).
+    eta
+        Where to start (row).
+    params
+        Layout and priors of phi.
+    location
+        What the engine takes out of eta.
+    known
+        Known effects (effect, response).
+
+    Returns
+    -------
+    Tangent
+    """
+    predict, count = _Predictor(rows, where), some.shape[1]
+    eta = np.repeat(eta[:, None], count, axis=1)
+    weight, phi = np.ones(len(some)), np.zeros((count, params.size))
+    with threadpool_limits(1):
+        for _ in range(_FEW_STEPS):
+            mean = link.mean(eta)
+            weight = _positive(link.slope(mean).mean(axis=1))
+            own = weighted(rows, weight)
+            products = cross_products(own, where)
+            t = eta + (some - mean) / weight[:, None] - location
+            responses = response_products(own, where, t)
+            rest = responses.without(products, np.zeros(params.precision.size), known)
+            phi = modes(products, rest, params, residual_floor(products, responses))
+            b, u = _solved(phi, products, responses, params, known)
+            new = location + predict(slice(None), b, u)
+            change = float(np.sqrt(np.square(new - eta).mean()))
+            eta = new
+            if change < _NEAR:
+                break
+    return Tangent(weight, params.folded(phi).mean(axis=0), location)
+
+
+def _positive(weight: np.ndarray) -> np.ndarray:
+    return np.maximum(weight, _LEAST * weight.max())
+
+
+def _solved(
+    phi: np.ndarray,
+    products: CrossProducts,
+    responses: Responses,
+    params: Parameters,
+    known: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior means of coefficients (term, response) and of effects (effect, response) given phi."""
+    rest = responses.without(products, params.mean, known)
+    parts = rest.each(np.arange(rest.count))
+    b, u = solve(phi, system(products, params), *parts, params, products.layout)
+    effects = u.T if known is None else u.T + known
+    return np.ascontiguousarray(b.T) + params.mean[:, None], np.ascontiguousarray(effects)
+
+
+def settle(
+    rows: Rows,
+    where: Layout,
+    link: Link,
+    at: Tangent,
+    eta: np.ndarray,
+    blocks: Blocks,
+    known: Sequence[np.ndarray | None],
+    params: Parameters,
+) -> list[Settled]:
+    """Fixed points of responses that come in blocks of rows, under one or more policies.
+
+    Parameters
+    ----------
+    rows, where, link, params
+        As in :func:`tangent`.
+    at
+        Weights and phi.
+    eta
+        Where to start (row).
+    blocks
+        Goes through the responses: places among the rows, and responses (row, response) of each policy.
+    known
+        Known effects (effect, response) of each policy.
+
+    Returns
+    -------
+    list of Settled
+        For each policy.
+    """
+    with threadpool_limits(1):
+        own = weighted(rows, at.weight)
+        products, predict = cross_products(own, where), _Predictor(rows, where)
+        look = np.linspace(0, len(eta) - 1, min(_LOOKED_AT, len(eta))).astype(int)
+        guess = response_products(own, where, (eta - at.location)[:, None])
+        phi = at.phi[None]
+        here = [_solved(phi, products, guess, params, None)] * len(known)
+        change, share = [np.array(np.inf)] * len(known), [np.array(1.0)] * len(known)
+        steps = 0
+        while steps < _STEPS and max(float(c.max()) for c in change) > _NEAR:
+            steps += 1
+            totals: list[ResponseProducts] = []
+            for part, values in working(rows, where, link, at, here, blocks, predict):
+                if not totals:
+                    totals = [ResponseProducts(own, where, t.shape[1]) for t in values]
+                for total, t in zip(totals, values, strict=True):
+                    total.add(part, t - at.location)
+            for d, total in enumerate(totals):
+                each = np.repeat(phi, total.responses.count, axis=0)
+                found = _solved(each, products, total.responses, params, known[d])
+                away = [new - old for new, old in zip(found, here[d], strict=True)]
+                moved = np.sqrt(np.square(predict(look, *away)).mean(axis=0))
+                share[d] = np.where(moved > _SLOW * change[d], 0.5 * share[d], share[d])
+                change[d] = moved
+                here[d] = (here[d][0] + share[d] * away[0], here[d][1] + share[d] * away[1])
+        for d, (b, u) in enumerate(here):
+            left = np.flatnonzero(~(change[d] <= _NEAR))
+            if left.size:
+                y = _responses(blocks, d, left, len(eta))
+                given = None if known[d] is None else known[d][:, left]
+                b[:, left], u[:, left], change[d][left] = _alone(
+                    rows, where, link, y, eta, at, params, given, predict
+                )
+    return [Settled(*h, steps, c) for h, c in zip(here, change, strict=True)]
+
+
+def _responses(blocks: Blocks, policy: int, which: np.ndarray, rows: int) -> np.ndarray:
+    """Some of the responses under a policy (row, response)."""
+    out = np.empty((rows, which.size))
+    for part, values in blocks():
+        out[part] = values[policy][:, which]
+    return out
+
+
+def _alone(
+    rows: Rows,
+    where: Layout,
+    link: Link,
+    y: np.ndarray,
+    eta: np.ndarray,
+    at: Tangent,
+    params: Parameters,
+    known: np.ndarray | None,
+    predict: _Predictor,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fixed points of responses that are far from the others, each with weights of its own, and the last
+    change of each."""
+    b, u = np.empty((params.precision.size, y.shape[1])), np.empty((where.effects, y.shape[1]))
+    change = np.empty(y.shape[1])
+    for s in range(y.shape[1]):
+        given = None if known is None else known[:, s : s + 1]
+        here, moved, share = eta[:, None], np.inf, 1.0
+        for _ in range(_STEPS):
+            mean = link.mean(here)
+            weight = _positive(link.slope(mean)[:, 0])
+            own = weighted(rows, weight)
+            t = here + (y[:, s : s + 1] - mean) / weight[:, None] - at.location
+            products, responses = cross_products(own, where), response_products(own, where, t)
+            found = _solved(at.phi[None], products, responses, params, given)
+            away = at.location + predict(slice(None), *found) - here
+            before, moved = moved, float(np.sqrt(np.square(away).mean()))
+            if not moved < before:
+                share *= 0.5
+            here = here + share * away
+            if moved < _NEAR:
+                break
+        b[:, s], u[:, s], change[s] = found[0][:, 0], found[1][:, 0], moved
+    return b, u, change
+
+
+def working(
+    rows: Rows,
+    where: Layout,
+    link: Link,
+    at: Tangent,
+    here: Sequence[tuple[np.ndarray, np.ndarray]],
+    blocks: Blocks,
+    predict: _Predictor | None = None,
+) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """Working responses about given coefficients and effects of each policy, block by block.
+
+    Parameters
+    ----------
+    rows, where, link, at, blocks
+        As in :func:`settle`.
+    here
+        Coefficients (term, response) and effects (effect, response) of each policy, of one response for all
+        or of each.
+    """
+    predict = _Predictor(rows, where) if predict is None else predict
+    for part, values in blocks():
+        out = []
+        for (b, u), y in zip(here, values, strict=True):
+            eta = at.location + predict(part, b, u)
+            out.append(eta + (y - link.mean(eta)) / at.weight[part, None])
+        yield part, out
