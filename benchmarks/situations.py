@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.special import expit
 
 import bdtr
 
@@ -276,3 +277,82 @@ def crossfit(name: str, seed: int) -> Found:
         "cross-fitted, the rule of all data": against(draws["value"], worth(whole)),
         "in the sample, the rule of all data": against(draws["in_sample"], worth(whole)),
     }
+
+
+# A SMART with remission as the outcome: 24 clinics of 40, responders stay as they are.
+REMISSION = ("rate near a half", "rate of a tenth")
+
+
+def remission(name: str, seed: int) -> Found:
+    """Embedded regimes of a yes/no outcome: overall, by x, by clinic, and at a new clinic.
+
+    How far P(optimal) is from the share of recommendations that are right stands beside, for both stages.
+    """
+    rng = np.random.default_rng([seed, 6, len(name)])
+    clinics, per = 24, 40
+    low = -1.8 if "tenth" in name else 0.0
+    site = np.repeat(np.arange(clinics + 1), per)  # the last one is not in the trial
+    n, inside = len(site), len(site) - per
+    u = rng.normal(size=(clinics + 1, 3)) * [0.5, 0.3, 0.4]
+    x = 2.0 * rng.integers(0, 2, n) - 1
+    a1, a2 = rng.integers(0, 2, (2, n))
+
+    def responds(a):
+        return expit(-0.4 + 0.4 * x + 0.6 * a + u[site, 1])
+
+    def remits(a, r, b):
+        late = np.where(r == 1, 1.0, b * (0.3 + 0.4 * x + u[site, 2]))
+        return expit(low - 0.6 + 0.3 * x + 0.3 * a + u[site, 0] + late)
+
+    def worth(a, b):
+        p = responds(a)
+        return p * remits(a, 1, b) + (1 - p) * remits(a, 0, b)
+
+    r = (rng.random(n) < responds(a1)) * 1
+    y = (rng.random(n) < remits(a1, r, a2)) * 1
+    second = np.where(r == 1, None, a2.astype(str).astype(object))
+    frame = pd.DataFrame({"site": labels(site), "x": x, "a1": a1, "r": r, "a2": second, "y": y})
+    frame = frame.iloc[:inside]
+    stages = [
+        S("a1", actions=[0, 1], formula="x * a1 + (1 + a1 | site)"),
+        S("a2", actions=["0", "1"], formula="a1 + x * a2 + (1 + a2 | site)", among="r == 0"),
+    ]
+    fit = fitted(stages, frame, seed, site="site", family="bernoulli")
+    pairs = [(a, b) for a in (0, 1) for b in (0, 1)]
+    regimes = [bdtr.static(a1=a, a2=str(b)) for a, b in pairs]
+    truths = np.array([worth(a, b)[:inside] for a, b in pairs])
+    out: Found = {}
+    ways = {
+        "all units": None,
+        "by x": np.where(x > 0, "1", "-1")[:inside],
+        "by clinic": np.array(labels(site))[:inside],
+    }
+    for way, by in ways.items():
+        draws = bdtr.value(fit, *regimes, by=by).draws["value"]
+        group = np.zeros(inside, dtype=int) if by is None else np.unique(by, return_inverse=True)[1]
+        truth = np.array([np.bincount(group, t) / np.bincount(group) for t in truths])
+        if by is not None:
+            (dim,) = (d for d in draws.dims if d not in ("chain", "draw", "regime"))
+            draws = draws.sortby(dim)
+        one, other = draws.isel(regime=0), draws.isel(regime=3)
+        out[f"value of (0, 0), {way}"] = against(one, truth[0])
+        out[f"value of (1, 1), {way}"] = against(other, truth[3])
+        out[f"difference, {way}"] = against(other - one, truth[3] - truth[0])
+        apart = draws.isel(regime=3) - draws.isel(regime=2)
+        out[f"(1, 1) less (1, 0), {way}"] = against(apart, truth[3] - truth[2])
+    new = [worth(a, b)[inside:].mean() for a, b in pairs]
+    draws = bdtr.value(fit, *regimes, population="new site").draws["value"]
+    out["value of (1, 1), new clinic"] = against(draws.isel(regime=3), new[3])
+    apart = draws.isel(regime=3) - draws.isel(regime=0)
+    out["difference, new clinic"] = against(apart, new[3] - new[0])
+    found = bdtr.recommend(fit, frame, override="one of many simulated trials")
+    late = remits(a1, 0, 1) > remits(a1, 0, 0)
+    best_late = np.where(late, "1", "0")
+    worths = [np.where(late, worth(a, 1), worth(a, 0)) for a in (0, 1)]
+    best = np.where(worths[1] > worths[0], "1", "0")
+    for stage, right in (("a1", best), ("a2", best_late)):
+        own = found.actions[found.actions["stage"] == stage]
+        hit = (right[own["unit"].astype(int)] == own["action"].astype(str)).mean()
+        apart = float(own["p_optimal"].mean() - hit)
+        out[f"P(optimal) at {stage} less share right"] = [apart, float(hit), 0.0]
+    return out

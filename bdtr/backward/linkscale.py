@@ -25,6 +25,7 @@ from bdtr.engine.quasi import (
     Tangent,
     first_guess,
     settle,
+    skewness_shift,
     tangent,
     working,
 )
@@ -110,7 +111,8 @@ def on_link_scale(
     found = settle(rows, where, link, at, eta, blocks, known, model.parameters)
     _settled(fit, k, [one.change for one in found])
     here = [(one.coefficients, one.effects) for one in found]
-    made = working(rows, where, link, at, here, blocks)
+    shift = skewness_shift(rows, where, at, model.parameters)
+    made = working(rows, where, link, at, here, blocks, shift=shift)
     totals = accumulate(model.rows, design.factors, made, (model.location, 1.0))
     low, high = _range(payoff)
     kept = xr.Dataset(
@@ -128,8 +130,8 @@ def _settled(fit: FitRecord, k: int, changes: Sequence[np.ndarray]) -> None:
     raise ArgumentError(
         f"stage {fit.designs[k].action}: the values of the later stage have no fit within the bounds of the "
         f"payoff, {low:g} to {high:g}: their means among units with some action and history lie at or beyond "
-        "these. With prices or shifts, make them smaller or state them in units of the payoff; otherwise take "
-        "terms out of the formula that tell few units apart."
+        "these. With prices or shifts, make them smaller or state them in units of the payoff; otherwise "
+        "take terms out of the formula that tell few units apart."
     )
 
 

@@ -15,6 +15,12 @@ response; the weights are those of the mean of a few responses, the same for all
 engine needs to know of the columns. Weights then enter the spread of draws about their mode alone, in which
 they are right on average over responses.
 
+The posterior is skew on the scale of the link: its mean is not at its mode theta but, to second order (as in
+Tierney and Kadane 1986, JASA 81(393)), at theta + 1/2 V sum_i l'''_i h_i x_i, with V its covariance, h_i =
+x_i'Vx_i the variance of eta_i and l''' the third derivative of the quasi-likelihood. A shift of the working
+responses by -1/2 h_i d log v / d eta, at the end, does that; for the logarithm it makes the mean of exp(eta)
+what its mode says.
+
 Fixed points are found for a typical phi, that of a few responses. Draws with another phi differ from it in
 how much group effects are shrunk, and in eta - as the working response is a tangent - at second order.
 """
@@ -28,7 +34,7 @@ import numpy as np
 from scipy.special import expit, logit
 from threadpoolctl import threadpool_limits
 
-from bdtr.engine.coefficients.exact import solve
+from bdtr.engine.coefficients.exact import exact_draws, solve
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.crossproducts import (
     CrossProducts,
@@ -45,7 +51,17 @@ from bdtr.engine.layout import Layout
 from bdtr.engine.parameters import Parameters
 from bdtr.engine.system import system
 
-__all__ = ["Blocks", "Link", "Settled", "Tangent", "first_guess", "settle", "tangent", "working"]
+__all__ = [
+    "Blocks",
+    "Link",
+    "Settled",
+    "Tangent",
+    "first_guess",
+    "settle",
+    "skewness_shift",
+    "tangent",
+    "working",
+]
 
 type Blocks = Callable[[], Iterable[tuple[slice, Sequence[np.ndarray]]]]
 
@@ -54,6 +70,8 @@ _LEAST = 1e-12  # weight, relative to the largest
 _FEW_STEPS, _STEPS = 12, 15
 _NEAR = 5e-4  # root mean square change of eta after which a response has settled
 _SLOW = 0.7  # change against the one before, above which steps are halved
+_DRAWS, _CELLS = 512, 2_000_000  # from which variances of eta are taken; in memory at once
+_FARTHEST = 1.0  # change of a row in one step
 _LOOKED_AT = 256  # rows at which the change is measured
 
 
@@ -70,6 +88,10 @@ class Link:
     def linear(self, mean: np.ndarray) -> np.ndarray:
         """The linear predictor of a mean."""
         return logit(mean) if self.bounded else np.log(mean)
+
+    def bend(self, mean: np.ndarray) -> np.ndarray:
+        """d log slope / d eta at a mean."""
+        return 1.0 - 2.0 * mean if self.bounded else np.ones_like(mean)
 
     def slope(self, mean: np.ndarray) -> np.ndarray:
         """d mean / d eta, and the variance up to the dispersion, at a mean."""
@@ -256,10 +278,11 @@ def settle(
                 each = np.repeat(phi, total.responses.count, axis=0)
                 found = _solved(each, products, total.responses, params, known[d])
                 away = [new - old for new, old in zip(found, here[d], strict=True)]
-                moved = np.sqrt(np.square(predict(look, *away)).mean(axis=0))
+                moved, largest = _sizes(predict(look, *away))
                 share[d] = np.where(moved > _SLOW * change[d], 0.5 * share[d], share[d])
                 change[d] = moved
-                here[d] = (here[d][0] + share[d] * away[0], here[d][1] + share[d] * away[1])
+                step = np.minimum(share[d], _FARTHEST / np.maximum(largest, _FARTHEST))
+                here[d] = (here[d][0] + step * away[0], here[d][1] + step * away[1])
         for d, (b, u) in enumerate(here):
             left = np.flatnonzero(~(change[d] <= _NEAR))
             if left.size:
@@ -269,6 +292,11 @@ def settle(
                     rows, where, link, y, eta, at, params, given, predict
                 )
     return [Settled(*h, steps, c) for h, c in zip(here, change, strict=True)]
+
+
+def _sizes(away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Root mean square and largest change of the rows, for each response."""
+    return np.sqrt(np.square(away).mean(axis=0)), np.abs(away).max(axis=0)
 
 
 def _responses(blocks: Blocks, policy: int, which: np.ndarray, rows: int) -> np.ndarray:
@@ -305,14 +333,38 @@ def _alone(
             products, responses = cross_products(own, where), response_products(own, where, t)
             found = _solved(at.phi[None], products, responses, params, given)
             away = at.location + predict(slice(None), *found) - here
-            before, moved = moved, float(np.sqrt(np.square(away).mean()))
+            before, (moved, largest) = moved, (float(n[0]) for n in _sizes(away))
             if not moved < before:
                 share *= 0.5
-            here = here + share * away
+            here = here + min(share, _FARTHEST / max(largest, _FARTHEST)) * away
             if moved < _NEAR:
                 break
         b[:, s], u[:, s], change[s] = found[0][:, 0], found[1][:, 0], moved
     return b, u, change
+
+
+def skewness_shift(rows: Rows, where: Layout, at: Tangent, params: Parameters) -> np.ndarray:
+    """h / 2 of each row: half the variance of its eta given phi and its response.
+
+    Parameters
+    ----------
+    rows, where, at, params
+        As in :func:`settle`.
+    """
+    with threadpool_limits(1):
+        own, predict = weighted(rows, at.weight), _Predictor(rows, where)
+        products = cross_products(own, where)
+        responses = response_products(own, where, np.zeros((len(at.weight), 1)))
+        phi = np.repeat(at.phi[None], _DRAWS, axis=0)
+        given = products, responses, params, phi, np.zeros(_DRAWS, dtype=np.int64)
+        b, u = exact_draws(*given, np.random.SeedSequence(0))
+        b, u = np.ascontiguousarray(b.T), np.ascontiguousarray(u.T)
+        size = max(1, _CELLS // _DRAWS)
+        half = np.empty(len(at.weight))
+        for first in range(0, len(half), size):
+            part = slice(first, first + size)
+            half[part] = 0.5 * predict(part, b, u).var(axis=1)
+    return half
 
 
 def working(
@@ -323,6 +375,7 @@ def working(
     here: Sequence[tuple[np.ndarray, np.ndarray]],
     blocks: Blocks,
     predict: _Predictor | None = None,
+    shift: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, list[np.ndarray]]]:
     """Working responses about given coefficients and effects of each policy, block by block.
 
@@ -333,11 +386,17 @@ def working(
     here
         Coefficients (term, response) and effects (effect, response) of each policy, of one response for all
         or of each.
+    predict
+        Made from the rows if it is left out.
+    shift
+        From :func:`skewness_shift`, to have draws about the mean and not the mode.
     """
     predict = _Predictor(rows, where) if predict is None else predict
     for part, values in blocks():
         out = []
         for (b, u), y in zip(here, values, strict=True):
             eta = at.location + predict(part, b, u)
-            out.append(eta + (y - link.mean(eta)) / at.weight[part, None])
+            mean = link.mean(eta)
+            t = eta + (y - mean) / at.weight[part, None]
+            out.append(t if shift is None else t - shift[part, None] * link.bend(mean))
         yield part, out
