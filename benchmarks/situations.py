@@ -286,7 +286,7 @@ REMISSION = ("rate near a half", "rate of a tenth")
 def remission(name: str, seed: int) -> Found:
     """Embedded regimes of a yes/no outcome: overall, by x, by clinic, and at a new clinic.
 
-    How far P(optimal) is from the share of recommendations that are right stands beside, for both stages.
+    The mean P(optimal) of the actions recommended, against the share of them that are right, stands beside.
     """
     rng = np.random.default_rng([seed, 6, len(name)])
     clinics, per = 24, 40
@@ -352,7 +352,7 @@ def remission(name: str, seed: int) -> Found:
     best = np.where(worths[1] > worths[0], "1", "0")
     for stage, right in (("a1", best), ("a2", best_late)):
         own = found.actions[found.actions["stage"] == stage]
-        hit = (right[own["unit"].astype(int)] == own["action"].astype(str)).mean()
-        apart = float(own["p_optimal"].mean() - hit)
-        out[f"P(optimal) at {stage} less share right"] = [apart, float(hit), 0.0]
+        hit = float((right[own["unit"].astype(int)] == own["action"].astype(str)).mean())
+        sure = float(own["p_optimal"].mean())
+        out[f"share of right actions at {stage} (mean P(optimal))"] = [sure - hit, hit, sure]
     return out
