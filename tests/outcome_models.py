@@ -57,6 +57,9 @@ def outcomes(family: str, eta: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]
     if family == "weibull":
         time = np.exp(eta) * rng.exponential(size=n) ** 0.7
         return np.minimum(time, 2.0), (time < 2).astype(float)
+    if family == "normal":  # with a ceiling and a floor
+        value = eta + 0.7 * rng.normal(size=n)
+        return np.clip(value, -1.5, 0.8), (value > 0.8) * 1.0 - (value < -1.5)
     return np.digitize(eta + rng.logistic(size=n), [-1, 0, 1.5]).astype(float), m
 
 

@@ -11,7 +11,8 @@ from scipy.special import expit
 import bdtr
 from bdtr.data.check import check
 from bdtr.data.contents import DataError
-from bdtr.trial.families import FAMILIES, Payoff
+from bdtr.trial.families import FAMILIES
+from bdtr.trial.payoff import Payoff
 from bdtr.trial.protocol import protocol_from_text, protocol_to_text
 from bdtr.trial.trial import TrialError
 
@@ -27,8 +28,18 @@ Y = {
     "negative_binomial": [[0.0], [2.0], [7.0]],
     "gamma": [[0.2], [1.7], [3.0]],
     "ordinal": [[0.0], [2.0], [3.0]],
+    "lognormal": [[0.2], [1.7], [3.0]],
+    "weibull": [[0.2], [1.7], [3.0]],
+    "censored": [[-1.0], [0.4], [1.5]],
 }
-SCORES = (0.0, 0.2, 0.7, 1.0)
+SCORES = {"ordinal": (0.0, 0.2, 0.7, 1.0), "censored": (-1.0, 1.5)}
+EVENT, ENDS = np.array([[1.0], [0.0], [1.0]]), np.array([[-1.0], [0.0], [1.0]])
+COMPANION = {"lognormal": EVENT, "weibull": EVENT, "censored": ENDS}
+
+
+def payoff_of(family):
+    scores = SCORES.get(family, ())
+    return Payoff(FAMILIES[family], scores, (scores[0], scores[-1]) if scores else None)
 
 
 def shape_of(family):
@@ -38,7 +49,22 @@ def shape_of(family):
 def by_scipy(family):
     """Log likelihoods by scipy's distributions."""
     y, mean = np.array(Y[family]), np.exp(ETA)
-    size = 1 / SIGMA**2
+    size, m = 1 / SIGMA**2, COMPANION.get(family, M)
+
+    def halves(dist, tail):
+        return np.where(m == 1, dist.logpdf(y), tail)
+
+    times = {
+        "lognormal": stats.lognorm(SIGMA, scale=mean),
+        "weibull": stats.weibull_min(1 / SIGMA, scale=mean),
+    }
+    if family in times:
+        return halves(times[family], times[family].logsf(y))
+    if family == "censored":
+        normal = stats.norm(ETA, SIGMA)
+        return np.where(
+            m == 0, normal.logpdf(y), np.where(m > 0, normal.logsf(y), normal.logcdf(y))
+        )
     if family == "ordinal":
         ends = [np.ones_like(ETA), expit(ETA), *(expit(ETA - t) for t in THRESHOLD), 0 * ETA]
         j = y.astype(int)[:, 0]
@@ -57,7 +83,8 @@ def by_scipy(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_log_likelihood(family):
     """Those of scipy's distributions."""
-    found = FAMILIES[family].log_likelihood(np.array(Y[family]), M, ETA, shape_of(family))
+    m = COMPANION.get(family, M)
+    found = FAMILIES[family].log_likelihood(np.array(Y[family]), m, ETA, shape_of(family))
     assert np.allclose(found, by_scipy(family), rtol=1e-10)
 
 
@@ -72,7 +99,8 @@ def test_pymc_has_the_same_likelihood(family):
         observed = np.array(Y[family])[:, 0]
         observed = observed.astype(int) if family == "ordinal" else observed
         eta = np.ascontiguousarray(ETA[:, 0])
-        FAMILIES[family].likelihood(pm, "y", eta, one, observed, M[:, 0], "row")
+        m = COMPANION.get(family, M)[:, 0]
+        FAMILIES[family].likelihood(pm, "y", eta, one, observed, m, "row")
     found = model.compile_logp(sum=False)({})[0]
     assert np.allclose(found, by_scipy(family)[:, 0], rtol=1e-8)
 
@@ -80,7 +108,7 @@ def test_pymc_has_the_same_likelihood(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_mean_is_that_of_draws(family):
     """Of 200,000 draws, within four Monte-Carlo standard errors."""
-    payoff = Payoff(FAMILIES[family], SCORES if family == "ordinal" else ())
+    payoff = payoff_of(family)
     count = 200_000
     shape = shape_of(family)
     wide = None if shape is None else np.repeat(shape, count, axis=-1)
@@ -117,6 +145,15 @@ def trial(family, **more):
         ("ordinal", {"utility": {"a": 1, "b": 1.0}}, "not all be worth the same"),
         ("ordinal", {"utility": {1: 0, "1": 1}}, "must differ"),
         ("binomial", {"trials": "y"}, "a column has one role"),
+        ("gamma", {"event": "m"}, "belongs to family='lognormal' or 'weibull'"),
+        ("gaussian", {"horizon": 3}, "belongs to family='lognormal' or 'weibull'"),
+        ("weibull", {"horizon": 0}, "give a time above 0"),
+        ("weibull", {"survival_at": "12"}, "give a time above 0"),
+        ("weibull", {"survival_at": 12, "horizon": 3}, "one of the two"),
+        ("weibull", {"floor": 1}, "belongs to family='censored'"),
+        ("censored", {}, "lowest score, floor"),
+        ("censored", {"floor": 2, "ceiling": 1}, "must be the lower one"),
+        ("censored", {"floor": float("nan")}, "give a number"),
     ],
 )
 def test_trials_that_contradict_themselves(family, more, says):
@@ -148,6 +185,24 @@ def test_trials_that_contradict_themselves(family, more, says):
             "40 distinct",
         ),
         ("bernoulli", {}, {}, "takes 0 and 1"),
+        ("weibull", {}, {}, "numbers above 0"),
+        (
+            "weibull",
+            {"event": "m"},
+            {"y": [1.0] * 7 + [2], "m": [2] + [1] * 7},
+            "an event is 1 where",
+        ),
+        (
+            "weibull",
+            {"event": "m"},
+            {"y": [1.0] * 7 + [2], "m": [np.nan] + [1] * 7},
+            "'m' is missing",
+        ),
+        ("lognormal", {"event": "m"}, {"y": [1.0] * 7 + [2], "m": [0] * 8}, "has no event"),
+        ("lognormal", {"event": "m"}, {"y": [1.0] * 7 + [2], "m": ["yes"] * 8}, "'m'"),
+        ("censored", {"floor": 1}, {}, "outside floor and ceiling"),
+        ("censored", {"ceiling": 1.5}, {}, "outside floor and ceiling"),
+        ("censored", {"floor": 0, "ceiling": 1}, {"y": [0, 1] * 4}, "no score between"),
     ],
 )
 def test_outcomes_that_cannot_be(family, more, columns, says):
@@ -225,11 +280,11 @@ def test_a_fit_of_counts_is_saved_and_loaded(tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_means_are_taken_back_to_the_linear_predictor(family):
-    """The inverse of the mean, but for ordinal scores, of which it is monotone; finite at the bounds."""
-    payoff = Payoff(FAMILIES[family], SCORES if family == "ordinal" else ())
+    """The inverse of the mean where that depends on nothing else; else in its order; finite at the bounds."""
+    payoff = payoff_of(family)
     mean = payoff.mean(ETA, shape_of(family))
     back = payoff.linear(mean)
-    if family == "ordinal":
+    if family == "ordinal" or FAMILIES[family].mean_takes_sigma:
         assert (np.argsort(back, axis=None) == np.argsort(mean, axis=None)).all()
     else:
         assert np.allclose(back, ETA)

@@ -10,7 +10,8 @@ import bdtr
 from bdtr.data.check import check
 from bdtr.data.stagecolumns import stage_design
 from bdtr.stages.prediction import QFunction, StageDraws, unit_columns
-from bdtr.trial.families import FAMILIES, Payoff
+from bdtr.trial.families import FAMILIES
+from bdtr.trial.payoff import Payoff
 
 SAMPLES = 100_000
 

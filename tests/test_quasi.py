@@ -17,7 +17,8 @@ from bdtr.engine.density.elimination import relative_factors
 from bdtr.engine.layout import layout
 from bdtr.engine.quasi import Link, first_guess, settle, tangent, working
 from bdtr.stages.coded_priors import parameters
-from bdtr.trial.families import FAMILIES, Payoff
+from bdtr.trial.families import FAMILIES
+from bdtr.trial.payoff import Payoff
 
 COUNT = 24
 KINDS = [("none", 1), ("correlated", 2), ("classes of two grades", 3), ("crossed", 1)]

@@ -20,7 +20,7 @@ from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, stage_draws
 from bdtr.stages.settings import FitError, Settings
 from bdtr.stages.stagemodel import OwnColumns, OwnDraws, OwnModel, OwnQ, own_draws
-from bdtr.trial.families import Payoff
+from bdtr.trial.payoff import Payoff
 from bdtr.trial.trial import Trial
 
 __all__ = ["FitRecord"]
@@ -116,7 +116,7 @@ class FitRecord:
         """Draws of stage k as its Q-function takes them."""
         if self.trial.stages[k].model is not None:
             return own_draws(posterior)
-        return stage_draws(posterior, self.designs[k], new_site)
+        return stage_draws(posterior, self.designs[k], self.payoff(k), new_site)
 
     def q_of(
         self, k: int, draws: StageDraws | OwnDraws, sites: str = "observed"

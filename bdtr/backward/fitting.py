@@ -19,7 +19,7 @@ from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import truth
 from bdtr.results.diagnostics import State
 from bdtr.results.progress import progress_bar
-from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
+from bdtr.stages.outcome import OutcomeModel, outcome_model, response_scale, stage_rows
 from bdtr.stages.posterior import common_effects, new_site, new_site_seed
 from bdtr.stages.prediction import stage_draws
 from bdtr.stages.settings import Settings, make_settings
@@ -117,7 +117,7 @@ def fit_checked(
     if trial.stages[last].model is not None:
         model = own_model(data, designs[last], payoff)
     else:
-        centre, spread = trial.payoff.family.response_scale(payoff)
+        centre, spread = response_scale(data, trial.payoff)
         _varies(trial, payoff, spread)
         rows, width = stage_rows(data, designs[last]), settings.prior_width
         model = outcome_model(data, designs[last], trial.payoff, rows, centre, spread, width=width)
@@ -197,7 +197,7 @@ def _new_site(
         return xr.Dataset()
     count = posterior.sizes["chain"] * posterior.sizes["draw"]
     seed = new_site_seed(settings.stream(model.design.index))
-    draws = stage_draws(posterior, model.design)
+    draws = stage_draws(posterior, model.design, model.payoff)
     roots = [draws.root[g.name] for g in model.design.groups]
     return new_site(model, roots, np.ones((count, 1)), seed, posterior.sizes["chain"])
 

@@ -31,7 +31,7 @@ from bdtr.engine.quasi import (
 )
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
-from bdtr.trial.families import Payoff
+from bdtr.trial.payoff import Payoff
 
 __all__ = ["OnLinkScale", "on_link_scale", "working_response"]
 

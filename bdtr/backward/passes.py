@@ -24,7 +24,7 @@ from bdtr.engine.crossproducts import weighted
 from bdtr.results.arguments import a_fit, one_of, truth
 from bdtr.results.errors import ArgumentError
 from bdtr.results.progress import progress_bar
-from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
+from bdtr.stages.outcome import OutcomeModel, outcome_model, response_scale, stage_rows
 from bdtr.stages.posterior import common_effects
 from bdtr.stages.prediction import PLACES, StageDraws, unit_columns
 from bdtr.stages.stagemodel import OwnDraws, OwnModel, own_columns, own_model
@@ -365,7 +365,7 @@ def stage_model(fit: FitRecord, k: int) -> OutcomeModel | OwnModel:
             if fit.payoff(k).family.quasi:
                 rows = weighted(rows, engine["weight"].to_numpy())
         else:
-            centre, spread = fit.payoff(k).family.response_scale(data.payoff)
+            centre, spread = response_scale(data, fit.payoff(k))
         width = fit.settings.prior_width
         fit.models[k] = outcome_model(
             data, fit.designs[k], fit.payoff(k), rows, centre, spread, location, width

@@ -16,6 +16,7 @@ from bdtr.data.clusters import treated_together
 from bdtr.data.differences import ADJUST, covariates, design_effect, standardised_differences
 from bdtr.data.history import known_columns
 from bdtr.stages.outcome import OutcomeModel
+from bdtr.stages.prediction import shape_of
 
 __all__ = ["imbalance", "linear_predictor", "misfit", "residual_structure", "residuals"]
 
@@ -44,10 +45,11 @@ def residuals(fit: FitRecord, k: int) -> np.ndarray | None:
     model = stage_model(fit, k)
     if not isinstance(model, OutcomeModel):
         return None
-    posterior = fit.posterior(k)
-    shape = None
-    if "threshold" in posterior:
-        shape = posterior["threshold"].mean(("chain", "draw")).to_numpy()[:, None]
+    shape = shape_of(fit.posterior(k), model.payoff)
+    if shape is not None:
+        shape = shape.mean(axis=-1, keepdims=True)
+        if model.family.mean_takes_sigma:
+            shape = shape[np.zeros(1, int) if model.rows.stratum is None else model.rows.stratum, 0]
     eta = linear_predictor(fit, k, model)
     return mean_response(fit, k) - model.payoff.mean(eta, shape)
 
@@ -58,7 +60,7 @@ def misfit(fit: FitRecord) -> list[str]:
     data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
         model, own = stage_model(fit, k), residuals(fit, k)
-        if own is None or not isinstance(model, OutcomeModel) or model.family.link != "identity":
+        if own is None or not isinstance(model, OutcomeModel) or not model.family.linear:
             continue
         arm = data.stages[k].action[data.stages[k].fitted]
         if model.rows.weight is not None:

@@ -27,7 +27,7 @@ from bdtr.results.estimates import kind_of
 from bdtr.stages.arviz_groups import replicates
 from bdtr.stages.outcome import OutcomeModel
 
-__all__ = ["PredictiveChecks", "predictive_checks"]
+__all__ = ["PredictiveChecks", "known_by_means", "predictive_checks"]
 
 _BINS = 40
 type Statistic = Callable[[np.ndarray], np.ndarray]
@@ -111,19 +111,26 @@ def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> Pre
         again = replicates(model, own, np.random.default_rng(seeds[k]))
         seen = _responses(fit, k, pick)
         stage = data.stages[k]
-        binary = model.family.name == "bernoulli"
-        statistics = _statistics(stage.action[stage.fitted], design.actions, binary)
+        means_only = known_by_means(model)
+        statistics = _statistics(stage.action[stage.fitted], design.actions, means_only)
         tables.append(
             _held(design.action, {n: (t(seen), t(again)) for n, t in statistics.items()}, interval)
         )
         if data.trial.site:
             code = design.site_codes(data.frame)[stage.fitted]
             sites.append(_by_site(design, code, seen, again, interval))
-        if not binary:
+        if not means_only:
             histograms.append(_histogram(design.action, seen, again, interval))
     return PredictiveChecks(
         _joined(tables), _joined(sites), _joined(histograms), tuple(left_out), count, interval
     )
+
+
+def known_by_means(model: OutcomeModel) -> bool:
+    """Whether means say all that can be checked of responses: of yes/no outcomes, whose spread follows from
+    them, and of censored times, whose pseudo-observations have a spread of their own."""
+    censored = model.family.companion == "event" and model.companion is not None
+    return model.family.name == "bernoulli" or (censored and bool((model.companion == 0).any()))
 
 
 def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -142,14 +149,16 @@ def _responses(fit: Fit, k: int, pick: np.ndarray) -> np.ndarray:
     return out
 
 
-def _statistics(action: np.ndarray, labels: tuple[str, ...], binary: bool) -> dict[str, Statistic]:
+def _statistics(
+    action: np.ndarray, labels: tuple[str, ...], means_only: bool
+) -> dict[str, Statistic]:
     """Statistics of responses (sample, row), one number for each sample."""
 
     def of_action(a: int) -> Statistic:
         return lambda y: y[:, action == a].mean(axis=1)
 
     out: dict[str, Statistic] = {"mean": lambda y: y.mean(axis=1)}
-    if not binary:
+    if not means_only:
         out["SD"] = lambda y: y.std(axis=1)
         out["skewness"] = _skewness
         out["5 % quantile"] = lambda y: np.quantile(y, 0.05, axis=1)

@@ -13,9 +13,10 @@ from bdtr.results.labels import label_text
 from bdtr.trial.families import FAMILIES
 from bdtr.trial.trial import Trial
 
-__all__ = ["outcomes", "with_categories"]
+__all__ = ["outcomes", "pseudo_observations", "with_categories"]
 
 _MOST_CATEGORIES = 30
+_CELLS = 2_000_000  # numbers in memory at once
 
 
 def with_categories(trial: Trial, frame: pd.DataFrame) -> Trial:
@@ -59,7 +60,7 @@ def outcomes(
     recorded, companion : numpy.ndarray or None
         None for a Gaussian outcome.
     payoff : numpy.ndarray
-        NaN where it is missing.
+        NaN where it is missing; of times that are censored, pseudo-observations.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def outcomes(
         if trial.utility
         else column.to_numpy(float)
     )
-    m = _companion(trial, coded, ~np.isnan(y))
+    m = _companion(trial, coded, y)
     with np.errstate(invalid="ignore"):
         invalid = ~np.isnan(y) & ~family.valid(y, m)
     if invalid.any():
@@ -90,15 +91,20 @@ def outcomes(
     if trial.utility:
         scores = np.array(list(trial.utility.values()))
         return y, m, np.where(np.isnan(y), np.nan, scores[np.nan_to_num(y).astype(int)])
-    return y, m, y / m
+    if family.companion == "event":
+        return y, m, _payoffs_of_times(trial, y, m)
+    return y, m, y if family.name == "censored" else y / m
 
 
-def _companion(trial: Trial, coded: pd.DataFrame, known: np.ndarray) -> np.ndarray:
-    """Trials or exposure of each unit, 1 where the family has none."""
+def _companion(trial: Trial, coded: pd.DataFrame, y: np.ndarray) -> np.ndarray:
+    """Trials, exposure or event of each unit; which end of the scale a score is at; else 1."""
+    known = ~np.isnan(y)
+    if trial.family == "censored":
+        return _ends(trial, y)
     name = trial.companion
     if name is None:
         return np.ones(len(coded))
-    m = coded[name].to_numpy(dtype=float)
+    m = coded[name].to_numpy(dtype=float, na_value=np.nan)
     missing = known & np.isnan(m)
     if missing.any():
         raise DataError(
@@ -109,6 +115,90 @@ def _companion(trial: Trial, coded: pd.DataFrame, known: np.ndarray) -> np.ndarr
     if trial.trials:
         wrong |= known & ((m < 1) | (np.floor(m) != m))
         what = "numbers of trials are whole numbers from 1 on"
+    if trial.event:
+        wrong = known & (m != 0) & (m != 1)
+        what = "an event is 1 where the time ended in it, and 0 where it was longer"
     if wrong.any():
         raise DataError(f"Column {name!r} holds {some(m[wrong])} in {rows_of(wrong)}; {what}.")
+    if trial.event and not (m[known] == 1).any():
+        raise DataError(f"Column {name!r} has no event: nothing can be learned about times.")
     return np.where(np.isnan(m), 1.0, m)
+
+
+def _ends(trial: Trial, y: np.ndarray) -> np.ndarray:
+    """1 for scores at the ceiling, -1 for those at the floor, else 0."""
+    low = -np.inf if trial.floor is None else trial.floor
+    high = np.inf if trial.ceiling is None else trial.ceiling
+    outside = (y < low) | (y > high)
+    if outside.any():
+        raise DataError(
+            f"Outcome {trial.outcome!r} holds {some(y[outside])} in {rows_of(outside)}, outside floor and "
+            f"ceiling ({low:g} to {high:g}). Correct these, or say what the lowest and highest scores are."
+        )
+    ends = (y >= high) * 1.0 - (y <= low)
+    if (ends[~np.isnan(y)] != 0).all():
+        raise DataError(f"Outcome {trial.outcome!r} has no score between floor and ceiling.")
+    return ends
+
+
+def _payoffs_of_times(trial: Trial, y: np.ndarray, event: np.ndarray) -> np.ndarray:
+    """Times, times until the horizon, or whether there was no event by a time; of those that are known by
+    halves, pseudo-observations."""
+    known = ~np.isnan(y)
+    until = trial.horizon if trial.survival_at is None else trial.survival_at
+    until = np.inf if until is None else until
+    out = np.full(len(y), np.nan)
+    out[known] = pseudo_observations(
+        y[known], event[known] == 1, until, trial.survival_at is not None
+    )
+    return out
+
+
+def pseudo_observations(
+    time: np.ndarray, event: np.ndarray, until: float, survival: bool
+) -> np.ndarray:
+    """What each unit adds to the estimate of a mean time or of a probability of no event.
+
+    n theta - (n - 1) theta_(-i) for the restricted mean, or the survival function, by Kaplan and Meier's
+    estimate with and without unit i (Andersen, Klein and Rosthoj 2003, Biometrika 90(1)): the time until
+    ``until`` itself, or whether there was no event by then, where nobody is censored before. For figures
+    beside the model; the model takes times as they were recorded.
+
+    Parameters
+    ----------
+    time, event
+        Times above 0, and which of them ended in the event.
+    until
+        Horizon; at most the longest time is used.
+    survival
+        Whether the probability of no event by ``until`` is asked for.
+    """
+    end = min(until, float(time.max()))
+    seen = (time > end) * 1.0 if survival else np.minimum(time, end)
+    if (event | (time >= end)).all():
+        return seen
+    n, (points, place) = len(time), np.unique(time, return_inverse=True)
+    deaths = np.bincount(place, event).astype(float)
+    at_risk = n - np.concatenate([[0], np.cumsum(np.bincount(place))[:-1]])
+    widths = np.diff(np.concatenate([[0.0], np.minimum(points, end)]))
+    inside = points <= end
+
+    def estimate(d: np.ndarray, r: np.ndarray) -> np.ndarray:
+        """Of death and risk sets (.., point)."""
+        steps = np.where(inside & (r > 0), 1.0 - d / np.maximum(r, 1.0), 1.0)
+        curve = np.cumprod(steps, axis=-1)
+        if survival:
+            return curve[..., -1]
+        before = np.concatenate([np.ones_like(curve[..., :1]), curve[..., :-1]], axis=-1)
+        return (before * widths).sum(axis=-1)
+
+    theta = estimate(deaths, at_risk.astype(float))
+    out, size = np.empty(n), max(1, _CELLS // len(points))
+    for first in range(0, n, size):
+        units = slice(first, min(first + size, n))
+        own = place[units][:, None]
+        at = np.arange(len(points))[None]
+        d = deaths - ((at == own) & event[units, None])
+        without = estimate(d, at_risk - (at <= own) * 1.0)
+        out[units] = n * theta - (n - 1) * without
+    return out

@@ -36,7 +36,7 @@ def stage_words(fit: Fit, k: int) -> dict[str, Any]:
         "among": stage.among,
         "eligible": stage.eligible,
         "response": response,
-        "family": fit.family(k).replace("_", " "),
+        "family": "their own" if stage.model else fit.family(k).replace("_", " "),
         "formula": _model_words(design, stage.model),
         "groups": [] if stage.model else [_group_words(g) for g in design.groups],
         "means": [name for name in design.terms if name.startswith("site_mean(")],

@@ -28,7 +28,10 @@ def engine_posterior(model: OutcomeModel) -> tuple[Posterior, Layout]:
     assert model.recorded is not None and model.companion is not None
     rows, priors, factors = model.rows, model.engine_priors, model.factors
     where = layout(factors, rows.codes)
-    outcome = Outcome(CODES[model.family.engine], model.recorded, model.companion)
+    y, m = model.recorded, model.companion
+    if model.family.coded is not None:
+        y, m = model.family.coded(y, m)
+    outcome = Outcome(CODES[model.family.engine], (y - model.location) / model.spread, m)
     sd = [coded(p) for f in factors for p in priors.groups[f.name].sd]
     shape = [(p.mu, p.sigma, 0.0) for p in priors.gaps.values()]
     if priors.sigma is not None:

@@ -19,7 +19,8 @@ from bdtr.engine.crossproducts import CrossProducts, Responses, Rows
 from bdtr.engine.layout import Factor
 from bdtr.engine.parameters import Parameters
 from bdtr.stages.coded_priors import parameters
-from bdtr.trial.families import FAMILIES, Family, Payoff
+from bdtr.trial.families import FAMILIES, Family
+from bdtr.trial.payoff import Payoff
 from bdtr.trial.priors import (
     Exponential,
     HalfNormal,
@@ -44,6 +45,7 @@ __all__ = [
     "marginal_model",
     "outcome_model",
     "pymc_model",
+    "response_scale",
     "stage_rows",
     "variable_dims",
 ]
@@ -219,13 +221,35 @@ def outcome_model(
     if width != 1.0:
         priors = priors.wider(width)
     propagated = design.index < len(data.stages) - 1
-    if not chosen.closed_form:
-        return OutcomeModel(
-            design, payoff, priors, rows, propagated, recorded=recorded, companion=companion
-        )
-    if location is None:
+    if chosen.link != "identity" and not propagated:
+        location, spread = 0.0, 1.0  # the linear predictor has a scale of its own
+    elif location is None:
         location = centre if design.constant.any() else 0.0
-    return OutcomeModel(design, payoff, priors, rows, propagated, location, spread)
+    return OutcomeModel(
+        design, payoff, priors, rows, propagated, location, spread, recorded, companion
+    )
+
+
+def response_scale(data: TrialData, payoff: Payoff) -> tuple[float, float]:
+    """Mean and SD of the outcome of the last stage on the scale of its linear predictor.
+
+    Parameters
+    ----------
+    data
+        Checked data.
+    payoff
+        The payoff of the last stage.
+
+    Returns
+    -------
+    centre, spread : float
+        From observed payoffs, or the times that these are made of.
+    """
+    values = data.payoff
+    if payoff.family.companion == "event":
+        assert data.recorded is not None
+        values = data.recorded[data.stages[-1].fitted]
+    return payoff.family.response_scale(values)
 
 
 def _gaps(trial: Trial, recorded: np.ndarray | None) -> dict[str, float]:

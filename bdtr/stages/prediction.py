@@ -12,7 +12,7 @@ from numba import njit
 
 from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.stagecolumns import StageDesign
-from bdtr.trial.families import Payoff
+from bdtr.trial.payoff import Payoff
 
 __all__ = [
     "PLACES",
@@ -24,6 +24,7 @@ __all__ = [
     "correlation_root",
     "group_root",
     "measured_correlation",
+    "shape_of",
     "stage_draws",
     "unit_columns",
 ]
@@ -41,7 +42,8 @@ class StageDraws:
     ``coefficients`` (term, sample) of columns as measured; ``effects`` per factor (level, term, sample);
     ``root`` per factor (sample, term, term), Cholesky factor of the covariance between terms; ``new`` the
     effects (term, sample) of one new site, the same site at all stages and under all policies; ``shape`` what
-    the payoff needs beside the linear predictor: thresholds of an ordinal outcome (category, sample).
+    the payoff needs beside the linear predictor: thresholds of an ordinal outcome (category, sample), or
+    sigma of each action, or of all (action, sample).
     """
 
     coefficients: np.ndarray
@@ -57,7 +59,10 @@ class StageDraws:
 
 
 def stage_draws(
-    posterior: xr.Dataset, design: StageDesign, new_site: xr.Dataset | None = None
+    posterior: xr.Dataset,
+    design: StageDesign,
+    payoff: Payoff,
+    new_site: xr.Dataset | None = None,
 ) -> StageDraws:
     """Arrays of a stored posterior, chains stacked.
 
@@ -67,6 +72,8 @@ def stage_draws(
         Dataset with dims ``chain, draw``.
     design
         The stage's columns.
+    payoff
+        Its payoff.
     new_site
         Effects of a new site, as in :func:`bdtr.stages.posterior.new_site`.
 
@@ -82,8 +89,17 @@ def stage_draws(
             effects[g.name] = _stacked(posterior[f"u_{g.name}"])
     sites = {} if new_site is None else new_site.data_vars
     new = {str(name).removeprefix("u_"): _stacked(values) for name, values in sites.items()}
-    shape = _stacked(posterior["threshold"]) if "threshold" in posterior else None
-    return StageDraws(np.ascontiguousarray(b), effects, root, new, shape)
+    return StageDraws(np.ascontiguousarray(b), effects, root, new, shape_of(posterior, payoff))
+
+
+def shape_of(posterior: xr.Dataset, payoff: Payoff) -> np.ndarray | None:
+    """What the mean payoff takes beside the linear predictor, as in :class:`StageDraws`."""
+    if "threshold" in posterior:
+        return _stacked(posterior["threshold"])
+    if not payoff.family.mean_takes_sigma:
+        return None
+    sigma = _stacked(posterior["sigma"])
+    return sigma if sigma.ndim > 1 else sigma[None]
 
 
 def _stacked(values: xr.DataArray) -> np.ndarray:
@@ -275,9 +291,11 @@ class QFunction:
 
     def _mean_payoff(self, eta: np.ndarray, columns: UnitColumns) -> np.ndarray:
         """Mean payoff given the linear predictor, effects that are not known integrated out."""
-        if self.payoff.family.link == "identity":
+        if self.payoff.family.linear:
             return eta
         shape = self.draws.shape
+        if self.payoff.family.mean_takes_sigma and shape is not None:
+            shape = shape[:, None]  # (action, unit, sample)
         variance = self._unknown_variance(columns)
         if variance is None:
             return self.payoff.mean(eta, shape)

@@ -13,11 +13,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, gammaln, log_expit, logit
+from scipy.special import expit, gammaln, log_expit
 
-__all__ = ["FAMILIES", "Family", "Payoff"]
+from bdtr.trial.censoring import (
+    censored_draw,
+    censored_log,
+    censored_mean,
+    censored_pymc,
+    log_of_time,
+    lognormal_draw,
+    lognormal_log,
+    lognormal_mean,
+    lognormal_pymc,
+    weibull_draw,
+    weibull_log,
+    weibull_mean,
+    weibull_pymc,
+)
 
-_EDGE = 1e-6  # distance from a bound below which a mean counts as this far from it
+__all__ = ["EARLIER", "FAMILIES", "Family"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,8 @@ class Family:
         Of the mean payoff.
     sigma_is
         What ``sigma`` is, in words.
+    coded
+        Outcome and companion as the engine takes them, of (y, m); left out: as they are.
     """
 
     name: str
@@ -65,11 +81,22 @@ class Family:
     likelihood: Callable[..., Any]
     bounds: tuple[float, float] | None = None
     sigma_is: str = ""
+    coded: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
 
     @property
     def has_sigma(self) -> bool:
         """Whether it has a residual SD, or a dispersion in its place."""
         return self.shape == "sigma"
+
+    @property
+    def linear(self) -> bool:
+        """Whether the mean payoff is the linear predictor."""
+        return self.mean is _same
+
+    @property
+    def mean_takes_sigma(self) -> bool:
+        """Whether the mean payoff depends on sigma as well."""
+        return self.mean in (lognormal_mean, weibull_mean, censored_mean)
 
     @property
     def closed_form(self) -> bool:
@@ -89,54 +116,6 @@ class Family:
         if self.link == "log":
             return float(np.log(max(np.mean(payoff), 1e-300))), 1.0
         return 0.0, 1.0
-
-
-@dataclass(frozen=True)
-class Payoff:
-    """How the payoff of a stage comes from its linear predictor: a family, and the score of each category
-    where the outcome is ordinal."""
-
-    family: Family
-    scores: tuple[float, ...] = ()
-
-    def mean(self, eta: np.ndarray, shape: np.ndarray | None = None) -> np.ndarray:
-        """Mean payoff at a linear predictor."""
-        return self.family.mean(eta, shape, np.array(self.scores))
-
-    def linear(self, mean: np.ndarray) -> np.ndarray:
-        """Mean payoffs on the scale of the linear predictor: of scores, as a share of their range."""
-        if self.family.link == "identity" or self.bounds is None:
-            return mean
-        low, high = self.bounds
-        if self.family.link == "log":
-            return np.log(np.maximum(mean, _EDGE))
-        return logit(np.clip((mean - low) / (high - low), _EDGE, 1 - _EDGE))
-
-    def draw(
-        self, rng: np.random.Generator, eta: np.ndarray, shape: np.ndarray | None, m: np.ndarray
-    ) -> np.ndarray:
-        """Payoffs drawn at random."""
-        return self.family.draw(rng, eta, shape, m, np.array(self.scores))
-
-    def propagated(self) -> Payoff:
-        """How mean payoffs follow from the linear predictor at earlier stages, whose responses are values of
-        the next one: within the same bounds.
-
-        Payoffs without bounds are Gaussian there, bounded ones quasi-binomial as a share of their range,
-        positive ones quasi-Poisson.
-        """
-        if self.family.link == "identity" or self.bounds is None:
-            return Payoff(_EARLIER["identity"])
-        if self.family.link == "log":
-            return Payoff(_EARLIER["log"])
-        return Payoff(_EARLIER["logit"], self.bounds)
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """Bounds of the mean payoff."""
-        if self.scores:
-            return min(self.scores), max(self.scores)
-        return self.family.bounds
 
 
 # Functions with names: models are sent to worker processes.
@@ -334,6 +313,20 @@ FAMILIES: dict[str, Family] = {
             "ordinal", "logit", "threshold", "", "ordinal", "ordered categories", _category,
             _mean_score, _ordinal_draw, _ordinal_log, _ordinal,
         ),
+        Family(
+            "lognormal", "log", "sigma", "event", "normal", "numbers above 0", _positive,
+            lognormal_mean, lognormal_draw, lognormal_log, lognormal_pymc, (0.0, np.inf),
+            "SD of log times", log_of_time,
+        ),
+        Family(
+            "weibull", "log", "sigma", "event", "weibull", "numbers above 0", _positive,
+            weibull_mean, weibull_draw, weibull_log, weibull_pymc, (0.0, np.inf),
+            "scale of log times, 1 / shape of the Weibull distribution",
+        ),
+        Family(
+            "censored", "identity", "sigma", "", "normal", "numbers from floor to ceiling", _finite,
+            censored_mean, censored_draw, censored_log, censored_pymc, None, "SD of residuals",
+        ),
     )
 }  # fmt: skip
 
@@ -346,16 +339,24 @@ def _bounded_draw(rng, eta, shape, m, scores):
     return scores[0] + (scores[1] - scores[0]) * rng.beta(mean * size, (1.0 - mean) * size)
 
 
-# Quasi-likelihoods: the likelihood is that of a working response with a known weight.
+def _above_low(eta, shape, scores):
+    return scores[0] + np.exp(eta)
+
+
+def _above_low_draw(rng, eta, shape, m, scores):
+    return scores[0] + _gamma_draw(rng, eta, shape, m, scores)
+
+
+# Of values of a later stage. Quasi-likelihoods: the likelihood is that of a working response with a weight.
 _SPREAD = "square root of the dispersion"
-_EARLIER = {
+EARLIER = {
     "identity": FAMILIES["gaussian"],
     "logit": Family(
         "quasibinomial", "logit", "sigma", "", "", "shares of the range of the payoff", _finite,
         _mean_score, _bounded_draw, _normal_log, _normal, None, _SPREAD,
     ),
     "log": Family(
-        "quasipoisson", "log", "sigma", "", "", "positive numbers", _finite, _exponential, _gamma_draw,
-        _normal_log, _normal, (0.0, np.inf), _SPREAD,
+        "quasipoisson", "log", "sigma", "", "", "positive numbers", _finite, _above_low, _above_low_draw,
+        _normal_log, _normal, None, _SPREAD,
     ),
 }  # fmt: skip

@@ -76,7 +76,8 @@ _REPORT = {
 }  # fmt: skip
 _TRIAL = {
     "outcome": str, "unit": str, "site": str, "family": str, "higher_is_better": bool, "trials": str,
-    "exposure": str, "utility": dict,
+    "exposure": str, "utility": dict, "event": str, "horizon": float, "survival_at": float,
+    "floor": float, "ceiling": float,
 }  # fmt: skip
 _STAGE = {
     "action": str, "actions": list, "formula": str, "feasible": dict, "among": str, "eligible": str,

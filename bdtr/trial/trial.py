@@ -12,14 +12,13 @@ from bdtr.results.arguments import is_real, mapping, one_of, truth
 from bdtr.results.errors import BdtrError
 from bdtr.results.labels import BESIDE_ACTIONS, UNCLEAR, label_text, look_alike
 from bdtr.trial.condition import Condition, ConditionError
-from bdtr.trial.families import FAMILIES, Payoff
+from bdtr.trial.families import FAMILIES
 from bdtr.trial.formula import Formula, FormulaError
+from bdtr.trial.payoff import COMPANIONS, Payoff, payoff_fault, payoff_of
 from bdtr.trial.priors import Prior, prior_from_text
 from bdtr.trial.rules import read_rule
 
-__all__ = ["COMPANIONS", "Stage", "Trial", "TrialError"]
-
-COMPANIONS = ("trials", "exposure")  # columns beside the outcome that some families need
+__all__ = ["Stage", "Trial", "TrialError"]
 
 
 class TrialError(BdtrError, ValueError):
@@ -254,9 +253,11 @@ class Trial:
     family
         Distribution of the outcome at the last stage: ``"gaussian"``, ``"bernoulli"`` (0 or 1),
         ``"binomial"`` (successes out of ``trials``), ``"poisson"`` or ``"negative_binomial"`` (counts),
-        ``"gamma"`` (above 0) or ``"ordinal"`` (ordered categories). The payoff is the outcome, the share of
-        successes, the count per unit of exposure, or the utility of the category. Earlier stages always
-        have a continuous response, the expected payoff.
+        ``"gamma"`` (above 0), ``"ordinal"`` (ordered categories), ``"weibull"`` or ``"lognormal"`` (times
+        above 0, until an ``event`` where there is one), or ``"censored"`` (scores with a ``floor`` or
+        ``ceiling``). The payoff is the outcome, the share of successes, the count per unit of exposure,
+        the utility of the category, the time, the time until a ``horizon``, or no event by a time. At
+        earlier stages the response is the expected payoff, within the bounds of the payoff.
     trials
         Column with the number of trials of a binomial outcome.
     exposure
@@ -264,6 +265,15 @@ class Trial:
     utility
         What each category of an ordinal outcome is worth, from the lowest category to the highest:
         ``{"none": 0, "some": 0.5, "full": 1}``. Left out: the categories are numbers, and worth these.
+    event
+        Column with 1 where a time ended in the event and 0 where all that is known is that it was longer
+        (right-censored, for reasons that history explains). Left out: all times ended in it.
+    horizon
+        Count the time until the horizon alone: the payoff is the restricted mean time.
+    survival_at
+        The payoff is 1 without an event by this time, else 0: its mean is the probability.
+    floor, ceiling
+        Lowest and highest score that a ``"censored"`` outcome can have.
     higher_is_better
         Whether a larger payoff is better.
 
@@ -288,6 +298,11 @@ class Trial:
     trials: str | None = None
     exposure: str | None = None
     utility: Mapping[Any, float] | None = None
+    event: str | None = None
+    horizon: float | None = None
+    survival_at: float | None = None
+    floor: float | None = None
+    ceiling: float | None = None
 
     def __post_init__(self) -> None:
         stages = tuple(self.stages) if isinstance(self.stages, Iterable) else ()
@@ -309,8 +324,9 @@ class Trial:
                 f"Trial(family={self.family!r}): rewards cannot be added to an outcome that is not gaussian. "
                 "Leave reward out, or use a gaussian payoff."
             )
-        self._check_companions()
-        self._check_utility()
+        if fault := payoff_fault(self):
+            raise TrialError(fault)
+        self._label_categories()
         if self.family != "gaussian" and stages[-1].weights:
             raise TrialError(
                 f"Stage({actions[-1]!r}): weights are precisions of a Gaussian payoff; the payoff is "
@@ -318,39 +334,13 @@ class Trial:
             )
         self._check_carried_clusters()
 
-    def _check_companions(self) -> None:
-        own = FAMILIES[self.family].companion
-        for name in COMPANIONS:
-            if getattr(self, name) and name != own:
-                users = [f.name for f in FAMILIES.values() if f.companion == name]
-                raise TrialError(
-                    f"Trial({name}=...) belongs to family={' or '.join(map(repr, users))}; the family is "
-                    f"{self.family!r}. Leave it out, or change the family."
-                )
-        if own == "trials" and not self.trials:
-            raise TrialError(
-                f"Trial(family={self.family!r}): name the column with the number of trials, trials=..."
-            )
-
-    def _check_utility(self) -> None:
+    def _label_categories(self) -> None:
         if self.utility is None:
             return
-        if self.family != "ordinal":
-            raise TrialError(
-                f"Trial(utility=...) is for family='ordinal', and the family is {self.family!r}."
-            )
-        if not isinstance(self.utility, Mapping) or len(self.utility) < 2:
-            raise TrialError(
-                "Trial(utility=...): must map each category, from the lowest to the highest, to a number, "
-                f"got {self.utility!r}."
-            )
-        table = {}
-        for category, worth in self.utility.items():
-            if not is_real(worth) or not np.isfinite(worth):
-                raise TrialError(
-                    f"Trial(utility=...): {category!r} is worth {worth!r}; give a number."
-                )
-            table[_labels([category], "Trial(utility=...)")[0]] = float(worth)
+        table = {
+            _labels([category], "Trial(utility=...)")[0]: float(worth)
+            for category, worth in self.utility.items()
+        }
         if len(table) < len(self.utility) or len(set(table.values())) < 2:
             raise TrialError(
                 f"Trial(utility=...): categories must differ and not all be worth the same: {self.utility!r}."
@@ -359,13 +349,13 @@ class Trial:
 
     @property
     def companion(self) -> str | None:
-        """Column that the outcome is recorded with: its trials or exposure."""
-        return self.trials or self.exposure
+        """Column that the outcome is recorded with: its trials, its exposure, or the event."""
+        return self.trials or self.exposure or self.event
 
     @property
     def payoff(self) -> Payoff:
         """How the payoff comes from the model of the last stage."""
-        return Payoff(FAMILIES[self.family], tuple((self.utility or {}).values()))
+        return payoff_of(self)
 
     def _check_roles(self) -> None:
         """Raise where a column has two roles; only weights and delivery clusters may serve several stages."""

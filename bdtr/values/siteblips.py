@@ -318,7 +318,7 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
     k = _stage(fit, stage)
     data, design = fit.require_data("shrinkage of sites"), fit.designs[k]
     model = fit.model(k)
-    if not isinstance(model, OutcomeModel) or model.family.link != "identity":
+    if not isinstance(model, OutcomeModel) or not model.family.linear:
         raise ArgumentError(
             f"stage {design.action}: raw blips need a Gaussian stage that a formula makes."
         )

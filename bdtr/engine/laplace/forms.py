@@ -6,21 +6,27 @@ dispersion, but not on eta (:mod:`bdtr.engine.laplace.likelihoods` computes them
     LOGISTIC     a t - b log(1 + e^t), t = eta + c
     EXPONENTIAL  a eta - b e^(d eta)
     INTERVAL     -a log(1 + e^-(eta - c)) - b log(1 + e^(eta - d))
+    NORMAL       -a/2 t^2 + b log Phi(t), t = d eta - c, Phi the standard normal distribution function
 
 All are concave. Rows are taken eight at a time; there is a multiple of eight of them.
 """
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 from numba import njit
 
 from bdtr.engine.compiled.elementary import exponential, logistic, softplus
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.compiled.lanes import LANES, every, load, minus, negated_size, store
 
-__all__ = ["EXPONENTIAL", "INTERVAL", "LOGISTIC", "curves", "third", "values"]
+__all__ = ["EXPONENTIAL", "INTERVAL", "LOGISTIC", "NORMAL", "curves", "third", "values"]
 
-LOGISTIC, EXPONENTIAL, INTERVAL = 0, 1, 2
+LOGISTIC, EXPONENTIAL, INTERVAL, NORMAL = 0, 1, 2, 3
+_LOG_ROOT = 0.5 * math.log(2.0 * math.pi)
+_FAR_BELOW = -12.0  # from where on the tail is taken by its asymptotic series
 
 
 @njit(inline="always")
@@ -32,6 +38,13 @@ def _soft(t):
 def values(form, eta, rows, out):
     """Log likelihood of each row at its linear predictor."""
     a, b, c, d = rows
+    if form == NORMAL:
+        for i in range(eta.size):
+            t = d[i] * eta[i] - c[i]
+            out[i] = -0.5 * a[i] * t * t
+            if b[i] != 0.0:
+                out[i] += b[i] * _log_phi(t)
+        return
     for i in range(0, eta.size, LANES):
         x, of_a, of_b = load(eta, i), load(a, i), load(b, i)
         if form == LOGISTIC:
@@ -48,6 +61,16 @@ def values(form, eta, rows, out):
 def curves(form, eta, rows, out, slope, bend):
     """Log likelihood of each row, its slope, and its curvature: minus the second derivative."""
     a, b, c, d = rows
+    if form == NORMAL:
+        for i in range(eta.size):
+            t = d[i] * eta[i] - c[i]
+            out[i], slope[i], bend[i] = -0.5 * a[i] * t * t, -a[i] * d[i] * t, a[i] * d[i] * d[i]
+            if b[i] != 0.0:
+                ratio = _mills(t)
+                out[i] += b[i] * _log_phi(t)
+                slope[i] += b[i] * d[i] * ratio
+                bend[i] += b[i] * d[i] * d[i] * ratio * (t + ratio)
+        return
     for i in range(0, eta.size, LANES):
         x, of_a, of_b = load(eta, i), load(a, i), load(b, i)
         if form == LOGISTIC:
@@ -77,6 +100,15 @@ def curves(form, eta, rows, out, slope, bend):
 def third(form, eta, rows, out):
     """Third derivative of the log likelihood of each row."""
     a, b, c, d = rows
+    if form == NORMAL:
+        for i in range(eta.size):
+            t, out[i] = d[i] * eta[i] - c[i], 0.0
+            if b[i] != 0.0:
+                # With m' = -m (t + m): m'' = m (t + m)^2 + m (m (t + m) - 1).
+                ratio = _mills(t)
+                both = t + ratio
+                out[i] = b[i] * d[i] ** 3 * ratio * (both * both + ratio * both - 1.0)
+        return
     for i in range(0, eta.size, LANES):
         x, of_a, of_b = load(eta, i), load(a, i), load(b, i)
         if form == LOGISTIC:
@@ -93,3 +125,28 @@ def _bent(t):
     """Second derivative of the logistic function."""
     p = logistic(t, exponential(negated_size(t)))
     return p * (every(1.0) - p) * (every(1.0) - p - p)
+
+
+@kernel
+def _log_phi(t):
+    """log Phi(t), far below zero too."""
+    if t > _FAR_BELOW:
+        return np.log(0.5 * math.erfc(-t / math.sqrt(2.0)))
+    return -0.5 * t * t - _LOG_ROOT + np.log(-_tail(t) / t)
+
+
+@kernel
+def _mills(t):
+    """phi(t) / Phi(t)."""
+    if t > _FAR_BELOW:
+        return np.exp(-0.5 * t * t - _LOG_ROOT) / (0.5 * math.erfc(-t / math.sqrt(2.0)))
+    return -t / _tail(t)
+
+
+@njit(inline="always")
+def _tail(t):
+    """-t Phi(t) / phi(t) of t far below zero: 1 - 1/t^2 + 3/t^4 - 15/t^6 + .."""
+    square = 1.0 / (t * t)
+    return 1.0 - square * (
+        1.0 - square * (3.0 - square * (15.0 - square * (105.0 - square * 945.0)))
+    )

@@ -10,6 +10,7 @@ stratum (an SD-like number above 0):
 | negative binomial | count, exposure | of mean m e^eta and size 1/s^2 | CV of rates between units |
 | gamma | above 0 | of mean e^eta and shape 1/s^2 | CV of the outcome |
 | weibull | time, 1 for an event | log time = eta + s log(Exp(1)), right-censored | scale of log times |
+| normal | value, 1 (-1) if all that is known is that it is larger (smaller) | normal, mean eta | SD |
 | ordinal | category 0, 1, .. | P(y >= j) = logistic(eta - g_j), 0 = g_1 < g_2 < .. | |
 
 The dispersion s is a part of phi: itself, folded at zero, where it may be next to nothing (negative
@@ -26,7 +27,7 @@ import math
 import numpy as np
 
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.laplace.forms import EXPONENTIAL, INTERVAL, LOGISTIC
+from bdtr.engine.laplace.forms import EXPONENTIAL, INTERVAL, LOGISTIC, NORMAL as NORMAL_FORM
 
 __all__ = [
     "BINOMIAL",
@@ -34,13 +35,14 @@ __all__ = [
     "FORMS",
     "GAMMA",
     "NEGATIVE_BINOMIAL",
+    "NORMAL",
     "ORDINAL",
     "POISSON",
     "WEIBULL",
     "prepare",
 ]
 
-BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA, WEIBULL, ORDINAL = range(6)
+BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA, WEIBULL, ORDINAL, NORMAL = range(7)
 
 CODES = {
     "binomial": BINOMIAL,
@@ -49,8 +51,10 @@ CODES = {
     "gamma": GAMMA,
     "weibull": WEIBULL,
     "ordinal": ORDINAL,
+    "normal": NORMAL,
 }
-FORMS = np.array([LOGISTIC, EXPONENTIAL, LOGISTIC, EXPONENTIAL, EXPONENTIAL, INTERVAL])
+FORMS = np.array([LOGISTIC, EXPONENTIAL, LOGISTIC, EXPONENTIAL, EXPONENTIAL, INTERVAL, NORMAL_FORM])
+_LOG_ROOT = 0.5 * math.log(2.0 * math.pi)
 _LEAST = 1e-5  # of the CV of rates: less is no overdispersion
 _SHORT = 40.0  # counts up to which logarithms are added one by one
 
@@ -88,6 +92,14 @@ def prepare(family, y, m, count, stratum, shape, rows, rest):
             a[i], b[i], d[i] = -count[i] * m[i] * k, count[i] * y[i] ** k, -k
             if count[i] > 0.0:
                 rest[stratum[i]] += count[i] * m[i] * (np.log(k) + k * np.log(y[i]))
+    elif family == NORMAL:
+        for i in range(y.size):
+            side = -1.0 if m[i] < 0.0 else 1.0
+            a[i], b[i] = (count[i], 0.0) if m[i] == 0.0 else (0.0, count[i])
+            d[i] = side * np.exp(-shape[stratum[i]])
+            c[i] = d[i] * y[i]
+            if a[i] > 0.0:
+                rest[stratum[i]] -= a[i] * (shape[stratum[i]] + _LOG_ROOT)
     else:
         rest[0] = _ordinal(y, count, shape, a, b, c, d)
 

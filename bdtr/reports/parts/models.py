@@ -7,6 +7,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from bdtr.checks.predictive import known_by_means
 from bdtr.reports.blocks import Block, Part, ask, code, folded, items, maths, table, text
 from bdtr.reports.case import Case
 from bdtr.reports.words import stage_words
@@ -71,9 +72,19 @@ def _mathml(model: OutcomeModel) -> str:
     family = model.family
     y, eta = _sub("y", "i"), _sub("η", "i")
     spread = _sub("σ", "a[i]") if model.by_action else "<mi>σ</mi>"
+    variance = f"<msup><mrow>{spread}</mrow><mn>2</mn></msup>"
     if family.link == "identity":
-        variance = f"<msup><mrow>{spread}</mrow><mn>2</mn></msup>"
-        likelihood = y + _op("~") + _call("Normal", eta + _op(",") + variance)
+        normal = _call("Normal", eta + _op(",") + variance)
+        likelihood = y + _op("~") + (normal if family.linear else _call("Censored", normal))
+    elif family.quasi:
+        mean = _sub("μ", "i")
+        about = mean + (_op("(") + "<mn>1</mn>" + _op("−") + mean + _op(")")) * (
+            family.link == "logit"
+        )
+        likelihood = (
+            _call("E", y) + _op("=") + mean + _op(",") + _call("Var", y) + _op("=") + variance + about
+            + _op(",") + _call(family.link, mean) + _op("=") + eta
+        )  # fmt: skip
     else:
         # Mean per trial or unit of exposure, then what the family has beside it.
         logistic = f"<msup>{_name('logit')}<mn>-1</mn></msup>"
@@ -83,6 +94,8 @@ def _mathml(model: OutcomeModel) -> str:
             law = _sub("m", "i") + _op(",") + law
         if family.shape:
             law += _op(",") + (spread if family.has_sigma else "<mi>κ</mi>")
+        if family.name == "lognormal":
+            law = eta + _op(",") + variance
         likelihood = y + _op("~") + _call(family.name.replace("_", " ").capitalize(), law)
     terms = ["<msubsup><mi>x</mi><mi>i</mi><mo>′</mo></msubsup><mi>β</mi>"]
     laws = []
@@ -143,7 +156,7 @@ def prior_check(case: Case) -> list[Block]:
     )["prior_predictive"]["y"].to_numpy()[0]
     observed = data.payoff
     measures = {"mean": np.mean, "SD": np.std}
-    if model.family.name == "bernoulli":  # its SD follows from its mean
+    if known_by_means(model):
         measures = {"mean": np.mean}
     rows = {
         name: [of(observed), *np.quantile([of(y) for y in found], [0.025, 0.5, 0.975])]

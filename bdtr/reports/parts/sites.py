@@ -54,7 +54,7 @@ def _stage(case: Case, k: int) -> list[Block]:
 
 def _pooled(case: Case, k: int, action: str, hidden: pd.Index) -> list[Block]:
     model = case.fit.model(k)
-    if not isinstance(model, OutcomeModel) or model.family.link != "identity":
+    if not isinstance(model, OutcomeModel) or not model.family.linear:
         return []
     stage = case.fit.designs[k].action
     found = shrinkage(case.fit, stage, action)

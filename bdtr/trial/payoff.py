@@ -1,0 +1,175 @@
+"""What an outcome is worth: the mean payoff given the linear predictor, and the arguments that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.special import logit
+
+from bdtr.results.arguments import is_real
+from bdtr.trial.censoring import TIME, UNTIL, WITHOUT
+from bdtr.trial.families import EARLIER, FAMILIES, Family
+
+__all__ = ["COMPANIONS", "Payoff", "payoff_fault", "payoff_of"]
+
+COMPANIONS = ("trials", "exposure", "event")  # columns beside the outcome that some families need
+_NUMBERS = {"horizon": "event", "survival_at": "event", "floor": "", "ceiling": ""}
+_EDGE = 1e-6  # distance from a bound below which a mean counts as this far from it
+
+
+@dataclass(frozen=True)
+class Payoff:
+    """How the payoff of a stage comes from its linear predictor.
+
+    ``scores`` are numbers that its family takes: what each category of an ordinal outcome is worth, what
+    counts of a time and until when (:mod:`bdtr.trial.censoring`), floor and ceiling. ``limits`` are bounds of
+    the mean payoff where these are not the family's.
+    """
+
+    family: Family
+    scores: tuple[float, ...] = ()
+    limits: tuple[float, float] | None = None
+
+    def mean(self, eta: np.ndarray, shape: np.ndarray | None = None) -> np.ndarray:
+        """Mean payoff at a linear predictor."""
+        return self.family.mean(eta, shape, np.array(self.scores))
+
+    def linear(self, mean: np.ndarray) -> np.ndarray:
+        """Mean payoffs on a scale without bounds: that of the linear predictor, or of shares of a range."""
+        low, high = self.bounds or (-np.inf, np.inf)
+        if self.family.linear or not np.isfinite(low):
+            return mean
+        if not np.isfinite(high):
+            return np.log(np.maximum(mean - low, _EDGE))
+        return logit(np.clip((mean - low) / (high - low), _EDGE, 1 - _EDGE))
+
+    def draw(
+        self, rng: np.random.Generator, eta: np.ndarray, shape: np.ndarray | None, m: np.ndarray
+    ) -> np.ndarray:
+        """Payoffs drawn at random."""
+        return self.family.draw(rng, eta, shape, m, np.array(self.scores))
+
+    def propagated(self) -> Payoff:
+        """How mean payoffs follow from the linear predictor at earlier stages, whose responses are values of
+        the next one: within the same bounds.
+
+        Payoffs without a lower bound are Gaussian there, those with two bounds quasi-binomial as a share of
+        their range, those with a lower one quasi-Poisson from there on.
+        """
+        low, high = self.bounds or (-np.inf, np.inf)
+        if not np.isfinite(low):
+            return Payoff(EARLIER["identity"])
+        if not np.isfinite(high):
+            return Payoff(EARLIER["log"], (low,), (low, high))
+        return Payoff(EARLIER["logit"], (low, high), (low, high))
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Bounds of the mean payoff."""
+        return self.limits or self.family.bounds
+
+
+class Declared(Protocol):
+    """What a trial says of its outcome."""
+
+    @property
+    def family(self) -> str: ...
+    @property
+    def trials(self) -> str | None: ...
+    @property
+    def utility(self) -> Mapping[Any, float] | None: ...
+    @property
+    def horizon(self) -> float | None: ...
+    @property
+    def survival_at(self) -> float | None: ...
+    @property
+    def floor(self) -> float | None: ...
+    @property
+    def ceiling(self) -> float | None: ...
+
+
+def payoff_of(trial: Declared) -> Payoff:
+    """How the payoff of a trial comes from the model of its last stage."""
+    family = FAMILIES[trial.family]
+    if trial.utility:
+        worth = tuple(trial.utility.values())
+        return Payoff(family, worth, (min(worth), max(worth)))
+    if trial.horizon is not None:
+        return Payoff(family, (UNTIL, trial.horizon), (0.0, trial.horizon))
+    if trial.survival_at is not None:
+        return Payoff(family, (WITHOUT, trial.survival_at), (0.0, 1.0))
+    if family.companion == "event":
+        return Payoff(family, (TIME, np.inf))
+    if family.name == "censored":
+        low = -np.inf if trial.floor is None else trial.floor
+        high = np.inf if trial.ceiling is None else trial.ceiling
+        return Payoff(family, (low, high), (low, high))
+    return Payoff(family)
+
+
+def payoff_fault(trial: Declared) -> str | None:
+    """What is wrong with the arguments of a trial that go with its family, in words."""
+    return _companion_fault(trial) or _number_fault(trial) or _utility_fault(trial)
+
+
+def _companion_fault(trial: Declared) -> str | None:
+    own = FAMILIES[trial.family].companion
+    for name in COMPANIONS:
+        if getattr(trial, name) and name != own:
+            users = [f.name for f in FAMILIES.values() if f.companion == name]
+            return (
+                f"Trial({name}=...) belongs to family={' or '.join(map(repr, users))}; the family is "
+                f"{trial.family!r}. Leave it out, or change the family."
+            )
+    if own == "trials" and not trial.trials:
+        return (
+            f"Trial(family={trial.family!r}): name the column with the number of trials, trials=..."
+        )
+    return None
+
+
+def _number_fault(trial: Declared) -> str | None:
+    for name, companion in _NUMBERS.items():
+        value = getattr(trial, name)
+        if value is None:
+            continue
+        users = [
+            f.name
+            for f in FAMILIES.values()
+            if (f.companion == companion if companion else f.name == "censored")
+        ]
+        if trial.family not in users:
+            return (
+                f"Trial({name}=...) belongs to family={' or '.join(map(repr, users))}; the family is "
+                f"{trial.family!r}. Leave it out, or change the family."
+            )
+        if not is_real(value) or not np.isfinite(value) or (companion and value <= 0):
+            return f"Trial({name}={value!r}): give a {'time above 0' if companion else 'number'}."
+    if trial.horizon is not None and trial.survival_at is not None:
+        return "Trial(horizon=..., survival_at=...): the payoff is one of the two. Leave one out."
+    if trial.family == "censored":
+        if trial.floor is None and trial.ceiling is None:
+            return "Trial(family='censored'): say the lowest score, floor=..., or the highest, ceiling=..."
+        if None not in (trial.floor, trial.ceiling) and trial.floor >= trial.ceiling:
+            return f"Trial(floor={trial.floor!r}, ceiling={trial.ceiling!r}): floor must be the lower one."
+    return None
+
+
+def _utility_fault(trial: Declared) -> str | None:
+    worth = trial.utility
+    if worth is None:
+        return None
+    if trial.family != "ordinal":
+        return f"Trial(utility=...) is for family='ordinal', and the family is {trial.family!r}."
+    if not isinstance(worth, Mapping) or len(worth) < 2:
+        return (
+            "Trial(utility=...): must map each category, from the lowest to the highest, to a number, "
+            f"got {worth!r}."
+        )
+    for category, value in worth.items():
+        if not is_real(value) or not np.isfinite(value):
+            return f"Trial(utility=...): {category!r} is worth {value!r}; give a number."
+    return None
