@@ -33,7 +33,7 @@ from bdtr.results.errors import ArgumentError
 from bdtr.stages.outcome import OutcomeModel, outcome_model, stage_rows
 from bdtr.trial.payoff import Payoff
 
-__all__ = ["OnLinkScale", "on_link_scale", "working_response"]
+__all__ = ["OnLinkScale", "on_link_scale", "part_on_link_scale", "working_response"]
 
 _FEW = 8  # responses from which weights are learned
 _CELLS_KEPT = 30_000_000  # responses in memory (240 MB), else they are made again at each step
@@ -120,6 +120,43 @@ def on_link_scale(
         attrs={"centre": centre, "steps": found[0].steps},
     )
     return OnLinkScale(model, totals, low + (high - low) * mean, kept)
+
+
+def part_on_link_scale(
+    fit: FitRecord,
+    k: int,
+    responses: Sequence[StageResponses],
+    effects: Sequence[np.ndarray | None],
+    keep: np.ndarray,
+) -> Totals:
+    """The same of some of the rows of a stage, weights and typical phi as they are.
+
+    Parameters
+    ----------
+    fit, k
+        The fit and the stage.
+    responses
+        Of each policy, for the rows that are kept.
+    effects
+        Known effects (effect, response) of each policy, as they are written.
+    keep
+        Which rows of the stage's fit.
+    """
+    data, design, payoff = fit.require_data("a backward pass"), fit.designs[k], fit.payoff(k)
+    link, rows = link_of(payoff), stage_rows(data, design).part(keep)
+    where = layout(design.factors, rows.codes)
+    model, at = fit.models[k], _kept_tangent(fit, k)
+    assert isinstance(model, OutcomeModel)
+    at = replace(at, weight=at.weight[keep])
+    eta = first_guess(link, _shares_of(payoff, fit.mean_responses[k])[keep])
+    samples = responses[0].done.samples
+    blocks = _shares(responses, payoff, len(rows.x) * samples * len(responses))
+    known = _in_units(model, effects)
+    found = settle(rows, where, link, at, eta, blocks, known, model.parameters)
+    _settled(fit, k, [one.change for one in found])
+    here = [(one.coefficients, one.effects) for one in found]
+    made = working(rows, where, link, at, here, blocks)
+    return accumulate(weighted(rows, at.weight), design.factors, made, (model.location, 1.0))
 
 
 def _settled(fit: FitRecord, k: int, changes: Sequence[np.ndarray]) -> None:

@@ -6,7 +6,8 @@ Stat. Soc. B 34(1)),
 
     E[theta | y, phi] = (W'R(phi)W + P(phi))^{-1} W'R(phi) y,
 
-which is taken for some draws of phi, stage by stage. Leaving rows out changes coefficients and effects at
+which is taken for some draws of phi, stage by stage. Of outcomes that are not Gaussian, and of stage values
+on their link scale, it is the posterior mode that is taken. Leaving rows out changes coefficients and effects at
 first order and phi hardly: what is left of a jackknife by refits but for the refits' Monte-Carlo error.
 """
 
@@ -19,7 +20,8 @@ import numpy as np
 from bdtr.backward.carried_effects import KnownEffects
 from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass, Policy, StageResponses, backward, together
-from bdtr.backward.passes import carried, columns_of
+from bdtr.backward.linkscale import part_on_link_scale
+from bdtr.backward.passes import carried, columns_of, mean_response
 from bdtr.backward.policies import decisions
 from bdtr.backward.propagation import accumulate
 from bdtr.engine.coefficients.exact import solve
@@ -27,25 +29,25 @@ from bdtr.engine.crossproducts import CrossProducts, Responses, Rows
 from bdtr.engine.system import system
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import group_roots, phi_of
-from bdtr.stages.prediction import QFunction, StageDraws
+from bdtr.stages.prediction import QFunction, StageDraws, shape_of
 
-__all__ = ["in_closed_form", "passes_without"]
+__all__ = ["made_by_formulas", "passes_without"]
 
 _DRAWS = 64  # of phi: with half as many posterior means of sites are off by .02 SDs
 
 
-def in_closed_form(fit: Fit) -> bool:
-    """Whether all stages are Gaussian ones made by formulas."""
-    return fit.trial.family == "gaussian" and not any(s.model for s in fit.trial.stages)
+def made_by_formulas(fit: Fit) -> bool:
+    """Whether all stages are."""
+    return not any(s.model for s in fit.trial.stages)
 
 
 def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[BackwardPass]:
-    """Backward passes under some rules from part of the units, at posterior means given phi.
+    """Backward passes under some rules from part of the units, at posterior means (or modes) given phi.
 
     Parameters
     ----------
     fit
-        A fit whose stages are Gaussian ones made by formulas, with its data.
+        A fit whose stages formulas make, with its data.
     keep
         (unit of the data) whether it is in the fits.
     rules
@@ -63,7 +65,7 @@ def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[
     designs = fit.designs
 
     def rows(k: int) -> Rows:
-        return _part(_model(fit, k).rows, keep[data.stages[k].fitted])
+        return _model(fit, k).rows.part(keep[data.stages[k].fitted])
 
     def units(k: int) -> tuple[float, float]:
         return _model(fit, k).location, _model(fit, k).spread
@@ -71,11 +73,16 @@ def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[
     def draw_stage(
         k: int, responses: list[StageResponses], later: list[StageDraws]
     ) -> list[StageDraws]:
-        totals = accumulate(rows(k), designs[k].factors, together(responses), units(k))
         known = [
             carried(fit, k, rule).effects(own, designs[k].factors)
             for rule, own in zip(rules, later, strict=True)
         ]
+        if fit.payoff(k).family.quasi:
+            _model(fit, k), mean_response(fit, k)  # both are at hand from here on
+            effects = [None if one is None else one.effects for one in known]
+            totals = part_on_link_scale(fit, k, responses, effects, keep[data.stages[k].fitted])
+        else:
+            totals = accumulate(rows(k), designs[k].factors, together(responses), units(k))
         phi = fit.tree[f"stage_{k + 1}/engine"].to_dataset()["phi"].to_numpy()
         phi = phi.reshape(-1, phi.shape[-1])[pick]
         return [
@@ -88,11 +95,15 @@ def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[
             columns_of(fit, k, units)
         )
 
-    payoff = data.payoff[keep[data.stages[last].fitted], None]
-    blocks = [(slice(0, len(payoff)), [payoff])]
-    observed = accumulate(rows(last), designs[last].factors, blocks, units(last))
-    phi = phi_of(_model(fit, last), fit.posterior(last))[pick]
-    final = _means(fit, last, observed.products, observed.responses[0], phi, None)
+    own = keep[data.stages[last].fitted]
+    if _model(fit, last).family.closed_form:
+        payoff = data.payoff[own, None]
+        blocks = [(slice(0, len(payoff)), [payoff])]
+        observed = accumulate(rows(last), designs[last].factors, blocks, units(last))
+        phi = phi_of(_model(fit, last), fit.posterior(last))[pick]
+        final = _means(fit, last, observed.products, observed.responses[0], phi, None)
+    else:
+        final = _modes(fit, last, own, pick)
     problem = decisions(data)
     found = backward(problem, rules, final, fitted, draw_stage, q_values, _DRAWS)
 
@@ -109,20 +120,6 @@ def _model(fit: Fit, k: int) -> OutcomeModel:
     model = fit.model(k)
     assert isinstance(model, OutcomeModel)
     return model
-
-
-def _part(rows: Rows, keep: np.ndarray) -> Rows:
-    def some(values: np.ndarray | None) -> np.ndarray | None:
-        return None if values is None else values[keep]
-
-    return Rows(
-        rows.x[keep],
-        tuple(z[keep] for z in rows.z),
-        tuple(c[keep] for c in rows.codes),
-        some(rows.stratum),
-        rows.strata,
-        some(rows.weight),
-    )
 
 
 def _means(
@@ -145,6 +142,28 @@ def _means(
     coefficients, effects = model.coefficients(coefficients + params.mean), model.effects(effects)
     if known is not None:
         effects = effects + known.effects.T
+    return _stage_draws(model, phi, coefficients, effects, None)
+
+
+def _modes(fit: Fit, k: int, keep: np.ndarray, pick: np.ndarray) -> StageDraws:
+    """Posterior modes of the last stage, of a family that is not Gaussian, for some draws of phi."""
+    from bdtr.stages.laplace import laplace_phi, modes_of_part, phi_as_labelled
+
+    model, posterior = _model(fit, k), fit.posterior(k)
+    phi = laplace_phi(model, posterior)[pick]
+    shape = shape_of(posterior, model.payoff)
+    shape = None if shape is None else np.ascontiguousarray(shape[..., pick])
+    full = phi_as_labelled(model, phi)
+    return _stage_draws(model, full, *modes_of_part(model, keep, phi), shape)
+
+
+def _stage_draws(
+    model: OutcomeModel,
+    phi: np.ndarray,
+    coefficients: np.ndarray,
+    effects: np.ndarray,
+    shape: np.ndarray | None,
+) -> StageDraws:
     by_factor, roots, at = {}, {}, 0
     for group, factor, root in zip(
         model.design.groups, model.factors, group_roots(model, phi), strict=True
@@ -155,4 +174,4 @@ def _means(
         if group.role != "delivery":
             own = own.reshape(len(phi), factor.levels, factor.terms)
             by_factor[factor.name] = np.ascontiguousarray(np.moveaxis(own, 0, -1))
-    return StageDraws(np.ascontiguousarray(coefficients.T), by_factor, roots, {})
+    return StageDraws(np.ascontiguousarray(coefficients.T), by_factor, roots, {}, shape)

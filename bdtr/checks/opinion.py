@@ -17,7 +17,7 @@ sites.
 
 The difference of the augmented value from the model's, the mean of the weighted residuals, is judged by
 a jackknife: groups of sites (or units) are left out in turn, the outcome models are fitted anew each time
-(probabilities and rules are kept; where all stages are Gaussian, SDs and correlations too:
+(probabilities and rules are kept; of stages that formulas make SDs and correlations too:
 :mod:`bdtr.checks.leaveout`),
 
     SE^2 = (G - 1)/G sum_g (D_(g) - mean D)^2,    interval D +- t_{G-1} SE.
@@ -42,7 +42,7 @@ from bdtr.backward.passes import backward_passes
 from bdtr.backward.policies import named_policy
 from bdtr.backward.regimes import Regime, embedded, regime_list
 from bdtr.checks.assignment import WORDS, Known, by_stage, treatment_probabilities
-from bdtr.checks.leaveout import in_closed_form, passes_without
+from bdtr.checks.leaveout import made_by_formulas, passes_without
 from bdtr.data.contents import DataError
 from bdtr.data.modelmatrix import DesignError
 from bdtr.data.trialdata import TrialData
@@ -337,7 +337,7 @@ def _left_out(
     with progress_bar(progress, "second opinion: jackknife") as report:
         for g in range(count):
             rows = group != g
-            if in_closed_form(fit):
+            if made_by_formulas(fit):
                 passes, mine = passes_without(fit, rows, rules), weights
                 units = np.flatnonzero(data.valued & rows)
             else:

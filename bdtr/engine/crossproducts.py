@@ -52,6 +52,21 @@ class Rows:
         """What rows are multiplied by to have residuals of equal size, None for 1."""
         return None if self.weight is None else np.sqrt(self.weight)[:, None]
 
+    def part(self, keep: np.ndarray) -> Rows:
+        """Some of the rows."""
+
+        def some(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[keep]
+
+        return Rows(
+            self.x[keep],
+            tuple(z[keep] for z in self.z),
+            tuple(c[keep] for c in self.codes),
+            some(self.stratum),
+            self.strata,
+            some(self.weight),
+        )
+
 
 def weighted(rows: Rows, weight: np.ndarray) -> Rows:
     """The rows with these weights, times those that are known."""

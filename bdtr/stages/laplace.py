@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from bdtr.engine.laplace.cells import Outcome, cells
 from bdtr.engine.laplace.density import Posterior, shape_at
 from bdtr.engine.laplace.direct import correct_draws, draw_laplace
-from bdtr.engine.laplace.likelihoods import CODES, NEGATIVE_BINOMIAL
+from bdtr.engine.laplace.likelihoods import CODES
+from bdtr.engine.laplace.modes import modes_given
 from bdtr.engine.laplace.proposals import Places
 from bdtr.engine.layout import Layout, layout
 from bdtr.engine.phi.importance_weights import khat_limit
 from bdtr.stages.coded_priors import coded, partial_alpha
 from bdtr.stages.outcome import OutcomeModel
-from bdtr.stages.posterior import group_covariances, labelled
+from bdtr.stages.posterior import group_covariances, group_parameters, labelled
 
-__all__ = ["complete", "engine_posterior", "laplace_draws", "trusted"]
+__all__ = [
+    "complete",
+    "engine_posterior",
+    "laplace_draws",
+    "laplace_phi",
+    "modes_of_part",
+    "phi_as_labelled",
+    "trusted",
+]
 
 _LEAST_SHARE = 0.2  # effective share of corrected draws
 
@@ -121,6 +132,45 @@ def trusted(how: Mapping[str, float], draws: int) -> bool:
     return how["khat"] < khat_limit(draws) and how["effective_share"] > _LEAST_SHARE
 
 
+def laplace_phi(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:
+    """phi of the engine (draw x phi) from a labelled posterior: the inverse of what labels it."""
+    parts = [*group_parameters(model, posterior)]
+    if "threshold" in posterior:
+        gaps = np.diff(posterior["threshold"].to_numpy(), axis=-1, prepend=0.0)
+        parts.append(np.log(gaps).reshape(len(parts[0]), -1))
+    elif model.family.has_sigma:
+        sigma = posterior["sigma"].to_numpy().reshape(len(parts[0]), -1) / model.spread
+        parts.append(sigma if model.family.engine == "negative_binomial" else np.log(sigma))
+    return np.hstack(parts)
+
+
+def modes_of_part(
+    model: OutcomeModel, keep: np.ndarray, phi: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Modes of coefficients (draw x term, columns as measured) and group effects (draw x effect, terms as
+    written) given each phi, from some of the rows.
+
+    Parameters
+    ----------
+    model
+        The stage's model.
+    keep
+        Which rows.
+    phi
+        From :func:`laplace_phi`.
+    """
+    assert model.recorded is not None and model.companion is not None
+    part = replace(
+        model,
+        rows=model.rows.part(keep),
+        recorded=model.recorded[keep],
+        companion=model.companion[keep],
+    )
+    with threadpool_limits(1):
+        found = modes_given(*engine_posterior(part), phi)
+    return model.coefficients(found[0]), model.effects(found[1])
+
+
 def labelled_laplace(
     model: OutcomeModel,
     posterior: Posterior,
@@ -130,23 +180,10 @@ def labelled_laplace(
     chains: int,
 ) -> xr.Dataset:
     """Draws of the engine with the variables, dims and coords of the stage's PyMC model."""
-    at, family = shape_at(posterior), posterior.cells.family
-    shape, threshold = phi[:, at:], None
-    sigma = np.ones((len(phi), 1))
-    if family == CODES["ordinal"]:
-        threshold = np.cumsum(np.exp(shape), axis=1) if shape.shape[1] else None
-    elif shape.shape[1]:
-        sigma = np.abs(shape) if family == NEGATIVE_BINOMIAL else np.exp(shape)
-    sds = len(posterior.sd)
-    # As of a Gaussian stage: SDs relative to the first residual SD, here a dispersion or 1.
-    full = np.hstack(
-        [
-            np.log(sigma[:, :1]),
-            phi[:, :sds] / sigma[:, :1],
-            phi[:, sds:at],
-            np.log(sigma[:, 1:] / sigma[:, :1]),
-        ]
-    )
+    threshold = None
+    if model.priors.gaps:
+        threshold = np.cumsum(np.exp(phi[:, shape_at(posterior) :]), axis=1)
+    full = phi_as_labelled(model, phi)
     return labelled(
         model,
         full,
@@ -156,3 +193,16 @@ def labelled_laplace(
         chains,
         threshold,
     )
+
+
+def phi_as_labelled(model: OutcomeModel, phi: np.ndarray) -> np.ndarray:
+    """phi of the engine as that of a Gaussian stage: SDs relative to the first residual SD, here a dispersion
+    or 1, then the logarithms of the dispersions, or 0."""
+    strata = model.rows.strata if model.family.has_sigma else 0
+    own = phi.shape[1] - (strata or len(model.priors.gaps))
+    sds = sum(f.terms for f in model.factors)
+    shape, sigma = phi[:, own:], np.ones((len(phi), 1))
+    if strata:
+        sigma = np.abs(shape) if model.family.engine == "negative_binomial" else np.exp(shape)
+    relative = np.log(sigma[:, 1:] / sigma[:, :1])
+    return np.hstack([np.log(sigma[:, :1]), phi[:, :sds] / sigma[:, :1], phi[:, sds:own], relative])

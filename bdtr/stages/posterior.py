@@ -20,6 +20,7 @@ __all__ = [
     "common_effects",
     "engine_roots",
     "group_covariances",
+    "group_parameters",
     "group_roots",
     "labelled",
     "new_site",
@@ -132,15 +133,27 @@ def phi_of(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:
     2009, J. Multivar. Anal. 100(9)): L[i, k] / sqrt(1 - sum_{l < k} L[i, l]^2).
     """
 
-    def flat(name: str) -> np.ndarray:
-        values = posterior[name].to_numpy()
-        return values.reshape(-1, *values.shape[2:])
+    sigma = _draws_of(posterior, "sigma") / model.spread
+    log_sigma = np.log(sigma)
+    sds, partial = group_parameters(model, posterior)
+    return np.hstack(
+        [log_sigma[:, :1], sds / sigma[:, :1], partial, log_sigma[:, 1:] - log_sigma[:, :1]]
+    )
 
-    sigma = flat("sigma").reshape(len(flat("b")), -1) / model.spread
-    sds, partial = [], []
+
+def _draws_of(posterior: xr.Dataset, name: str) -> np.ndarray:
+    """A variable with the draws first (draw, value)."""
+    values = posterior[name].to_numpy()
+    return values.reshape(values.shape[0] * values.shape[1], -1)
+
+
+def group_parameters(model: OutcomeModel, posterior: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """SDs of group terms and atanh partial correlations (draw, value), in the units of the engines."""
+    draws = posterior.sizes["chain"] * posterior.sizes["draw"]
+    sds, partial = [np.zeros((draws, 0))], [np.zeros((draws, 0))]
     for group in model.design.groups:
         sd, cor = measured_correlation(posterior, group)
-        sds.append(sd / model.spread / sigma[:, :1])
+        sds.append(sd / model.spread)
         if cor is None:
             continue
         root, terms = correlation_root(cor), len(group.terms)
@@ -150,8 +163,7 @@ def phi_of(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:
                 c = root[:, i, k] / np.sqrt(left)
                 partial.append(np.arctanh(np.clip(c, -1 + 1e-12, 1 - 1e-12))[:, None])
                 left = np.maximum(left - root[:, i, k] ** 2, 1e-12)
-    log_sigma = np.log(sigma)
-    return np.hstack([log_sigma[:, :1], *sds, *partial, log_sigma[:, 1:] - log_sigma[:, :1]])
+    return np.hstack(sds), np.hstack(partial)
 
 
 def common_effects(design: StageDesign, settings: Settings, count: int) -> np.ndarray | None:

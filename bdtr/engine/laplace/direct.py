@@ -17,11 +17,11 @@ from scipy.special import expit, ndtri
 
 from bdtr.engine.compiled.kernels import link
 from bdtr.engine.compiled.streams import children
-from bdtr.engine.density.elimination import factors_of_each
 from bdtr.engine.laplace.climb import make_room
 from bdtr.engine.laplace.density import Posterior, laplace
 from bdtr.engine.laplace.gradient import density_and_gradient
 from bdtr.engine.laplace.likelihoods import NEGATIVE_BINOMIAL, ORDINAL
+from bdtr.engine.laplace.modes import turned_effects
 from bdtr.engine.laplace.proposals import Places, Proposed, completed, effects_of, propose
 from bdtr.engine.layout import Layout
 from bdtr.engine.phi.importance_weights import effective, pareto_k
@@ -236,15 +236,7 @@ def _effects(
     full = np.random.default_rng(seed).standard_normal((len(phi), where.effects))
     full[:, where.inner.target] = v
     full[:, where.border.target] = c[:, : where.border.size]
-    if not where.factors:
-        return full
-    relative = np.hstack([np.zeros((len(phi), 1)), phi])  # to a residual SD of 1
-    roots = factors_of_each(relative, posterior.terms, posterior.correlated)
-    for f, factor in enumerate(where.factors):
-        q, own = factor.terms, slice(where.offset[f], where.offset[f + 1])
-        by_level = full[:, own].reshape(len(phi), factor.levels, q)
-        full[:, own] = (by_level @ np.swapaxes(roots[:, f, :q, :q], 1, 2)).reshape(len(phi), -1)
-    return full
+    return turned_effects(posterior, where, phi, full)
 
 
 def first_places(posterior: Posterior) -> Places | None:

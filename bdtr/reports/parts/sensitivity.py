@@ -66,8 +66,8 @@ def _priors(case: Case) -> list[Block]:
 
 def _opinion(case: Case) -> list[Block]:
     fit = case.fit
-    if fit.trial.family != "gaussian" or any(s.model is not None for s in fit.trial.stages):
-        return [text("Second opinion: given for Gaussian stages that formulas make.", note=True)]
+    if any(s.model is not None for s in fit.trial.stages):
+        return [text("Second opinion: given where formulas make all stages.", note=True)]
     known = {k: dict(v) for k, v in (case.choices.planned or {}).items()}
     named = [r for r in case.regimes if not r.is_recommended]
     try:
