@@ -7,8 +7,8 @@ Stat. Soc. B 34(1)),
     E[theta | y, phi] = (W'R(phi)W + P(phi))^{-1} W'R(phi) y,
 
 which is taken for some draws of phi, stage by stage. Of outcomes that are not Gaussian, and of stage values
-on their link scale, it is the posterior mode that is taken. Leaving rows out changes coefficients and effects at
-first order and phi hardly: what is left of a jackknife by refits but for the refits' Monte-Carlo error.
+on their link scale, it is the posterior mode that is taken. Leaving rows out changes coefficients and effects
+at first order and phi hardly: what is left of a jackknife by refits but for the refits' Monte-Carlo error.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ crossfit           what is the recommended regime worth on people it was not lea
 CrossFitted        draws and table of cross-fitted values
 effect_sizes       standardised differences, for readers of education trials
 EffectSizes        draws and table of effect sizes
+effect_measures    risk, rate and odds ratios, numbers needed to treat
+EffectMeasures     draws and tables of these
 draw_wise_maximum  what would be gained if the truth were known?
 Maximum            draws and table of that gain
 site_blips         what does an action do at each site, and at a new one?

@@ -8,6 +8,7 @@ from .comparison import (
 from .crossfitting import CrossFitted as CrossFitted, crossfit as crossfit
 from .effects import EffectSizes as EffectSizes, effect_sizes as effect_sizes
 from .maximum import Maximum as Maximum, draw_wise_maximum as draw_wise_maximum
+from .measures import EffectMeasures as EffectMeasures, effect_measures as effect_measures
 from .regimevalues import Values as Values
 from .siteblips import (
     SiteBlips as SiteBlips,

@@ -41,6 +41,7 @@ _ANY = (-np.inf, np.inf)
 SCALES: Mapping[str, _Scale] = {
     "difference": _Scale("minus", _same, _same, 0.0, _ANY),
     "ratio": _Scale("/", np.log, np.exp, 1.0, (0.0, np.inf)),
+    "odds ratio": _Scale("/", _log_odds, np.exp, 1.0, (0.0, 1.0)),
     "log risk ratio": _Scale("to", np.log, _same, 0.0, (0.0, 1.0)),
     "log odds ratio": _Scale("to", _log_odds, _same, 0.0, (0.0, 1.0)),
 }
@@ -83,8 +84,8 @@ def compare(
     reference
         Name of a regime; left out: the first one.
     scale
-        ``"difference"`` (units of the outcome), ``"ratio"``, ``"log risk ratio"`` or
-        ``"log odds ratio"`` (values between 0 and 1).
+        ``"difference"`` (units of the outcome), ``"ratio"`` (values above 0), ``"odds ratio"``,
+        ``"log risk ratio"`` or ``"log odds ratio"`` (values between 0 and 1).
     interval
         Probability of the equal-tailed interval; left out: that of the values, or 0.95.
     higher_is_better
@@ -233,7 +234,7 @@ def set_of_best(
         As in :func:`compare`, of regimes that were named before the data were seen. The recommended
         regime was not, and is left out.
     scale
-        As in :func:`compare`, ``"ratio"`` excepted.
+        As in :func:`compare`, ratios excepted.
     level
         Probability with which all limits hold together.
     higher_is_better
@@ -269,8 +270,8 @@ def set_of_best(
     if learned:
         about += f"Left out, as learned from these data: {', '.join(learned)}. "
     one_of("scale", scale, SCALES)
-    if scale == "ratio":
-        raise ArgumentError("scale='ratio': use 'log risk ratio' for values between 0 and 1.")
+    if scale in ("ratio", "odds ratio"):
+        raise ArgumentError(f"scale={scale!r}: use 'log risk ratio' or 'log odds ratio'.")
     x = stacked(draws.sel(regime=names)).to_numpy()
     advantage = _scale(scale, draws).forward(x) * (1.0 if better else -1.0)
     best = int(advantage.mean(axis=1).argmax())

@@ -104,8 +104,8 @@ def effect_sizes(
     probability("interval", interval)
     if fit.trial.family != "gaussian":
         raise ArgumentError(
-            f"Hedges' g is for continuous outcomes, and this one is {fit.trial.family}. Use "
-            "compare(values, reference, 'log odds ratio')."
+            f"Hedges' g is for Gaussian outcomes, and this one is {fit.trial.family}. Use "
+            "bdtr.values.effect_measures(fit, values)."
         )
     thresholds = number_list("thresholds", thresholds)
     data = fit.require_data("effect sizes")

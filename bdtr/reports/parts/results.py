@@ -11,6 +11,7 @@ from bdtr.values.comparison import compare, ranks, set_of_best
 from bdtr.values.crossfitting import crossfit
 from bdtr.values.effects import effect_sizes
 from bdtr.values.learned_rules import few_draws
+from bdtr.values.measures import effect_measures
 
 __all__ = ["effects", "values"]
 
@@ -56,10 +57,12 @@ def _honest(case: Case) -> list[Block]:
 
 
 def effects(case: Case) -> Part | None:
-    """Effect sizes as education readers expect them; continuous payoffs only."""
-    if case.fit.trial.family != "gaussian" or len(case.values.draws["regime"]) < 2:
+    """Effect sizes as education readers expect them, or the measures of outcomes that are not Gaussian."""
+    if len(case.values.draws["regime"]) < 2:
         return None
     choices = case.choices
+    if case.fit.trial.family != "gaussian":
+        return _measures(case)
     found = effect_sizes(
         case.fit, case.values, case.reference, tuple(choices.thresholds), choices.interval
     )
@@ -81,6 +84,22 @@ def effects(case: Case) -> Part | None:
             ),
         ],
     )
+
+
+def _measures(case: Case) -> Part:
+    """Risks, odds, rates or times against the reference."""
+    found = effect_measures(case.fit, case.values, case.reference, case.choices.interval)
+    blocks: list[Block] = [table(found.table, found.caption)]
+    if len(found.needed):
+        blocks.append(
+            table(
+                found.needed,
+                "Numbers needed to treat: units that are given the regime in place of the reference for one "
+                "good outcome more (benefit) or less (harm), and at either end of the interval.",
+                digits=1,
+            )
+        )
+    return Part("effects", "Effects", blocks)
 
 
 def _improvement(table: pd.DataFrame) -> pd.DataFrame:
