@@ -7,8 +7,8 @@
     python benchmarks/calibration.py opinion --sets 200       # outcome model right and wrong
     python benchmarks/calibration.py places --sets 300        # fixed regimes by subgroup and site
 
-and likewise ``arms``, ``responders``, ``site_level``, ``crossfit`` and ``remission``, whose trials are in
-situations.py.
+and likewise ``arms``, ``responders``, ``site_level``, ``crossfit``, ``remission`` and ``counts``, whose
+trials are in situations.py.
 
 With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on. With
 ``--only`` a run works on some designs; the table has all those that the file knows.
@@ -384,6 +384,7 @@ TABLES = {
     "site_level": (situations.site_level, situations.SITE_LEVEL, table_of_situations),
     "crossfit": (situations.crossfit, situations.CROSSFIT, table_of_situations),
     "remission": (situations.remission, situations.REMISSION, table_of_situations),
+    "counts": (situations.counts, situations.COUNTS, table_of_situations),
 }
 
 TITLES = {

@@ -356,3 +356,42 @@ def remission(name: str, seed: int) -> Found:
         sure = float(own["p_optimal"].mean())
         out[f"share of right actions at {stage} (mean P(optimal))"] = [sure - hit, hit, sure]
     return out
+
+
+# Clinics as units: successes out of 10 to 200 patients; truths are means over clinics that differ.
+COUNTS = ("60 clinics in 8 systems", "the same, binomial model")
+
+
+def counts(name: str, seed: int) -> Found:
+    """Means of both actions by the beta-binomial model, and by the binomial one, where clinics differ."""
+    rng = np.random.default_rng([seed, 7])  # the same data in both designs
+    system = np.repeat(np.arange(8), 8)[:60]
+    n = len(system)
+    x, a = 2.0 * rng.integers(0, 2, n) - 1, rng.permutation(n) % 2
+    patients = rng.integers(10, 201, n)
+    base = -0.4 + 0.4 * x + 0.3 * rng.normal(size=8)[system]
+    size = 1 / 0.4**2
+    means = [expit(base), expit(base + 0.5 + 0.2 * x)]
+    mean = np.where(a == 1, means[1], means[0])
+    rate = rng.beta(mean * size, (1 - mean) * size)
+    frame = pd.DataFrame({"system": labels(system), "x": x, "a": a, "n": patients})
+    frame["y"] = rng.binomial(patients, rate)
+    stage = S("a", actions=[0, 1], formula="x * a + (1 | system)", site_means=False)
+    family = "binomial" if "binomial model" in name else "beta_binomial"
+    fit = fitted([stage], frame, seed, site="system", family=family, trials="n")
+    draws = bdtr.value(fit, bdtr.static(a=0), bdtr.static(a=1)).draws["value"]
+    one, other = draws.isel(regime=0), draws.isel(regime=1)
+    out: Found = {
+        "value of a = 0": against(one, means[0].mean()),
+        "value of a = 1": against(other, means[1].mean()),
+        "difference": against(other - one, (means[1] - means[0]).mean()),
+    }
+    by = np.where(x > 0, "1", "-1")
+    draws = (
+        bdtr.value(fit, bdtr.static(a=0), bdtr.static(a=1), by=by).draws["value"].sortby("group")
+    )
+    apart = draws.isel(regime=1) - draws.isel(regime=0)
+    group = np.unique(by, return_inverse=True)[1]
+    truth = np.bincount(group, means[1] - means[0]) / np.bincount(group)
+    out["difference, by x"] = against(apart, truth)
+    return out

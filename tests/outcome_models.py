@@ -57,6 +57,13 @@ def outcomes(family: str, eta: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]
     if family == "weibull":
         time = np.exp(eta) * rng.exponential(size=n) ** 0.7
         return np.minimum(time, 2.0), (time < 2).astype(float)
+    if family in ("beta_binomial", "beta"):
+        p = expit(eta)
+        share = np.clip(rng.beta(4 * p, 4 * (1 - p)), 1e-3, 1 - 1e-3)
+        if family == "beta":
+            return share, m
+        m = rng.integers(1, 30, n).astype(float)
+        return rng.binomial(m.astype(int), share).astype(float), m
     if family == "normal":  # with a ceiling and a floor
         value = eta + 0.7 * rng.normal(size=n)
         return np.clip(value, -1.5, 0.8), (value > 0.8) * 1.0 - (value < -1.5)

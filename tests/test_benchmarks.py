@@ -49,6 +49,8 @@ def test_ranks():
         ("responders", None),
         ("site_level", "size"),
         ("crossfit", "20 sites of 24"),
+        ("remission", "rate near a half"),
+        ("counts", "60 clinics in 8 systems"),
     ],
 )
 def test_calibration(table, design):

@@ -199,3 +199,29 @@ def test_an_action_that_hardly_anybody_took(count, said):
     found = [r for r in fit([S("a1", "x + a1")], frame).state.model_reasons if "rests on" in r]
     assert len(found) == (said is not None)
     assert said is None or f"stage a1: {said} the fit took '1'" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "other"),
+    [
+        ("binomial", {"trials": "n"}, "beta_binomial"),
+        ("poisson", {"exposure": "n"}, "negative_binomial"),
+    ],
+)
+@pytest.mark.parametrize("differ", [0.0, 0.5])
+def test_counts_of_units_that_differ(family, more, other, differ):
+    """Intervals of the binomial model cover 35 % then: it is said, with the family to take; else not."""
+    rng = np.random.default_rng(6)
+    frame = pd.DataFrame({"a1": rng.integers(0, 2, 200), "n": rng.integers(10, 100, 200)})
+    eta = -0.5 + 0.4 * frame["a1"] + differ * rng.normal(size=200)
+    if family == "binomial":
+        frame["y"] = rng.binomial(frame["n"], 1 / (1 + np.exp(-eta)))
+    else:
+        frame["y"] = rng.poisson(0.1 * frame["n"] * np.exp(eta))
+    found = fit([S("a1", "a1")], frame, family=family, **more)
+    said = [r for r in found.state.model_reasons if "times as much as" in r]
+    assert len(said) == (differ > 0)
+    if said:
+        assert f"family={other!r}" in said[0]
+        mended = fit([S("a1", "a1")], frame, family=other, **more)
+        assert not mended.state.model_reasons

@@ -24,6 +24,8 @@ Y = {
     "gaussian": [[0.3], [-1.0], [2.0]],
     "bernoulli": [[0.0], [1.0], [1.0]],
     "binomial": [[1.0], [0.0], [9.0]],
+    "beta_binomial": [[1.0], [0.0], [9.0]],
+    "beta": [[0.1], [0.5], [0.9]],
     "poisson": [[0.0], [2.0], [7.0]],
     "negative_binomial": [[0.0], [2.0], [7.0]],
     "gamma": [[0.2], [1.7], [3.0]],
@@ -74,6 +76,10 @@ def by_scipy(family):
         "gaussian": lambda: stats.norm.logpdf(y, ETA, SIGMA),
         "bernoulli": lambda: stats.bernoulli.logpmf(y, expit(ETA)),
         "binomial": lambda: stats.binom.logpmf(y, M, expit(ETA)),
+        "beta_binomial": lambda: stats.betabinom.logpmf(
+            y, M, expit(ETA) * size, expit(-ETA) * size
+        ),
+        "beta": lambda: stats.beta.logpdf(y, expit(ETA) * size, expit(-ETA) * size),
         "poisson": lambda: stats.poisson.logpmf(y, M * mean),
         "negative_binomial": lambda: stats.nbinom.logpmf(y, size, size / (size + M * mean)),
         "gamma": lambda: stats.gamma.logpdf(y, size, scale=mean / size),
@@ -135,9 +141,10 @@ def trial(family, **more):
 @pytest.mark.parametrize(
     ("family", "more", "says"),
     [
-        ("gaussian", {"trials": "m"}, "belongs to family='binomial'"),
+        ("gaussian", {"trials": "m"}, "belongs to family='binomial' or 'beta_binomial'"),
         ("bernoulli", {"exposure": "m"}, "belongs to family='poisson' or 'negative_binomial'"),
         ("binomial", {}, "name the column with the number of trials"),
+        ("beta_binomial", {}, "name the column with the number of trials"),
         ("poisson", {"utility": {"a": 1, "b": 2}}, "is for family='ordinal'"),
         ("ordinal", {"utility": {"a": 1}}, "must map each category"),
         ("ordinal", {"utility": {"a": 1, "b": "c"}}, "give a number"),
@@ -200,6 +207,8 @@ def test_trials_that_contradict_themselves(family, more, says):
         ),
         ("lognormal", {"event": "m"}, {"y": [1.0] * 7 + [2], "m": [0] * 8}, "has no event"),
         ("lognormal", {"event": "m"}, {"y": [1.0] * 7 + [2], "m": ["yes"] * 8}, "'m'"),
+        ("beta", {}, {"y": [0.0, 0.5] * 4}, "between 0 and 1"),
+        ("beta_binomial", {"trials": "m"}, {"m": [1] * 8}, r"2 of 1 in the first"),
         ("censored", {"floor": 1}, {}, "outside floor and ceiling"),
         ("censored", {"ceiling": 1.5}, {}, "outside floor and ceiling"),
         ("censored", {"floor": 0, "ceiling": 1}, {"y": [0, 1] * 4}, "no score between"),

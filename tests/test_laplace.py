@@ -15,7 +15,7 @@ from bdtr.engine.laplace.climb import make_room
 from bdtr.engine.laplace.density import log_density, log_prior, set_up, shape_at
 from bdtr.engine.laplace.forms import values
 from bdtr.engine.laplace.gradient import value_and_gradient
-from bdtr.engine.laplace.likelihoods import CODES, FORMS, log_rising
+from bdtr.engine.laplace.likelihoods import CODES, FOLDED, FORMS, log_rising
 from bdtr.engine.laplace.sites import integrate_sites, make_site_room
 from bdtr.engine.layout import layout
 from bdtr.trial.families import FAMILIES
@@ -40,7 +40,7 @@ def log_joint(one, family, phi, w):
     if family == "ordinal":
         shape = np.cumsum(np.exp(shape))[:, None]
     elif len(shape):
-        sigma = np.abs(shape) if family == "negative_binomial" else np.exp(shape)
+        sigma = np.abs(shape) if FOLDED[CODES[family]] else np.exp(shape)
         shape = sigma[one.rows.stratum]
     eta = one.predictor(b, effects)
     value = NAMED[family].log_likelihood(one.y, one.m, eta, shape).sum()

@@ -163,7 +163,8 @@ def _curved(
     from bdtr.backward.linkscale import on_link_scale
 
     if further:
-        stage_model(fit, k), mean_response(fit, k)
+        stage_model(fit, k)  # both are at hand from here on
+        mean_response(fit, k)
     effects = [None if one is None else one.effects for one in known]
     found = on_link_scale(fit, k, responses, effects, further)
     if not further:

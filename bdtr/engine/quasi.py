@@ -287,7 +287,8 @@ def settle(
             left = np.flatnonzero(~(change[d] <= _NEAR))
             if left.size:
                 y = _responses(blocks, d, left, len(eta))
-                given = None if known[d] is None else known[d][:, left]
+                own = known[d]
+                given = None if own is None else own[:, left]
                 b[:, left], u[:, left], change[d][left] = _alone(
                     rows, where, link, y, eta, at, params, given, predict
                 )

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from bdtr.engine.laplace.cells import Outcome, cells
 from bdtr.engine.laplace.density import Posterior, shape_at
 from bdtr.engine.laplace.direct import correct_draws, draw_laplace
-from bdtr.engine.laplace.likelihoods import CODES
+from bdtr.engine.laplace.likelihoods import CODES, FOLDED
 from bdtr.engine.laplace.modes import modes_given
 from bdtr.engine.laplace.proposals import Places
 from bdtr.engine.layout import Layout, layout
@@ -140,7 +140,7 @@ def laplace_phi(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:
         parts.append(np.log(gaps).reshape(len(parts[0]), -1))
     elif model.family.has_sigma:
         sigma = posterior["sigma"].to_numpy().reshape(len(parts[0]), -1) / model.spread
-        parts.append(sigma if model.family.engine == "negative_binomial" else np.log(sigma))
+        parts.append(sigma if FOLDED[CODES[model.family.engine]] else np.log(sigma))
     return np.hstack(parts)
 
 
@@ -203,6 +203,6 @@ def phi_as_labelled(model: OutcomeModel, phi: np.ndarray) -> np.ndarray:
     sds = sum(f.terms for f in model.factors)
     shape, sigma = phi[:, own:], np.ones((len(phi), 1))
     if strata:
-        sigma = np.abs(shape) if model.family.engine == "negative_binomial" else np.exp(shape)
+        sigma = np.abs(shape) if FOLDED[CODES[model.family.engine]] else np.exp(shape)
     relative = np.log(sigma[:, 1:] / sigma[:, :1])
     return np.hstack([np.log(sigma[:, :1]), phi[:, :sds] / sigma[:, :1], phi[:, sds:own], relative])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, gammaln, log_expit
+from scipy.special import betaln, expit, gammaln, log_expit
 
 from bdtr.trial.censoring import (
     censored_draw,
@@ -182,6 +182,43 @@ def _binomial(pm, name, eta, shape, observed, m, dims):
     return pm.Binomial(name, n=m, logit_p=eta, observed=observed, dims=dims)
 
 
+def _share_draw(rng, eta, shape, m, scores):
+    mean, size = expit(eta), 1.0 / np.broadcast_to(shape, eta.shape) ** 2
+    return rng.beta(np.maximum(mean * size, 1e-10), np.maximum((1.0 - mean) * size, 1e-10))
+
+
+def _beta_binomial_draw(rng, eta, shape, m, scores):
+    return rng.binomial(m.astype(np.int64), _share_draw(rng, eta, shape, m, scores)) / m
+
+
+def _beta_binomial_log(y, m, eta, shape):
+    size = shape**-2
+    a, b = expit(eta) * size, expit(-eta) * size
+    ways = gammaln(m + 1) - gammaln(y + 1) - gammaln(m - y + 1)
+    return ways + betaln(y + a, m - y + b) - betaln(a, b)
+
+
+def _beta_binomial(pm, name, eta, shape, observed, m, dims):
+    mean, size = pm.math.sigmoid(eta), shape**-2
+    return pm.BetaBinomial(
+        name, alpha=mean * size, beta=(1 - mean) * size, n=m, observed=observed, dims=dims
+    )
+
+
+def _inside(y, m):
+    return (y > 0) & (y < 1)
+
+
+def _beta_log(y, m, eta, shape):
+    a, b = expit(eta) / shape**2, expit(-eta) / shape**2
+    return (a - 1) * np.log(y) + (b - 1) * np.log1p(-y) - betaln(a, b)
+
+
+def _beta(pm, name, eta, shape, observed, m, dims):
+    mean, size = pm.math.sigmoid(eta), shape**-2
+    return pm.Beta(name, alpha=mean * size, beta=(1 - mean) * size, observed=observed, dims=dims)
+
+
 def _count(y, m):
     return _whole(y)
 
@@ -294,6 +331,17 @@ FAMILIES: dict[str, Family] = {
             "binomial", "logit", "", "trials", "binomial",
             "whole numbers from 0 to the number of trials", _out_of, _probability, _binomial_draw,
             _binomial_log, _binomial, (0.0, 1.0),
+        ),
+        Family(
+            "beta_binomial", "logit", "sigma", "trials", "beta_binomial",
+            "whole numbers from 0 to the number of trials", _out_of, _probability,
+            _beta_binomial_draw, _beta_binomial_log, _beta_binomial, (0.0, 1.0),
+            "s: shares of units with the same history have variance p (1 - p) s^2 / (1 + s^2)",
+        ),
+        Family(
+            "beta", "logit", "sigma", "", "beta", "numbers between 0 and 1, without these", _inside,
+            _probability, _share_draw, _beta_log, _beta, (0.0, 1.0),
+            "s: the outcome has variance p (1 - p) s^2 / (1 + s^2)",
         ),
         Family(
             "poisson", "log", "", "exposure", "poisson", "whole numbers from 0 on", _count,

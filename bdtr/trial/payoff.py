@@ -153,7 +153,8 @@ def _number_fault(trial: Declared) -> str | None:
     if trial.family == "censored":
         if trial.floor is None and trial.ceiling is None:
             return "Trial(family='censored'): say the lowest score, floor=..., or the highest, ceiling=..."
-        if None not in (trial.floor, trial.ceiling) and trial.floor >= trial.ceiling:
+        low, high = trial.floor, trial.ceiling
+        if low is not None and high is not None and low >= high:
             return f"Trial(floor={trial.floor!r}, ceiling={trial.ceiling!r}): floor must be the lower one."
     return None
 

@@ -252,7 +252,8 @@ class Trial:
         Column with the site (school, hospital). Left out: a trial without sites.
     family
         Distribution of the outcome at the last stage: ``"gaussian"``, ``"bernoulli"`` (0 or 1),
-        ``"binomial"`` (successes out of ``trials``), ``"poisson"`` or ``"negative_binomial"`` (counts),
+        ``"binomial"`` or ``"beta_binomial"`` (successes out of ``trials``, of units that are alike, or not),
+        ``"beta"`` (between 0 and 1), ``"poisson"`` or ``"negative_binomial"`` (counts),
         ``"gamma"`` (above 0), ``"ordinal"`` (ordered categories), ``"weibull"`` or ``"lognormal"`` (times
         above 0, until an ``event`` where there is one), or ``"censored"`` (scores with a ``floor`` or
         ``ceiling``). The payoff is the outcome, the share of successes, the count per unit of exposure,

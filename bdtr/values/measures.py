@@ -141,7 +141,7 @@ def _measures(payoff: Payoff) -> dict[str, str]:
 def _scaled(draws: dict[str, xr.DataArray], payoff: Payoff) -> dict[str, xr.DataArray]:
     """The Cox index of probabilities, and differences of scores as a share of their range."""
     if "odds ratio" in draws:
-        return {"Cox index": np.log(draws["odds ratio"]) / _COX}
+        return {"Cox index": xr.apply_ufunc(np.log, draws["odds ratio"]) / _COX}
     if "difference" in draws and payoff.bounds and np.isfinite(payoff.bounds).all():
         low, high = payoff.bounds
         return {"share of the range": draws["difference"] / (high - low)}

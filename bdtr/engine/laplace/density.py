@@ -22,7 +22,7 @@ from bdtr.engine.density.elimination import relative_factors
 from bdtr.engine.density.marginal import log_partial_prior, log_sd_prior
 from bdtr.engine.laplace.cells import CELLS, Cells
 from bdtr.engine.laplace.climb import climb, make_room, turned
-from bdtr.engine.laplace.likelihoods import FORMS, NEGATIVE_BINOMIAL, ORDINAL, prepare
+from bdtr.engine.laplace.likelihoods import FOLDED, FORMS, ORDINAL, prepare
 
 __all__ = [
     "POSTERIOR",
@@ -65,7 +65,7 @@ class Posterior(NamedTuple):
         """Which parts of phi are folded at zero."""
         folded = np.zeros(self.size, np.bool_)
         folded[: len(self.sd)] = True
-        if self.cells.family == NEGATIVE_BINOMIAL:
+        if FOLDED[self.cells.family]:
             folded[shape_at(self) :] = True
         return folded
 
@@ -171,7 +171,7 @@ def log_prior(phi, posterior):
         row = posterior.shape[i]
         if posterior.cells.family == ORDINAL:
             out -= 0.5 * (np.log(2.0 * np.pi) + ((phi[at] - row[0]) / row[1]) ** 2) + np.log(row[1])
-        elif posterior.cells.family == NEGATIVE_BINOMIAL:
+        elif FOLDED[posterior.cells.family]:
             out += log_sd_prior(abs(phi[at]), row) - np.log(2.0)
         else:
             out += log_sd_prior(np.exp(phi[at]), row) + phi[at]

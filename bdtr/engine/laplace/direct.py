@@ -20,7 +20,7 @@ from bdtr.engine.compiled.streams import children
 from bdtr.engine.laplace.climb import make_room
 from bdtr.engine.laplace.density import Posterior, laplace
 from bdtr.engine.laplace.gradient import density_and_gradient
-from bdtr.engine.laplace.likelihoods import NEGATIVE_BINOMIAL, ORDINAL
+from bdtr.engine.laplace.likelihoods import FOLDED, ORDINAL
 from bdtr.engine.laplace.modes import turned_effects
 from bdtr.engine.laplace.proposals import Places, Proposed, completed, effects_of, propose
 from bdtr.engine.layout import Layout
@@ -283,7 +283,7 @@ def _start(posterior: Posterior) -> np.ndarray:
     kind, first, second = posterior.sd.T
     scale = np.where(kind == 1, second, first)  # a half-t prior has its degrees of freedom first
     phi[: len(posterior.sd)] = _SD * np.minimum(scale, 1.0)
-    if posterior.cells.family == NEGATIVE_BINOMIAL:
+    if FOLDED[posterior.cells.family]:
         phi[at:] = _SD
     elif posterior.cells.family == ORDINAL:
         phi[at:] = posterior.shape[:, 0]

@@ -7,8 +7,11 @@ dispersion, but not on eta (:mod:`bdtr.engine.laplace.likelihoods` computes them
     EXPONENTIAL  a eta - b e^(d eta)
     INTERVAL     -a log(1 + e^-(eta - c)) - b log(1 + e^(eta - d))
     NORMAL       -a/2 t^2 + b log Phi(t), t = d eta - c, Phi the standard normal distribution function
+    SHARES       d [g(a, p c) + g(b, (1 - p) c)], p = 1 / (1 + e^-eta), g(k, x) = log Gamma(k + x) / Gamma(x)
+    BETA         d [h(a, p c) + h(b, (1 - p) c)], h(k, x) = k x - log Gamma(x)
 
-All are concave. Rows are taken eight at a time; there is a multiple of eight of them.
+All but the last two are concave, and these where the data say something. Rows are taken eight at a time;
+there is a multiple of eight of them.
 """
 
 from __future__ import annotations
@@ -22,10 +25,22 @@ from bdtr.engine.compiled.elementary import exponential, logistic, softplus
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.compiled.lanes import LANES, every, load, minus, negated_size, store
 
-__all__ = ["EXPONENTIAL", "INTERVAL", "LOGISTIC", "NORMAL", "curves", "third", "values"]
+__all__ = [
+    "BETA",
+    "EXPONENTIAL",
+    "INTERVAL",
+    "LOGISTIC",
+    "NORMAL",
+    "SHARES",
+    "curves",
+    "polygammas",
+    "third",
+    "values",
+]
 
-LOGISTIC, EXPONENTIAL, INTERVAL, NORMAL = 0, 1, 2, 3
+LOGISTIC, EXPONENTIAL, INTERVAL, NORMAL, SHARES, BETA = range(6)
 _LOG_ROOT = 0.5 * math.log(2.0 * math.pi)
+_SUMMED = 400.0  # counts up to which sums are taken one by one
 _FAR_BELOW = -12.0  # from where on the tail is taken by its asymptotic series
 
 
@@ -38,6 +53,10 @@ def _soft(t):
 def values(form, eta, rows, out):
     """Log likelihood of each row at its linear predictor."""
     a, b, c, d = rows
+    if form >= SHARES:
+        for i in range(eta.size):
+            out[i] = _of_shares(form, eta[i], a[i], b[i], c[i], d[i])[0]
+        return
     if form == NORMAL:
         for i in range(eta.size):
             t = d[i] * eta[i] - c[i]
@@ -61,6 +80,11 @@ def values(form, eta, rows, out):
 def curves(form, eta, rows, out, slope, bend):
     """Log likelihood of each row, its slope, and its curvature: minus the second derivative."""
     a, b, c, d = rows
+    if form >= SHARES:
+        for i in range(eta.size):
+            found = _of_shares(form, eta[i], a[i], b[i], c[i], d[i])
+            out[i], slope[i], bend[i] = found[0], found[1], -found[2]
+        return
     if form == NORMAL:
         for i in range(eta.size):
             t = d[i] * eta[i] - c[i]
@@ -100,6 +124,10 @@ def curves(form, eta, rows, out, slope, bend):
 def third(form, eta, rows, out):
     """Third derivative of the log likelihood of each row."""
     a, b, c, d = rows
+    if form >= SHARES:
+        for i in range(eta.size):
+            out[i] = _of_shares(form, eta[i], a[i], b[i], c[i], d[i])[3]
+        return
     if form == NORMAL:
         for i in range(eta.size):
             t, out[i] = d[i] * eta[i] - c[i], 0.0
@@ -150,3 +178,80 @@ def _tail(t):
     return 1.0 - square * (
         1.0 - square * (3.0 - square * (15.0 - square * (105.0 - square * 945.0)))
     )
+
+
+@kernel
+def _of_shares(form, eta, a, b, c, d):
+    """Value and three derivatives in eta of a row of the last two forms."""
+    if d == 0.0:
+        return 0.0, 0.0, 0.0, 0.0
+    small = np.exp(-abs(eta))
+    p, q = 1.0 / (1.0 + small), small / (1.0 + small)
+    if eta < 0.0:
+        p, q = q, p
+    p, q = max(p, 1e-280), max(q, 1e-280)
+    one, other = _part(form, a, p * c), _part(form, b, q * c)
+    # In p, then in eta: p' = p q, p'' = p q (q - p), p''' = p q (1 - 6 p q).
+    first = c * (one[1] - other[1])
+    second = c * c * (one[2] + other[2])
+    cubed = c * c * c * (one[3] - other[3])
+    p1 = p * q
+    p2, p3 = p1 * (q - p), p1 * (1.0 - 6.0 * p1)
+    return (
+        d * (one[0] + other[0]),
+        d * first * p1,
+        d * (second * p1 * p1 + first * p2),
+        d * (cubed * p1 * p1 * p1 + 3.0 * second * p1 * p2 + first * p3),
+    )
+
+
+@kernel
+def _part(form, k, x):
+    """g(k, x), or h(k, x), and three derivatives in x."""
+    if form == BETA:
+        psi = polygammas(x)
+        return k * x - math.lgamma(x), k - psi[0], -psi[1], -psi[2]
+    if k <= _SUMMED:
+        value, first, second, cubed = 0.0, 0.0, 0.0, 0.0
+        for j in range(int(k)):
+            r = 1.0 / (x + j)
+            value -= np.log(r)
+            first += r
+            second -= r * r
+            cubed += 2.0 * r * r * r
+        return value, first, second, cubed
+    above, below = polygammas(k + x), polygammas(x)
+    return (
+        math.lgamma(k + x) - math.lgamma(x),
+        above[0] - below[0],
+        above[1] - below[1],
+        above[2] - below[2],
+    )
+
+
+@kernel
+def polygammas(x):
+    """psi(x), psi'(x) and psi''(x): recurrence up to 10, then their asymptotic series (Abramowitz and Stegun
+    1972, 6.3-6.4)."""
+    first, second, cubed = 0.0, 0.0, 0.0
+    while x < 10.0:
+        r = 1.0 / x
+        first -= r
+        second += r * r
+        cubed -= 2.0 * r * r * r
+        x += 1.0
+    r = 1.0 / x
+    s = r * r
+    first += np.log(x) - 0.5 * r
+    first -= s * (
+        1.0 / 12.0 - s * (1.0 / 120.0 - s * (1.0 / 252.0 - s * (1.0 / 240.0 - s / 132.0)))
+    )
+    second += r + 0.5 * s
+    second += (
+        r
+        * s
+        * (1.0 / 6.0 - s * (1.0 / 30.0 - s * (1.0 / 42.0 - s * (1.0 / 30.0 - s * 5.0 / 66.0))))
+    )
+    cubed -= s + r * s
+    cubed -= s * s * (0.5 - s * (1.0 / 6.0 - s * (1.0 / 6.0 - s * (0.3 - s * 5.0 / 6.0))))
+    return first, second, cubed

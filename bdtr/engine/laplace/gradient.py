@@ -34,7 +34,7 @@ from bdtr.engine.laplace.climb import (
 )
 from bdtr.engine.laplace.density import POSTERIOR, Posterior, laplace, log_prior, shape_at
 from bdtr.engine.laplace.forms import curves, third
-from bdtr.engine.laplace.likelihoods import FORMS, NEGATIVE_BINOMIAL, ORDINAL, prepare
+from bdtr.engine.laplace.likelihoods import FOLDED, FORMS, ORDINAL, prepare
 
 __all__ = ["density_and_gradient", "likelihood_and_gradient", "value_and_gradient"]
 
@@ -336,7 +336,7 @@ def _prior_slopes(phi, posterior, gradient):
         row = posterior.shape[i]
         if family == ORDINAL:
             gradient[at] -= (phi[at] - row[0]) / row[1] ** 2
-        elif family == NEGATIVE_BINOMIAL:
+        elif FOLDED[family]:
             side = 1.0 if phi[at] >= 0.0 else -1.0
             gradient[at] += side * sd_prior_slope(abs(phi[at]), row)
         else:

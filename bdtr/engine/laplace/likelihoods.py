@@ -11,10 +11,13 @@ stratum (an SD-like number above 0):
 | gamma | above 0 | of mean e^eta and shape 1/s^2 | CV of the outcome |
 | weibull | time, 1 for an event | log time = eta + s log(Exp(1)), right-censored | scale of log times |
 | normal | value, 1 (-1) if all that is known is that it is larger (smaller) | normal, mean eta | SD |
+| beta binomial | successes, trials | binomial, rates beta of mean p | see below |
+| beta | between 0 and 1 | beta of mean p = logistic(eta) | see below |
 | ordinal | category 0, 1, .. | P(y >= j) = logistic(eta - g_j), 0 = g_1 < g_2 < .. | |
 
-The dispersion s is a part of phi: itself, folded at zero, where it may be next to nothing (negative
-binomial), else its logarithm. Of an ordinal outcome phi holds the logarithms of the gaps g_2 - g_1,
+Beta distributions have parameters p/s^2 and (1 - p)/s^2, and so the variance p (1 - p) s^2/(1 + s^2). The
+dispersion s is a part of phi: itself, folded at zero, where it may be next to nothing (``FOLDED``), else its
+logarithm. Of an ordinal outcome phi holds the logarithms of the gaps g_2 - g_1,
 g_3 - g_2, ..
 
 Left out are parts that neither eta nor the dispersion change.
@@ -27,11 +30,15 @@ import math
 import numpy as np
 
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.laplace.forms import EXPONENTIAL, INTERVAL, LOGISTIC, NORMAL as NORMAL_FORM
+from bdtr.engine.laplace import forms
+from bdtr.engine.laplace.forms import EXPONENTIAL, INTERVAL, LOGISTIC, SHARES
 
 __all__ = [
+    "BETA",
+    "BETA_BINOMIAL",
     "BINOMIAL",
     "CODES",
+    "FOLDED",
     "FORMS",
     "GAMMA",
     "NEGATIVE_BINOMIAL",
@@ -42,7 +49,8 @@ __all__ = [
     "prepare",
 ]
 
-BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA, WEIBULL, ORDINAL, NORMAL = range(7)
+BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA, WEIBULL = range(5)
+ORDINAL, NORMAL, BETA_BINOMIAL, BETA = range(5, 9)
 
 CODES = {
     "binomial": BINOMIAL,
@@ -52,8 +60,14 @@ CODES = {
     "weibull": WEIBULL,
     "ordinal": ORDINAL,
     "normal": NORMAL,
+    "beta_binomial": BETA_BINOMIAL,
+    "beta": BETA,
 }
-FORMS = np.array([LOGISTIC, EXPONENTIAL, LOGISTIC, EXPONENTIAL, EXPONENTIAL, INTERVAL, NORMAL_FORM])
+FORMS = np.array(
+    [LOGISTIC, EXPONENTIAL, LOGISTIC, EXPONENTIAL, EXPONENTIAL, INTERVAL, forms.NORMAL, SHARES,
+     forms.BETA]
+)  # fmt: skip
+FOLDED = np.isin(np.arange(9), [NEGATIVE_BINOMIAL, BETA_BINOMIAL])  # dispersions that may be 0
 _LOG_ROOT = 0.5 * math.log(2.0 * math.pi)
 _LEAST = 1e-5  # of the CV of rates: less is no overdispersion
 _SHORT = 40.0  # counts up to which logarithms are added one by one
@@ -100,6 +114,19 @@ def prepare(family, y, m, count, stratum, shape, rows, rest):
             c[i] = d[i] * y[i]
             if a[i] > 0.0:
                 rest[stratum[i]] -= a[i] * (shape[stratum[i]] + _LOG_ROOT)
+    elif family == BETA_BINOMIAL:
+        for i in range(y.size):
+            size = 1.0 / max(abs(shape[stratum[i]]), _LEAST) ** 2
+            a[i], b[i], c[i], d[i] = y[i], m[i] - y[i], size, count[i]
+            if count[i] > 0.0:
+                rest[stratum[i]] -= count[i] * (log_rising(m[i], size) + m[i] * np.log(size))
+    elif family == BETA:
+        for i in range(y.size):
+            size = np.exp(-2.0 * shape[stratum[i]])
+            c[i], d[i] = size, count[i]
+            if count[i] > 0.0:
+                a[i], b[i] = np.log(y[i]), np.log1p(-y[i])
+                rest[stratum[i]] += count[i] * math.lgamma(size)
     else:
         rest[0] = _ordinal(y, count, shape, a, b, c, d)
 
