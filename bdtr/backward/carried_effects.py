@@ -1,7 +1,8 @@
 """Site effects of a later stage that an earlier stage's model contains exactly.
 
-The stage value V_{k+1} is a sum in which some terms depend only on history and action of stage k and on
-the site: z'u for columns z that both models have. These effects u are known within a draw. Regressing
+The stage value V_{k+1} is a sum - where the payoff has bounds, on its link scale, as at stage k - in which
+some terms depend only on history and action of stage k and on the site: z'u for columns z that both models
+have. These effects u are known within a draw. Regressing
 them on the columns of stage k again would shrink them a second time towards zero, so they are taken out
 of the response before the fit of stage k and added to its effects afterwards, draw by draw. (Common
 coefficients need no such care: with the prior on their sum nothing would change.)

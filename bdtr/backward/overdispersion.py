@@ -4,9 +4,9 @@ With m trials or exposure m and the mean mu of the count at posterior means, Pea
 
     X^2 = sum_i (y_i - mu_i)^2 / v_i,    v_i = mu_i (1 - mu_i / m_i)  or  mu_i,
 
-has about mean n and variance sum_i [2 + (1 - 6 v_i / m_i) / v_i], or sum_i [2 + 1 / mu_i], where counts vary as
-the family says (McCullagh and Nelder 1989, Generalized Linear Models, 4.5). Intervals are too
-narrow by about the square root of X^2 / n.
+has about mean n and variance sum_i [2 + (1 - 6 v_i / m_i) / v_i], or sum_i [2 + 1 / mu_i], where counts vary
+as the family says (McCullagh and Nelder 1989, Generalized Linear Models, 4.5). Else intervals are too narrow,
+by about the square root of X^2 / n.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ overlap            how often was each action taken, at each site?
 attrition          who has no outcome in the end?
 predictive_checks  does the model predict data like these?
 PredictiveChecks   tables and histograms of predictive checks
+outcome_curves     calibration, rootogram, survival curves: are outcomes as predicted?
+OutcomeCurves      tables of these
 second_opinion     what do weights say where the outcome model may be wrong?
 Opinion            table of second opinions
 prior_widths       how much do results owe to the priors?

@@ -16,6 +16,7 @@ stage_flow_plot       who goes where
 balance_plot          differences between those with different actions
 overlap_plot          shares and probabilities of actions
 predictive_plot       observed responses over replicated ones
+outcome_plot          calibration, rootogram or survival curves
 """
 
 import lazy_loader

@@ -1,5 +1,6 @@
 from .checks import (
     balance_plot as balance_plot,
+    outcome_plot as outcome_plot,
     overlap_plot as overlap_plot,
     predictive_plot as predictive_plot,
     stage_flow_plot as stage_flow_plot,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,13 +11,20 @@ import pandas as pd
 from bdtr.plots.given import table_of
 from bdtr.plots.style import colour, figure_of, finish, of_stage, plain
 from bdtr.results.arguments import text
+from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import kind_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["balance_plot", "overlap_plot", "predictive_plot", "stage_flow_plot"]
+__all__ = [
+    "balance_plot",
+    "outcome_plot",
+    "overlap_plot",
+    "predictive_plot",
+    "stage_flow_plot",
+]
 
 
 _ASIDE = ("no decision", "not in the fit")
@@ -222,3 +229,85 @@ def predictive_plot(
     panels[-1].set_xlabel(f"response ({plain(unit)}); bands: {kind_of(interval)}s")
     figure.set_label("Responses and replicated responses; " + "; ".join(outside) + ".")
     return figure
+
+
+_AXES = {
+    "calibration": ("predicted mean", "observed mean"),
+    "rootogram": ("count", "units (square root)"),
+    "categories": ("category", "units"),
+    "survival": ("time", "share without the event"),
+}
+
+
+def outcome_plot(curves: Any, unit: str = "payoff") -> Figure:
+    """Outcomes of the last stage over bands of replicated ones, as their family shows them.
+
+    Parameters
+    ----------
+    curves
+        From :func:`bdtr.checks.outcome_curves`.
+    unit
+        Unit of times.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    text("unit", unit)
+    kind, interval = getattr(curves, "kind", None), getattr(curves, "interval", 0.95)
+    needed = ("x", "observed", "mean", "lower", "upper")
+    table = table_of(
+        "curves", getattr(curves, "table", curves), needed, "bdtr.checks.outcome_curves"
+    )
+    if kind not in _AXES:
+        raise ArgumentError("curves: give what bdtr.checks.outcome_curves makes.")
+    figure = figure_of(7.0, 3.4)
+    axes = figure.subplots()
+    if kind == "survival":
+        _survival_curves(axes, table)
+    else:
+        _bars_or_points(axes, table, kind)
+    x, y = _AXES[kind]
+    axes.set_xlabel(f"{x} ({plain(unit)})" if kind == "survival" else x)
+    axes.set_ylabel(y)
+    axes.legend(frameon=False, fontsize=8)
+    finish(axes, "")
+    outside = int(
+        ((table["observed"] < table["lower"]) | (table["observed"] > table["upper"])).sum()
+    )
+    figure.set_label(
+        f"{y[0].upper()}{y[1:]} over bands of replications ({kind_of(interval)}s): {outside} of {len(table)} "
+        "outside."
+    )
+    return figure
+
+
+def _survival_curves(axes: Axes, table: pd.DataFrame) -> None:
+    for i, (action, own) in enumerate(table.groupby(level=0, sort=False)):
+        axes.fill_between(
+            own["x"], own["lower"], own["upper"], color=colour(i), alpha=0.25, linewidth=0
+        )
+        axes.step(
+            own["x"], own["observed"], where="post", color=colour(i), label=plain(str(action))
+        )
+    axes.set_ylim(0, 1.02)
+
+
+def _bars_or_points(axes: Axes, table: pd.DataFrame, kind: str) -> None:
+    root = np.sqrt if kind == "rootogram" else np.asarray
+    at = table["x"].to_numpy() if kind == "calibration" else np.arange(len(table))
+    low, high = root(table["lower"]), root(table["upper"])
+    middle, seen = root(table["mean"]), root(table["observed"])
+    if kind == "calibration":
+        axes.axline((float(at[0]), float(at[0])), slope=1.0, color="0.7", linewidth=1)
+        axes.fill_between(
+            at, low, high, color=colour(5), alpha=0.4, linewidth=0, label="replicated"
+        )
+    else:
+        axes.bar(at, seen, color=colour(5), alpha=0.5, label="observed")
+        step = max(1, len(at) // 20)
+        axes.set_xticks(at[::step], [plain(str(x)) for x in table["x"].iloc[::step]])
+        axes.errorbar(at, middle, [middle - low, high - middle], fmt=".", color=colour(0),
+                      label="replicated")  # fmt: skip
+        return
+    axes.plot(at, seen, "o", color=colour(1), markersize=4, label="observed")

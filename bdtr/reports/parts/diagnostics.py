@@ -11,8 +11,9 @@ import xarray as xr
 
 from bdtr import plots
 from bdtr.backward.summary import how_drawn, summary
+from bdtr.checks.curves import has_curves, outcome_curves
 from bdtr.checks.predictive import predictive_checks
-from bdtr.reports.blocks import Part, folded, items, number, table, text
+from bdtr.reports.blocks import Block, Part, folded, items, number, table, text
 from bdtr.reports.case import Case
 from bdtr.results.diagnostics import convergence
 
@@ -109,6 +110,15 @@ def _samplers(case: Case) -> list[str]:
     return out
 
 
+def _curves(case: Case) -> list[Block]:
+    """Calibration, rootogram, categories or survival curves, of outcomes that have them."""
+    if not has_curves(case.fit):
+        return []
+    found = outcome_curves(case.fit, interval=case.choices.interval)
+    drawn = plots.outcome_plot(found, case.unit)
+    return [case.draw("outcomes", drawn, found.caption), folded("In numbers", [table(found.table)])]
+
+
 def predictive(case: Case) -> Part:
     """Posterior predictive checks by stage and site."""
     found = predictive_checks(case.fit, interval=case.choices.interval)
@@ -118,6 +128,7 @@ def predictive(case: Case) -> Part:
         blocks.append(
             case.draw("predictive", drawn, "Responses of each stage over replicated ones.")
         )
+    blocks += _curves(case)
     if len(found.table):
         far = found.table[~found.table["p"].between(0.025, 0.975)]
         named = ", ".join(f"{statistic} (stage {stage})" for stage, statistic in far.index)

@@ -1,0 +1,230 @@
+"""Outcomes of the last stage as its family shows them best, beside replicated ones.
+
+- Probabilities: *calibration*. Units in tenths by their predicted probability, and the share seen in each
+  (Gneiting, Balabdaoui and Raftery 2007, J. R. Stat. Soc. B 69(2)).
+- Counts: a *rootogram*. How many units have each count (Kleiber and Zeileis 2016, Am. Stat. 70(3)).
+- Ordered categories: how many units have each.
+- Times: *survival curves* by action. Kaplan and Meier's estimate beside shares of replicated times.
+
+Predictions are given group effects, from the posterior of the same data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bdtr.backward.fitted import Fit
+from bdtr.backward.residuals import linear_predictor
+from bdtr.results.arguments import a_fit, probability, whole
+from bdtr.results.captions import Shown
+from bdtr.results.errors import ArgumentError
+from bdtr.results.estimates import kind_of
+from bdtr.stages.arviz_groups import replicates
+from bdtr.stages.outcome import OutcomeModel
+from bdtr.stages.prediction import shape_of
+from bdtr.trial.censoring import TIME
+from bdtr.trial.payoff import Payoff
+
+__all__ = ["OutcomeCurves", "has_curves", "outcome_curves"]
+
+_TENTHS, _TIMES = 10, 24
+_MOST_COUNTS = 60
+_COUNTS = ("poisson", "negative_binomial")
+
+
+@dataclass(frozen=True, repr=False)
+class OutcomeCurves(Shown):
+    """Outcomes beside replicated ones.
+
+    ``kind`` is ``"calibration"``, ``"rootogram"``, ``"categories"`` or ``"survival"``; ``table`` has ``x``
+    (predicted probability, count, category or time), what was ``observed``, ``mean, lower, upper`` of
+    replicated outcomes, and by ``action`` for survival curves.
+    """
+
+    kind: str
+    table: pd.DataFrame
+    units: int
+    draws: int
+    interval: float
+
+    _tables: ClassVar[tuple[str, ...]] = ("table",)
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, in one line."""
+        what = {
+            "calibration": "Share of the payoff by tenths of its predicted mean",
+            "rootogram": "Units with each count",
+            "categories": "Units in each category",
+            "survival": "Shares without the event by time (Kaplan and Meier)",
+        }[self.kind]
+        outside = ((self.table["observed"] < self.table["lower"]) | (
+            self.table["observed"] > self.table["upper"]
+        )).sum()  # fmt: skip
+        return (
+            f"{what}, {self.units:,} units, beside {self.draws} replications; {kind_of(self.interval)}s. "
+            f"Outside their interval: {outside} of {len(self.table)}."
+        )
+
+
+def outcome_curves(fit: Fit, draws: int = 200, interval: float = 0.95) -> OutcomeCurves:
+    """Outcomes of the last stage beside replicated ones: calibration, rootogram, categories or survival.
+
+    Parameters
+    ----------
+    fit
+        A fitted trial with its data.
+    draws
+        Posterior draws to replicate from, at most those that are propagated.
+    interval
+        Probability of the equal-tailed intervals.
+
+    Returns
+    -------
+    OutcomeCurves
+
+    Raises
+    ------
+    ValueError
+        If the outcome has no such picture: continuous ones have the histogram of ``predictive_checks``.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> rng = np.random.default_rng(1)
+    >>> data = pd.DataFrame({"a": rng.integers(0, 2, 80), "y": rng.poisson(2, 80)})
+    >>> trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="a")], outcome="y", family="poisson")
+    >>> counted = bdtr.fit(trial, data, sampler="direct", random_seed=1, progress=False)
+    >>> bdtr.checks.outcome_curves(counted).kind
+    'rootogram'
+    """
+    a_fit(fit)
+    whole("draws", draws)
+    probability("interval", interval)
+    fit.require_data("predictive checks")
+    model = fit.model(fit.stages - 1)
+    kind = _kind(model)
+    if kind is None or not isinstance(model, OutcomeModel):
+        raise ArgumentError(
+            f"outcome_curves: a {fit.trial.family} outcome, or a model of your own, has none of these "
+            "pictures. Use bdtr.checks.predictive_checks."
+        )
+    count = min(draws, fit.settings.propagated)
+    own, rng = (
+        _some_draws(fit, count),
+        np.random.default_rng(fit.settings.stream("predictive checks")),
+    )
+    if kind == "survival":
+        table = _survival(model, own, rng, interval)
+    elif kind == "calibration":
+        table = _calibration(fit, model, replicates(model, own, rng), interval)
+    else:
+        assert model.recorded is not None and model.companion is not None
+        again = replicates(model, own, rng)
+        if kind == "categories":
+            again = np.searchsorted(model.payoff.scores, again)
+        else:  # counts from rates
+            again = np.rint(again * model.companion)
+        table = _frequencies(model.recorded, again, interval)
+        if kind == "categories" and fit.trial.utility:
+            table["x"] = list(fit.trial.utility)
+    return OutcomeCurves(kind, table, len(model.rows.x), count, interval)
+
+
+def has_curves(fit: Fit) -> bool:
+    """Whether the outcome of a fit has one of these pictures."""
+    return _kind(fit.model(fit.stages - 1)) is not None
+
+
+def _kind(model: object) -> str | None:
+    if not isinstance(model, OutcomeModel):
+        return None
+    family = model.family
+    if family.name in _COUNTS:
+        return "rootogram"
+    if family.name == "ordinal":
+        increasing = (np.diff(model.payoff.scores) > 0).all()
+        return "categories" if increasing else None
+    if family.companion == "event":
+        return "survival"
+    return "calibration" if family.bounds == (0.0, 1.0) else None
+
+
+def _some_draws(fit: Fit, count: int) -> xr.Dataset:
+    """Propagated draws of the last stage, evenly spread, as one chain."""
+    pick = np.linspace(0, fit.settings.propagated - 1, count).astype(int)
+    stacked = fit.posterior(fit.stages - 1).stack(sample=("chain", "draw"), create_index=False)
+    thinned = stacked.isel(sample=pick).drop_vars(["chain", "draw"]).rename(sample="draw")
+    return thinned.assign_coords(draw=np.arange(count)).expand_dims(chain=[0])
+
+
+def _summary(x, observed: np.ndarray, again: np.ndarray, interval: float) -> pd.DataFrame:
+    """A row for each place; replications (sample, place)."""
+    tail = (1 - interval) / 2
+    lower, upper = np.quantile(again, [tail, 1 - tail], axis=0)
+    return pd.DataFrame(
+        {"x": x, "observed": observed, "mean": again.mean(axis=0), "lower": lower, "upper": upper}
+    )
+
+
+def _calibration(fit: Fit, model: OutcomeModel, again: np.ndarray, interval: float) -> pd.DataFrame:
+    data, k = fit.require_data("predictive checks"), fit.stages - 1
+    shape = shape_of(fit.posterior(k), model.payoff)
+    assert shape is None
+    predicted = model.payoff.mean(linear_predictor(fit, k, model))
+    # Tenths of the units; fewer where predictions are the same for many.
+    edges = np.unique(np.quantile(predicted, np.arange(1, _TENTHS) / _TENTHS))
+    place = np.searchsorted(edges, predicted, side="left")
+    weight = np.ones(len(predicted)) if model.companion is None else model.companion
+    total = np.bincount(place, weight)
+    kept = total > 0
+    member = np.zeros((len(predicted), len(total)))
+    member[np.arange(len(predicted)), place] = weight
+    means = (member / np.maximum(total, 1e-300))[:, kept]
+    return _summary(predicted @ means, data.payoff @ means, again @ means, interval)
+
+
+def _frequencies(seen: np.ndarray, again: np.ndarray, interval: float) -> pd.DataFrame:
+    """How many units have each count or category; those beyond the last one with it."""
+    top = int(max(seen.max(), np.quantile(again, 0.999)))
+    last = min(top, _MOST_COUNTS)
+
+    def counted(y: np.ndarray) -> np.ndarray:
+        return np.bincount(np.minimum(y, last).astype(int), minlength=last + 1)
+
+    own, new = counted(seen), np.stack([counted(y) for y in again])
+    x = [*map(str, range(last)), f"{last}" if top <= last else f"{last} or more"]
+    return _summary(x, own, new, interval)
+
+
+def _survival(model: OutcomeModel, own: xr.Dataset, rng, interval: float) -> pd.DataFrame:
+    """Survival curves by action at times up to the longest."""
+    assert model.recorded is not None and model.companion is not None
+    time, event = model.recorded, model.companion == 1
+    timed = replace(model, payoff=Payoff(model.family, (TIME, np.inf)))
+    again = replicates(timed, own, rng)
+    arm = np.zeros(len(time), int) if model.rows.stratum is None else model.rows.stratum
+    end = float(time.max())
+    if np.isfinite(model.payoff.scores[1] if model.payoff.scores else np.inf):
+        end = min(end, float(model.payoff.scores[1]))
+    at, parts = np.linspace(0, end, _TIMES + 1)[1:], []
+    for a in np.unique(arm):
+        mine = arm == a
+        seen = _kaplan_meier(time[mine], event[mine], at)
+        new = (again[:, mine, None] > at).mean(axis=1)
+        label = model.design.arms[a] if model.rows.stratum is not None else "all"
+        parts.append(_summary(at, seen, new, interval).assign(action=str(label)))
+    return pd.concat(parts, ignore_index=True).set_index("action")
+
+
+def _kaplan_meier(time: np.ndarray, event: np.ndarray, at: np.ndarray) -> np.ndarray:
+    points, place = np.unique(time, return_inverse=True)
+    deaths = np.bincount(place, event)
+    at_risk = len(time) - np.concatenate([[0], np.cumsum(np.bincount(place))[:-1]])
+    curve = np.concatenate([[1.0], np.cumprod(1.0 - deaths / at_risk)])
+    return curve[np.searchsorted(points, at, side="right")]
