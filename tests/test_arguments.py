@@ -102,6 +102,10 @@ def calls(tmp_path_factory):
     found, tree = bdtr.recommend(fit, FRAME.head(5)), bdtr.decisions.shallow_tree(fit, "a2", ["r"])
     frontier = bdtr.decisions.equity_frontier(fit, {"p": plan}, "site", "value")
     over = bdtr.decisions.over_history(fit, "a2", "r")
+    one = bdtr.Trial(
+        [bdtr.Stage("a1", actions=[0, 1], formula="a1")], outcome="r", family="poisson"
+    )
+    counted = bdtr.fit(one, FRAME.assign(r=(FRAME["r"] > 0) * 1), **QUICK)
 
     def call(function, *arguments, **words):
         return function, arguments, words
@@ -133,6 +137,7 @@ def calls(tmp_path_factory):
         "set_of_best": call(bdtr.values.set_of_best, values),
         "activity": call(bdtr.datasets.activity, units=20, clinics=4),
         "effect_sizes": call(bdtr.values.effect_sizes, fit, values),
+        "effect_measures": call(bdtr.values.effect_measures, fit, values),
         "equity_frontier": call(bdtr.decisions.equity_frontier, fit, {"p": plan}, "site", "value"),
         "equity_by_group": call(bdtr.decisions.equity_by_group, fit, plan, "site"),
         "sample_information": call(bdtr.decisions.sample_information, fit, "a2", (10,), simulations=20),
@@ -142,6 +147,7 @@ def calls(tmp_path_factory):
         "second_opinion": call(bdtr.checks.second_opinion, fit, regimes[0]),
         "plan": call(bdtr.decisions.plan, fit, "a2"),
         "predictive_checks": call(bdtr.checks.predictive_checks, fit, 20),
+        "outcome_curves": call(bdtr.checks.outcome_curves, counted, 20),
         "confounded": call(bdtr.checks.confounded, fit, {"a2": {"1": 0.1}}, regimes[0]),
         "prior_widths": call(bdtr.checks.prior_widths, fit, regimes[0], factors=[2.0]),
         "tipping_points": call(bdtr.checks.tipping_points, fit, "a2"),
@@ -175,6 +181,7 @@ def calls(tmp_path_factory):
         "stage_flow_plot": call(bdtr.plots.stage_flow_plot, bdtr.checks.stage_flow(fit)),
         "balance_plot": call(bdtr.plots.balance_plot, bdtr.checks.covariate_balance(fit)),
         "overlap_plot": call(bdtr.plots.overlap_plot, bdtr.checks.overlap(fit)),
+        "outcome_plot": call(bdtr.plots.outcome_plot, bdtr.checks.outcome_curves(counted, 20)),
         "predictive_plot": call(bdtr.plots.predictive_plot, bdtr.checks.predictive_checks(fit, 20)),
         "p_optimal": call(bdtr.plots.p_optimal, found),
         "regret_curve": call(bdtr.plots.regret_curve, found),

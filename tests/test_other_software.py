@@ -28,9 +28,7 @@ MORE = {
 def test_agreement(family):
     stage = bdtr.Stage("a", actions=[0, 1], formula="x + a", residual="common")
     trial = bdtr.Trial([stage], outcome="y", family=family, **MORE.get(family, {}))
-    fit = bdtr.fit(
-        trial, data(family), sampler="direct", draws=2000, random_seed=1, progress=False
-    )
+    fit = bdtr.fit(trial, data(family), sampler="direct", draws=2000, random_seed=1, progress=False)
     b = fit.posterior(0)["b"]
     names = {"Intercept": "Intercept", "x": "x", "a": "a[1]"}
     for name, right in KEPT[family]["b"].items():

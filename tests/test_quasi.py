@@ -15,7 +15,7 @@ from bdtr.engine.coefficients.exact import exact_draws
 from bdtr.engine.crossproducts import cross_products, response_products, weighted
 from bdtr.engine.density.elimination import relative_factors
 from bdtr.engine.layout import layout
-from bdtr.engine.quasi import Link, first_guess, settle, tangent, working
+from bdtr.engine.quasi import Link, QuasiModel, first_guess, settle, tangent, working
 from bdtr.stages.coded_priors import parameters
 from bdtr.trial.families import FAMILIES
 from bdtr.trial.payoff import Payoff
@@ -46,17 +46,19 @@ def prepared(kind, strata, bounded):
     eta = np.column_stack([predictor(rows, factors, b[:, s], u[:, s]) for s in range(COUNT)])
     y = link.mean(eta + 0.5 * rng.normal(size=eta.shape))
     start = first_guess(link, y.mean(axis=1))
-    at = tangent(rows, where, link, y[:, :8], start, params, float(start.mean()))
+    model = QuasiModel(rows, where, link, params)
+    at = tangent(model, y[:, :8], start, float(start.mean()))
     blocks = [(slice(0, 120), [y[:120]]), (slice(120, 300), [y[120:]])]
-    (found,) = settle(rows, where, link, at, start, lambda: blocks, [None], params)
-    return rows, factors, params, where, link, y, at, blocks, found
+    (found,) = settle(model, at, start, lambda: blocks, [None])
+    return rows, factors, model, y, at, blocks, found
 
 
 @pytest.mark.parametrize("bounded", [True, False])
 @pytest.mark.parametrize(("kind", "strata"), KINDS)
 def test_fixed_points_maximise_the_quasi_likelihood(kind, strata, bounded):
     """Against a general optimiser of the penalised quasi-likelihood at the same phi."""
-    rows, factors, params, where, _, y, at, _, found = prepared(kind, strata, bounded)
+    rows, factors, model, y, at, _, found = prepared(kind, strata, bounded)
+    params, where = model.params, model.where
     assert found.change.max() < 1e-3
     sigma = np.exp(at.phi[0])
     ratios = np.concatenate([[0.0], at.phi[len(at.phi) - strata + 1 :]])
@@ -91,9 +93,10 @@ def test_fixed_points_maximise_the_quasi_likelihood(kind, strata, bounded):
 
 def test_spread_with_common_weights_is_that_with_own():
     """SDs of coefficients given phi: weights are common to all responses, and right on average."""
-    rows, factors, params, where, link, y, at, blocks, found = prepared("correlated", 2, True)
+    rows, factors, model, y, at, blocks, found = prepared("correlated", 2, True)
+    params, where, link = model.params, model.where, model.link
     here = [(found.coefficients, found.effects)]
-    t = np.concatenate([v[0] for _, v in working(rows, where, link, at, here, lambda: blocks)])
+    t = np.concatenate([v[0] for _, v in working(model, at, here, lambda: blocks)])
     seed, phi = np.random.SeedSequence(1), np.repeat(at.phi[None], 4000, axis=0)
     which = np.zeros(4000, dtype=np.int64)
     ratios, off = [], []
@@ -116,13 +119,13 @@ def test_spread_with_common_weights_is_that_with_own():
 
 def test_responses_far_from_the_others_settle_too():
     """Weights of the others would make their steps run away: they get their own."""
-    rows, _, params, where, link, y, at, _, _ = prepared("correlated", 1, True)
+    rows, _, model, y, at, _, _ = prepared("correlated", 1, True)
     far = expit(np.log(y / (1 - y)) + np.where(np.arange(COUNT) % 6 == 0, 4.0, 0.0))
-    start = first_guess(link, y.mean(axis=1))
+    start = first_guess(model.link, y.mean(axis=1))
     blocks = [(slice(0, 300), [far])]
-    (found,) = settle(rows, where, link, at, start, lambda: blocks, [None], params)
+    (found,) = settle(model, at, start, lambda: blocks, [None])
     assert found.change.max() < 1e-3
-    mean = expit(at.location + predictor_of_all(rows, where, found))
+    mean = expit(at.location + predictor_of_all(rows, model.where, found))
     assert np.abs(mean.mean(axis=0) - far.mean(axis=0)).max() < 0.01
 
 

@@ -22,6 +22,7 @@ from bdtr.engine.layout import layout
 from bdtr.engine.quasi import (
     Blocks,
     Link,
+    QuasiModel,
     Tangent,
     first_guess,
     settle,
@@ -106,13 +107,14 @@ def on_link_scale(
         )
         known = _in_units(model, effects)
         first = None if known[0] is None else np.ascontiguousarray(known[0][:, which])
-        at = tangent(rows, where, link, some, eta, model.parameters, model.location, first)
+        quasi = QuasiModel(rows, where, link, model.parameters)
+        at = tangent(quasi, some, eta, model.location, first)
         model = replace(model, rows=weighted(rows, at.weight))
-    found = settle(rows, where, link, at, eta, blocks, known, model.parameters)
+    quasi = QuasiModel(rows, where, link, model.parameters)
+    found = settle(quasi, at, eta, blocks, known)
     _settled(fit, k, [one.change for one in found])
     here = [(one.coefficients, one.effects) for one in found]
-    shift = skewness_shift(rows, where, at, model.parameters)
-    made = working(rows, where, link, at, here, blocks, shift=shift)
+    made = working(quasi, at, here, blocks, skewness_shift(quasi, at))
     totals = accumulate(model.rows, design.factors, made, (model.location, 1.0))
     low, high = _range(payoff)
     kept = xr.Dataset(
@@ -152,10 +154,11 @@ def part_on_link_scale(
     samples = responses[0].done.samples
     blocks = _shares(responses, payoff, len(rows.x) * samples * len(responses))
     known = _in_units(model, effects)
-    found = settle(rows, where, link, at, eta, blocks, known, model.parameters)
+    quasi = QuasiModel(rows, where, link, model.parameters)
+    found = settle(quasi, at, eta, blocks, known)
     _settled(fit, k, [one.change for one in found])
     here = [(one.coefficients, one.effects) for one in found]
-    made = working(rows, where, link, at, here, blocks)
+    made = working(quasi, at, here, blocks)
     return accumulate(weighted(rows, at.weight), design.factors, made, (model.location, 1.0))
 
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.special import expit, logit
@@ -54,6 +55,7 @@ from bdtr.engine.system import system
 __all__ = [
     "Blocks",
     "Link",
+    "QuasiModel",
     "Settled",
     "Tangent",
     "first_guess",
@@ -63,6 +65,7 @@ __all__ = [
     "working",
 ]
 
+type State = tuple[np.ndarray, np.ndarray]  # coefficients and effects
 type Blocks = Callable[[], Iterable[tuple[slice, Sequence[np.ndarray]]]]
 
 _SHARE = 0.1  # of the mean response in the first guess of each: none is then at a bound
@@ -119,21 +122,44 @@ class Settled:
     change: np.ndarray
 
 
-class _Predictor:
-    """Linear predictors of rows, from coefficients and effects of many responses."""
+@dataclass(frozen=True)
+class QuasiModel:
+    """Rows of a stage with their known weights, layout of group effects, link, layout and priors of phi."""
 
-    def __init__(self, rows: Rows, where: Layout):
-        plain = replace(rows, weight=None)
-        self._x, self._z, self._at, self._c, self._c_at, _ = row_values(plain, where)
-        self._inner, self._border = where.inner.target, where.border.target
+    rows: Rows
+    where: Layout
+    link: Link
+    params: Parameters
 
-    def __call__(self, rows, coefficients: np.ndarray, effects: np.ndarray) -> np.ndarray:
-        out = self._x[rows] @ coefficients
-        if self._inner.size:
-            _add(self._z[rows], self._at[rows], self._inner, effects, out)
-        if self._border.size:
-            _add(self._c[rows], self._c_at[rows], self._border, effects, out)
+    @cached_property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """Columns of the rows, and the positions that those of groups meet, without weights."""
+        return row_values(replace(self.rows, weight=None), self.where)[:5]
+
+    def predictor(self, rows, coefficients: np.ndarray, effects: np.ndarray) -> np.ndarray:
+        """Linear predictors of some rows (row, response), without the location."""
+        x, z, at, c, c_at = self.columns
+        out = x[rows] @ coefficients
+        if self.where.inner.size:
+            _add(z[rows], at[rows], self.where.inner.target, effects, out)
+        if self.where.border.size:
+            _add(c[rows], c_at[rows], self.where.border.target, effects, out)
         return out
+
+    def solved(
+        self,
+        phi: np.ndarray,
+        products: CrossProducts,
+        responses: Responses,
+        known: np.ndarray | None,
+    ) -> State:
+        """Posterior means of coefficients (term, response) and of effects (effect, response) given phi."""
+        params = self.params
+        rest = responses.without(products, params.mean, known)
+        parts = rest.each(np.arange(rest.count))
+        b, u = solve(phi, system(products, params), *parts, params, self.where)
+        effects = u.T if known is None else u.T + known
+        return np.ascontiguousarray(b.T) + params.mean[:, None], np.ascontiguousarray(effects)
 
 
 @kernel
@@ -154,12 +180,9 @@ def first_guess(link: Link, mean: np.ndarray) -> np.ndarray:
 
 
 def tangent(
-    rows: Rows,
-    where: Layout,
-    link: Link,
+    model: QuasiModel,
     some: np.ndarray,
     eta: np.ndarray,
-    params: Parameters,
     location: float,
     known: np.ndarray | None = None,
 ) -> Tangent:
@@ -167,16 +190,12 @@ def tangent(
 
     Parameters
     ----------
-    rows, where
-        Its rows, with their known weights, and the layout of group effects.
-    link
-        The link.
+    model
+        The stage.
     some
         Responses (row, response).
     eta
         Where to start (row).
-    params
-        Layout and priors of phi.
     location
         What the engine takes out of eta.
     known
@@ -186,63 +205,62 @@ def tangent(
     -------
     Tangent
     """
-    predict, count = _Predictor(rows, where), some.shape[1]
-    eta = np.repeat(eta[:, None], count, axis=1)
-    weight, phi = np.ones(len(some)), np.zeros((count, params.size))
+    link, params = model.link, model.params
+    none = np.zeros(params.precision.size)
+    eta = np.repeat(eta[:, None], some.shape[1], axis=1)
+    weight, phi = np.ones(len(some)), np.zeros((some.shape[1], params.size))
     with threadpool_limits(1):
         for _ in range(_FEW_STEPS):
             mean = link.mean(eta)
             weight = _positive(link.slope(mean).mean(axis=1))
-            own = weighted(rows, weight)
-            products = cross_products(own, where)
-            t = eta + (some - mean) / weight[:, None] - location
-            responses = response_products(own, where, t)
-            rest = responses.without(products, np.zeros(params.precision.size), known)
+            products, responses = _products(model, weight, eta, some, mean, location)
+            rest = responses.without(products, none, known)
             phi = modes(products, rest, params, residual_floor(products, responses))
-            b, u = _solved(phi, products, responses, params, known)
-            new = location + predict(slice(None), b, u)
-            change = float(np.sqrt(np.square(new - eta).mean()))
-            eta = new
+            new = location + model.predictor(
+                slice(None), *model.solved(phi, products, responses, known)
+            )
+            change, eta = float(_sizes(new - eta)[0].max()), new
             if change < _NEAR:
                 break
     return Tangent(weight, params.folded(phi).mean(axis=0), location)
+
+
+def _products(
+    model: QuasiModel,
+    weight: np.ndarray,
+    eta: np.ndarray,
+    y: np.ndarray,
+    mean: np.ndarray,
+    location: float,
+) -> tuple[CrossProducts, Responses]:
+    """Cross-products with these weights of the columns, and of working responses about eta."""
+    own = weighted(model.rows, weight)
+    t = eta + (y - mean) / weight[:, None] - location
+    return cross_products(own, model.where), response_products(own, model.where, t)
 
 
 def _positive(weight: np.ndarray) -> np.ndarray:
     return np.maximum(weight, _LEAST * weight.max())
 
 
-def _solved(
-    phi: np.ndarray,
-    products: CrossProducts,
-    responses: Responses,
-    params: Parameters,
-    known: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior means of coefficients (term, response) and of effects (effect, response) given phi."""
-    rest = responses.without(products, params.mean, known)
-    parts = rest.each(np.arange(rest.count))
-    b, u = solve(phi, system(products, params), *parts, params, products.layout)
-    effects = u.T if known is None else u.T + known
-    return np.ascontiguousarray(b.T) + params.mean[:, None], np.ascontiguousarray(effects)
+def _sizes(away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Root mean square and largest change of the rows, for each response."""
+    return np.sqrt(np.square(away).mean(axis=0)), np.abs(away).max(axis=0)
 
 
 def settle(
-    rows: Rows,
-    where: Layout,
-    link: Link,
+    model: QuasiModel,
     at: Tangent,
     eta: np.ndarray,
     blocks: Blocks,
     known: Sequence[np.ndarray | None],
-    params: Parameters,
 ) -> list[Settled]:
     """Fixed points of responses that come in blocks of rows, under one or more policies.
 
     Parameters
     ----------
-    rows, where, link, params
-        As in :func:`tangent`.
+    model
+        The stage.
     at
         Weights and phi.
     eta
@@ -258,146 +276,120 @@ def settle(
         For each policy.
     """
     with threadpool_limits(1):
-        own = weighted(rows, at.weight)
-        products, predict = cross_products(own, where), _Predictor(rows, where)
+        own = weighted(model.rows, at.weight)
+        products = cross_products(own, model.where)
         look = np.linspace(0, len(eta) - 1, min(_LOOKED_AT, len(eta))).astype(int)
-        guess = response_products(own, where, (eta - at.location)[:, None])
+        guess = response_products(own, model.where, (eta - at.location)[:, None])
         phi = at.phi[None]
-        here = [_solved(phi, products, guess, params, None)] * len(known)
+        here = [model.solved(phi, products, guess, None)] * len(known)
         change, share = [np.array(np.inf)] * len(known), [np.array(1.0)] * len(known)
         steps = 0
         while steps < _STEPS and max(float(c.max()) for c in change) > _NEAR:
             steps += 1
-            totals: list[ResponseProducts] = []
-            for part, values in working(rows, where, link, at, here, blocks, predict):
-                if not totals:
-                    totals = [ResponseProducts(own, where, t.shape[1]) for t in values]
-                for total, t in zip(totals, values, strict=True):
-                    total.add(part, t - at.location)
-            for d, total in enumerate(totals):
-                each = np.repeat(phi, total.responses.count, axis=0)
-                found = _solved(each, products, total.responses, params, known[d])
+            for d, total in enumerate(_totals(model, own, at, here, blocks)):
+                each = np.repeat(phi, total.count, axis=0)
+                found = model.solved(each, products, total, known[d])
                 away = [new - old for new, old in zip(found, here[d], strict=True)]
-                moved, largest = _sizes(predict(look, *away))
+                moved, largest = _sizes(model.predictor(look, *away))
                 share[d] = np.where(moved > _SLOW * change[d], 0.5 * share[d], share[d])
                 change[d] = moved
                 step = np.minimum(share[d], _FARTHEST / np.maximum(largest, _FARTHEST))
                 here[d] = (here[d][0] + step * away[0], here[d][1] + step * away[1])
         for d, (b, u) in enumerate(here):
-            left = np.flatnonzero(~(change[d] <= _NEAR))
-            if left.size:
-                y = _responses(blocks, d, left, len(eta))
-                own = known[d]
-                given = None if own is None else own[:, left]
-                b[:, left], u[:, left], change[d][left] = _alone(
-                    rows, where, link, y, eta, at, params, given, predict
+            for s in np.flatnonzero(~(change[d] <= _NEAR)):
+                held = known[d]
+                given = None if held is None else np.ascontiguousarray(held[:, s : s + 1])
+                found, change[d][s] = _alone(
+                    model, at, eta, _response(blocks, d, int(s), len(eta)), given
                 )
+                b[:, s], u[:, s] = found[0][:, 0], found[1][:, 0]
     return [Settled(*h, steps, c) for h, c in zip(here, change, strict=True)]
 
 
-def _sizes(away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Root mean square and largest change of the rows, for each response."""
-    return np.sqrt(np.square(away).mean(axis=0)), np.abs(away).max(axis=0)
+def _totals(
+    model: QuasiModel, own: Rows, at: Tangent, here: Sequence[State], blocks: Blocks
+) -> list[Responses]:
+    """Cross-products with the working responses of each policy."""
+    totals: list[ResponseProducts] = []
+    for part, values in working(model, at, here, blocks):
+        if not totals:
+            totals = [ResponseProducts(own, model.where, t.shape[1]) for t in values]
+        for total, t in zip(totals, values, strict=True):
+            total.add(part, t - at.location)
+    return [total.responses for total in totals]
 
 
-def _responses(blocks: Blocks, policy: int, which: np.ndarray, rows: int) -> np.ndarray:
-    """Some of the responses under a policy (row, response)."""
-    out = np.empty((rows, which.size))
+def _response(blocks: Blocks, policy: int, which: int, rows: int) -> np.ndarray:
+    """One of the responses under a policy (row, 1)."""
+    out = np.empty((rows, 1))
     for part, values in blocks():
-        out[part] = values[policy][:, which]
+        out[part, 0] = values[policy][:, which]
     return out
 
 
 def _alone(
-    rows: Rows,
-    where: Layout,
-    link: Link,
-    y: np.ndarray,
-    eta: np.ndarray,
-    at: Tangent,
-    params: Parameters,
-    known: np.ndarray | None,
-    predict: _Predictor,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fixed points of responses that are far from the others, each with weights of its own, and the last
-    change of each."""
-    b, u = np.empty((params.precision.size, y.shape[1])), np.empty((where.effects, y.shape[1]))
-    change = np.empty(y.shape[1])
-    for s in range(y.shape[1]):
-        given = None if known is None else known[:, s : s + 1]
-        here, moved, share = eta[:, None], np.inf, 1.0
-        for _ in range(_STEPS):
-            mean = link.mean(here)
-            weight = _positive(link.slope(mean)[:, 0])
-            own = weighted(rows, weight)
-            t = here + (y[:, s : s + 1] - mean) / weight[:, None] - at.location
-            products, responses = cross_products(own, where), response_products(own, where, t)
-            found = _solved(at.phi[None], products, responses, params, given)
-            away = at.location + predict(slice(None), *found) - here
-            before, (moved, largest) = moved, (float(n[0]) for n in _sizes(away))
-            if not moved < before:
-                share *= 0.5
-            here = here + min(share, _FARTHEST / max(largest, _FARTHEST)) * away
-            if moved < _NEAR:
-                break
-        b[:, s], u[:, s], change[s] = found[0][:, 0], found[1][:, 0], moved
-    return b, u, change
+    model: QuasiModel, at: Tangent, eta: np.ndarray, y: np.ndarray, known: np.ndarray | None
+) -> tuple[State, float]:
+    """The fixed point of a response that is far from the others, with weights of its own, and the last
+    change."""
+    here, moved, share, found = eta[:, None], np.inf, 1.0, None
+    for _ in range(_STEPS):
+        mean = model.link.mean(here)
+        weight = _positive(model.link.slope(mean)[:, 0])
+        products, responses = _products(model, weight, here, y, mean, at.location)
+        found = model.solved(at.phi[None], products, responses, known)
+        away = at.location + model.predictor(slice(None), *found) - here
+        before, (moved, largest) = moved, (float(n[0]) for n in _sizes(away))
+        if not moved < before:
+            share *= 0.5
+        here = here + min(share, _FARTHEST / max(largest, _FARTHEST)) * away
+        if moved < _NEAR:
+            break
+    assert found is not None
+    return found, moved
 
 
-def skewness_shift(rows: Rows, where: Layout, at: Tangent, params: Parameters) -> np.ndarray:
-    """h / 2 of each row: half the variance of its eta given phi and its response.
-
-    Parameters
-    ----------
-    rows, where, at, params
-        As in :func:`settle`.
-    """
+def skewness_shift(model: QuasiModel, at: Tangent) -> np.ndarray:
+    """h / 2 of each row: half the variance of its eta given phi and its response."""
     with threadpool_limits(1):
-        own, predict = weighted(rows, at.weight), _Predictor(rows, where)
-        products = cross_products(own, where)
-        responses = response_products(own, where, np.zeros((len(at.weight), 1)))
+        own = weighted(model.rows, at.weight)
+        products = cross_products(own, model.where)
+        responses = response_products(own, model.where, np.zeros((len(at.weight), 1)))
         phi = np.repeat(at.phi[None], _DRAWS, axis=0)
-        given = products, responses, params, phi, np.zeros(_DRAWS, dtype=np.int64)
-        b, u = exact_draws(*given, np.random.SeedSequence(0))
-        b, u = np.ascontiguousarray(b.T), np.ascontiguousarray(u.T)
+        given = products, responses, model.params, phi, np.zeros(_DRAWS, dtype=np.int64)
+        b, u = (np.ascontiguousarray(x.T) for x in exact_draws(*given, np.random.SeedSequence(0)))
         size = max(1, _CELLS // _DRAWS)
         half = np.empty(len(at.weight))
         for first in range(0, len(half), size):
             part = slice(first, first + size)
-            half[part] = 0.5 * predict(part, b, u).var(axis=1)
+            half[part] = 0.5 * model.predictor(part, b, u).var(axis=1)
     return half
 
 
 def working(
-    rows: Rows,
-    where: Layout,
-    link: Link,
+    model: QuasiModel,
     at: Tangent,
-    here: Sequence[tuple[np.ndarray, np.ndarray]],
+    here: Sequence[State],
     blocks: Blocks,
-    predict: _Predictor | None = None,
     shift: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, list[np.ndarray]]]:
     """Working responses about given coefficients and effects of each policy, block by block.
 
     Parameters
     ----------
-    rows, where, link, at, blocks
+    model, at, blocks
         As in :func:`settle`.
     here
         Coefficients (term, response) and effects (effect, response) of each policy, of one response for all
         or of each.
-    predict
-        Made from the rows if it is left out.
     shift
         From :func:`skewness_shift`, to have draws about the mean and not the mode.
     """
-    predict = _Predictor(rows, where) if predict is None else predict
     for part, values in blocks():
         out = []
-        for (b, u), y in zip(here, values, strict=True):
-            eta = at.location + predict(part, b, u)
-            mean = link.mean(eta)
+        for state, y in zip(here, values, strict=True):
+            eta = at.location + model.predictor(part, *state)
+            mean = model.link.mean(eta)
             t = eta + (y - mean) / at.weight[part, None]
-            out.append(t if shift is None else t - shift[part, None] * link.bend(mean))
+            out.append(t if shift is None else t - shift[part, None] * model.link.bend(mean))
         yield part, out

@@ -1,4 +1,4 @@
-"""Fits of other software to simulated data: python tests/reference/other_software.py (statsmodels, lifelines).
+"""Fits of statsmodels and lifelines to simulated data: python tests/reference/other_software.py
 
 The data are made here for the tests as well; the numbers are kept in other_software.json.
 """
@@ -65,14 +65,26 @@ def main() -> None:
     d = data("negative_binomial")
     x = sm.add_constant(d[["x", "a"]])
     fit = sm.NegativeBinomial(d["y"], x, exposure=d["m"]).fit(disp=False, maxiter=200)
-    keep("negative_binomial", names, fit.params[:3], fit.bse[:3], {"sigma": float(fit.params.iloc[3] ** 0.5)})
+    keep(
+        "negative_binomial",
+        names,
+        fit.params[:3],
+        fit.bse[:3],
+        {"sigma": float(fit.params.iloc[3] ** 0.5)},
+    )
     d = data("binomial")
     x = sm.add_constant(d[["x", "a"]])
     fit = sm.GLM(np.c_[d["y"], d["m"] - d["y"]], x, family=sm.families.Binomial()).fit()
     keep("binomial", names, fit.params, fit.bse)
     d = data("beta")
     fit = BetaModel(d["y"], sm.add_constant(d[["x", "a"]])).fit(disp=False)
-    keep("beta", names, fit.params[:3], fit.bse[:3], {"sigma": float(np.exp(-0.5 * fit.params.iloc[3]))})
+    keep(
+        "beta",
+        names,
+        fit.params[:3],
+        fit.bse[:3],
+        {"sigma": float(np.exp(-0.5 * fit.params.iloc[3]))},
+    )
     for kind, fitter in (("weibull", WeibullAFTFitter()), ("lognormal", LogNormalAFTFitter())):
         d = data(kind)
         fit = fitter.fit(d, "y", "event")
