@@ -226,6 +226,7 @@ def test_what_is_said_of_earlier_stages(fitted):
     names = {"bernoulli": "quasibinomial", "poisson": "quasipoisson", "ordinal": "quasibinomial"}
     assert fitted.family(0) == names[fitted.trial.family]
     assert fitted.payoff(0).bounds == fitted.trial.payoff.bounds
+    assert f"({names[fitted.trial.family]}, {fitted.payoff(0).family.link} link)" in repr(fitted)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -166,9 +166,17 @@ def _head(fit: FitRecord) -> list[str]:
         rows = fit.flow[(fit.flow["stage"] == design.action) & (fit.flow["step"] == "in the fit")]
         lines.append(
             f"stage {k + 1}: {design.action} in {{{', '.join(design.actions)}}}, "
-            f"{int(rows['units'].iloc[0]):,} units; payoff ~ {design.formula.text}"
+            f"{int(rows['units'].iloc[0]):,} units; payoff ~ {design.formula.text}{_scale(fit, k)}"
         )
     return lines
+
+
+def _scale(fit: FitRecord, k: int) -> str:
+    """Family and link of a stage whose coefficients are not in units of the payoff."""
+    family = fit.payoff(k).family
+    if fit.trial.stages[k].model is not None or family.name == "gaussian":
+        return ""
+    return f" ({family.name.replace('_', ' ')}, {family.link} link)"
 
 
 def text(fit: FitRecord) -> str:
