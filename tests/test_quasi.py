@@ -129,6 +129,22 @@ def test_responses_far_from_the_others_settle_too():
     assert np.abs(mean.mean(axis=0) - far.mean(axis=0)).max() < 0.01
 
 
+def test_responses_next_to_a_bound_settle():
+    """Of few units, values from 1e-12 to 1 - 1e-12: the prior keeps coefficients where they are."""
+    rows, factors, priors = design("correlated", 60)
+    params, where = parameters(factors, priors), layout(factors, rows.codes)
+    rng = np.random.default_rng(5)
+    eta = rows.x @ np.array([[-4.0], [9.0], [-7.0]]) * rng.uniform(0.3, 1.5, COUNT)
+    model = QuasiModel(rows, where, Link(True), params)
+    y = expit(eta + rng.normal(size=eta.shape))
+    start = first_guess(model.link, y.mean(axis=1))
+    at = tangent(model, y[:, :8], start, float(start.mean()))
+    (found,) = settle(model, at, start, lambda: [(slice(0, 60), [y])], [None])
+    assert found.change.max() < 1e-3
+    mean = expit(at.location + predictor_of_all(rows, where, found))
+    assert np.abs(mean.mean(axis=0) - y.mean(axis=0)).max() < 0.03
+
+
 def predictor_of_all(rows, where, found):
     return np.column_stack(
         [

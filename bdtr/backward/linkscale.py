@@ -111,10 +111,11 @@ def on_link_scale(
         at = tangent(quasi, some, eta, model.location, first)
         model = replace(model, rows=weighted(rows, at.weight))
     quasi = QuasiModel(rows, where, link, model.parameters)
-    found = settle(quasi, at, eta, blocks, known)
+    half = skewness_shift(quasi, at)
+    found = settle(quasi, at, eta, blocks, known, _near(half))
     _settled(fit, k, [one.change for one in found])
     here = [(one.coefficients, one.effects) for one in found]
-    made = working(quasi, at, here, blocks, skewness_shift(quasi, at))
+    made = working(quasi, at, here, blocks, half)
     totals = accumulate(model.rows, design.factors, made, (model.location, 1.0))
     low, high = _range(payoff)
     kept = xr.Dataset(
@@ -155,11 +156,16 @@ def part_on_link_scale(
     blocks = _shares(responses, payoff, len(rows.x) * samples * len(responses))
     known = _in_units(model, effects)
     quasi = QuasiModel(rows, where, link, model.parameters)
-    found = settle(quasi, at, eta, blocks, known)
+    found = settle(quasi, at, eta, blocks, known, _near(skewness_shift(quasi, at)))
     _settled(fit, k, [one.change for one in found])
     here = [(one.coefficients, one.effects) for one in found]
     made = working(quasi, at, here, blocks)
     return accumulate(weighted(rows, at.weight), design.factors, made, (model.location, 1.0))
+
+
+def _near(half: np.ndarray) -> float:
+    """A hundredth of the posterior SD of eta, within limits, from half its variance at each row."""
+    return float(np.clip(0.01 * np.sqrt(2.0 * half.mean()), 2e-4, 0.01))
 
 
 def _settled(fit: FitRecord, k: int, changes: Sequence[np.ndarray]) -> None:

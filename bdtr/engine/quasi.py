@@ -70,11 +70,12 @@ type Blocks = Callable[[], Iterable[tuple[slice, Sequence[np.ndarray]]]]
 
 _SHARE = 0.1  # of the mean response in the first guess of each: none is then at a bound
 _LEAST = 1e-12  # weight, relative to the largest
-_FEW_STEPS, _STEPS = 12, 15
+_FEW_STEPS, _STEPS, _MANY_STEPS = 12, 30, 150
 _NEAR = 5e-4  # root mean square change of eta after which a response has settled
-_SLOW = 0.7  # change against the one before, above which steps are halved
+_BACK = 0.5  # a step back of so much of the last one says that this went too far
 _DRAWS, _CELLS = 512, 2_000_000  # from which variances of eta are taken; in memory at once
 _FARTHEST = 1.0  # change of a row in one step
+_ALIKE = 16  # responses far from the others that are settled together
 _LOOKED_AT = 256  # rows at which the change is measured
 
 
@@ -248,12 +249,18 @@ def _sizes(away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(np.square(away).mean(axis=0)), np.abs(away).max(axis=0)
 
 
+def _too_far(last: np.ndarray, away: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Whether the way ahead leads back from where the last step went, and is not much shorter."""
+    return ((last * away).sum(axis=0) < 0.0) & (_sizes(away)[0] > _BACK * change)
+
+
 def settle(
     model: QuasiModel,
     at: Tangent,
     eta: np.ndarray,
     blocks: Blocks,
     known: Sequence[np.ndarray | None],
+    near: float = _NEAR,
 ) -> list[Settled]:
     """Fixed points of responses that come in blocks of rows, under one or more policies.
 
@@ -269,6 +276,8 @@ def settle(
         Goes through the responses: places among the rows, and responses (row, response) of each policy.
     known
         Known effects (effect, response) of each policy.
+    near
+        Root mean square change of eta after which a response has settled.
 
     Returns
     -------
@@ -283,26 +292,30 @@ def settle(
         phi = at.phi[None]
         here = [model.solved(phi, products, guess, None)] * len(known)
         change, share = [np.array(np.inf)] * len(known), [np.array(1.0)] * len(known)
+        last = [np.zeros((look.size, 1))] * len(known)
         steps = 0
-        while steps < _STEPS and max(float(c.max()) for c in change) > _NEAR:
+        while steps < _STEPS and max(float(c.max()) for c in change) > near:
             steps += 1
             for d, total in enumerate(_totals(model, own, at, here, blocks)):
                 each = np.repeat(phi, total.count, axis=0)
                 found = model.solved(each, products, total, known[d])
                 away = [new - old for new, old in zip(found, here[d], strict=True)]
-                moved, largest = _sizes(model.predictor(look, *away))
-                share[d] = np.where(moved > _SLOW * change[d], 0.5 * share[d], share[d])
-                change[d] = moved
+                seen = model.predictor(look, *away)
+                moved, largest = _sizes(seen)
+                share[d] = np.where(_too_far(last[d], seen, change[d]), 0.5 * share[d], share[d])
+                change[d], last[d] = moved, seen
                 step = np.minimum(share[d], _FARTHEST / np.maximum(largest, _FARTHEST))
                 here[d] = (here[d][0] + step * away[0], here[d][1] + step * away[1])
         for d, (b, u) in enumerate(here):
-            for s in np.flatnonzero(~(change[d] <= _NEAR)):
+            left = np.flatnonzero(~(change[d] <= near))
+            # Those that are alike together: weights of their own are then right for all of them.
+            order = left[np.argsort(model.predictor(look, b[:, left], u[:, left]).mean(axis=0))]
+            for first in range(0, order.size, _ALIKE):
+                some = order[first : first + _ALIKE]
+                y = _responses(blocks, d, some, len(eta))
                 held = known[d]
-                given = None if held is None else np.ascontiguousarray(held[:, s : s + 1])
-                found, change[d][s] = _alone(
-                    model, at, eta, _response(blocks, d, int(s), len(eta)), given
-                )
-                b[:, s], u[:, s] = found[0][:, 0], found[1][:, 0]
+                given = None if held is None else np.ascontiguousarray(held[:, some])
+                (b[:, some], u[:, some]), change[d][some] = _apart(model, at, eta, y, given, near)
     return [Settled(*h, steps, c) for h, c in zip(here, change, strict=True)]
 
 
@@ -319,33 +332,47 @@ def _totals(
     return [total.responses for total in totals]
 
 
-def _response(blocks: Blocks, policy: int, which: int, rows: int) -> np.ndarray:
-    """One of the responses under a policy (row, 1)."""
-    out = np.empty((rows, 1))
+def _responses(blocks: Blocks, policy: int, which: np.ndarray, rows: int) -> np.ndarray:
+    """Some of the responses under a policy (row, response)."""
+    out = np.empty((rows, which.size))
     for part, values in blocks():
-        out[part, 0] = values[policy][:, which]
+        out[part] = values[policy][:, which]
     return out
 
 
-def _alone(
-    model: QuasiModel, at: Tangent, eta: np.ndarray, y: np.ndarray, known: np.ndarray | None
-) -> tuple[State, float]:
-    """The fixed point of a response that is far from the others, with weights of its own, and the last
-    change."""
-    here, moved, share, found = eta[:, None], np.inf, 1.0, None
-    for _ in range(_STEPS):
+def _apart(
+    model: QuasiModel,
+    at: Tangent,
+    eta: np.ndarray,
+    y: np.ndarray,
+    known: np.ndarray | None,
+    near: float,
+) -> tuple[State, np.ndarray]:
+    """Fixed points of responses that are far from the others, with weights of their own at each step, and
+    the last changes; one by one where they do not settle together."""
+    count = y.shape[1]
+    here = np.repeat(eta[:, None], count, axis=1)
+    last, moved, share = np.zeros_like(here), np.full(count, np.inf), np.ones(count)
+    phi, found = np.repeat(at.phi[None], count, axis=0), None
+    for _ in range(_MANY_STEPS if count == 1 else _STEPS):
         mean = model.link.mean(here)
-        weight = _positive(model.link.slope(mean)[:, 0])
-        products, responses = _products(model, weight, here, y, mean, at.location)
-        found = model.solved(at.phi[None], products, responses, known)
+        weight = _positive(model.link.slope(mean).mean(axis=1))
+        found = model.solved(phi, *_products(model, weight, here, y, mean, at.location), known)
         away = at.location + model.predictor(slice(None), *found) - here
-        before, (moved, largest) = moved, (float(n[0]) for n in _sizes(away))
-        if not moved < before:
-            share *= 0.5
-        here = here + min(share, _FARTHEST / max(largest, _FARTHEST)) * away
-        if moved < _NEAR:
+        share = np.where(_too_far(last, away, moved), 0.5 * share, np.minimum(1.0, 1.5 * share))
+        moved, largest = _sizes(away)
+        here, last = (
+            here + np.minimum(share, _FARTHEST / np.maximum(largest, _FARTHEST)) * away,
+            away,
+        )
+        if moved.max() < near:
             break
     assert found is not None
+    if count > 1:
+        for s in np.flatnonzero(~(moved < near)):
+            given = None if known is None else np.ascontiguousarray(known[:, s : s + 1])
+            one, moved[s : s + 1] = _apart(model, at, eta, y[:, s : s + 1], given, near)
+            found[0][:, s], found[1][:, s] = one[0][:, 0], one[1][:, 0]
     return found, moved
 
 
