@@ -7,6 +7,7 @@ import warnings
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 
 import bdtr
@@ -15,6 +16,16 @@ from bdtr.decisions.limits import Budget
 from bdtr.decisions.plans import plan
 from bdtr.decisions.recommendation import recommend_known
 from bdtr.plots.style import colour
+
+
+def timed():
+    """Times until an event of two arms."""
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"a": np.arange(120) % 2, "y": rng.exponential(3, 120) + 0.1})
+    trial = bdtr.Trial(
+        [bdtr.Stage("a", actions=[0, 1], formula="a")], outcome="y", family="weibull"
+    )
+    return bdtr.fit(trial, data, sampler="direct", draws=100, random_seed=1, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +62,7 @@ def material(clinic_fit):
         "stage_flow_plot": (bdtr.checks.stage_flow(fit).table,),
         "balance_plot": (bdtr.checks.covariate_balance(fit).table,),
         "overlap_plot": (bdtr.checks.overlap(fit).table,),
+        "outcome_plot": (bdtr.checks.outcome_curves(timed()), "points"),
         "predictive_plot": (bdtr.checks.predictive_checks(fit).histograms, "points"),
         "_last": last,
     }
