@@ -9,6 +9,7 @@ from scipy.integrate import quad
 from scipy.stats import lognorm, weibull_min
 
 import bdtr
+from bdtr.data.check import check
 from bdtr.data.outcomes import pseudo_observations
 from bdtr.trial.censoring import TIME, UNTIL, WITHOUT
 from bdtr.trial.families import FAMILIES
@@ -169,3 +170,23 @@ def test_scores_with_a_ceiling():
     right = pd.Series(truth).groupby(high).mean()
     own = found.xs("high", level="group")
     assert abs(float(own["mean"].iloc[0]) - right["high"]) < 3 * float(own["sd"].iloc[0])
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({}, "times are censored"),
+        ({"horizon": 4.0}, None),
+        ({"horizon": 9.0}, "horizon=9 lies beyond the longest time in the data"),
+        ({"survival_at": 9.0}, "survival_at=9 lies beyond"),
+    ],
+)
+def test_beyond_the_follow_up(more, says):
+    """A mean that rests on the tail of a distribution is doubted."""
+    rng = np.random.default_rng(6)
+    data = pd.DataFrame({"a": rng.integers(0, 2, 100), "y": rng.exponential(3, 100).clip(0.1, 5.0)})
+    data["event"] = (data["y"] < 5) * 1
+    stage = bdtr.Stage("a", actions=[0, 1], formula="a")
+    trial = bdtr.Trial([stage], outcome="y", family="weibull", event="event", **more)
+    doubts = check(trial, data).doubts
+    assert doubts == () if says is None else says in doubts[0]

@@ -32,7 +32,7 @@ from bdtr.data.no_decision import (
     with_arms,
     without_mark,
 )
-from bdtr.data.outcomes import outcomes, with_categories
+from bdtr.data.outcomes import follow_up, outcomes, with_categories, with_payoff
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import one_of
 from bdtr.results.labels import NEW_SITE
@@ -76,7 +76,7 @@ def check(
     """
     one_of("missing", missing, ("error", "exclude"), DataError)
     one_of("off_protocol", off_protocol, ("error", "exclude"), DataError)
-    frame = as_frame(frame)
+    frame = with_payoff(trial, as_frame(frame))
     _columns_present(trial, frame)
     trial = _with_actions(trial, frame)
     trial = with_categories(trial, frame)
@@ -123,7 +123,8 @@ def check(
         if whole:
             check_groups(stage, coded)
     # Of part of the data nothing is said that was said of all of them.
-    doubts = unknown_clusters(trial, stages, frame, coding.numbers) if whole else ()
+    doubts = follow_up(trial, recorded, companion) if whole else ()
+    doubts += unknown_clusters(trial, stages, frame, coding.numbers) if whole else ()
     notes = filled + notes + doubts + shared_clusters(trial, stages, coded)
     return TrialData(
         trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts, recorded, companion,

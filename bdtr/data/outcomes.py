@@ -7,16 +7,36 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bdtr.data.coding import label_series
+from bdtr.data.coding import label_series, with_columns
 from bdtr.data.contents import DataError, is_number, rows_of, some
 from bdtr.results.labels import label_text
+from bdtr.trial.amount import Amount, AmountError
 from bdtr.trial.families import FAMILIES
 from bdtr.trial.trial import Trial
 
-__all__ = ["outcomes", "pseudo_observations", "with_categories"]
+__all__ = ["follow_up", "outcomes", "pseudo_observations", "with_categories", "with_payoff"]
 
 _MOST_CATEGORIES = 30
+_CENSORED = 0.05  # share of censored times from which on a mean without a horizon is doubted
 _CELLS = 2_000_000  # numbers in memory at once
+
+
+def with_payoff(trial: Trial, frame: pd.DataFrame) -> pd.DataFrame:
+    """The data with the payoff as a column, where it is said as arithmetic of columns."""
+    if trial.outcome is None or trial.outcome in frame.columns:
+        return frame
+    try:
+        amount = Amount(trial.outcome)
+    except AmountError as error:
+        if any(mark in trial.outcome for mark in "+*/("):
+            raise DataError(f"Outcome {error}") from None
+        return frame  # the name of a column that is absent
+    if amount.columns == (trial.outcome,):
+        return frame
+    try:
+        return with_columns(frame, {trial.outcome: amount.evaluate(frame)})
+    except AmountError as error:
+        raise DataError(f"Outcome {error}") from None
 
 
 def with_categories(trial: Trial, frame: pd.DataFrame) -> Trial:
@@ -152,6 +172,42 @@ def _payoffs_of_times(trial: Trial, y: np.ndarray, event: np.ndarray) -> np.ndar
         y[known], event[known] == 1, until, trial.survival_at is not None
     )
     return out
+
+
+def follow_up(trial: Trial, time: np.ndarray | None, event: np.ndarray | None) -> tuple[str, ...]:
+    """What mean times rest on where nobody was followed so far.
+
+    Parameters
+    ----------
+    trial
+        The trial.
+    time, event
+        Outcome and companion of each unit, from :func:`outcomes`.
+
+    Returns
+    -------
+    tuple of str
+        A reason to doubt the model, or none.
+    """
+    if FAMILIES[trial.family].companion != "event" or time is None or event is None:
+        return ()
+    known = ~np.isnan(time)
+    longest = float(time[known].max(initial=0.0))
+    name, until = "horizon", trial.horizon
+    if trial.survival_at is not None:
+        name, until = "survival_at", trial.survival_at
+    if until is not None and until > longest:
+        return (
+            f"{name}={until:g} lies beyond the longest time in the data ({longest:g}): what comes in between "
+            f"is known by the {trial.family} distribution alone. Choose a time within the follow-up.",
+        )
+    censored = float((event[known] == 0).mean())
+    if until is None and censored > _CENSORED:
+        return (
+            f"{100 * censored:.0f} % of the times are censored, so that mean times rest on the tail of the "
+            f"{trial.family} distribution. Say horizon=.., a time within the follow-up.",
+        )
+    return ()
 
 
 def pseudo_observations(

@@ -244,7 +244,8 @@ class Trial:
     stages
         The stages in the order of time.
     outcome
-        Column with the final outcome. The payoff is the outcome plus the rewards of all stages;
+        Column with the final outcome, or arithmetic of several: ``"score - 0.1 * sessions"``. The payoff is
+        the outcome plus the rewards of all stages;
         may be left out if the last stage has a reward.
     unit
         Column that identifies units (pupils, patients); one row per unit. Left out: row numbers.
