@@ -17,8 +17,8 @@ import xarray as xr
 from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.induction import StageResponses, together
 from bdtr.backward.propagation import Totals, accumulate
-from bdtr.engine.crossproducts import weighted
-from bdtr.engine.layout import layout
+from bdtr.engine.crossproducts import Rows, weighted
+from bdtr.engine.layout import Layout, layout
 from bdtr.engine.quasi import (
     Blocks,
     Link,
@@ -62,7 +62,7 @@ def on_link_scale(
     k: int,
     responses: Sequence[StageResponses],
     effects: Sequence[np.ndarray | None],
-    further: bool,
+    before: tuple[OutcomeModel, np.ndarray] | None,
 ) -> OnLinkScale:
     """Cross-products of a stage with working responses at their fixed points.
 
@@ -73,11 +73,12 @@ def on_link_scale(
     k
         Stage, from 0.
     responses
-        Of each policy; with ``further`` the first has been drawn before.
+        Of each policy.
     effects
         Known effects (effect, response) of each policy, as they are written.
-    further
-        Whether the model is known from the pass that comes with the fit.
+    before
+        Model and mean response of the pass that comes with the fit, where this is a further one; the first
+        policy has then been drawn before.
 
     Returns
     -------
@@ -92,24 +93,11 @@ def on_link_scale(
     link, rows = link_of(payoff), stage_rows(data, design)
     where = layout(design.factors, rows.codes)
     blocks = _shares(responses, payoff, len(rows.x) * fit.settings.propagated * len(responses))
-    if further:
-        mean = _shares_of(payoff, fit.mean_responses[k])
-        eta, at = first_guess(link, mean), _kept_tangent(fit, k)
-        model, centre = fit.models[k], float(eta.mean())
-        assert isinstance(model, OutcomeModel)
-        known = _in_units(model, effects)
+    if before is None:
+        model, mean, at = _learned(fit, k, rows, where, blocks, effects)
     else:
-        mean, some, which = _looked_at(blocks, len(rows.x), fit.settings.propagated)
-        eta = first_guess(link, mean)
-        centre = float(eta.mean())
-        model = outcome_model(
-            data, design, payoff, rows, centre, 1.0, None, fit.settings.prior_width
-        )
-        known = _in_units(model, effects)
-        first = None if known[0] is None else np.ascontiguousarray(known[0][:, which])
-        quasi = QuasiModel(rows, where, link, model.parameters)
-        at = tangent(quasi, some, eta, model.location, first)
-        model = replace(model, rows=weighted(rows, at.weight))
+        model, mean, at = before[0], _shares_of(payoff, before[1]), _kept_tangent(fit, k)
+    eta, known = first_guess(link, mean), _in_units(model, effects)
     quasi = QuasiModel(rows, where, link, model.parameters)
     half = skewness_shift(quasi, at)
     found = settle(quasi, at, eta, blocks, known, _near(half))
@@ -120,9 +108,30 @@ def on_link_scale(
     low, high = _range(payoff)
     kept = xr.Dataset(
         {"weight": ("row", at.weight), "typical_phi": ("phi_dim", at.phi)},
-        attrs={"centre": centre, "steps": found[0].steps},
+        attrs={"centre": float(eta.mean()), "steps": found[0].steps},
     )
     return OnLinkScale(model, totals, low + (high - low) * mean, kept)
+
+
+def _learned(
+    fit: FitRecord,
+    k: int,
+    rows: Rows,
+    where: Layout,
+    blocks: Blocks,
+    effects: Sequence[np.ndarray | None],
+) -> tuple[OutcomeModel, np.ndarray, Tangent]:
+    """The model of a stage, its mean response as a share, and the tangent, from its first responses."""
+    data, design, payoff = fit.require_data("a backward pass"), fit.designs[k], fit.payoff(k)
+    link = link_of(payoff)
+    mean, some, which = _looked_at(blocks, len(rows.x), fit.settings.propagated)
+    eta, width = first_guess(link, mean), fit.settings.prior_width
+    model = outcome_model(data, design, payoff, rows, float(eta.mean()), 1.0, None, width)
+    own = _in_units(model, effects[:1])[0]
+    first = None if own is None else np.ascontiguousarray(own[:, which])
+    quasi = QuasiModel(rows, where, link, model.parameters)
+    at = tangent(quasi, some, eta, model.location, first)
+    return replace(model, rows=weighted(rows, at.weight)), mean, at
 
 
 def part_on_link_scale(
@@ -130,6 +139,7 @@ def part_on_link_scale(
     k: int,
     responses: Sequence[StageResponses],
     effects: Sequence[np.ndarray | None],
+    before: tuple[OutcomeModel, np.ndarray],
     keep: np.ndarray,
 ) -> Totals:
     """The same of some of the rows of a stage, weights and typical phi as they are.
@@ -142,16 +152,17 @@ def part_on_link_scale(
         Of each policy, for the rows that are kept.
     effects
         Known effects (effect, response) of each policy, as they are written.
+    before
+        Model and mean response of the stage.
     keep
         Which rows of the stage's fit.
     """
     data, design, payoff = fit.require_data("a backward pass"), fit.designs[k], fit.payoff(k)
     link, rows = link_of(payoff), stage_rows(data, design).part(keep)
     where = layout(design.factors, rows.codes)
-    model, at = fit.models[k], _kept_tangent(fit, k)
-    assert isinstance(model, OutcomeModel)
+    model, at = before[0], _kept_tangent(fit, k)
     at = replace(at, weight=at.weight[keep])
-    eta = first_guess(link, _shares_of(payoff, fit.mean_responses[k])[keep])
+    eta = first_guess(link, _shares_of(payoff, before[1])[keep])
     samples = responses[0].done.samples
     blocks = _shares(responses, payoff, len(rows.x) * samples * len(responses))
     known = _in_units(model, effects)

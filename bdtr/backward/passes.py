@@ -162,11 +162,13 @@ def _curved(
     for further passes."""
     from bdtr.backward.linkscale import on_link_scale
 
+    before = None
     if further:
-        stage_model(fit, k)  # both are at hand from here on
-        mean_response(fit, k)
+        model = stage_model(fit, k)
+        assert isinstance(model, OutcomeModel)
+        before = model, mean_response(fit, k)
     effects = [None if one is None else one.effects for one in known]
-    found = on_link_scale(fit, k, responses, effects, further)
+    found = on_link_scale(fit, k, responses, effects, before)
     if not further:
         fit.keep_model(k, found.model, found.mean)
     return found.model, found.totals, found.kept

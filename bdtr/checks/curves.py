@@ -20,13 +20,14 @@ import xarray as xr
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.residuals import linear_predictor
+from bdtr.checks.predictive import some_draws
+from bdtr.data.outcomes import risk_sets
 from bdtr.results.arguments import a_fit, probability, whole
 from bdtr.results.captions import Shown
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import kind_of
 from bdtr.stages.arviz_groups import replicates
 from bdtr.stages.outcome import OutcomeModel
-from bdtr.stages.prediction import shape_of
 from bdtr.trial.censoring import TIME
 from bdtr.trial.payoff import Payoff
 
@@ -115,10 +116,9 @@ def outcome_curves(fit: Fit, draws: int = 200, interval: float = 0.95) -> Outcom
             "pictures. Use bdtr.checks.predictive_checks."
         )
     count = min(draws, fit.settings.propagated)
-    own, rng = (
-        _some_draws(fit, count),
-        np.random.default_rng(fit.settings.stream("predictive checks")),
-    )
+    pick = np.linspace(0, fit.settings.propagated - 1, count).astype(int)
+    own = some_draws(fit, fit.stages - 1, pick)
+    rng = np.random.default_rng(fit.settings.stream("predictive checks"))
     if kind == "survival":
         table = _survival(model, own, rng, interval)
     elif kind == "calibration":
@@ -155,14 +155,6 @@ def _kind(model: object) -> str | None:
     return "calibration" if family.bounds == (0.0, 1.0) else None
 
 
-def _some_draws(fit: Fit, count: int) -> xr.Dataset:
-    """Propagated draws of the last stage, evenly spread, as one chain."""
-    pick = np.linspace(0, fit.settings.propagated - 1, count).astype(int)
-    stacked = fit.posterior(fit.stages - 1).stack(sample=("chain", "draw"), create_index=False)
-    thinned = stacked.isel(sample=pick).drop_vars(["chain", "draw"]).rename(sample="draw")
-    return thinned.assign_coords(draw=np.arange(count)).expand_dims(chain=[0])
-
-
 def _summary(x, observed: np.ndarray, again: np.ndarray, interval: float) -> pd.DataFrame:
     """A row for each place; replications (sample, place)."""
     tail = (1 - interval) / 2
@@ -173,10 +165,8 @@ def _summary(x, observed: np.ndarray, again: np.ndarray, interval: float) -> pd.
 
 
 def _calibration(fit: Fit, model: OutcomeModel, again: np.ndarray, interval: float) -> pd.DataFrame:
-    data, k = fit.require_data("predictive checks"), fit.stages - 1
-    shape = shape_of(fit.posterior(k), model.payoff)
-    assert shape is None
-    predicted = model.payoff.mean(linear_predictor(fit, k, model))
+    data = fit.require_data("predictive checks")
+    predicted = model.payoff.mean(linear_predictor(fit, fit.stages - 1, model))
     # Tenths of the units; fewer where predictions are the same for many.
     edges = np.unique(np.quantile(predicted, np.arange(1, _TENTHS) / _TENTHS))
     place = np.searchsorted(edges, predicted, side="left")
@@ -223,8 +213,6 @@ def _survival(model: OutcomeModel, own: xr.Dataset, rng, interval: float) -> pd.
 
 
 def _kaplan_meier(time: np.ndarray, event: np.ndarray, at: np.ndarray) -> np.ndarray:
-    points, place = np.unique(time, return_inverse=True)
-    deaths = np.bincount(place, event)
-    at_risk = len(time) - np.concatenate([[0], np.cumsum(np.bincount(place))[:-1]])
+    points, deaths, at_risk = risk_sets(time, event)
     curve = np.concatenate([[1.0], np.cumprod(1.0 - deaths / at_risk)])
     return curve[np.searchsorted(points, at, side="right")]

@@ -78,10 +78,10 @@ def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[
             for rule, own in zip(rules, later, strict=True)
         ]
         if fit.payoff(k).family.quasi:
-            _model(fit, k)  # both are at hand from here on
-            mean_response(fit, k)
+            before = _model(fit, k), mean_response(fit, k)
             effects = [None if one is None else one.effects for one in known]
-            totals = part_on_link_scale(fit, k, responses, effects, keep[data.stages[k].fitted])
+            own = keep[data.stages[k].fitted]
+            totals = part_on_link_scale(fit, k, responses, effects, before, own)
         else:
             totals = accumulate(rows(k), designs[k].factors, together(responses), units(k))
         phi = fit.tree[f"stage_{k + 1}/engine"].to_dataset()["phi"].to_numpy()

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_pass
@@ -27,7 +28,7 @@ from bdtr.results.estimates import kind_of
 from bdtr.stages.arviz_groups import replicates
 from bdtr.stages.outcome import OutcomeModel
 
-__all__ = ["PredictiveChecks", "known_by_means", "predictive_checks"]
+__all__ = ["PredictiveChecks", "known_by_means", "predictive_checks", "some_draws"]
 
 _BINS = 40
 type Statistic = Callable[[np.ndarray], np.ndarray]
@@ -105,10 +106,7 @@ def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> Pre
         if not isinstance(model, OutcomeModel):
             left_out.append(design.action)
             continue
-        stacked = fit.posterior(k).stack(sample=("chain", "draw"), create_index=False)
-        thinned = stacked.isel(sample=pick).drop_vars(["chain", "draw"]).rename(sample="draw")
-        own = thinned.assign_coords(draw=np.arange(count)).expand_dims(chain=[0])
-        again = replicates(model, own, np.random.default_rng(seeds[k]))
+        again = replicates(model, some_draws(fit, k, pick), np.random.default_rng(seeds[k]))
         seen = _responses(fit, k, pick)
         stage = data.stages[k]
         means_only = known_by_means(model)
@@ -124,6 +122,13 @@ def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> Pre
     return PredictiveChecks(
         _joined(tables), _joined(sites), _joined(histograms), tuple(left_out), count, interval
     )
+
+
+def some_draws(fit: Fit, k: int, pick: np.ndarray) -> xr.Dataset:
+    """Some of the propagated draws of a stage, as one chain."""
+    stacked = fit.posterior(k).stack(sample=("chain", "draw"), create_index=False)
+    thinned = stacked.isel(sample=pick).drop_vars(["chain", "draw"]).rename(sample="draw")
+    return thinned.assign_coords(draw=np.arange(len(pick))).expand_dims(chain=[0])
 
 
 def known_by_means(model: OutcomeModel) -> bool:

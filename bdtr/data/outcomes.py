@@ -14,7 +14,14 @@ from bdtr.trial.amount import Amount, AmountError
 from bdtr.trial.families import FAMILIES
 from bdtr.trial.trial import Trial
 
-__all__ = ["follow_up", "outcomes", "pseudo_observations", "with_categories", "with_payoff"]
+__all__ = [
+    "follow_up",
+    "outcomes",
+    "pseudo_observations",
+    "risk_sets",
+    "with_categories",
+    "with_payoff",
+]
 
 _MOST_CATEGORIES = 30
 _CENSORED = 0.05  # share of censored times from which on a mean without a horizon is doubted
@@ -210,6 +217,13 @@ def follow_up(trial: Trial, time: np.ndarray | None, event: np.ndarray | None) -
     return ()
 
 
+def risk_sets(time: np.ndarray, event: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct times, events at each, and how many units were at risk."""
+    points, place = np.unique(time, return_inverse=True)
+    gone = np.cumsum(np.bincount(place)) - np.bincount(place)
+    return points, np.bincount(place, event).astype(float), (len(time) - gone).astype(float)
+
+
 def pseudo_observations(
     time: np.ndarray, event: np.ndarray, until: float, survival: bool
 ) -> np.ndarray:
@@ -233,9 +247,8 @@ def pseudo_observations(
     seen = (time > end) * 1.0 if survival else np.minimum(time, end)
     if (event | (time >= end)).all():
         return seen
-    n, (points, place) = len(time), np.unique(time, return_inverse=True)
-    deaths = np.bincount(place, event).astype(float)
-    at_risk = n - np.concatenate([[0], np.cumsum(np.bincount(place))[:-1]])
+    n, (points, deaths, at_risk) = len(time), risk_sets(time, event)
+    place = np.searchsorted(points, time)
     widths = np.diff(np.concatenate([[0.0], np.minimum(points, end)]))
     inside = points <= end
 
@@ -248,7 +261,7 @@ def pseudo_observations(
         before = np.concatenate([np.ones_like(curve[..., :1]), curve[..., :-1]], axis=-1)
         return (before * widths).sum(axis=-1)
 
-    theta = estimate(deaths, at_risk.astype(float))
+    theta = estimate(deaths, at_risk)
     out, size = np.empty(n), max(1, _CELLS // len(points))
     for first in range(0, n, size):
         units = slice(first, min(first + size, n))
