@@ -85,6 +85,13 @@ def test_nobody_censored_before_the_horizon():
     assert np.array_equal(pseudo_observations(time, event, 4.0, True), [0, 0, 1, 1])
 
 
+def test_censored_at_the_close_of_a_trial():
+    """No event by then: it was counted as one."""
+    time, event = np.array([1.0, 4.0, 4.0, 4.0]), np.array([True, True, False, False])
+    assert np.array_equal(pseudo_observations(time, event, 4.0, True), [0, 0, 1, 1])
+    assert np.array_equal(pseudo_observations(time, event, 4.0, False), [1, 4, 4, 4])
+
+
 def relapse(seed=1, n=900, months=24.0):
     """Two stages, 24 clinics, Weibull times with a fifth censored at random."""
     rng = np.random.default_rng(seed)

@@ -244,7 +244,8 @@ def pseudo_observations(
         Whether the probability of no event by ``until`` is asked for.
     """
     end = min(until, float(time.max()))
-    seen = (time > end) * 1.0 if survival else np.minimum(time, end)
+    # Censored at the very end, as at the close of a trial, is no event by then.
+    seen = ((time > end) | ((time == end) & ~event)) * 1.0 if survival else np.minimum(time, end)
     if (event | (time >= end)).all():
         return seen
     n, (points, deaths, at_risk) = len(time), risk_sets(time, event)
