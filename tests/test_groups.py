@@ -10,7 +10,7 @@ import scipy.stats as st
 import xarray as xr
 
 from bdtr.stages.arviz_groups import GROUPS, GroupError, _log_lkj
-from bdtr.stages.outcome import pymc_model
+from bdtr.stages.pymc_models import pymc_model
 
 
 @pytest.fixture(scope="module")

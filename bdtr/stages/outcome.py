@@ -1,4 +1,4 @@
-"""The outcome model of a stage: design, family and priors; as a PyMC model on request.
+"""The outcome model of a stage: design, family and priors.
 
 link(E[Y | h, a]) = x(h, a)'b + sum_g z_g(h, a)'u_g[level],    u_g ~ N(0, Sigma_g)
 """
@@ -8,43 +8,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
-from bdtr.engine.crossproducts import CrossProducts, Responses, Rows
+from bdtr.engine.crossproducts import Rows
 from bdtr.engine.layout import Factor
 from bdtr.engine.parameters import Parameters
 from bdtr.stages.coded_priors import parameters
 from bdtr.trial.families import FAMILIES, Family
 from bdtr.trial.payoff import Payoff
-from bdtr.trial.priors import (
-    Exponential,
-    HalfNormal,
-    HalfStudentT,
-    Prior,
-    StagePriors,
-    stage_priors,
-)
+from bdtr.trial.priors import StagePriors, stage_priors
 from bdtr.trial.trial import Trial
-
-if TYPE_CHECKING:
-    import pymc as pm
-
-    from bdtr.engine.laplace.density import Posterior
-
 
 __all__ = [
     "OutcomeModel",
     "coords",
-    "laplace_model",
     "level_dim",
-    "marginal_model",
     "outcome_model",
-    "pymc_model",
     "response_scale",
     "stage_rows",
     "variable_dims",
@@ -295,219 +279,3 @@ def variable_dims(design: StageDesign) -> dict[str, list[str]]:
             out[f"cor_{g.name}"] = [f"{g.name}_term", f"{g.name}_term_bis"]
         out[f"u_{g.name}"] = [level_dim(g), f"{g.name}_term"]
     return out
-
-
-def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
-    """The stage model in PyMC, with the response as ``pm.Data``.
-
-    Parameters
-    ----------
-    model
-        The outcome model.
-    response
-        Observed payoff of the rows of the fit.
-
-    Returns
-    -------
-    pymc.Model
-        Deterministics ``b`` (coefficients of the columns as they are), ``sd_*, cor_*, u_*``.
-    """
-    import pymc as pm
-    import pytensor.tensor as pt
-
-    design, priors = model.design, model.engine_priors
-    names = {**coords(design, model.by_action, model.categories), "row": np.arange(len(response))}
-    with pm.Model(coords=names) as built:
-        centred = pm.Normal(
-            "b_measured",
-            np.array([p.mu for p in priors.coefficients]),
-            np.array([p.sigma for p in priors.coefficients]),
-            dims="term",
-        )
-        measured = model.spread * centred + model.location * design.constant
-        pm.Deterministic("b", pt.dot(design.measure.turn, measured), dims="term")
-        eta = pt.dot(model.rows.x, measured)
-        if design.groups:
-            effects = [_group_effects(pm, pt, g, model).flatten() for g in design.groups]
-            # One gather for all factors: small graphs compile faster.
-            at, z = _effect_positions(model)
-            eta = eta + pt.sum(pt.take(pt.concatenate(effects), at) * z, axis=1)
-        sigma: Any = None
-        if priors.sigma is not None:
-            own = _sd(pm, "sigma_measured", (priors.sigma,), **_each(model)) * model.spread
-            sigma = pm.Deterministic("sigma", own, dims="action" if model.by_action else None)
-            if model.by_action:
-                sigma = sigma[model.rows.stratum]
-            if model.rows.weight is not None:
-                sigma = sigma / np.sqrt(model.rows.weight)
-        observed = pm.Data("payoff", np.asarray(response, dtype=float), dims="row")
-        shape = sigma
-        if priors.gaps:
-            shape = _thresholds(pm, pt, priors)
-        model.family.likelihood(pm, "y", eta, shape, observed, model.companion, "row")
-    return built
-
-
-def _thresholds(pm, pt, priors: StagePriors) -> Any:
-    """Thresholds above the lowest, which is 0, and part of the posterior as such."""
-    gaps = pt.exp(_log_gaps(pm, priors))
-    return pm.Deterministic("threshold", pt.cumsum(gaps), dims="category")
-
-
-def _log_gaps(pm, priors: StagePriors) -> Any:
-    mean = np.array([p.mu for p in priors.gaps.values()])
-    sd = np.array([p.sigma for p in priors.gaps.values()])
-    return pm.Normal("log_gap", mean, sd, dims="category")
-
-
-def _each(model: OutcomeModel) -> dict[str, Any]:
-    return {"shape": model.rows.strata} if model.by_action else {}
-
-
-def marginal_model(
-    model: OutcomeModel, products: CrossProducts, response: Responses, params: Parameters
-) -> pm.Model:
-    """The same model in PyMC with coefficients and group effects integrated out (Gaussian stages).
-
-    Free are the standard deviations and partial correlations alone, so NUTS meets no funnel and the
-    cost of a step does not depend on the number of units.
-
-    Parameters
-    ----------
-    model
-        The outcome model.
-    products, response, params
-        Cross-products, with the response shifted to zero prior means, and the layout of phi.
-
-    Returns
-    -------
-    pymc.Model
-        Free variables ``sigma``, ``sd_*`` and ``partial_*`` (0 to 1 for -1 to 1).
-    """
-    import pymc as pm
-    import pytensor.tensor as pt
-
-    from bdtr.engine.density.pytensor_op import marginal_log_likelihood
-
-    priors, design = model.engine_priors, model.design
-    terms = {f"{g.name}_term": list(g.terms) for g in design.groups}
-    assert priors.sigma is not None
-    with pm.Model(coords=terms) as built:
-        every: Any = _sd(pm, "sigma", (priors.sigma,), **_each(model))
-        sigma = every[0] if model.by_action else every
-        sds, partial = _group_parameters(pm, pt, model, params.alpha)
-        log_sigma: Any = pt.log(sigma)
-        ratios = [pt.log(every[1:]) - log_sigma] if model.by_action else []
-        phi = pt.concatenate(
-            [pt.stack([log_sigma]), *(sd / sigma for sd in sds), *partial, *ratios]
-        )
-        pm.Potential("marginal", marginal_log_likelihood(phi, products, response, params))
-    return built
-
-
-def laplace_model(model: OutcomeModel, posterior: Posterior, mode: np.ndarray) -> pm.Model:
-    """The model of an outcome that is not Gaussian in PyMC, coefficients and group effects integrated out by
-    Laplace's approximation.
-
-    Parameters
-    ----------
-    model
-        The outcome model.
-    posterior
-        Model and data as the engine takes them.
-    mode
-        Effects and coefficients that climbs begin at.
-
-    Returns
-    -------
-    pymc.Model
-        Free variables ``sd_*``, ``partial_*`` (0 to 1 for -1 to 1), ``sigma`` or ``log_gap``; ``phi``
-        holds them as the engine takes them.
-    """
-    import pymc as pm
-    import pytensor.tensor as pt
-
-    from bdtr.engine.laplace.pytensor_op import laplace_log_likelihood
-
-    priors, design = model.engine_priors, model.design
-    terms = {f"{g.name}_term": list(g.terms) for g in design.groups}
-    with pm.Model(coords={**terms, "category": model.categories}) as built:
-        sds, partial = _group_parameters(pm, pt, model, posterior.alpha)
-        shape = []
-        if priors.sigma is not None:
-            sigma: Any = _sd(pm, "sigma", (priors.sigma,), shape=model.rows.strata)
-            shape.append(sigma if posterior.sides[-1] else pt.log(sigma))
-        elif priors.gaps:
-            shape.append(_log_gaps(pm, priors))
-        phi = pm.Deterministic("phi", pt.concatenate([*sds, *partial, *shape]))
-        pm.Potential("marginal", laplace_log_likelihood(phi, posterior, mode))
-    return built
-
-
-def _group_parameters(pm, pt, model: OutcomeModel, alpha: np.ndarray) -> tuple[list, list]:
-    """SDs of each factor, and the atanh of partial correlations of those that have any."""
-    sds, partial, at = [], [], 0
-    for g in model.design.groups:
-        own = model.engine_priors.groups[g.name].sd
-        sds.append(_group_sds(pm, pt, f"sd_{g.name}", g.name, own))
-        if g.correlated:
-            pairs = len(g.terms) * (len(g.terms) - 1) // 2
-            here = alpha[at : at + pairs]
-            c = 2 * pm.Beta(f"partial_{g.name}", here, here, shape=pairs) - 1
-            partial.append(pt.arctanh(c))
-            at += pairs
-    return sds, partial
-
-
-def _effect_positions(model: OutcomeModel) -> tuple[np.ndarray, np.ndarray]:
-    """Per row the places of its effects among all of them, and the values they are multiplied by."""
-    places, first = [], 0
-    for factor, codes in zip(model.factors, model.rows.codes, strict=True):
-        places.append(first + codes[:, None] * factor.terms + np.arange(factor.terms))
-        first += factor.levels * factor.terms
-    return np.hstack(places), np.hstack(model.rows.z)
-
-
-def _sd(pm, name: str, priors: Sequence[Prior], **size):
-    """Standard deviations under priors of one kind."""
-
-    def values(field: str):
-        found = np.array([getattr(p, field) for p in priors])
-        return found if size else float(found[0])
-
-    match priors[0]:
-        case HalfStudentT():
-            return pm.HalfStudentT(name, values("nu"), values("sigma"), **size)
-        case HalfNormal():
-            return pm.HalfNormal(name, values("sigma"), **size)
-        case Exponential():
-            return pm.Exponential(name, scale=values("scale"), **size)
-    raise TypeError(f"{priors[0]} is no prior of a standard deviation.")
-
-
-def _group_sds(pm, pt, name: str, factor: str, priors: Sequence[Prior]) -> Any:
-    """The SDs of a factor: one vector, or one variable each where priors are of several kinds."""
-    if len({type(p) for p in priors}) == 1:
-        return _sd(pm, name, priors, dims=f"{factor}_term")
-    parts = [_sd(pm, f"{name}_{i}", (p,), shape=1) for i, p in enumerate(priors)]
-    return pm.Deterministic(name, pt.concatenate(parts), dims=f"{factor}_term")
-
-
-def _group_effects(pm, pt, group: GroupDesign, model: OutcomeModel) -> Any:
-    """Group effects (level x term), of terms as measured; kept are those of terms as written."""
-    prior, name = model.engine_priors.groups[group.name], group.name
-    dims, q = f"{name}_term", len(group.terms)
-    sd = _group_sds(pm, pt, f"sd_measured_{name}", name, prior.sd) * model.spread
-    if prior.cor is not None:
-        factor = sd[:, None] * pm.LKJCorr(f"chol_{name}", n=q, eta=prior.cor.eta)
-    else:
-        factor = pt.diag(sd)
-    written = pt.dot(group.measure.turn, factor)
-    total = pt.dot(written, written.T)
-    own = pm.Deterministic(f"sd_{name}", pt.sqrt(pt.diag(total)), dims=dims)
-    if prior.cor is not None:
-        cor = total / (own[:, None] * own[None, :])
-        pm.Deterministic(f"cor_{name}", cor, dims=(dims, f"{dims}_bis"))
-    z = pm.Normal(f"z_{name}", 0.0, 1.0, shape=(len(group.levels), q))
-    pm.Deterministic(f"u_{name}", z @ written.T, dims=(level_dim(group), dims))
-    return z @ factor.T

@@ -23,14 +23,9 @@ from bdtr.engine.direct import DirectDraws, draw_posterior
 from bdtr.engine.layout import Layout, layout
 from bdtr.engine.parameters import Parameters
 from bdtr.results.errors import BdtrError
-from bdtr.stages.outcome import (
-    OutcomeModel,
-    laplace_model,
-    marginal_model,
-    pymc_model,
-    variable_dims,
-)
+from bdtr.stages.outcome import OutcomeModel, variable_dims
 from bdtr.stages.posterior import group_covariances, labelled
+from bdtr.stages.pymc_models import laplace_model, marginal_model, pymc_model
 from bdtr.stages.stagemodel import OwnModel
 
 if TYPE_CHECKING:
