@@ -67,6 +67,8 @@ def outcomes(family: str, eta: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]
     if family == "normal":  # with a ceiling and a floor
         value = eta + 0.7 * rng.normal(size=n)
         return np.clip(value, -1.5, 0.8), (value > 0.8) * 1.0 - (value < -1.5)
+    if family == "student_t":
+        return eta + 0.5 * rng.standard_t(2.5, n), m
     return np.digitize(eta + rng.logistic(size=n), [-1, 0, 1.5]).astype(float), m
 
 
@@ -98,6 +100,8 @@ def case(family: str, classes=0, raters=0, slopes=2, sites=12, n=300, seed=0) ->
         shape = np.array([[0.0, 1.0, 0.0]] * 2)
     elif family not in ("binomial", "poisson"):
         shape = np.array([[1.0, 3.0, 1.0]] * 2)
+    if family == "student_t":
+        shape = np.vstack([shape, [2.0, 0.1, 0.0]])
     posterior = Posterior(
         cells(rows, where, Outcome(CODES[family], y, m)),
         np.array([f.terms for f in factors], dtype=np.int64),

@@ -168,6 +168,7 @@ def calls(tmp_path_factory):
         "HalfNormal": call(bdtr.trial.HalfNormal, 1),
         "HalfStudentT": call(bdtr.trial.HalfStudentT, 3, 1),
         "Exponential": call(bdtr.trial.Exponential, 1),
+        "Gamma": call(bdtr.trial.Gamma, 2, 0.1),
         "LKJ": call(bdtr.trial.LKJ, 2),
         "Quantile": call(bdtr.decisions.Quantile, 0.1),
         "WorstMean": call(bdtr.decisions.WorstMean, 0.1),

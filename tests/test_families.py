@@ -18,10 +18,12 @@ from bdtr.trial.trial import TrialError
 
 ETA = np.array([[-1.2, 0.3], [0.4, 0.1], [0.9, -0.5]])
 SIGMA = np.array([0.7, 1.3])
+NU = np.array([3.0, 8.0])
 THRESHOLD = np.array([[0.8, 1.1], [1.5, 2.4]])
 M = np.array([[4.0], [1.0], [9.0]])
 Y = {
     "gaussian": [[0.3], [-1.0], [2.0]],
+    "student_t": [[0.3], [-1.0], [12.0]],
     "bernoulli": [[0.0], [1.0], [1.0]],
     "binomial": [[1.0], [0.0], [9.0]],
     "beta_binomial": [[1.0], [0.0], [9.0]],
@@ -45,7 +47,15 @@ def payoff_of(family):
 
 
 def shape_of(family):
-    return {"sigma": SIGMA, "threshold": THRESHOLD, "": None}[FAMILIES[family].shape]
+    known = {"sigma": SIGMA, "sigma, nu": (SIGMA, NU), "threshold": THRESHOLD, "": None}
+    return known[FAMILIES[family].shape]
+
+
+def changed(shape, by):
+    """A shape each of whose parts is changed."""
+    return (
+        None if shape is None else tuple(map(by, shape)) if isinstance(shape, tuple) else by(shape)
+    )
 
 
 def by_scipy(family):
@@ -74,6 +84,7 @@ def by_scipy(family):
         return np.log(np.array(ends)[j, rows] - np.array(ends)[j + 1, rows])
     return {
         "gaussian": lambda: stats.norm.logpdf(y, ETA, SIGMA),
+        "student_t": lambda: stats.t.logpdf(y, NU, ETA, SIGMA),
         "bernoulli": lambda: stats.bernoulli.logpmf(y, expit(ETA)),
         "binomial": lambda: stats.binom.logpmf(y, M, expit(ETA)),
         "beta_binomial": lambda: stats.betabinom.logpmf(
@@ -100,7 +111,7 @@ def test_pymc_has_the_same_likelihood(family):
     import pymc as pm
 
     shape = shape_of(family)
-    one = None if shape is None else np.ascontiguousarray(shape[..., 0])
+    one = changed(shape, lambda part: np.ascontiguousarray(part[..., 0]))
     with pm.Model(coords={"row": range(3)}) as model:
         observed = np.array(Y[family])[:, 0]
         observed = observed.astype(int) if family == "ordinal" else observed
@@ -117,7 +128,7 @@ def test_mean_is_that_of_draws(family):
     payoff = payoff_of(family)
     count = 200_000
     shape = shape_of(family)
-    wide = None if shape is None else np.repeat(shape, count, axis=-1)
+    wide = changed(shape, lambda part: np.repeat(part, count, axis=-1))
     drawn = payoff.draw(np.random.default_rng(1), np.repeat(ETA, count, axis=1), wide, M)
     drawn = drawn.reshape(3, 2, count)
     error = drawn.std(axis=2) / np.sqrt(count)

@@ -42,6 +42,8 @@ def log_joint(one, family, phi, w):
     elif len(shape):
         sigma = np.abs(shape) if FOLDED[CODES[family]] else np.exp(shape)
         shape = sigma[one.rows.stratum]
+    if family == "student_t":
+        shape = shape, 1.0 + sigma[-1]
     eta = one.predictor(b, effects)
     value = NAMED[family].log_likelihood(one.y, one.m, eta, shape).sum()
     value -= 0.5 * (w[: where.effects] ** 2).sum()

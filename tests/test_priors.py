@@ -8,6 +8,7 @@ import pytest
 from bdtr.trial.priors import (
     LKJ,
     Exponential,
+    Gamma,
     HalfNormal,
     HalfStudentT,
     Normal,
@@ -73,7 +74,15 @@ def test_scales_are_positive(make):
 
 
 @pytest.mark.parametrize(
-    "prior", [Normal(-0.1, 2.5), HalfNormal(1 / 3), HalfStudentT(3, 1e-7), Exponential(2), LKJ(1.5)]
+    "prior",
+    [
+        Normal(-0.1, 2.5),
+        HalfNormal(1 / 3),
+        HalfStudentT(3, 1e-7),
+        Exponential(2),
+        LKJ(1.5),
+        Gamma(2, 0.1),
+    ],
 )
 def test_text_and_back(prior):
     assert prior_from_text(str(prior)) == prior

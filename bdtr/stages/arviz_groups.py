@@ -94,7 +94,9 @@ def groups(
     return out
 
 
-type Pointwise = Callable[[slice, np.ndarray, np.ndarray | None], np.ndarray]
+# Residual SDs and the like of some rows, with degrees of freedom where there are any.
+type Shape = np.ndarray | tuple[np.ndarray, np.ndarray] | None
+type Pointwise = Callable[[slice, np.ndarray, Shape], np.ndarray]
 
 
 def _pointwise(
@@ -112,7 +114,11 @@ def _pointwise(
         for g in design.groups
     ]
     samples, n = b.shape[1], len(rows.x)
-    shape = _shape(model, flat)
+    shape = {
+        name: flat[name].transpose(..., "sample").to_numpy()
+        for name in model.family.variables
+        if name in flat
+    }
     out = np.empty((samples, n))
     size = max(1, _CELLS // samples)
     for at in range(0, n, size):
@@ -126,20 +132,15 @@ def _pointwise(
     return xr.Dataset({"y": (("chain", "draw", "unit"), out.reshape(sizes))}, coords=coords)
 
 
-def _shape(model: OutcomeModel, flat: xr.Dataset) -> np.ndarray | None:
-    """What the family takes beside the linear predictor, draws last."""
-    if model.family.shape not in flat:
-        return None
-    return flat[model.family.shape].transpose(..., "sample").to_numpy()
-
-
-def _of_rows(model: OutcomeModel, block: slice, shape: np.ndarray | None) -> np.ndarray | None:
-    """The same for some rows: residual SDs (row, draw), or (draw) where one is that of all."""
-    if shape is None or not model.family.has_sigma:
-        return shape
-    rows = model.rows
-    own = shape if shape.ndim == 1 or rows.stratum is None else shape[rows.stratum[block]]
-    return own if rows.root is None else own / rows.root[block]
+def _of_rows(model: OutcomeModel, block: slice, shape: Mapping[str, np.ndarray]) -> Shape:
+    """What the family takes beside the linear predictor of some rows: residual SDs (row, draw), or (draw)
+    where one is that of all; thresholds (category, draw)."""
+    if "sigma" not in shape:
+        return shape.get("threshold")
+    rows, sigma = model.rows, shape["sigma"]
+    own = sigma if sigma.ndim == 1 or rows.stratum is None else sigma[rows.stratum[block]]
+    own = own if rows.root is None else own / rows.root[block]
+    return (own, shape["nu"]) if "nu" in shape else own
 
 
 def _companion(model: OutcomeModel, block: slice) -> np.ndarray:
@@ -147,7 +148,7 @@ def _companion(model: OutcomeModel, block: slice) -> np.ndarray:
 
 
 def _predictive(model: OutcomeModel, rng: np.random.Generator) -> Pointwise:
-    def draw(block: slice, eta: np.ndarray, shape: np.ndarray | None) -> np.ndarray:
+    def draw(block: slice, eta: np.ndarray, shape: Shape) -> np.ndarray:
         return model.payoff.draw(rng, eta, shape, _companion(model, block))
 
     return draw
@@ -173,7 +174,7 @@ def replicates(model: OutcomeModel, draws: xr.Dataset, rng: np.random.Generator)
 def _log_likelihood(model: OutcomeModel, response: np.ndarray) -> Pointwise:
     recorded = response if model.recorded is None else model.recorded
 
-    def log(block: slice, eta: np.ndarray, shape: np.ndarray | None) -> np.ndarray:
+    def log(block: slice, eta: np.ndarray, shape: Shape) -> np.ndarray:
         m = _companion(model, block)
         return model.family.log_likelihood(recorded[block, None], m, eta, shape)
 
@@ -206,8 +207,10 @@ def _prior(model: OutcomeModel, seed: np.random.SeedSequence) -> xr.Dataset:
     sizes = [f.levels * f.terms for f in factors]
     effects = np.zeros((count, sum(sizes)))
     gaps = [rng.normal(p.mu, p.sigma, count) for p in priors.gaps.values()]
-    threshold = np.cumsum(np.exp(np.array(gaps)), axis=0).T if gaps else None
-    found = labelled(model, phi, b, effects, group_covariances(model, phi), 1, threshold)
+    beside = {"threshold": np.cumsum(np.exp(np.array(gaps)), axis=0).T} if gaps else {}
+    if priors.nu is not None:
+        beside["nu"] = 1.0 + rng.gamma(priors.nu.alpha, 1.0 / priors.nu.beta, count)
+    found = labelled(model, phi, b, effects, group_covariances(model, phi), 1, beside)
     for factor in factors:
         root = group_root(found, next(g for g in model.design.groups if g.name == factor.name))
         z = rng.standard_normal((count, factor.levels, factor.terms))
@@ -257,6 +260,10 @@ def _log_prior(model: OutcomeModel, draws: xr.Dataset) -> xr.Dataset:
         found[f"u_{name}"] = (draws[f"u_{name}"].dims[:-1], log_u.reshape(*shape, -1))
     if priors.sigma is not None:
         found["sigma"] = (draws["sigma"].dims, _log_sd(priors.sigma, draws["sigma"].to_numpy()))
+    if priors.nu is not None:
+        alpha, beta, above = priors.nu.alpha, priors.nu.beta, draws["nu"] - 1.0
+        logs = alpha * np.log(beta) - gammaln(alpha) + (alpha - 1) * np.log(above) - beta * above
+        found["nu"] = (logs.dims, logs.to_numpy())
     if priors.gaps:
         threshold = draws["threshold"].to_numpy()
         gaps = np.diff(threshold, axis=-1, prepend=0.0)

@@ -47,6 +47,8 @@ def engine_posterior(model: OutcomeModel) -> tuple[Posterior, Layout]:
     shape = [(p.mu, p.sigma, 0.0) for p in priors.gaps.values()]
     if priors.sigma is not None:
         shape = [coded(priors.sigma)] * rows.strata
+    if priors.nu is not None:
+        shape.append((priors.nu.alpha, priors.nu.beta, 0.0))
     posterior = Posterior(
         cells(rows, where, outcome),
         np.array([f.terms for f in factors], dtype=np.int64),
@@ -141,6 +143,8 @@ def laplace_phi(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:
     elif model.family.has_sigma:
         sigma = posterior["sigma"].to_numpy().reshape(len(parts[0]), -1) / model.spread
         parts.append(sigma if FOLDED[CODES[model.family.engine]] else np.log(sigma))
+    if model.family.has_nu:
+        parts.append(np.log(posterior["nu"].to_numpy().reshape(-1, 1) - 1.0))
     return np.hstack(parts)
 
 
@@ -180,9 +184,11 @@ def labelled_laplace(
     chains: int,
 ) -> xr.Dataset:
     """Draws of the engine with the variables, dims and coords of the stage's PyMC model."""
-    threshold = None
+    shape = {}
     if model.priors.gaps:
-        threshold = np.cumsum(np.exp(phi[:, shape_at(posterior) :]), axis=1)
+        shape["threshold"] = np.cumsum(np.exp(phi[:, shape_at(posterior) :]), axis=1)
+    elif model.family.has_nu:
+        shape["nu"] = 1.0 + np.exp(phi[:, -1])
     full = phi_as_labelled(model, phi)
     return labelled(
         model,
@@ -191,7 +197,7 @@ def labelled_laplace(
         model.effects(effects),
         group_covariances(model, full),
         chains,
-        threshold,
+        shape,
     )
 
 
@@ -199,6 +205,7 @@ def phi_as_labelled(model: OutcomeModel, phi: np.ndarray) -> np.ndarray:
     """phi of the engine as that of a Gaussian stage: SDs relative to the first residual SD, here a dispersion
     or 1, then the logarithms of the dispersions, or 0."""
     strata = model.rows.strata if model.family.has_sigma else 0
+    phi = phi[:, : phi.shape[1] - model.family.has_nu]
     own = phi.shape[1] - (strata or len(model.priors.gaps))
     sds = sum(f.terms for f in model.factors)
     shape, sigma = phi[:, own:], np.ones((len(phi), 1))

@@ -201,6 +201,7 @@ def outcome_model(
         constant,
         design.sites.names,
         _gaps(data.trial, recorded) if chosen.shape == "threshold" else None,
+        chosen.has_nu,
     )
     if width != 1.0:
         priors = priors.wider(width)

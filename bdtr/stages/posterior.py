@@ -38,7 +38,7 @@ def labelled(
     effects: np.ndarray,
     covariances: Sequence[np.ndarray],
     chains: int,
-    threshold: np.ndarray | None = None,
+    shape: Mapping[str, np.ndarray] | None = None,
 ) -> xr.Dataset:
     """A posterior dataset from draws of phi, coefficients and group effects.
 
@@ -56,8 +56,8 @@ def labelled(
         Per factor the covariance between its terms as written (draw, term, term).
     chains
         Number of chains.
-    threshold
-        Thresholds of an ordinal outcome (draw, category).
+    shape
+        What the outcome has beside residual SDs: ``threshold`` (draw, category), ``nu`` (draw).
 
     Returns
     -------
@@ -87,9 +87,9 @@ def labelled(
         name: (("chain", "draw", *dims[name]), values.reshape(chains, -1, *values.shape[1:]))
         for name, values in found.items()
     }
-    if threshold is not None:
-        values = threshold.reshape(chains, -1, threshold.shape[1])
-        data["threshold"] = (("chain", "draw", "category"), values)
+    for name, values in (shape or {}).items():
+        split = values.reshape(chains, -1, *values.shape[1:])
+        data[name] = (("chain", "draw", "category")[: split.ndim], split)
     if model.family.has_sigma and model.by_action:
         strata = model.rows.strata
         ratios = np.hstack([np.zeros((count, 1)), phi[:, phi.shape[1] - strata + 1 :]])

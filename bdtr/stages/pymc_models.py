@@ -14,7 +14,7 @@ from bdtr.data.groupcolumns import GroupDesign
 from bdtr.engine.crossproducts import CrossProducts, Responses
 from bdtr.engine.parameters import Parameters
 from bdtr.stages.outcome import OutcomeModel, coords, level_dim
-from bdtr.trial.priors import Exponential, HalfNormal, HalfStudentT, Prior, StagePriors
+from bdtr.trial.priors import Exponential, Gamma, HalfNormal, HalfStudentT, Prior, StagePriors
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -71,6 +71,8 @@ def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
         shape = sigma
         if priors.gaps:
             shape = _thresholds(pm, pt, priors)
+        elif priors.nu is not None:
+            shape = sigma, pm.Deterministic("nu", 1.0 + _above_one(pm, priors.nu))
         model.family.likelihood(pm, "y", eta, shape, observed, model.companion, "row")
     return built
 
@@ -79,6 +81,11 @@ def _thresholds(pm, pt, priors: StagePriors) -> Any:
     """Thresholds above the lowest, which is 0, and part of the posterior as such."""
     gaps = pt.exp(_log_gaps(pm, priors))
     return pm.Deterministic("threshold", pt.cumsum(gaps), dims="category")
+
+
+def _above_one(pm, prior: Gamma) -> Any:
+    """Degrees of freedom less 1."""
+    return pm.Gamma("nu_above_1", prior.alpha, prior.beta)
 
 
 def _log_gaps(pm, priors: StagePriors) -> Any:
@@ -148,8 +155,8 @@ def laplace_model(model: OutcomeModel, posterior: Posterior, mode: np.ndarray) -
     Returns
     -------
     pymc.Model
-        Free variables ``sd_*``, ``partial_*`` (0 to 1 for -1 to 1), ``sigma`` or ``log_gap``; ``phi``
-        holds them as the engine takes them.
+        Free variables ``sd_*``, ``partial_*`` (0 to 1 for -1 to 1), ``sigma``, ``log_gap`` or
+        ``nu_above_1``; ``phi`` holds them as the engine takes them.
     """
     import pymc as pm
     import pytensor.tensor as pt
@@ -166,6 +173,8 @@ def laplace_model(model: OutcomeModel, posterior: Posterior, mode: np.ndarray) -
             shape.append(sigma if posterior.sides[-1] else pt.log(sigma))
         elif priors.gaps:
             shape.append(_log_gaps(pm, priors))
+        if priors.nu is not None:
+            shape.append(pt.log(_above_one(pm, priors.nu))[None])
         phi = pm.Deterministic("phi", pt.concatenate([*sds, *partial, *shape]))
         pm.Potential("marginal", laplace_log_likelihood(phi, posterior, mode))
     return built

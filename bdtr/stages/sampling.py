@@ -147,7 +147,11 @@ def compiled_plain(model: OutcomeModel | OwnModel) -> CompiledStage:
             built = pymc_model(model, model.location + model.spread * _any(model))
         else:
             built = pymc_model(model, model.recorded)
-        shape = [model.family.shape] if model.family.has_sigma or model.categories else []
+        shape = (
+            ()
+            if model.family.shape == "threshold" and not model.categories
+            else model.family.variables
+        )
         wanted = [*variable_dims(model.design), *shape]
     return _Plain(_compile(built, wanted), wanted)
 

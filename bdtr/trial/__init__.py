@@ -7,6 +7,7 @@ Normal              prior of a coefficient
 HalfNormal          prior of an SD
 HalfStudentT        prior of an SD, with a heavier tail
 Exponential         prior of an SD, with its mode at 0
+Gamma               prior of the degrees of freedom of a t distribution
 LKJ                 prior of correlations
 PriorError          what is wrong with a prior
 Protocol            a trial with its fit, regimes, report and texts, as its file holds them

@@ -3,6 +3,7 @@ from .formula import FormulaError as FormulaError
 from .priors import (
     LKJ as LKJ,
     Exponential as Exponential,
+    Gamma as Gamma,
     HalfNormal as HalfNormal,
     HalfStudentT as HalfStudentT,
     Normal as Normal,

@@ -2,8 +2,8 @@
 
 Each row of a stage's fit has a linear predictor eta, an outcome y and, where a family needs one, a companion
 m (trials, exposure). Functions of a family take ``shape`` as well: its residual SD or dispersion ``sigma``,
-the thresholds of an ordinal outcome, or None. Arrays are (row, draw), or broadcast to that; thresholds have
-an axis of their own in front.
+the thresholds of an ordinal outcome, scale and degrees of freedom of a t distribution, or None. Arrays are
+(row, draw), or broadcast to that; thresholds have an axis of their own in front.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Family:
         Its name and that of its link.
     shape
         What it has beside the linear predictor: ``"sigma"`` (one per action unless the stage says otherwise),
-        ``"threshold"``, or nothing.
+        ``"threshold"``, ``"sigma, nu"`` (a scale and degrees of freedom), or nothing.
     companion
         Argument of :class:`bdtr.Trial` that names the companion column, or nothing.
     engine
@@ -86,7 +86,17 @@ class Family:
     @property
     def has_sigma(self) -> bool:
         """Whether it has a residual SD, or a dispersion in its place."""
-        return self.shape == "sigma"
+        return "sigma" in self.variables
+
+    @property
+    def has_nu(self) -> bool:
+        """Whether it has degrees of freedom."""
+        return "nu" in self.variables
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names that the posterior has for its shape."""
+        return tuple(self.shape.split(", ")) if self.shape else ()
 
     @property
     def linear(self) -> bool:
@@ -111,6 +121,10 @@ class Family:
 
     def response_scale(self, payoff: np.ndarray) -> tuple[float, float]:
         """Centre and spread of the response on the scale of the linear predictor, from observed payoffs."""
+        if self.has_nu:  # a few wild payoffs change neither median nor median absolute deviation
+            centre = float(np.median(payoff))
+            spread = float(np.median(np.abs(payoff - centre))) / 0.6745
+            return centre, spread or float(np.std(payoff, ddof=1))
         if self.link == "identity":
             return float(np.mean(payoff)), float(np.std(payoff, ddof=1))
         if self.link == "log":
@@ -139,6 +153,22 @@ def _normal_log(y, m, eta, shape):
 
 def _normal(pm, name, eta, shape, observed, m, dims):
     return pm.Normal(name, eta, shape, observed=observed, dims=dims)
+
+
+def _t_draw(rng, eta, shape, m, scores):
+    sigma, nu = shape
+    return eta + sigma * rng.standard_t(np.broadcast_to(nu, eta.shape))
+
+
+def _t_log(y, m, eta, shape):
+    sigma, nu = shape
+    constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * np.log(nu * np.pi) - np.log(sigma)
+    return constant - (nu + 1) / 2 * np.log1p(((y - eta) / sigma) ** 2 / nu)
+
+
+def _student_t(pm, name, eta, shape, observed, m, dims):
+    sigma, nu = shape
+    return pm.StudentT(name, nu=nu, mu=eta, sigma=sigma, observed=observed, dims=dims)
 
 
 def _zero_or_one(y, m):
@@ -322,6 +352,11 @@ FAMILIES: dict[str, Family] = {
         Family(
             "gaussian", "identity", "sigma", "", "", "finite numbers", _finite, _same, _normal_draw,
             _normal_log, _normal, None, "SD of residuals",
+        ),
+        Family(
+            "student_t", "identity", "sigma, nu", "", "student_t", "finite numbers", _finite, _same,
+            _t_draw, _t_log, _student_t, None,
+            "scale of residuals, whose SD is sqrt(nu / (nu - 2)) times as large",
         ),
         Family(
             "bernoulli", "logit", "", "", "binomial", "0 and 1", _zero_or_one, _probability,

@@ -47,7 +47,7 @@ class Payoff:
         return logit(np.clip((mean - low) / (high - low), _EDGE, 1 - _EDGE))
 
     def draw(
-        self, rng: np.random.Generator, eta: np.ndarray, shape: np.ndarray | None, m: np.ndarray
+        self, rng: np.random.Generator, eta: np.ndarray, shape: Any, m: np.ndarray
     ) -> np.ndarray:
         """Payoffs drawn at random."""
         return self.family.draw(rng, eta, shape, m, np.array(self.scores))

@@ -16,6 +16,7 @@ __all__ = [
     "LKJ",
     "PRIOR_COLUMNS",
     "Exponential",
+    "Gamma",
     "HalfNormal",
     "HalfStudentT",
     "Normal",
@@ -109,6 +110,15 @@ class Exponential(Prior):
 
 
 @dataclass(frozen=True)
+class Gamma(Prior):
+    """Gamma prior of nu - 1, the degrees of freedom of a t distribution above 1, with shape ``alpha`` and
+    rate ``beta``."""
+
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True)
 class LKJ(Prior):
     """Prior of a correlation matrix, density proportional to its determinant^(eta - 1)."""
 
@@ -116,7 +126,7 @@ class LKJ(Prior):
 
 
 _KINDS: dict[str, type[Prior]] = {
-    kind.__name__: kind for kind in (Normal, HalfNormal, HalfStudentT, Exponential, LKJ)
+    kind.__name__: kind for kind in (Normal, HalfNormal, HalfStudentT, Exponential, LKJ, Gamma)
 }
 _SD_KINDS = (HalfNormal, HalfStudentT, Exponential)
 
@@ -158,7 +168,8 @@ class GroupPrior:
 class StagePriors:
     """All priors of one stage model; those of coefficients are for columns as they are measured.
 
-    ``gaps`` are those of the log distances between the thresholds of an ordinal outcome, by name.
+    ``gaps`` are those of the log distances between the thresholds of an ordinal outcome, by name; ``nu`` is
+    that of degrees of freedom.
     """
 
     coefficients: tuple[Normal, ...]
@@ -166,6 +177,7 @@ class StagePriors:
     sigma: Prior | None
     source: Mapping[str, str]
     gaps: Mapping[str, Normal] = field(default_factory=dict)
+    nu: Gamma | None = None
 
     def in_units(
         self,
@@ -199,7 +211,7 @@ class StagePriors:
             for name, prior in self.groups.items()
         }
         sigma = None if self.sigma is None else self.sigma.times(1.0 / spread)
-        return StagePriors(coefficients, found, sigma, self.source, self.gaps)
+        return replace(self, coefficients=coefficients, groups=found, sigma=sigma)
 
     def wider(self, factor: float) -> StagePriors:
         """The same with wider priors of coefficients and of SDs between groups."""
@@ -208,7 +220,7 @@ class StagePriors:
             for name, prior in self.groups.items()
         }
         coefficients = tuple(p.wider(factor) for p in self.coefficients)
-        return StagePriors(coefficients, groups, self.sigma, self.source, self.gaps)
+        return replace(self, coefficients=coefficients, groups=groups)
 
     def table(
         self, terms: Sequence[str], group_terms: Mapping[str, Sequence[str]]
@@ -224,6 +236,8 @@ class StagePriors:
                 rows.append((f"cor({factor})", prior.cor.short))
         if self.sigma is not None:
             rows.append(("sigma", self.sigma.short))
+        if self.nu is not None:
+            rows.append(("nu", self.nu.short))
         rows += [(name, prior.short) for name, prior in self.gaps.items()]
         return [(name, prior, self.source.get(name, "default")) for name, prior in rows]
 
@@ -239,6 +253,7 @@ def stage_priors(
     constant: Collection[str] = (),
     of_sites: Collection[str] = (),
     gaps: Mapping[str, float] | None = None,
+    has_nu: bool = False,
 ) -> StagePriors:
     """Weakly informative priors scaled by the data, with yours in their place.
 
@@ -251,7 +266,8 @@ def stage_priors(
     any other its SD (Gelman 2006 on half-normal and half-t scales). Residual SDs: HalfStudentT(3, sd(y)),
     as in brms (Bürkner 2017). Correlations: LKJ(1), as in brms and rstanarm (Lewandowski, Kurowicka and
     Joe 2009), of group terms as they are measured. Of an ordinal outcome the logarithm of the distance
-    between two thresholds: Normal(that of the shares of categories, 1).
+    between two thresholds: Normal(that of the shares of categories, 1). Degrees of freedom nu of a t
+    distribution: nu - 1 is Gamma(2, 0.1) (Juarez and Steel 2010, J. Bus. Econ. Stat. 28(1)).
 
     Parameters
     ----------
@@ -273,6 +289,8 @@ def stage_priors(
         that are known of sites.
     gaps
         Centres of the log distances between thresholds, by the name of the category above.
+    has_nu
+        Whether the family has degrees of freedom.
 
     Returns
     -------
@@ -303,12 +321,13 @@ def stage_priors(
         cor = taken.get((f"cor({factor})",), LKJ(1.0), (LKJ,)) if correlated else None
         group_priors[factor] = GroupPrior(sd, cor)
     sigma = taken.get(("sigma",), HalfStudentT(3.0, response_sd), _SD_KINDS) if has_sigma else None
+    nu = taken.get(("nu",), Gamma(2.0, 0.1), (Gamma,)) if has_nu else None
     of_gaps = {
         f"gap[{category}]": taken.get((f"gap[{category}]",), Normal(centre, 1.0), (Normal,))
         for category, centre in (gaps or {}).items()
     }
     taken.check_all_used()
-    return StagePriors(tuple(coefficients), group_priors, sigma, taken.source, of_gaps)
+    return StagePriors(tuple(coefficients), group_priors, sigma, taken.source, of_gaps, nu)
 
 
 class _Replacements:

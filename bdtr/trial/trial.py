@@ -252,13 +252,14 @@ class Trial:
     site
         Column with the site (school, hospital). Left out: a trial without sites.
     family
-        Distribution of the outcome at the last stage: ``"gaussian"``, ``"bernoulli"`` (0 or 1),
-        ``"binomial"`` or ``"beta_binomial"`` (successes out of ``trials``, of units that are alike, or not),
-        ``"beta"`` (between 0 and 1), ``"poisson"`` or ``"negative_binomial"`` (counts),
-        ``"gamma"`` (above 0), ``"ordinal"`` (ordered categories), ``"weibull"`` or ``"lognormal"`` (times
-        above 0, until an ``event`` where there is one), or ``"censored"`` (scores with a ``floor`` or
-        ``ceiling``). The payoff is the outcome, the share of successes, the count per unit of exposure,
-        the utility of the category, the time, the time until a ``horizon``, or no event by a time. At
+        Distribution of the outcome at the last stage: ``"gaussian"``, ``"student_t"`` (a few values are
+        wild), ``"bernoulli"`` (0 or 1), ``"binomial"`` or ``"beta_binomial"`` (successes out of ``trials``,
+        of units that are alike, or not), ``"beta"`` (between 0 and 1), ``"poisson"`` or
+        ``"negative_binomial"`` (counts), ``"gamma"`` (above 0), ``"ordinal"`` (ordered categories),
+        ``"weibull"`` or ``"lognormal"`` (times above 0, until an ``event`` where there is one), or
+        ``"censored"`` (scores with a ``floor`` or ``ceiling``). The payoff is the outcome, the share of
+        successes, the count per unit of exposure, the utility of the category, the time, the time until a
+        ``horizon``, or no event by a time; of ``"student_t"`` its location, as wild values are noise. At
         earlier stages the response is the expected payoff, within the bounds of the payoff.
     trials
         Column with the number of trials of a binomial outcome.

@@ -5,7 +5,8 @@ With w = (v, c) the effects v of inner positions and the rest c = (border effect
     F(w) = sum_i f_i(eta_i) - 1/2 |v|^2 - 1/2 |c_border|^2 - 1/2 (b - mean)' D (b - mean),
     eta = Z T v + H c,
 
-is concave. Its Hessian is -[A B; B' C] with A = I + T'Z'WZT block by block, B = T'Z'WH and
+is concave but for outcomes with long tails, where reweighted least squares climbs in place of Newton's method
+when F is bent upwards. Its Hessian is -[A B; B' C] with A = I + T'Z'WZT block by block, B = T'Z'WH and
 C = D + H'WH, W the curvatures of the f_i. A = L L' within its envelope, then B <- L^-1 B and the Schur
 complement S = C - B'B, as for Gaussian outcomes.
 """
@@ -20,7 +21,7 @@ from numba import njit, types
 from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
 from bdtr.engine.compiled.lanes import LANES, every, load, plus, store, summed
 from bdtr.engine.laplace.cells import CELLS, Cells
-from bdtr.engine.laplace.forms import curves
+from bdtr.engine.laplace.forms import TAILED, bounding, curves
 
 __all__ = [
     "ROOM",
@@ -393,6 +394,15 @@ _load = loader(_CLIMB)
 _call = caller("laplace_climb", _CLIMB)
 
 
+@kernel
+def _factor(cells, precision, room):
+    """Factors of minus the Hessian at the curvatures of the rows; its log determinant."""
+    inner_precision(cells, room.zt, room.bend, room.value, room.envelope)
+    _across(cells, room.zt, room.bend, room.value, room.across)
+    _corner(cells, room.zt, precision, room.bend, room.value, room.corner)
+    return _eliminate(cells, room)
+
+
 @exported("laplace_climb")
 def _climb(address):
     q = _load(address)
@@ -411,15 +421,20 @@ def _climb(address):
                 w[i] = room.kept[i] + room.step[i]
             continue
         room.found[0] = before = value
-        inner_precision(cells, room.zt, room.bend, room.value, room.envelope)
-        _across(cells, room.zt, room.bend, room.value, room.across)
-        _corner(cells, room.zt, precision, room.bend, room.value, room.corner)
-        logdet = _eliminate(cells, room)
-        if not np.isfinite(logdet):
-            return np.inf
+        logdet = _factor(cells, precision, room)
+        upwards = not np.isfinite(logdet)
+        if upwards:
+            if form != TAILED:
+                return np.inf
+            bounding(room.eta, rows, 0, room.eta.size, room.bend)
+            logdet = _factor(cells, precision, room)
+            if not np.isfinite(logdet):
+                return np.inf
         _gradient(cells, room, precision, mean, w, room.step)
         decrement = _newton(cells, room, room.step)
         if decrement < q.tolerance:
+            if upwards:
+                return np.inf  # a saddle point
             room.found[1] = decrement
             return logdet
         room.kept[:] = w

@@ -1,8 +1,8 @@
 r"""Laplace's approximation of the marginal density of phi, coefficients and group effects integrated out.
 
 phi = (SDs of group terms, folded at zero; atanh partial correlations; dispersions, or gaps between
-categories: see :mod:`bdtr.engine.laplace.likelihoods`). With w-hat the mode of F and H minus its Hessian
-(:mod:`bdtr.engine.laplace.climb`),
+categories, log(nu - 1): see :mod:`bdtr.engine.laplace.likelihoods`). With w-hat the mode of F and H minus its
+Hessian (:mod:`bdtr.engine.laplace.climb`),
 
     log p(y | phi) = F(w-hat) - 1/2 log|H(w-hat)| + 1/2 log|D| + (what phi alone decides) + O(1/n)
 
@@ -12,6 +12,7 @@ categories: see :mod:`bdtr.engine.laplace.likelihoods`). With w-hat the mode of 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from bdtr.engine.density.elimination import relative_factors
 from bdtr.engine.density.marginal import log_partial_prior, log_sd_prior
 from bdtr.engine.laplace.cells import CELLS, Cells
 from bdtr.engine.laplace.climb import climb, make_room, turned
-from bdtr.engine.laplace.likelihoods import FOLDED, FORMS, ORDINAL, prepare
+from bdtr.engine.laplace.likelihoods import FOLDED, FORMS, ORDINAL, STUDENT_T, prepare
 
 __all__ = [
     "POSTERIOR",
@@ -42,8 +43,8 @@ class Posterior(NamedTuple):
 
     ``terms`` and ``correlated`` per grouping factor; ``precision`` and ``mean`` of the normal priors of
     coefficients; ``sd`` rows code the priors of the SDs of group terms, ``shape`` those of what belongs to
-    the outcome: dispersions likewise, gaps by mean and SD of their normal logarithm; ``alpha`` the Beta
-    parameters of partial correlations.
+    the outcome: dispersions likewise, gaps by mean and SD of their normal logarithm, nu - 1 by shape and rate
+    of a gamma distribution; ``alpha`` the Beta parameters of partial correlations.
     """
 
     cells: Cells
@@ -173,6 +174,9 @@ def log_prior(phi, posterior):
             out -= 0.5 * (np.log(2.0 * np.pi) + ((phi[at] - row[0]) / row[1]) ** 2) + np.log(row[1])
         elif FOLDED[posterior.cells.family]:
             out += log_sd_prior(abs(phi[at]), row) - np.log(2.0)
+        elif posterior.cells.family == STUDENT_T and at == phi.size - 1:
+            out += row[0] * (np.log(row[1]) + phi[at]) - row[1] * np.exp(phi[at])
+            out -= math.lgamma(row[0])
         else:
             out += log_sd_prior(np.exp(phi[at]), row) + phi[at]
         at += 1

@@ -20,7 +20,7 @@ from bdtr.engine.compiled.streams import children
 from bdtr.engine.laplace.climb import make_room
 from bdtr.engine.laplace.density import Posterior, laplace
 from bdtr.engine.laplace.gradient import density_and_gradient
-from bdtr.engine.laplace.likelihoods import FOLDED, ORDINAL
+from bdtr.engine.laplace.likelihoods import FOLDED, ORDINAL, STUDENT_T
 from bdtr.engine.laplace.modes import turned_effects
 from bdtr.engine.laplace.proposals import Places, Proposed, completed, effects_of, propose
 from bdtr.engine.layout import Layout
@@ -31,6 +31,7 @@ from bdtr.engine.report import Report
 __all__ = ["LaplaceDraws", "LaplaceReport", "correct_draws", "draw_laplace", "first_places"]
 
 _SD = 0.5  # of group terms and dispersions, where the search for the mode begins
+_FREEDOM = 4.0  # and degrees of freedom
 _TIGHT = 1e-16  # Newton decrement of climbs whose results are compared
 _HEAVY, _LIGHT = 7, 20  # degrees of freedom of first and of adapted proposals
 _MOST_FOLDED = 6
@@ -287,6 +288,8 @@ def _start(posterior: Posterior) -> np.ndarray:
         phi[at:] = _SD
     elif posterior.cells.family == ORDINAL:
         phi[at:] = posterior.shape[:, 0]
+    elif posterior.cells.family == STUDENT_T:
+        phi[-1] = np.log(_FREEDOM - 1.0)
     return phi
 
 

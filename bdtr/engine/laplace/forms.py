@@ -9,9 +9,10 @@ dispersion, but not on eta (:mod:`bdtr.engine.laplace.likelihoods` computes them
     NORMAL       -a/2 t^2 + b log Phi(t), t = d eta - c, Phi the standard normal distribution function
     SHARES       d [g(a, p c) + g(b, (1 - p) c)], p = 1 / (1 + e^-eta), g(k, x) = log Gamma(k + x) / Gamma(x)
     BETA         d [h(a, p c) + h(b, (1 - p) c)], h(k, x) = k x - log Gamma(x)
+    TAILED       -c log(1 + b (eta - a)^2)
 
-All but the last two are concave, and these where the data say something. Rows are taken eight at a time;
-there is a multiple of eight of them.
+All but the last three are concave; SHARES and BETA are where the data say something, TAILED is near its
+centre. Rows are taken eight at a time; there is a multiple of eight of them.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ __all__ = [
     "LOGISTIC",
     "NORMAL",
     "SHARES",
+    "TAILED",
+    "bounding",
     "curves",
     "polygammas",
     "third",
     "values",
 ]
 
-LOGISTIC, EXPONENTIAL, INTERVAL, NORMAL, SHARES, BETA = range(6)
+LOGISTIC, EXPONENTIAL, INTERVAL, NORMAL, SHARES, BETA, TAILED = range(7)
 _LOG_ROOT = 0.5 * math.log(2.0 * math.pi)
 _SUMMED = 400.0  # counts up to which sums are taken one by one
 _FAR_BELOW = -12.0  # from where on the tail is taken by its asymptotic series
@@ -53,6 +56,10 @@ def _soft(t):
 def values(form, eta, rows, out):
     """Log likelihood of each row at its linear predictor."""
     a, b, c, d = rows
+    if form == TAILED:
+        for i in range(eta.size):
+            out[i] = -c[i] * np.log1p(b[i] * (eta[i] - a[i]) ** 2)
+        return
     if form >= SHARES:
         for i in range(eta.size):
             out[i] = _of_shares(form, eta[i], a[i], b[i], c[i], d[i])[0]
@@ -80,6 +87,14 @@ def values(form, eta, rows, out):
 def curves(form, eta, rows, out, slope, bend):
     """Log likelihood of each row, its slope, and its curvature: minus the second derivative."""
     a, b, c, d = rows
+    if form == TAILED:
+        for i in range(eta.size):
+            apart = eta[i] - a[i]
+            square = b[i] * apart * apart
+            weight = 2.0 * b[i] * c[i] / (1.0 + square)
+            out[i], slope[i] = -c[i] * np.log1p(square), -weight * apart
+            bend[i] = weight * (1.0 - square) / (1.0 + square)
+        return
     if form >= SHARES:
         for i in range(eta.size):
             found = _of_shares(form, eta[i], a[i], b[i], c[i], d[i])
@@ -121,9 +136,25 @@ def curves(form, eta, rows, out, slope, bend):
 
 
 @kernel
+def bounding(eta, rows, first, last, bend):
+    """Curvatures of parabolas that lie below the log likelihoods of rows first to last of the form TAILED and
+    touch them at eta: weights of reweighted least squares (Lange, Little and Taylor 1989). A step with these
+    climbs where the log likelihood is bent upwards."""
+    a, b, c, _ = rows
+    for i in range(first, last):
+        bend[i] = 2.0 * b[i] * c[i] / (1.0 + b[i] * (eta[i] - a[i]) ** 2)
+
+
+@kernel
 def third(form, eta, rows, out):
     """Third derivative of the log likelihood of each row."""
     a, b, c, d = rows
+    if form == TAILED:
+        for i in range(eta.size):
+            apart = eta[i] - a[i]
+            square = b[i] * apart * apart
+            out[i] = 4.0 * c[i] * b[i] * b[i] * apart * (3.0 - square) / (1.0 + square) ** 3
+        return
     if form >= SHARES:
         for i in range(eta.size):
             out[i] = _of_shares(form, eta[i], a[i], b[i], c[i], d[i])[3]

@@ -34,7 +34,7 @@ from bdtr.engine.laplace.climb import (
 )
 from bdtr.engine.laplace.density import POSTERIOR, Posterior, laplace, log_prior, shape_at
 from bdtr.engine.laplace.forms import curves, third
-from bdtr.engine.laplace.likelihoods import FOLDED, FORMS, ORDINAL, prepare
+from bdtr.engine.laplace.likelihoods import FOLDED, FORMS, ORDINAL, STUDENT_T, prepare
 
 __all__ = ["density_and_gradient", "likelihood_and_gradient", "value_and_gradient"]
 
@@ -288,8 +288,8 @@ def _bars(cells, room, posterior, leverage, own, bent, movement):
 
 @kernel
 def _shape_slopes(phi, posterior, room, leverage, movement, gradient):
-    """Add the derivatives with respect to dispersions and gaps: one at a time gaps, dispersions together,
-    as a row knows one."""
+    """Add the derivatives with respect to dispersions, which move together as a row knows one, and to gaps
+    and log(nu - 1), one at a time."""
     cells, at = posterior.cells, shape_at(posterior)
     size, form = phi.size - at, FORMS[cells.family]
     if size == 0:
@@ -298,12 +298,20 @@ def _shape_slopes(phi, posterior, room, leverage, movement, gradient):
     along = np.empty(cells.count.size)
     for i in range(along.size):
         along[i] = _along(cells, room, movement, i)
-    shape, ordinal = np.empty(size), cells.family == ORDINAL
+    strata = size  # dispersions
+    if cells.family == ORDINAL:
+        strata = 0
+    elif cells.family == STUDENT_T:
+        strata = size - 1
+    shape = np.empty(size)
     of, rest = np.empty((2, along.size)), np.empty((2, room.rest.size))
-    for move in range(size if ordinal else 1):
+    begin = 0
+    while begin < size:
+        together = begin < strata
+        end = strata if together else begin + 1
         for side in range(2):
             shape[:] = phi[at:]
-            shape[move if ordinal else 0 : move + 1 if ordinal else size] += _APART * (1 - 2 * side)
+            shape[begin:end] += _APART * (1 - 2 * side)
             prepare(
                 cells.family, cells.y, cells.m, cells.count, cells.stratum, shape, rows, room.rest
             )
@@ -312,13 +320,14 @@ def _shape_slopes(phi, posterior, room, leverage, movement, gradient):
             for i in range(along.size):
                 of[side, i] = room.value[i] - 0.5 * leverage[i] * room.bend[i]
                 of[side, i] -= along[i] * room.slope[i]
-        first = at + (move if ordinal else 0)
-        for k in range(1 if ordinal else size):
-            gradient[first + k] += (rest[0, k] - rest[1, k]) / (2.0 * _APART)
+        for k in range(room.rest.size):
+            place = at + begin + (k if together else 0)
+            gradient[place] += (rest[0, k] - rest[1, k]) / (2.0 * _APART)
         for i in range(along.size):
             if cells.count[i] > 0.0:
-                place = first + (0 if ordinal else cells.stratum[i])
+                place = at + begin + (cells.stratum[i] if together else 0)
                 gradient[place] += (of[0, i] - of[1, i]) / (2.0 * _APART)
+        begin = end
 
 
 @kernel
@@ -339,6 +348,8 @@ def _prior_slopes(phi, posterior, gradient):
         elif FOLDED[family]:
             side = 1.0 if phi[at] >= 0.0 else -1.0
             gradient[at] += side * sd_prior_slope(abs(phi[at]), row)
+        elif family == STUDENT_T and at == phi.size - 1:
+            gradient[at] += row[0] - row[1] * np.exp(phi[at])
         else:
             own = np.exp(phi[at])
             gradient[at] += 1.0 + own * sd_prior_slope(own, row)

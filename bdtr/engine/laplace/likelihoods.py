@@ -13,12 +13,13 @@ stratum (an SD-like number above 0):
 | normal | value, 1 (-1) if all that is known is that it is larger (smaller) | normal, mean eta | SD |
 | beta binomial | successes, trials | binomial, rates beta of mean p | see below |
 | beta | between 0 and 1 | beta of mean p = logistic(eta) | see below |
+| student t | value | t distribution of location eta and scale s | scale |
 | ordinal | category 0, 1, .. | P(y >= j) = logistic(eta - g_j), 0 = g_1 < g_2 < .. | |
 
 Beta distributions have parameters p/s^2 and (1 - p)/s^2, and so the variance p (1 - p) s^2/(1 + s^2). The
 dispersion s is a part of phi: itself, folded at zero, where it may be next to nothing (``FOLDED``), else its
-logarithm. Of an ordinal outcome phi holds the logarithms of the gaps g_2 - g_1,
-g_3 - g_2, ..
+logarithm. Of a t distribution phi ends with log(nu - 1), nu its degrees of freedom. Of an ordinal outcome
+phi holds the logarithms of the gaps g_2 - g_1, g_3 - g_2, ..
 
 Left out are parts that neither eta nor the dispersion change.
 """
@@ -31,7 +32,7 @@ import numpy as np
 
 from bdtr.engine.compiled.kernels import kernel
 from bdtr.engine.laplace import forms
-from bdtr.engine.laplace.forms import EXPONENTIAL, INTERVAL, LOGISTIC, SHARES
+from bdtr.engine.laplace.forms import EXPONENTIAL, INTERVAL, LOGISTIC, SHARES, TAILED
 
 __all__ = [
     "BETA",
@@ -45,12 +46,13 @@ __all__ = [
     "NORMAL",
     "ORDINAL",
     "POISSON",
+    "STUDENT_T",
     "WEIBULL",
     "prepare",
 ]
 
 BINOMIAL, POISSON, NEGATIVE_BINOMIAL, GAMMA, WEIBULL = range(5)
-ORDINAL, NORMAL, BETA_BINOMIAL, BETA = range(5, 9)
+ORDINAL, NORMAL, BETA_BINOMIAL, BETA, STUDENT_T = range(5, 10)
 
 CODES = {
     "binomial": BINOMIAL,
@@ -62,12 +64,13 @@ CODES = {
     "normal": NORMAL,
     "beta_binomial": BETA_BINOMIAL,
     "beta": BETA,
+    "student_t": STUDENT_T,
 }
 FORMS = np.array(
     [LOGISTIC, EXPONENTIAL, LOGISTIC, EXPONENTIAL, EXPONENTIAL, INTERVAL, forms.NORMAL, SHARES,
-     forms.BETA]
+     forms.BETA, TAILED]
 )  # fmt: skip
-FOLDED = np.isin(np.arange(9), [NEGATIVE_BINOMIAL, BETA_BINOMIAL])  # dispersions that may be 0
+FOLDED = np.isin(np.arange(10), [NEGATIVE_BINOMIAL, BETA_BINOMIAL])  # dispersions that may be 0
 _LOG_ROOT = 0.5 * math.log(2.0 * math.pi)
 _LEAST = 1e-5  # of the CV of rates: less is no overdispersion
 _SHORT = 40.0  # counts up to which logarithms are added one by one
@@ -127,6 +130,14 @@ def prepare(family, y, m, count, stratum, shape, rows, rest):
             if count[i] > 0.0:
                 a[i], b[i] = np.log(y[i]), np.log1p(-y[i])
                 rest[stratum[i]] += count[i] * math.lgamma(size)
+    elif family == STUDENT_T:
+        nu = 1.0 + np.exp(shape[shape.size - 1])
+        constant = math.lgamma(0.5 * (nu + 1.0)) - math.lgamma(0.5 * nu) - 0.5 * np.log(nu * np.pi)
+        for i in range(y.size):
+            log_scale = shape[stratum[i]]
+            a[i], b[i] = y[i], np.exp(-2.0 * log_scale) / nu
+            c[i] = 0.5 * count[i] * (nu + 1.0)
+            rest[stratum[i]] += count[i] * (constant - log_scale)
     else:
         rest[0] = _ordinal(y, count, shape, a, b, c, d)
 

@@ -32,7 +32,7 @@ def models(case: Case) -> Part:
                 table(
                     fit.priors.set_index(["stage", "parameter"]),
                     "Intercepts are for columns at their means. Normal(mean, SD), HalfNormal(scale), "
-                    "HalfStudentT(degrees of freedom, scale), LKJ(eta).",
+                    "HalfStudentT(degrees of freedom, scale), LKJ(eta), Gamma(shape, rate) of nu - 1.",
                 )
             ],
         ),
@@ -75,7 +75,12 @@ def _mathml(model: OutcomeModel) -> str:
     variance = f"<msup><mrow>{spread}</mrow><mn>2</mn></msup>"
     if family.link == "identity":
         normal = _call("Normal", eta + _op(",") + variance)
-        likelihood = y + _op("~") + (normal if family.linear else _call("Censored", normal))
+        law = (
+            _call("Student t", f"<mi>ν</mi>{_op(',')}{eta}{_op(',')}{spread}")
+            if family.has_nu
+            else normal
+        )
+        likelihood = y + _op("~") + (law if family.linear else _call("Censored", law))
     elif family.quasi:
         mean = _sub("μ", "i")
         about = mean + (_op("(") + "<mn>1</mn>" + _op("−") + mean + _op(")")) * (
