@@ -100,6 +100,8 @@ def outcomes(family: str, eta: np.ndarray, shape: np.ndarray, stratum: np.ndarra
         return np.minimum(y, FOLLOWED), (y < FOLLOWED).astype(float)
     if family == "normal":
         return y, (y >= CEILING) * 1.0 - (y <= FLOOR)
+    if family == "beta":  # none is 1 by rounding
+        y = np.minimum(y, 1.0 - 1e-16)
     return (y * m).round() if family == "beta_binomial" else y, m
 
 

@@ -7,15 +7,16 @@ import pytest
 from outcome_models import LAYOUTS, case, start
 from scipy.optimize import minimize
 
+from bdtr.engine.compiled.kernels import link
 from bdtr.engine.compiled.streams import seeded
 from bdtr.engine.crossproducts import Rows
 from bdtr.engine.density.elimination import relative_factors
 from bdtr.engine.laplace.cells import Outcome, cells
-from bdtr.engine.laplace.climb import make_room
-from bdtr.engine.laplace.density import log_density, log_prior, set_up, shape_at
-from bdtr.engine.laplace.forms import values
+from bdtr.engine.laplace.climb import common_predictor, make_room
+from bdtr.engine.laplace.density import laplace, log_density, log_prior, set_up, shape_at
+from bdtr.engine.laplace.forms import BETA, SHARES, curves, positive_bend, values
 from bdtr.engine.laplace.gradient import value_and_gradient
-from bdtr.engine.laplace.likelihoods import CODES, FOLDED, FORMS, log_rising
+from bdtr.engine.laplace.likelihoods import CODES, FOLDED, FORMS, log_rising, prepare
 from bdtr.engine.laplace.sites import integrate_sites, make_site_room
 from bdtr.engine.layout import layout
 from bdtr.trial.families import FAMILIES
@@ -220,3 +221,55 @@ def test_separation_has_a_mode():
     )
     value, gradient = value_and_gradient(start(posterior), posterior)
     assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("family", ["weibull", "gamma"])
+def test_times_far_from_one(family):
+    """A dispersion of .005, and times whose powers are nothing to all digits."""
+    link("laplace_")
+    y, shape = np.array([0.005, 0.0049, 3e3, 2e9] * 4), np.array([np.log(0.005)])
+    m, zero = np.array([1.0, 0.0] * 8), np.zeros(16, np.int64)
+    rows, rest, out = np.zeros((4, 16)), np.zeros(1), np.empty(16)
+    rows = tuple(rows)
+    prepare(CODES[family], y, m, np.ones(16), zero, shape, rows, rest)
+    for eta in (np.log(y), np.log(y) + 0.003, np.log(y) - 0.003):
+        values(FORMS[CODES[family]], eta, rows, out)
+        right = FAMILIES[family].log_likelihood(y, m, eta, np.exp(shape[0])).sum()
+        left_out = (np.log(y) * (m if family == "weibull" else 1.0)).sum()
+        assert out.sum() + rest[0] - left_out == pytest.approx(right, rel=1e-9)
+
+
+@pytest.mark.parametrize(("family", "start"), [("beta_binomial", 9), ("student_t", 9)])
+def test_climbs_from_ground_that_is_bent_upwards(family, start):
+    """From far away the climb ends where it ends from zero, though the Hessian there has the wrong sign."""
+    one = case(family, slopes=1)
+    link("laplace_")
+    posterior, room = one.posterior, make_room(one.posterior.cells)
+    phi = somewhere(posterior)
+    near, mode = laplace(phi, posterior, room, 1e-14), room.w.copy()
+    room.w[:] = 0.0
+    room.w[-4] = start  # the constant
+    common_predictor(posterior.cells, room.zt, room.w[posterior.cells.first.size :], room.eta)
+    form, rows = FORMS[posterior.cells.family], (room.a, room.b, room.c, room.d)
+    curves(form, room.eta, rows, room.value, room.slope, room.bend)
+    assert room.bend.sum() < 0
+    assert laplace(phi, posterior, room, 1e-14) == pytest.approx(near, abs=1e-8)
+    assert np.allclose(room.w, mode, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", [SHARES, BETA])
+def test_curvatures_of_fisher_scoring(form):
+    """Means over outcomes of the curvature, within four standard errors."""
+    rng, count = np.random.default_rng(2), 80_000
+    eta, size, trials = np.full(count, 1.7), np.full(count, 3.0), 12
+    p = 1 / (1 + np.exp(-1.7))
+    y = rng.beta(size * p, size * (1 - p))
+    hits = rng.binomial(trials, y)
+    a, b = (np.log(y), np.log1p(-y)) if form == BETA else (hits * 1.0, trials - hits * 1.0)
+    rows = a, b, size, np.ones(count)
+    out, slope, bend, positive = np.empty((4, count))
+    curves(form, eta, rows, out, slope, bend)
+    positive_bend(form, eta, rows, 0, count, positive)
+    apart = bend - positive
+    assert (positive > 0).all() and (bend < 0).any()
+    assert abs(apart.mean()) < 4 * apart.std() / np.sqrt(count)

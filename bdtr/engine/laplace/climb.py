@@ -5,8 +5,8 @@ With w = (v, c) the effects v of inner positions and the rest c = (border effect
     F(w) = sum_i f_i(eta_i) - 1/2 |v|^2 - 1/2 |c_border|^2 - 1/2 (b - mean)' D (b - mean),
     eta = Z T v + H c,
 
-is concave but for outcomes with long tails, where reweighted least squares climbs in place of Newton's method
-when F is bent upwards. Its Hessian is -[A B; B' C] with A = I + T'Z'WZT block by block, B = T'Z'WH and
+is concave for most families; where it is bent upwards the step is that of Fisher scoring or of reweighted
+least squares. Its Hessian is -[A B; B' C] with A = I + T'Z'WZT block by block, B = T'Z'WH and
 C = D + H'WH, W the curvatures of the f_i. A = L L' within its envelope, then B <- L^-1 B and the Schur
 complement S = C - B'B, as for Gaussian outcomes.
 """
@@ -21,7 +21,7 @@ from numba import njit, types
 from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
 from bdtr.engine.compiled.lanes import LANES, every, load, plus, store, summed
 from bdtr.engine.laplace.cells import CELLS, Cells
-from bdtr.engine.laplace.forms import TAILED, bounding, curves
+from bdtr.engine.laplace.forms import SHARES, curves, positive_bend
 
 __all__ = [
     "ROOM",
@@ -38,7 +38,7 @@ __all__ = [
     "turned",
 ]
 
-_MOST_STEPS = 100
+_MOST_STEPS = 400  # far from the mode an exponential gains one step in the exponent after the other
 _SLACK = 1e-9  # relative loss of F that rounding may cause
 
 
@@ -424,9 +424,9 @@ def _climb(address):
         logdet = _factor(cells, precision, room)
         upwards = not np.isfinite(logdet)
         if upwards:
-            if form != TAILED:
+            if form < SHARES:
                 return np.inf
-            bounding(room.eta, rows, 0, room.eta.size, room.bend)
+            positive_bend(form, room.eta, rows, 0, room.eta.size, room.bend)
             logdet = _factor(cells, precision, room)
             if not np.isfinite(logdet):
                 return np.inf

@@ -145,13 +145,20 @@ def laplace(phi, posterior, room, tolerance):
 
 @kernel
 def climbed(posterior, room, tolerance):
-    """Laplace's log likelihood, but for the part that phi alone decides, of rows that are set up."""
-    value, logdet, decrement = climb(
-        posterior.cells, FORMS[posterior.cells.family], posterior.precision, posterior.mean, room,
-        tolerance,
-    )  # fmt: skip
-    if not np.isfinite(logdet):
+    """Laplace's log likelihood, but for the part that phi alone decides, of rows that are set up.
+
+    A climb that fails, far from where it should end, begins once more from zero.
+    """
+    value, logdet, decrement = 0.0, np.inf, 0.0
+    for _ in range(2):
+        value, logdet, decrement = climb(
+            posterior.cells, FORMS[posterior.cells.family], posterior.precision, posterior.mean,
+            room, tolerance,
+        )  # fmt: skip
+        if np.isfinite(logdet):
+            break
         room.w[:] = 0.0
+    if not np.isfinite(logdet):
         return -np.inf
     for precision in posterior.precision:
         logdet -= np.log(precision)

@@ -2,14 +2,15 @@
 
 The mode of phi is found on Laplace's approximation, proposals are placed there and moved to where a pilot's
 weights say that the posterior is, and independence chains over them have exact weights
-(:mod:`bdtr.engine.laplace.proposals`).
+(:mod:`bdtr.engine.laplace.proposals`). Where proposals do not reach all of the posterior, slice chains draw
+phi from Laplace's density, and exact weights correct them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -23,12 +24,20 @@ from bdtr.engine.laplace.gradient import density_and_gradient
 from bdtr.engine.laplace.likelihoods import FOLDED, ORDINAL, STUDENT_T
 from bdtr.engine.laplace.modes import turned_effects
 from bdtr.engine.laplace.proposals import Places, Proposed, completed, effects_of, propose
+from bdtr.engine.laplace.slices import slice_draws
 from bdtr.engine.layout import Layout
-from bdtr.engine.phi.importance_weights import effective, pareto_k
+from bdtr.engine.phi.importance_weights import effective, khat_limit, pareto_k
 from bdtr.engine.phi.independence import Kept, kept_by_chains
 from bdtr.engine.report import Report
 
-__all__ = ["LaplaceDraws", "LaplaceReport", "correct_draws", "draw_laplace", "first_places"]
+__all__ = [
+    "LaplaceDraws",
+    "LaplaceReport",
+    "correct_draws",
+    "draw_laplace",
+    "first_places",
+    "trusted",
+]
 
 _SD = 0.5  # of group terms and dispersions, where the search for the mode begins
 _FREEDOM = 4.0  # and degrees of freedom
@@ -43,7 +52,13 @@ _NOISE = 0.25  # variance of the log of an estimate of the site integrals that i
 _LEAST_PAIRS, _MOST_PAIRS = 2, 32
 _HOPELESS = 0.01  # effective share of pilots below which other samplers are faster
 _ATTEMPTS = 2
+_MOST_ERROR = 1.5  # SD of log(exact / Laplace) up to which corrected draws may be good enough
+_LEAST_SHARE = 0.2  # effective share of corrected draws
+_WARM, _THIN = 20, 2  # sweeps of slice chains
 _TRIES = 4  # coefficients and effects tried for a phi that NUTS has drawn
+_STUCK = (
+    0.01  # share of a chain's draws: effects of groups are drawn along, of which one may be far out
+)
 _MOST_THINNED, _CHEAP = 16, 4_000  # proposals for one draw, unless all are no more than so many
 
 
@@ -51,13 +66,16 @@ _MOST_THINNED, _CHEAP = 16, 4_000  # proposals for one draw, unless all are no m
 class LaplaceReport(Report):
     """How draws were made.
 
-    ``independence`` counts draws by independence chains; ``effective_share`` and ``khat`` are the effective
-    share of proposals and the Pareto k-hat of their weights; ``laplace_error`` is the SD of the log of exact
+    ``independence`` and ``slices`` count draws by independence and by slice chains, with ``sweeps`` from one
+    draw to the next; ``effective_share`` and ``khat`` are the effective share and the Pareto k-hat of the
+    weights of proposals, or of draws from Laplace's density; ``laplace_error`` is the SD of the log of exact
     over Laplace's likelihood of the group effects; ``pairs`` the pairs of draws for the integral of a block;
-    ``evaluations`` the proposals for each draw.
+    ``evaluations`` the proposals, or densities, for each draw.
     """
 
     independence: int = 0
+    slices: int = 0
+    sweeps: int = 0
     effective_share: float = math.nan
     khat: float = math.nan
     laplace_error: float = math.nan
@@ -104,7 +122,7 @@ def draw_laplace(
     LaplaceDraws or None
         None where weights are not good enough: other samplers have to take over.
     """
-    pilot_seed, level_seed, *chain_seeds = children(seed, 2 + _ATTEMPTS)
+    pilot_seed, level_seed, *chain_seeds, slice_seed = children(seed, 3 + _ATTEMPTS)
     places = first_places(posterior)
     if places is None:
         return None
@@ -125,7 +143,7 @@ def draw_laplace(
         places = _moved(places, [(float(effective(every.weights)), every)], _HEAVY)
         pairs = min(_MOST_PAIRS, 2 * pairs)
     else:
-        return None
+        return _by_slices(posterior, where, places, pairs, every, chains, draws, slice_seed)
     if at_once:
         v = every.effects[kept.which]
     else:
@@ -136,7 +154,12 @@ def draw_laplace(
     if progress:
         progress(count, count)
     report = LaplaceReport(
-        count, kept.share, kept.khat, _spread(every.ratio, every.weights), pairs, float(kept.thin)
+        independence=count,
+        effective_share=kept.share,
+        khat=kept.khat,
+        laplace_error=_spread(every.ratio, every.weights),
+        pairs=pairs,
+        evaluations=float(kept.thin),
     )
     return LaplaceDraws(phi, c[:, posterior.cells.border :], effects, report)
 
@@ -163,8 +186,45 @@ def _attempt(
         return made[-1].weights
 
     rng = np.random.default_rng(accept_seed)
-    kept = kept_by_chains(more, chains, draws, rng, most=_MOST_THINNED, cheap=_CHEAP)
+    kept = kept_by_chains(more, chains, draws, rng, _MOST_THINNED, _CHEAP, _STUCK)
     return kept, Proposed(*(np.concatenate(parts) for parts in zip(*made, strict=True))), word
+
+
+def _by_slices(
+    posterior: Posterior,
+    where: Layout,
+    places: Places,
+    pairs: int,
+    every: Proposed,
+    chains: int,
+    draws: int,
+    seed: np.random.SeedSequence,
+) -> LaplaceDraws | None:
+    """Draws by slice chains, corrected by exact weights; None where these are not to be trusted either."""
+    if not posterior.size or not _spread(every.ratio, every.weights) < _MOST_ERROR:
+        return None
+    word_seed, start_seed, correct_seed = children(seed, 3)
+    shares = _shares(every.weights)
+    width = 2.5 * np.sqrt(np.diag(_moments(every.phi, shares)[1]))
+    start = np.random.default_rng(start_seed).choice(len(shares), chains, p=shares)
+    words = word_seed.generate_state(2 * chains, np.uint64).reshape(2, chains)
+    given = posterior, places.mode, every.phi[start], np.maximum(width, 1e-6)
+    # A few sweeps on Laplace's density, as starts are of the exact one.
+    warm, used = slice_draws(*given, 1, _WARM, words[0])
+    phi, more = slice_draws(*given[:2], warm[:, -1], given[3], draws, _THIN, words[1])
+    flat = phi.reshape(chains * draws, -1)
+    found = correct_draws(posterior, where, places, flat, chains, correct_seed, pairs)
+    if found is None or not trusted(found.report.khat, found.report.effective_share, len(flat)):
+        return None
+    report = replace(
+        found.report, slices=len(flat), sweeps=_THIN, evaluations=(used + more) / len(flat)
+    )
+    return replace(found, report=report)
+
+
+def trusted(khat: float, share: float, draws: int) -> bool:
+    """Whether the weights that corrected draws from Laplace's density are good enough to trust."""
+    return khat < khat_limit(draws) and share > _LEAST_SHARE
 
 
 def correct_draws(
@@ -174,7 +234,8 @@ def correct_draws(
     phi: np.ndarray,
     chains: int,
     seed: np.random.SeedSequence,
-) -> LaplaceDraws:
+    pairs: int = _LEAST_PAIRS,
+) -> LaplaceDraws | None:
     """Draws of all parameters from draws of phi from Laplace's density, by resampling with exact weights.
 
     Each chain is resampled systematically in its own order, so that neighbours stay neighbours.
@@ -189,37 +250,34 @@ def correct_draws(
         Draws of phi, the first chain first.
     chains
         Number of chains.
+    pairs
+        Pairs of draws for the integral of a block.
 
     Returns
     -------
-    LaplaceDraws
-
-    Raises
-    ------
-    ValueError
-        If no weight of a chain is finite.
+    LaplaceDraws or None
+        None where no draw of a chain has a weight.
     """
     stream_seed, level_seed, pick_seed = children(seed, 3)
     word = stream_seed.generate_state(1, np.uint64)[0]
-    made = completed(posterior, places, _LEAST_PAIRS, _TRIES, word, phi)
+    made = completed(posterior, places, pairs, _TRIES, word, phi)
     per, rng = len(phi) // chains, np.random.default_rng(pick_seed)
     which = []
     for chain in range(chains):
         weights = made.weights[chain * per : (chain + 1) * per]
         if not np.isfinite(weights).any():
-            raise ValueError("No draw of a chain has a finite weight.")
+            return None
         edges = np.cumsum(_shares(np.nan_to_num(weights, nan=-np.inf)))
         at = np.searchsorted(edges, (np.arange(per) + rng.random()) / per)
         which.append(chain * per + np.minimum(at, per - 1))
     kept = np.concatenate(which)
     effects = _effects(posterior, where, phi[kept], made.effects[kept], made.c[kept], level_seed)
     report = LaplaceReport(
-        0,
-        float(effective(made.weights)) / len(phi),
-        float(pareto_k(made.weights)),
-        _spread(made.ratio, made.weights),
-        _LEAST_PAIRS,
-        float(_TRIES),
+        effective_share=float(effective(made.weights)) / len(phi),
+        khat=float(pareto_k(made.weights)),
+        laplace_error=_spread(made.ratio, made.weights),
+        pairs=pairs,
+        evaluations=float(_TRIES),
     )
     coefficients = made.c[kept][:, posterior.cells.border :]
     return LaplaceDraws(phi[kept], coefficients, effects, report)

@@ -4,7 +4,7 @@ With eta the linear predictor of a row and a, b, c, d numbers of the row that de
 dispersion, but not on eta (:mod:`bdtr.engine.laplace.likelihoods` computes them):
 
     LOGISTIC     a t - b log(1 + e^t), t = eta + c
-    EXPONENTIAL  a eta - b e^(d eta)
+    EXPONENTIAL  a eta - b e^(d eta + c)
     INTERVAL     -a log(1 + e^-(eta - c)) - b log(1 + e^(eta - d))
     NORMAL       -a/2 t^2 + b log Phi(t), t = d eta - c, Phi the standard normal distribution function
     SHARES       d [g(a, p c) + g(b, (1 - p) c)], p = 1 / (1 + e^-eta), g(k, x) = log Gamma(k + x) / Gamma(x)
@@ -24,7 +24,7 @@ from numba import njit
 
 from bdtr.engine.compiled.elementary import exponential, logistic, softplus
 from bdtr.engine.compiled.kernels import kernel
-from bdtr.engine.compiled.lanes import LANES, every, load, minus, negated_size, store
+from bdtr.engine.compiled.lanes import LANES, every, load, minus, negated_size, plus, store
 
 __all__ = [
     "BETA",
@@ -34,9 +34,9 @@ __all__ = [
     "NORMAL",
     "SHARES",
     "TAILED",
-    "bounding",
     "curves",
     "polygammas",
+    "positive_bend",
     "third",
     "values",
 ]
@@ -77,7 +77,7 @@ def values(form, eta, rows, out):
             t = x + load(c, i)
             store(out, i, minus(of_a * t, of_b, _soft(t)))
         elif form == EXPONENTIAL:
-            store(out, i, minus(of_a * x, of_b, exponential(load(d, i) * x)))
+            store(out, i, minus(of_a * x, of_b, exponential(plus(load(c, i), load(d, i), x))))
         else:
             low, high = load(c, i) - x, x - load(d, i)
             store(out, i, minus(every(0.0) - of_a * _soft(low), of_b, _soft(high)))
@@ -121,7 +121,7 @@ def curves(form, eta, rows, out, slope, bend):
             store(bend, i, of_b * p * (every(1.0) - p))
         elif form == EXPONENTIAL:
             rate = load(d, i)
-            e = of_b * exponential(rate * x)
+            e = of_b * exponential(plus(load(c, i), rate, x))
             store(out, i, of_a * x - e)
             store(slope, i, minus(of_a, rate, e))
             store(bend, i, rate * rate * e)
@@ -136,13 +136,24 @@ def curves(form, eta, rows, out, slope, bend):
 
 
 @kernel
-def bounding(eta, rows, first, last, bend):
-    """Curvatures of parabolas that lie below the log likelihoods of rows first to last of the form TAILED and
-    touch them at eta: weights of reweighted least squares (Lange, Little and Taylor 1989). A step with these
-    climbs where the log likelihood is bent upwards."""
-    a, b, c, _ = rows
+def positive_bend(form, eta, rows, first, last, bend):
+    """Curvatures above 0 of rows first to last of the forms that are not concave, for steps that climb where
+    the log likelihood is bent upwards.
+
+    Of SHARES and BETA the part of the curvature that stays on average over outcomes (Fisher scoring); of
+    TAILED that of a parabola which touches the log likelihood from below, the weight of reweighted least
+    squares (Lange, Little and Taylor 1989, J. Am. Stat. Assoc. 84(408)).
+    """
+    a, b, c, d = rows
     for i in range(first, last):
-        bend[i] = 2.0 * b[i] * c[i] / (1.0 + b[i] * (eta[i] - a[i]) ** 2)
+        if form == TAILED:
+            bend[i] = 2.0 * b[i] * c[i] / (1.0 + b[i] * (eta[i] - a[i]) ** 2)
+        elif d[i] == 0.0:
+            bend[i] = 0.0
+        else:
+            p, q = _both(eta[i])
+            second = _part(form, a[i], p * c[i])[2] + _part(form, b[i], q * c[i])[2]
+            bend[i] = -d[i] * second * (c[i] * p * q) ** 2
 
 
 @kernel
@@ -174,7 +185,8 @@ def third(form, eta, rows, out):
             store(out, i, every(0.0) - of_b * _bent(x + load(c, i)))
         elif form == EXPONENTIAL:
             rate = load(d, i)
-            store(out, i, every(0.0) - of_b * rate * rate * rate * exponential(rate * x))
+            e = of_b * exponential(plus(load(c, i), rate, x))
+            store(out, i, every(0.0) - rate * rate * rate * e)
         else:
             store(out, i, of_a * _bent(load(c, i) - x) - of_b * _bent(x - load(d, i)))
 
@@ -211,16 +223,22 @@ def _tail(t):
     )
 
 
+@njit(inline="always")
+def _both(eta):
+    """p = 1 / (1 + e^-eta) and 1 - p."""
+    small = np.exp(-abs(eta))
+    p, q = 1.0 / (1.0 + small), small / (1.0 + small)
+    if eta < 0.0:
+        p, q = q, p
+    return max(p, 1e-280), max(q, 1e-280)
+
+
 @kernel
 def _of_shares(form, eta, a, b, c, d):
     """Value and three derivatives in eta of a row of the last two forms."""
     if d == 0.0:
         return 0.0, 0.0, 0.0, 0.0
-    small = np.exp(-abs(eta))
-    p, q = 1.0 / (1.0 + small), small / (1.0 + small)
-    if eta < 0.0:
-        p, q = q, p
-    p, q = max(p, 1e-280), max(q, 1e-280)
+    p, q = _both(eta)
     one, other = _part(form, a, p * c), _part(form, b, q * c)
     # In p, then in eta: p' = p q, p'' = p q (q - p), p''' = p q (1 - 6 p q).
     first = c * (one[1] - other[1])

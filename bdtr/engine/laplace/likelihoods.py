@@ -100,13 +100,14 @@ def prepare(family, y, m, count, stratum, shape, rows, rest):
     elif family == GAMMA:
         for i in range(y.size):
             alpha = np.exp(-2.0 * shape[stratum[i]])
-            a[i], b[i], d[i] = -count[i] * alpha, count[i] * alpha * y[i], -1.0
+            a[i], b[i], c[i], d[i] = -count[i] * alpha, count[i] * alpha, np.log(y[i]), -1.0
             if count[i] > 0.0:
                 rest[stratum[i]] += count[i] * (alpha * np.log(alpha * y[i]) - math.lgamma(alpha))
     elif family == WEIBULL:
         for i in range(y.size):
             k = np.exp(-shape[stratum[i]])
-            a[i], b[i], d[i] = -count[i] * m[i] * k, count[i] * y[i] ** k, -k
+            # y^k may be nothing to all digits where e^(k eta) is as well.
+            a[i], b[i], c[i], d[i] = -count[i] * m[i] * k, count[i], k * np.log(y[i]), -k
             if count[i] > 0.0:
                 rest[stratum[i]] += count[i] * m[i] * (np.log(k) + k * np.log(y[i]))
     elif family == NORMAL:

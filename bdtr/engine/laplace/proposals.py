@@ -188,6 +188,8 @@ def _complete(first, last, posterior, places, pairs, tries, word, out):
         best, total = -np.inf, 0.0
         out.weights[k], out.ratio[k] = -np.inf, np.nan
         out.c[k], out.zeta[k], out.effects[k] = np.nan, np.nan, np.nan
+        if not np.isfinite(laplace):
+            continue
         for _ in range(tries):
             weight, ratio = _weigh_rest(posterior, places, pairs, rng, room, site, zeta, c)
             pick = uniform(rng)

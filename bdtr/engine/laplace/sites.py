@@ -32,7 +32,7 @@ from bdtr.engine.laplace.climb import (
     solve_envelope,
     solve_envelope_transposed,
 )
-from bdtr.engine.laplace.forms import TAILED, bounding, curves, values
+from bdtr.engine.laplace.forms import SHARES, curves, positive_bend, values
 
 __all__ = ["SiteRoom", "integrate_sites", "make_site_room"]
 
@@ -187,8 +187,8 @@ def _climb_blocks(cells, form, rows, room, site):
         add_inner(cells, room.zt, v, room.eta)
         curves(form, room.eta, rows, room.value, room.slope, room.bend)
         inner_precision(cells, room.zt, room.bend, site.moved, site.envelope)
-        if form == TAILED:
-            _straighten(cells, rows, room, site)
+        if form >= SHARES:
+            _straighten(cells, form, rows, room, site)
             inner_precision(cells, room.zt, room.bend, site.moved, site.envelope)
         for i in range(v.size):
             site.noise[i] = -v[i]
@@ -230,9 +230,9 @@ def _climb_blocks(cells, form, rows, room, site):
 
 
 @kernel
-def _straighten(cells, rows, room, site):
-    """Rows of blocks that are bent upwards where they stand take the curvatures of reweighted least squares:
-    normal proposals are then narrower than the best, and weights exact all the same.
+def _straighten(cells, form, rows, room, site):
+    """Rows of blocks that are bent upwards where they stand take curvatures above 0: proposals are then
+    not the best, and weights exact all the same.
 
     Leaves factors in ``site.envelope``.
     """
@@ -240,4 +240,4 @@ def _straighten(cells, rows, room, site):
         begin, end = cells.start[j], cells.start[j + 1]
         found = factor_envelope(cells.first, cells.place, site.envelope, begin, end)
         if not np.isfinite(found):
-            bounding(room.eta, rows, cells.rows[j], cells.rows[j + 1], room.bend)
+            positive_bend(form, room.eta, rows, cells.rows[j], cells.rows[j + 1], room.bend)

@@ -223,6 +223,7 @@ def kept_by_chains(
     rng: np.random.Generator,
     most: int = _MOST_THINNED,
     cheap: int = _CHEAP,
+    stuck: float = _STUCK,
 ) -> Kept | None:
     """Independence chains over proposals, thinned until neighbours are little alike.
 
@@ -236,6 +237,8 @@ def kept_by_chains(
         Decides on moves.
     most
         Most proposals for one that is kept, unless all are no more than ``cheap``.
+    stuck
+        Share of a chain's draws, or one, for which it may stay where it stays longest.
 
     Returns
     -------
@@ -249,7 +252,7 @@ def kept_by_chains(
             return None
         more = propose(count * thin, count * (wanted - thin))
         weights = np.concatenate([weights, more])
-        thin, wanted = wanted, _thinning(weights, draws, rng)
+        thin, wanted = wanted, _thinning(weights, draws, rng, stuck)
     khat = float(pareto_k(weights))
     if not khat < khat_limit(weights.size):
         return None
@@ -265,7 +268,7 @@ def kept_by_chains(
     return Kept(which.ravel(), share, khat, thin)
 
 
-def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator) -> int:
+def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator, stuck: float) -> int:
     """Proposals for one of the draws of a chain whose kept draws are to be little alike."""
     possible = np.isfinite(weights)  # proposals outside the support have no weight
     if not possible.any():
@@ -275,5 +278,5 @@ def _thinning(weights: np.ndarray, draws: int, rng: np.random.Generator) -> int:
     accepted = np.exp(np.minimum(proposed - states, 0.0))
     share = np.exp(states - states.max())
     rejected = float(np.clip(1.0 - accepted @ share / share.sum(), 1e-9, 0.999))
-    stuck = math.ceil(longest_stay(weights) / max(_STUCK * draws, 1.0))
-    return max(stuck, math.ceil(math.log(_STICKY) / math.log(rejected)))
+    stays = math.ceil(longest_stay(weights) / max(stuck * draws, 1.0))
+    return max(stays, math.ceil(math.log(_STICKY) / math.log(rejected)))
