@@ -7,8 +7,8 @@
     python benchmarks/calibration.py opinion --sets 200       # outcome model right and wrong
     python benchmarks/calibration.py places --sets 300        # fixed regimes by subgroup and site
 
-and likewise ``arms``, ``responders``, ``site_level``, ``crossfit``, ``remission`` and ``counts``, whose
-trials are in situations.py.
+and likewise ``arms``, ``responders``, ``site_level``, ``crossfit``, ``remission``, ``optimal`` and
+``counts``, whose trials are in situations.py.
 
 With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on. With
 ``--only`` a run works on some designs; the table has all those that the file knows.
@@ -353,6 +353,25 @@ def table_of_situations(found: dict[str, list]) -> list[str]:
     return lines
 
 
+def table_of_bins(found: dict[str, list]) -> list[str]:
+    """Mean P of each tenth, the share of units for which it came true with its Monte-Carlo standard error
+    over data sets, and how many standard errors they are apart."""
+    (results,) = found.values()
+    lines = ["| stage, P | mean P | came true | z | units |", "|---|---|---|---|---|"]
+    for key in results[0]:
+        count, p, true = np.array([one[key] for one in results]).T
+        if not count.sum():
+            continue
+        mean, share = p.sum() / count.sum(), true.sum() / count.sum()
+        apart = (true - p) - count * (share - mean)
+        error = np.sqrt((apart**2).sum()) / count.sum()
+        lines.append(
+            f"| {key} | {mean:.3f} | {share:.3f} ± {error:.3f} | {(share - mean) / error:+.1f} | "
+            f"{count.sum():,.0f} |"
+        )
+    return lines
+
+
 def table_of_values(found: dict[str, list]) -> list[str]:
     """Bias with its Monte-Carlo standard error, and coverage; mean regret of the learned rule."""
     keys = [k for k in next(iter(found.values()))[0] if k != "regret"]
@@ -384,10 +403,12 @@ TABLES = {
     "site_level": (situations.site_level, situations.SITE_LEVEL, table_of_situations),
     "crossfit": (situations.crossfit, situations.CROSSFIT, table_of_situations),
     "remission": (situations.remission, situations.REMISSION, table_of_situations),
+    "optimal": (situations.optimal, situations.OPTIMAL, table_of_bins),
     "counts": (situations.counts, situations.COUNTS, table_of_situations),
 }
 
 TITLES = {
+    table_of_bins: "P(optimal) in tenths, and how often it came true",
     table_of_coverage: "coverage in per cent of 95 % intervals (mean width)",
     table_of_situations: "bias, coverage in per cent of 95 % intervals (mean width)",
 }

@@ -358,6 +358,86 @@ def remission(name: str, seed: int) -> Found:
     return out
 
 
+# P(optimal) of a yes/no outcome over two stages, where truths come from the prior of the last stage.
+OPTIMAL = ("yes/no outcome, 24 clinics of 40",)
+_LAST = ("Intercept", "x", "a1[1]", "r", "a2[1]", "x:a1[1]", "a2[1]:x", "a2[1]:a1[1]", "a2[1]:r")
+
+
+def optimal(name: str, seed: int) -> Found:
+    """Units, their mean P(action 1 is optimal) and in how many it is, by stage and tenth of P.
+
+    Coefficients and effects of clinics at the last stage are a draw from the prior of its model, outcomes
+    those of that draw: there P is calibrated if the posterior is right. At the first stage the mean payoff
+    that follows is no curve of the model's.
+    """
+    rng = np.random.default_rng([seed, 8])
+    site = np.repeat(np.arange(24), 40)
+    n = len(site)
+    x = rng.normal(size=n)
+    a1, a2 = rng.integers(0, 2, (2, n))
+    c, v = rng.normal(0, 0.6, 3), rng.normal(0, 0.4, 24)
+
+    def responds(a):
+        return expit(c[0] + c[1] * x + c[2] * a + v[site])
+
+    r = (rng.random(n) < responds(a1)) * 1
+    frame = pd.DataFrame({"site": labels(site), "x": x, "a1": a1, "r": r, "a2": a2})
+    frame["y"] = rng.integers(0, 2, n)
+    known = {term: bdtr.trial.Normal(0, 0.7) for term in _LAST}
+    known["sd(site)"] = bdtr.trial.HalfNormal(0.4)
+    stages = [
+        S("a1", actions=[0, 1], formula="x * a1 + (1 + a1 | site)"),
+        S(
+            "a2",
+            actions=[0, 1],
+            formula="x * a1 + r + a2 * (x + a1 + r) + (1 + a2 | site)",
+            site_means=False,
+            priors=known,
+        ),
+    ]
+    any_outcome = fitted(stages, frame, seed, site="site", family="bernoulli")
+    prior = any_outcome.add_groups("prior")["prior"].to_dataset().isel(chain=0, draw=seed % 100)
+    b = prior["b"].to_series()
+    u = prior["u_site"].to_pandas()
+
+    def probability(a, r, late):
+        columns = {"Intercept": 1.0, "x": x, "a1[1]": a, "r": r, "a2[1]": late}
+        eta = np.zeros(n)
+        for term, value in b.items():
+            eta += value * np.prod([columns[part] * np.ones(n) for part in term.split(":")], axis=0)
+        for term in u:
+            eta += columns[term] * u[term].to_numpy()[site]
+        return expit(eta)
+
+    frame["y"] = (rng.random(n) < probability(a1, r, a2)) * 1
+    fit = fitted(stages, frame, seed, site="site", family="bernoulli")
+    best = [
+        sum(
+            share * np.maximum(probability(a, r, 0), probability(a, r, 1))
+            for r, share in ((0, 1 - responds(a)), (1, responds(a)))
+        )
+        for a in (0, 1)
+    ]
+    right = {
+        "a1": best[1] > best[0],
+        "a2": probability(a1, r, 1) > probability(a1, r, 0),
+    }
+    actions = bdtr.recommend(fit, frame, override="one of many simulated trials").actions
+    out: Found = {}
+    for stage, better in right.items():
+        own = actions[actions["stage"] == stage]
+        one = own["action"].astype(str) == "1"
+        p = np.where(one, own["p_optimal"], 1 - own["p_optimal"])
+        truth = better[own["unit"].astype(int)]
+        tenth = np.minimum((10 * p).astype(int), 9)
+        for k in range(10):
+            mine = tenth == k
+            out[f"{stage}, {k / 10:.1f} to {(k + 1) / 10:.1f}"] = [
+                float(mine.sum()), float(p[mine].sum()), float(truth[mine].sum()),
+            ]  # fmt: skip
+    return out
+
+
 # Clinics as units: successes out of 10 to 200 patients; truths are means over clinics that differ.
 COUNTS = ("60 clinics in 8 systems", "the same, binomial model")
 
