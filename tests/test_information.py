@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 from scipy.stats import norm
 from simulate import TwoStage
 
 import bdtr
 from bdtr.backward.passes import backward_passes
 from bdtr.decisions.information import perfect_information, sample_information, site_information
+from bdtr.decisions.outcome_spread import outcome_variance
 
 
 def gain_of_knowing(mean, sd):
@@ -162,3 +164,82 @@ def test_a_new_trial_tells_what_sites_have_in_common():
 def test_wrong_arguments(many_sites, call, message):
     with pytest.raises(ValueError, match=message):
         call(many_sites)
+
+
+def yes_no(p=(0.30, 0.33), units=2000):
+    """Two arms with exact shares."""
+    a = np.tile([0, 1], units // 2)
+    y = np.zeros(units)
+    for arm in (0, 1):
+        own = np.flatnonzero(a == arm)
+        y[own[: round(p[arm] * len(own))]] = 1
+    trial = bdtr.Trial(
+        [bdtr.Stage("a", actions=[0, 1], formula="a")], outcome="y", family="bernoulli"
+    )
+    return bdtr.fit(
+        trial, pd.DataFrame({"a": a, "y": y}), sampler="direct", draws=1000, propagated=4000,
+        random_seed=2, progress=False,
+    )  # fmt: skip
+
+
+def test_a_new_trial_of_a_yes_no_outcome():
+    """n0 units known, n more: the difference of probabilities is all but normal."""
+    fit = yes_no()
+    apart = bdtr.value(fit, bdtr.static(a=0), bdtr.static(a=1)).draws["value"]
+    d = (apart.isel(regime=1) - apart.isel(regime=0)).to_numpy().ravel()
+    assert d.std() == pytest.approx(np.sqrt((0.21 + 0.33 * 0.67) / 1000), rel=0.05)
+    found = sample_information(fit, "a", sizes=(500, 2000, 8000), simulations=2000)
+    for n in (500, 2000, 8000):
+        expected = gain_of_knowing(d.mean(), d.std() * np.sqrt(n / (n + 2000)))
+        row = found.table.loc[float(n)]
+        assert row["value"] == pytest.approx(expected, abs=4 * row["mc_error"] + 0.03 * expected)
+
+
+def test_spread_of_a_yes_no_outcome_over_two_stages():
+    """Whatever stands between: given history at stage 1 the outcome is 0 or 1, with variance p (1 - p)."""
+    rng = np.random.default_rng(3)
+    n = 3000
+    x = rng.normal(size=n)
+    a1, a2 = rng.integers(0, 2, (2, n))
+    r = (rng.random(n) < expit(0.5 * x + 0.4 * a1)) * 1
+    y = (rng.random(n) < expit(-0.5 + 1.5 * r + 0.5 * x + a2 * (1 - 1.5 * r))) * 1
+    frame = pd.DataFrame({"x": x, "a1": a1, "r": r, "a2": a2, "y": y})
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="x * a1"),
+        bdtr.Stage("a2", actions=[0, 1], formula="x + a1 + r * a2"),
+    ]
+    fit = bdtr.fit(
+        bdtr.Trial(stages, outcome="y", family="bernoulli"), frame, sampler="direct", draws=250,
+        random_seed=1, progress=False,
+    )  # fmt: skip
+    # What is left at stage 2 is a mean over all who took an action, not over those to whom it is recommended.
+    q = backward_passes(fit, ["recommended"])[0].q_values(0, np.arange(n)).mean(axis=2)
+    for a in (0, 1):
+        p = q[a, a1 == a]
+        assert outcome_variance(fit, 0)[a].mean() == pytest.approx((p * (1 - p)).mean(), rel=0.05)
+    found = sample_information(fit, "a1", sizes=(500, 5000), simulations=300).table
+    assert 0 < found["value"].iloc[0] < found["value"].iloc[1] < found["value"].iloc[2]
+
+
+@pytest.mark.parametrize(
+    ("family", "right"), [("poisson", 2.0), ("gamma", 0.25 * 4.0), ("student_t", 0.5**2 * 7 / 5)]
+)
+def test_spread_of_other_outcomes(family, right):
+    """Mean 2; of a t distribution with 4 degrees of freedom the variance of a normal that says as much."""
+    rng = np.random.default_rng(5)
+    draw = {
+        "poisson": lambda: rng.poisson(2.0, 3000),
+        "gamma": lambda: rng.gamma(4.0, 0.5, 3000),
+        "student_t": lambda: 2 + 0.5 * rng.standard_t(4, 3000),
+    }
+    frame = pd.DataFrame({"a": np.tile([0, 1], 1500), "y": draw[family]()})
+    trial = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="a")], outcome="y", family=family)
+    fit = bdtr.fit(trial, frame, sampler="direct", draws=250, random_seed=1, progress=False)
+    assert outcome_variance(fit, 0).mean() == pytest.approx(right, rel=0.1)
+    found = sample_information(fit, "a", sizes=(3000,), simulations=500).table
+    apart = fit.posterior(0)["b"].sel(term="a[1]")
+    scale = {"poisson": 2.0, "gamma": 2.0, "student_t": 1.0}[family]
+    expected = gain_of_knowing(scale * float(apart.mean()), scale * float(apart.std()) / np.sqrt(2))
+    assert found["value"].iloc[0] == pytest.approx(
+        expected, abs=4 * found["mc_error"].iloc[0] + 0.1 * expected
+    )

@@ -9,6 +9,7 @@ from outcome_models import case, outcomes
 from scipy.special import expit
 
 import bdtr
+from bdtr.backward.summary import how_drawn
 from bdtr.engine.crossproducts import Rows
 from bdtr.engine.laplace import direct
 from bdtr.engine.laplace.cells import Outcome, cells
@@ -16,6 +17,7 @@ from bdtr.engine.laplace.density import Posterior, log_density
 from bdtr.engine.laplace.direct import correct_draws, draw_laplace, first_places
 from bdtr.engine.laplace.likelihoods import CODES
 from bdtr.engine.layout import Factor, layout
+from bdtr.stages import sampling
 from bdtr.trial.families import FAMILIES
 
 SEED = np.random.SeedSequence(11)
@@ -247,3 +249,24 @@ def test_wild_payoffs():
     assert "family='student_t'" in str(gaussian.state)
     width = [f.posterior(0)["b"].sel(term="a[1]").std() for f in (found["direct"], gaussian)]
     assert width[0] < 0.7 * width[1]
+
+
+def test_very_many_levels_that_cross_are_left_to_nuts(monkeypatch):
+    """And the fit says why; a factor that crosses sites with few levels is integrated out."""
+    rng = np.random.default_rng(6)
+    site, rater = rng.integers(0, 12, 300), rng.integers(0, 15, 300)
+    frame = pd.DataFrame({"site": site, "rater": [f"r{i}" for i in rater]})
+    frame["a"] = rng.integers(0, 2, 300)
+    frame["y"] = (rng.random(300) < expit(rng.normal(0, 0.5, 12)[site])) * 1
+    stage = bdtr.Stage(
+        "a", actions=[0, 1], formula="a + (1 | site) + (1 | rater)", site_means=False
+    )
+    trial = bdtr.Trial([stage], outcome="y", site="site", family="bernoulli")
+    given = {"sampler": "direct", "draws": 50, "random_seed": 1, "progress": False}
+    few = bdtr.fit(trial, frame, **given)
+    assert few.tree["stage_1/sample_stats"].attrs["independence"] == 200
+    monkeypatch.setattr(sampling, "_MOST_CROSSED", 10)
+    many = bdtr.fit(trial, frame, **given)
+    attrs = many.tree["stage_1/sample_stats"].attrs
+    assert attrs["nuts"] == 200
+    assert "12 levels of factors cross others" in how_drawn(attrs)

@@ -18,7 +18,7 @@ from bdtr.results.estimates import kind_of
 
 _LONG = 50  # numbers in a variable of a user's model, beyond which it is no parameter to list
 
-__all__ = ["Summary", "how_drawn", "html", "summary", "text", "tidy_draws"]
+__all__ = ["Summary", "how_drawn", "html", "summary", "text", "tidy_draws", "why_nuts"]
 
 
 def how_drawn(attrs: Mapping[str, Any]) -> str:
@@ -51,12 +51,17 @@ def how_drawn(attrs: Mapping[str, Any]) -> str:
         parts.append(f"{counts['linear']:,} for responses without residuals")
     if attrs.get("nuts"):
         counts["nuts"] = int(attrs["nuts"])
-        parts.append(
-            f"{counts['nuts']:,} by NUTS of every parameter, as importance weights were not good enough"
-        )
+        parts.append(f"{counts['nuts']:,} by NUTS of every parameter, {why_nuts(attrs)}")
     if "laplace_error" in attrs and (counts["independence"] or counts["slices"]):
         parts[-1] += f"; SD of log(exact / Laplace) {attrs['laplace_error']:.2f}"
     return f"{sum(counts.values()):,} draws: {', '.join(parts)}"
+
+
+def why_nuts(attrs: Mapping[Any, Any]) -> str:
+    """Why NUTS had to take over."""
+    if attrs.get("crossed"):
+        return f"as {int(attrs['crossed']):,} levels of factors cross others"
+    return "as importance weights were not good enough"
 
 
 def _checked(attrs: Mapping[str, Any]) -> str:

@@ -22,9 +22,10 @@ from threadpoolctl import threadpool_limits
 from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass
 from bdtr.backward.passes import backward_pass, backward_passes
-from bdtr.decisions.risk import outcome_sd
+from bdtr.backward.residuals import linear_predictor
+from bdtr.decisions.outcome_spread import outcome_variance
 from bdtr.engine.compiled.streams import children
-from bdtr.engine.crossproducts import ResponseProducts, Rows, cross_products
+from bdtr.engine.crossproducts import ResponseProducts, Rows, cross_products, weighted
 from bdtr.engine.layout import Factor, layout
 from bdtr.engine.parameters import Parameters
 from bdtr.results.arguments import a_fit, is_whole, number_list, one_of, whole
@@ -32,8 +33,10 @@ from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State
 from bdtr.results.errors import ArgumentError
 from bdtr.results.progress import progress_bar
+from bdtr.stages.coded_priors import parameters
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import StageDraws
+from bdtr.trial.priors import HalfNormal
 from bdtr.values.siteblips import site_blips
 from bdtr.values.valuation import mean_payoffs
 
@@ -225,12 +228,16 @@ def sample_information(
     normal, as their prior; SDs have the priors of this trial's model. What it says of b is E(b | y); what
     that says of a unit's payoffs is their linear regression on b over draws.
 
+    Where payoffs are not Gaussian, y is a working response: at the last stage e has the variance 1 / w of the
+    outcome's information w on its linear predictor, at an earlier one Var(Y | h, a) / mu'^2, as in reweighted
+    least squares; what a trial says of b is right to first order in the size of what it adds.
+
     Parameters
     ----------
     fit
         A fitted trial with its data.
     stage
-        Action column of a stage whose payoff is continuous.
+        Action column of a stage.
     sizes
         Numbers of new sites; of new units where the trial has no sites.
     at
@@ -253,8 +260,7 @@ def sample_information(
     Raises
     ------
     ValueError
-        If the arguments do not fit the trial, outcomes are not continuous, or the stage has a model of
-        your own.
+        If the arguments do not fit the trial, or the stage or a later one has a model of your own.
 
     Examples
     --------
@@ -317,6 +323,44 @@ def _learning(
 
 
 @dataclass(frozen=True)
+class _Noise:
+    """Outcomes of a new trial about their means: rows of the stage's fit with their weights, parameters of
+    the analysis, and SDs of an outcome with a weight of 1 (action, sample), in the units of the engine."""
+
+    rows: Rows
+    params: Parameters
+    sd: np.ndarray
+
+
+def _noise(fit: Fit, k: int) -> _Noise:
+    model, posterior, payoff = fit.model(k), fit.posterior(k), fit.payoff(k)
+    variance = outcome_variance(fit, k, classes=False)
+    assert isinstance(model, OutcomeModel)
+    if not payoff.family.closed_form:  # the last stage
+        from bdtr.stages.laplace import information
+
+        weight = information(model, posterior, linear_predictor(fit, k, model))
+        priors = replace(model.engine_priors, sigma=HalfNormal(2.0))  # it is 1
+        return _Noise(
+            weighted(replace(model.rows, stratum=None, strata=1), weight),
+            parameters(model.factors, priors, 1),
+            np.ones(variance.shape),
+        )
+    if not payoff.family.quasi:
+        return _Noise(model.rows, model.parameters, np.sqrt(variance) / model.spread)
+    # Rows have the weight mu' = v(mu): the variance of a working response is Var(Y) / v(mu)^2.
+    assert model.rows.weight is not None
+    low, high = payoff.bounds or (0.0, 1.0)
+    size = high - low if np.isfinite(high) else 1.0
+    stage = fit.require_data("a new trial").stages[k]
+    arm = stage.action[stage.fitted]
+    count = np.bincount(arm, minlength=len(variance))
+    own = np.bincount(arm, model.rows.weight, len(variance)) / np.maximum(count, 1)
+    own = np.where(count > 0, own, model.rows.weight.mean())
+    return _Noise(model.rows, model.parameters, np.sqrt(variance / own[:, None]) / size)
+
+
+@dataclass(frozen=True)
 class _Simulator:
     """Makes new trials of one stage and says what is learned from them.
 
@@ -339,12 +383,12 @@ class _Simulator:
     @classmethod
     def of(cls, fit: Fit, k: int, some: np.ndarray) -> _Simulator:
         data, model, draws = fit.require_data("a new trial"), fit.model(k), fit.q_function(k).draws
-        sd = outcome_sd(fit, k, classes=False)
         if data.trial.site is None and fit.designs[k].groups:
             raise ArgumentError(
                 f"new_trial: stage {fit.designs[k].action} has groups such as classes, and the trial names "
                 "no site to draw them with. Name a site column."
             )
+        noise = _noise(fit, k)
         assert isinstance(model, OutcomeModel)
         assert isinstance(draws, StageDraws)
         b = draws.coefficients
@@ -352,8 +396,8 @@ class _Simulator:
         total = np.atleast_2d(np.cov(b))
         root = np.linalg.cholesky(total + 1e-12 * np.trace(total) / len(b) * np.eye(len(b)))
         known = np.linalg.solve(root, b - mean)
-        rows, stage = model.rows, data.stages[k]
-        params, turns = model.parameters, {g.name: g.measure.back for g in model.design.groups}
+        rows, stage = noise.rows, data.stages[k]
+        params, turns = noise.params, {g.name: g.measure.back for g in model.design.groups}
         p = len(b)
         site = model.design.site_codes(data.frame.iloc[np.flatnonzero(stage.fitted)])
         return cls(
@@ -363,7 +407,7 @@ class _Simulator:
             model.factors,
             replace(params, precision=np.ones(p), mean=np.zeros(p)),
             tuple(turns[f.name] @ draws.root[f.name][some] / model.spread for f in model.factors),
-            sd[:, some] / model.spread,
+            noise.sd[:, some],
             stage.action[stage.fitted],
             site if data.trial.site else np.arange(len(site)),
         )

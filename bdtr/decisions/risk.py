@@ -18,13 +18,11 @@ import numpy as np
 from scipy.special import ndtri
 
 from bdtr.backward.fitted import Fit
-from bdtr.backward.induction import best_mean
-from bdtr.backward.passes import backward_pass
+from bdtr.decisions.outcome_spread import outcome_variance
 from bdtr.results.arguments import a_fit, one_of, probability
 from bdtr.results.errors import ArgumentError
-from bdtr.stages.prediction import StageDraws
 
-__all__ = ["OF", "Quantile", "Utility", "WorstMean", "outcome_noise", "outcome_sd", "utilities"]
+__all__ = ["OF", "Quantile", "Utility", "WorstMean", "outcome_noise", "utilities"]
 
 OF = ("parameters", "outcomes")
 
@@ -107,86 +105,20 @@ def outcome_noise(fit: Fit, k: int) -> np.ndarray:
 
     Normal numbers that are spread evenly, the same for all actions, so that actions which differ
     little are compared with little noise.
-    """
-    a_fit(fit)
-    sd = outcome_sd(fit, k)
-    samples = sd.shape[1]
-    rng = np.random.default_rng(fit.settings.stream("risk"))
-    z = ndtri((rng.permutation(samples) + 0.5) / samples)
-    return (sd * z)[:, None, :]
-
-
-def outcome_sd(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
-    """SD of a unit's outcome given its history and action at stage k, later stages recommended.
-
-    Parameters
-    ----------
-    fit
-        A fitted trial with its data.
-    k
-        Stage, from 0.
-    classes
-        Whether classes that deliver the action of this stage add to the spread.
-
-    Returns
-    -------
-    numpy.ndarray
-        (action, sample), in units of the outcome.
 
     Raises
     ------
     ValueError
-        If the outcome is not continuous, or a stage from here on has a model of your own.
+        If the outcome is not Gaussian, or a stage from here on has a model of your own.
     """
     a_fit(fit)
     if fit.trial.family != "gaussian":
         raise ArgumentError(
-            f"of='outcomes' is for continuous outcomes, and this one is {fit.trial.family}: the mean says "
-            "all about its spread. Use of='parameters'."
+            f"of='outcomes' is for Gaussian outcomes, and this one is {fit.trial.family}: its spread goes "
+            "with its mean. Use of='parameters'."
         )
-    own = [s.action for s in fit.trial.stages[k:] if s.model is not None]
-    if own:
-        raise ArgumentError(
-            f"of='outcomes': stage {own[0]} has a model of your own, which does not say how outcomes "
-            "spread. Use of='parameters'."
-        )
-    return np.sqrt(_variance(fit, k, classes))
-
-
-def _variance(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
-    design, draws = fit.designs[k], fit.q_function(k).draws
-    assert isinstance(draws, StageDraws)
-    sigma = fit.posterior(k)["sigma"].stack(sample=("chain", "draw"), create_index=False)
-    own = np.square(sigma.transpose(..., "sample").to_numpy().reshape(-1, sigma.sizes["sample"]))
-    out = np.tile(own, (len(design.arms) // len(own), 1))
-    for group in design.groups:
-        if classes and group.role == "delivery":
-            out = out + np.square(draws.root[group.name][:, 0, 0])
-    return out if k == fit.stages - 1 else out + _later(fit, k)
-
-
-def _later(fit: Fit, k: int) -> np.ndarray:
-    """Variance that is left at later stages (action, sample), over the units that took each action."""
-    data, done = fit.require_data("the spread of outcomes"), backward_pass(fit)
-    stage, units = data.stages[k], np.flatnonzero(data.stages[k].fitted)
-    # Each unit has the variance of the next stage at which a decision is due; none after the last.
-    waiting, known, parts = np.ones(len(units), dtype=bool), np.zeros(len(units), dtype=bool), []
-    for m in range(k + 1, fit.stages):
-        own = data.stages[m]
-        ready = np.flatnonzero(waiting & own.among[units] & own.history[units])
-        chosen = np.zeros((len(units), own.feasible.shape[1]))
-        for block in done.blocks(ready):
-            rows = units[block]
-            q = done.q_values(m, rows)
-            chosen[block, best_mean(q, own.feasible[rows], fit.trial.higher_is_better)] = 1.0
-        known[ready] = True
-        waiting &= ~own.among[units]
-        parts.append((chosen, _variance(fit, m)))
-    known |= waiting  # where it is not known what they would do next, they count as the others do
-    out = np.zeros((len(fit.designs[k].arms), done.samples))
-    for a in range(len(out)):
-        mine = known & (stage.action[units] == a)
-        mine = mine if mine.any() else known
-        for chosen, variance in parts:
-            out[a] += chosen[mine].mean(axis=0) @ variance
-    return out
+    sd = np.sqrt(outcome_variance(fit, k))
+    samples = sd.shape[1]
+    rng = np.random.default_rng(fit.settings.stream("risk"))
+    z = ndtri((rng.permutation(samples) + 0.5) / samples)
+    return (sd * z)[:, None, :]

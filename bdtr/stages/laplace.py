@@ -8,7 +8,9 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from bdtr.engine.crossproducts import strata_of
 from bdtr.engine.laplace.cells import Outcome, cells
+from bdtr.engine.laplace.curvatures import curvatures
 from bdtr.engine.laplace.density import Posterior, shape_at
 from bdtr.engine.laplace.direct import correct_draws, draw_laplace
 from bdtr.engine.laplace.likelihoods import CODES, FOLDED
@@ -22,6 +24,7 @@ from bdtr.stages.posterior import group_covariances, group_parameters, labelled
 __all__ = [
     "complete",
     "engine_posterior",
+    "information",
     "laplace_draws",
     "laplace_phi",
     "modes_of_part",
@@ -139,6 +142,38 @@ def laplace_phi(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray:
     if model.family.has_nu:
         parts.append(np.log(posterior["nu"].to_numpy().reshape(-1, 1) - 1.0))
     return np.hstack(parts)
+
+
+def information(model: OutcomeModel, posterior: xr.Dataset, eta: np.ndarray) -> np.ndarray:
+    """What each row says of its linear predictor at posterior means, in the units of the engine (row).
+
+    Minus the second derivative of the log likelihood at the outcome observed, which is Fisher's information
+    on average over units that are alike. Where that of some is negative (long tails), all of an arm have its
+    mean.
+
+    Parameters
+    ----------
+    model
+        The stage's model.
+    posterior
+        Its labelled posterior.
+    eta
+        Linear predictor of its rows, in units of the outcome.
+    """
+    assert model.recorded is not None and model.companion is not None
+    y, m, rows = model.recorded, model.companion, model.rows
+    if model.family.coded is not None:
+        y, m = model.family.coded(y, m)
+    phi = laplace_phi(model, posterior).mean(axis=0)
+    count = len(model.priors.gaps) or (rows.strata if model.family.has_sigma else 0)
+    stratum = strata_of(rows)
+    found = curvatures(
+        model.family.engine, (y - model.location) / model.spread, m, stratum,
+        phi[len(phi) - count - model.family.has_nu :], (eta - model.location) / model.spread,
+    )  # fmt: skip
+    if (found < 0).any():
+        found = (np.bincount(stratum, found) / np.maximum(np.bincount(stratum), 1))[stratum]
+    return np.maximum(found, 1e-9 * found.max())
 
 
 def modes_of_part(

@@ -83,7 +83,7 @@ def labelled(
         found[f"u_{name}"] = effects[:, effect_at : effect_at + size].reshape(count, -1, q)
         effect_at += size
     dims = variable_dims(design)
-    data = {
+    data: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         name: (("chain", "draw", *dims[name]), values.reshape(chains, -1, *values.shape[1:]))
         for name, values in found.items()
     }

@@ -174,7 +174,8 @@ def laplace_model(model: OutcomeModel, posterior: Posterior, mode: np.ndarray) -
         elif priors.gaps:
             shape.append(_log_gaps(pm, priors))
         if priors.nu is not None:
-            shape.append(pt.log(_above_one(pm, priors.nu))[None])
+            above: Any = pt.log(_above_one(pm, priors.nu))
+            shape.append(above[None])
         phi = pm.Deterministic("phi", pt.concatenate([*sds, *partial, *shape]))
         pm.Potential("marginal", laplace_log_likelihood(phi, posterior, mode))
     return built

@@ -43,6 +43,7 @@ __all__ = [
     "fit_direct",
 ]
 
+_MOST_CROSSED = 400  # levels of factors that cross others, up to which they are integrated out
 _LEAST_TUNE = 1000  # warm-up draws where every parameter is sampled in place of few
 
 type Progress = Callable[[int, int], None]
@@ -209,8 +210,14 @@ def _every_parameter(model, response, seed, lengths, progressbar) -> Sampled:
     """NUTS where importance weights are not good enough; the statistics count these draws."""
     longer = _Lengths(lengths.chains, lengths.draws, max(lengths.tune, _LEAST_TUNE))
     found = compiled_plain(model).fit(response, children(seed, 3)[2], longer, progressbar)
-    count = lengths.chains * lengths.draws
-    return Sampled(found.posterior, found.stats.assign_attrs(nuts=count, tune=longer.tune))
+    how = {"nuts": lengths.chains * lengths.draws, "tune": longer.tune, "crossed": _crossed(model)}
+    return Sampled(found.posterior, found.stats.assign_attrs(how))
+
+
+def _crossed(model: OutcomeModel) -> int:
+    """Levels of factors that cross others, where these are too many to be integrated out, else 0."""
+    border = layout(model.factors, model.rows.codes).border.size
+    return border if border > _MOST_CROSSED else 0
 
 
 def compiled_laplace(model: OutcomeModel) -> CompiledStage:
@@ -228,11 +235,14 @@ def compiled_laplace(model: OutcomeModel) -> CompiledStage:
     Returns
     -------
     CompiledStage
-        The plain model where there is no phi (no group terms, dispersions or thresholds), or no mode of it.
+        The plain model where there is no phi (no group terms, dispersions or thresholds), or no mode of it,
+        or where very many levels cross others.
     """
     from bdtr.engine.laplace.direct import first_places
     from bdtr.stages.laplace import engine_posterior
 
+    if _crossed(model):
+        return compiled_plain(model)
     with threadpool_limits(1):
         posterior, where = engine_posterior(model)
         places = first_places(posterior) if posterior.size else None
@@ -342,8 +352,9 @@ def fit_direct(
 ) -> Sampled:
     """Fit a stage to the observed outcome with the direct sampler.
 
-    Where importance weights are not good enough for an outcome that is not Gaussian, NUTS samples every
-    parameter; the statistics then count these draws as ``nuts``.
+    Where importance weights are not good enough for an outcome that is not Gaussian, or more than some
+    hundred levels of factors cross others, NUTS samples every parameter; the statistics then count these
+    draws as ``nuts``.
 
     Parameters
     ----------
@@ -379,6 +390,8 @@ def fit_direct(
 def _fit_laplace(model, response, seed, lengths, progress) -> Sampled:
     from bdtr.stages.laplace import laplace_draws  # its kernels are compiled when they are needed
 
+    if _crossed(model):
+        return _every_parameter(model, response, seed, lengths, False)
     direct_seed = children(seed, 1)[0]
     with threadpool_limits(1):
         made = laplace_draws(model, direct_seed, lengths.chains, lengths.draws, progress)

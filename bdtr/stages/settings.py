@@ -25,6 +25,7 @@ _PURPOSES = (
     "assignment",
     "opinion",
     "predictive checks",
+    "spread",
 )
 _TUNE, _TUNE_INTEGRATED = 1000, 400  # warm-up draws: few are enough where there are no funnels
 _PROPAGATED = 1000

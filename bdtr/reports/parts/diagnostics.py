@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr import plots
-from bdtr.backward.summary import how_drawn, summary
+from bdtr.backward.summary import how_drawn, summary, why_nuts
 from bdtr.checks.curves import has_curves, outcome_curves
 from bdtr.checks.predictive import predictive_checks
 from bdtr.reports.blocks import Block, Part, folded, items, number, table, text
@@ -72,7 +72,7 @@ def _derived(case: Case) -> pd.DataFrame:
 def _corrected(attrs: Mapping[Hashable, Any]) -> str:
     """How draws from Laplace's density were corrected, or that NUTS drew every parameter."""
     if attrs.get("nuts"):
-        return ", of every parameter, as importance weights were not good enough"
+        return f", of every parameter, {why_nuts(attrs)}"
     if "laplace_error" not in attrs:
         return ""
     return (
