@@ -1,5 +1,8 @@
 r"""A multilevel model with Student-t residuals: a few wild payoffs do not decide what is recommended.
 
+``Trial(family="student_t")`` fits such a model, with correlated effects and in seconds; this one is for those
+who have to change it: other residuals, other priors, effects that are not of sites.
+
 Mathematics. With site s(i) and action 0 the first one,
 
     payoff_i = u_s + x_i'b + sum_{k > 0} 1[action_i = k] (d_k + m_i'c_k + v_sk) + e_i,
