@@ -56,9 +56,9 @@ _MOST_ERROR = 1.5  # SD of log(exact / Laplace) up to which corrected draws may 
 _LEAST_SHARE = 0.2  # effective share of corrected draws
 _WARM, _THIN = 20, 2  # sweeps of slice chains
 _TRIES = 4  # coefficients and effects tried for a phi that NUTS has drawn
-_STUCK = (
-    0.01  # share of a chain's draws: effects of groups are drawn along, of which one may be far out
-)
+# Share of its draws, and how many of them, for which a chain may stay where it stays longest: effects of
+# groups are drawn along, of which one may be far out.
+_STUCK, _STAYS = 0.01, 5
 _MOST_THINNED, _CHEAP = 16, 4_000  # proposals for one draw, unless all are no more than so many
 
 
@@ -186,7 +186,9 @@ def _attempt(
         return made[-1].weights
 
     rng = np.random.default_rng(accept_seed)
-    kept = kept_by_chains(more, chains, draws, rng, _MOST_THINNED, _CHEAP, _STUCK)
+    kept = kept_by_chains(
+        more, chains, draws, rng, _MOST_THINNED, _CHEAP, max(_STUCK, _STAYS / draws)
+    )
     return kept, Proposed(*(np.concatenate(parts) for parts in zip(*made, strict=True))), word
 
 
