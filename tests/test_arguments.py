@@ -76,7 +76,7 @@ RIGHT = {
              "reference", "rules", "site_means", "tailored", "thorough", "pdf"},
     "infinity": {"bound"},
     "too large for a float": {"random_seed", "seed", "bins", "draws", "least", "min_cell", "points"},
-    "function": {"rules"},
+    "function": {"rules", "utility"},
     "type": {"rules"},
 }  # fmt: skip
 LATER = (

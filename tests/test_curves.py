@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.checks.curves import has_curves, outcome_curves
+from bdtr.checks.curves import OutcomeCurves, has_curves, outcome_curves
 
 
 def fit_of(family, make, formula="x + a", n=600, **more):
@@ -98,3 +98,13 @@ def test_outcomes_without_a_picture():
         outcome_curves(fit)
     with pytest.raises(ValueError, match="outcome_curves"):
         bdtr.plots.outcome_plot(pd.DataFrame())
+
+
+def test_a_rare_count_is_drawn():
+    """Few replications have a unit with it: the mean is above the upper end of the interval."""
+    table = pd.DataFrame(
+        {"x": [0, 1, 9], "observed": [40, 9, 1], "mean": [41.0, 8.0, 0.02], "lower": [35, 4, 0],
+         "upper": [46, 13, 0]}
+    )  # fmt: skip
+    figure = bdtr.plots.outcome_plot(OutcomeCurves("rootogram", table, 50, 200, 0.95))
+    assert len(figure.axes[0].collections) == 1

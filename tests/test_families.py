@@ -326,3 +326,13 @@ def test_two_categories_are_a_yes_no_outcome(sampler):
     assert np.allclose(means, 10 * right, rtol=0.01 if sampler == "plain" else 1e-9)
     logs = (f.add_groups("log_likelihood")["log_likelihood"]["y"] for f in (two, plain))
     assert np.allclose(*(one.mean(("chain", "draw")) for one in logs), atol=0.02)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_draws_where_priors_put_means_that_no_data_have(family):
+    """No error, and no number that is none."""
+    payoff = payoff_of(family)
+    eta = np.array([[-800.0, -50.0], [50.0, 90.0], [800.0, 2000.0]])
+    with np.errstate(over="ignore"):
+        drawn = payoff.draw(np.random.default_rng(1), eta, shape_of(family), M)
+    assert drawn.shape == eta.shape and not np.isnan(drawn).any()

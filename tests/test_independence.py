@@ -30,11 +30,11 @@ def test_proposals_outside_the_support_only_make_chains_stay():
     """Two of 800 had no density, and the number of proposals to a draw was NaN."""
     rng = np.random.default_rng(1)
     weights = 0.1 * rng.normal(size=800)
-    all_in = independence._thinning(weights, 200, np.random.default_rng(2))
+    all_in = independence._thinning(weights, 200, np.random.default_rng(2), 0.02)
     few = np.where(np.arange(800) < 2, -np.inf, weights)
-    assert independence._thinning(few, 200, np.random.default_rng(2)) == all_in
+    assert independence._thinning(few, 200, np.random.default_rng(2), 0.02) == all_in
     half = np.where(np.arange(800) < 400, -np.inf, weights)
-    assert independence._thinning(half, 200, np.random.default_rng(2)) > all_in
+    assert independence._thinning(half, 200, np.random.default_rng(2), 0.02) > all_in
 
 
 def test_last_states_of_chains_follow_the_target():

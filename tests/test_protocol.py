@@ -88,7 +88,7 @@ def test_a_file_says_what_python_says():
         ("[[stages]]", "[stages]", "is no TOML|table of its own"),
         ("formula", "formulae", r"\[\[stages\]\] 1: there is no 'formulae'.*'formula'"),
         ("HalfNormal(0.2)", "HalfNormal(0.2, 1)", "priors.*HalfNormal takes the numbers sigma"),
-        ("HalfNormal(0.2)", "Gamma(1)", "'Gamma\\(1\\)' is no prior"),
+        ("HalfNormal(0.2)", "Beta(1)", "'Beta\\(1\\)' is no prior"),
         ("HalfNormal(0.2)", "HalfNormal(-1)", "must be finite and above 0"),
         ("a1 == 1\"", "__import__('os')\"", "feasible"),
         ('missing = "exclude"', 'missing = 1', "missing must be a text"),

@@ -134,5 +134,5 @@ def test_outcomes_of_yes_and_no_have_no_spread_of_their_own():
     )
     own = bdtr.fit(trial, frame, chains=2, draws=100, tune=100, propagated=100, random_seed=1,
                    progress=False)  # fmt: skip
-    with pytest.raises(ValueError, match="this one is bernoulli"):
+    with pytest.raises(ValueError, match="this one is not .bernoulli"):
         outcome_noise(own, 0)

@@ -43,7 +43,10 @@ def test_a_stage_says_what_is_wrong(change, message):
         (lambda s: bdtr.Trial([], outcome="y"), "non-empty list"),
         (lambda s: bdtr.Trial([s, s], outcome="y"), "share an action"),
         (lambda s: bdtr.Trial([s]), "name the outcome"),
-        (lambda s: bdtr.Trial([s], outcome="y", family="cauchy"), "'gaussian', 'bernoulli'"),
+        (
+            lambda s: bdtr.Trial([s], outcome="y", family="cauchy"),
+            "'gaussian', 'student_t', 'bernoulli'",
+        ),
         (
             lambda s: bdtr.Trial(
                 [bdtr.Stage("a", **STAGE, reward="r")], outcome="y", family="bernoulli"

@@ -17,6 +17,8 @@ from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.passes import stage_model
 from bdtr.backward.residuals import linear_predictor
 from bdtr.stages.outcome import OutcomeModel
+from bdtr.trial.families import FAMILIES
+from bdtr.trial.payoff import Payoff
 
 __all__ = ["overdispersion"]
 
@@ -33,7 +35,7 @@ def overdispersion(fit: FitRecord) -> list[str]:
         return []
     assert model.recorded is not None and model.companion is not None
     y, m = model.recorded, model.companion
-    mu = m * model.payoff.mean(linear_predictor(fit, k, model))
+    mu = m * Payoff(FAMILIES[model.family.name]).mean(linear_predictor(fit, k, model))
     if model.family.name == "poisson":
         v, variance = mu, 2.0 + 1.0 / np.maximum(mu, 1e-12)
     else:

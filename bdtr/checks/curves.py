@@ -131,8 +131,8 @@ def outcome_curves(fit: Fit, draws: int = 200, interval: float = 0.95) -> Outcom
         else:  # counts from rates
             again = np.rint(again * model.companion)
         table = _frequencies(model.recorded, again, interval)
-        if kind == "categories" and fit.trial.utility:
-            table["x"] = list(fit.trial.utility)
+        if kind == "categories" and fit.trial.categories:
+            table["x"] = list(fit.trial.categories)
     return OutcomeCurves(kind, table, len(model.rows.x), count, interval)
 
 
@@ -142,7 +142,7 @@ def has_curves(fit: Fit) -> bool:
 
 
 def _kind(model: object) -> str | None:
-    if not isinstance(model, OutcomeModel):
+    if not isinstance(model, OutcomeModel) or model.payoff.worth is not None:
         return None
     family = model.family
     if family.name in _COUNTS:

@@ -223,8 +223,8 @@ def _coding(trial: Trial, formulas: Sequence[Formula], frame: pd.DataFrame) -> C
     factors |= {trial.site} if trial.site else set()
     in_models = {c for f in formulas for c in f.model_columns}
     levels = {s.action: tuple(s.actions or ()) for s in trial.stages}
-    if trial.utility and trial.outcome:
-        levels[trial.outcome] = tuple(trial.utility)
+    if trial.categories and trial.outcome:
+        levels[trial.outcome] = tuple(trial.categories)
     amounts = _amounts(trial)
     numbers, labels = [], []
     for name in _used_columns(trial, formulas):

@@ -13,6 +13,7 @@ from bdtr.results.labels import label_text
 from bdtr.trial.amount import Amount, AmountError
 from bdtr.trial.families import FAMILIES
 from bdtr.trial.trial import Trial
+from bdtr.trial.worth import Utility
 
 __all__ = [
     "follow_up",
@@ -96,10 +97,11 @@ def outcomes(
     """
     if trial.outcome is None:
         return None, None, np.zeros(len(coded))
-    family, column = FAMILIES[trial.family], coded[trial.outcome]
+    payoff, column = trial.payoff, coded[trial.outcome]
+    family = payoff.family
     y = (
         (np.where(column.isna(), np.nan, column.cat.codes))
-        if trial.utility
+        if trial.categories
         else column.to_numpy(float)
     )
     m = _companion(trial, coded, y)
@@ -115,12 +117,34 @@ def outcomes(
         )
     if family.closed_form:
         return None, None, y
-    if trial.utility:
-        scores = np.array(list(trial.utility.values()))
+    if payoff.worth is not None:
+        return y, m, _worths(trial, payoff.worth, y)
+    if trial.categories:
+        scores = np.array(list(trial.categories.values()))
         return y, m, np.where(np.isnan(y), np.nan, scores[np.nan_to_num(y).astype(int)])
     if family.companion == "event":
         return y, m, _payoffs_of_times(trial, y, m)
     return y, m, y if family.name == "censored" else y / m
+
+
+def _worths(trial: Trial, worth: Utility, y: np.ndarray) -> np.ndarray:
+    """The payoff of each outcome, where it is a function of it."""
+    known = ~np.isnan(y)
+    out = np.full(len(y), np.nan)
+    found = np.asarray(worth(y[known]), dtype=float)
+    if found.shape != y[known].shape:
+        raise DataError(
+            f"utility: took {known.sum()} outcomes and gave an array of shape {found.shape}; it has to give "
+            "a number for each."
+        )
+    if not np.isfinite(found).all():
+        bad = np.flatnonzero(known)[~np.isfinite(found)]
+        raise DataError(
+            f"utility: is no finite number for {trial.outcome} = {some(y[bad])}. Change it there, or the "
+            "data."
+        )
+    out[known] = found
+    return out
 
 
 def _companion(trial: Trial, coded: pd.DataFrame, y: np.ndarray) -> np.ndarray:

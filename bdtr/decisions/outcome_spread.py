@@ -7,7 +7,8 @@ With the later stages as recommended,
 s_k^2 being the variance of the response of the stage about its mean (of the propagated payoff: what history
 in between adds), c_k^2 what the classes add that deliver the action. Both are means over the units that took
 the action: on a link scale with mean mu(eta) the variance of a quasi-likelihood is s^2 v(mu), that of classes
-about c^2 mu'(eta)^2, and the variance of an outcome of the last stage is that of its family.
+about c^2 mu'(eta)^2, and the variance of an outcome of the last stage is that of its family. Units who would
+follow another action than those who took it have other means: variances go with these.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bdtr.backward.residuals import linear_predictor
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import StageDraws
+from bdtr.trial.payoff import Payoff
 
 __all__ = ["outcome_variance"]
 
@@ -130,6 +132,28 @@ def _means(values: np.ndarray, arm: np.ndarray, arms: int) -> np.ndarray:
     return np.where(count > 0, found, values.mean())
 
 
+def _by_mean(payoff: Payoff, mean: np.ndarray) -> np.ndarray:
+    """How variances go with mean payoffs: mu (1 - mu) between two bounds, mu above one, else alike."""
+    low, high = payoff.bounds or (-np.inf, np.inf)
+    if not np.isfinite(low):
+        return np.ones(mean.shape)
+    if not np.isfinite(high):
+        return np.maximum(mean - low, 0.0)
+    return np.maximum((mean - low) * (high - mean), 0.0)
+
+
+def _usual(fit: Fit, m: int) -> np.ndarray:
+    """Mean of the same over the units that took each action of a stage (action)."""
+    stage = fit.require_data("the spread of outcomes").stages[m]
+    units, done = np.flatnonzero(stage.fitted), backward_pass(fit)
+    mean = np.empty(len(units))
+    for block in done.blocks(np.arange(len(units))):
+        q = done.q_values(m, units[block])
+        mean[block] = q[stage.action[units[block]], np.arange(q.shape[1])].mean(axis=1)
+    found = _means(_by_mean(fit.payoff(m), mean), stage.action[units], len(fit.designs[m].arms))
+    return np.maximum(found, 1e-300)
+
+
 def _later(fit: Fit, k: int) -> np.ndarray:
     """Variance that is left at later stages (action, sample), over the units that took each action."""
     data, done = fit.require_data("the spread of outcomes"), backward_pass(fit)
@@ -140,10 +164,13 @@ def _later(fit: Fit, k: int) -> np.ndarray:
         own = data.stages[m]
         ready = np.flatnonzero(waiting & own.among[units] & own.history[units])
         chosen = np.zeros((len(units), own.feasible.shape[1]))
+        usual = _usual(fit, m)
         for block in done.blocks(ready):
             rows = units[block]
             q = done.q_values(m, rows)
-            chosen[block, best_mean(q, own.feasible[rows], fit.trial.higher_is_better)] = 1.0
+            best = best_mean(q, own.feasible[rows], fit.trial.higher_is_better)
+            mean = q[best, np.arange(len(rows))].mean(axis=1)
+            chosen[block, best] = _by_mean(fit.payoff(m), mean) / usual[best]
         known[ready] = True
         waiting &= ~own.among[units]
         parts.append((chosen, outcome_variance(fit, m)))

@@ -112,10 +112,10 @@ def outcome_noise(fit: Fit, k: int) -> np.ndarray:
         If the outcome is not Gaussian, or a stage from here on has a model of your own.
     """
     a_fit(fit)
-    if fit.trial.family != "gaussian":
+    if not fit.trial.payoff.gaussian:
         raise ArgumentError(
-            f"of='outcomes' is for Gaussian outcomes, and this one is {fit.trial.family}: its spread goes "
-            "with its mean. Use of='parameters'."
+            f"of='outcomes' is for payoffs that are Gaussian outcomes, and this one is not "
+            f"({fit.trial.family}): its spread goes with its mean. Use of='parameters'."
         )
     sd = np.sqrt(outcome_variance(fit, k))
     samples = sd.shape[1]

@@ -307,7 +307,8 @@ def _bars_or_points(axes: Axes, table: pd.DataFrame, kind: str) -> None:
         axes.bar(at, seen, color=colour(5), alpha=0.5, label="observed")
         step = max(1, len(at) // 20)
         axes.set_xticks(at[::step], [plain(str(x)) for x in table["x"].iloc[::step]])
-        axes.errorbar(at, middle, [middle - low, high - middle], fmt=".", color=colour(0),
-                      label="replicated")  # fmt: skip
+        # The mean of a rare count lies outside its interval, which ends at 0.
+        axes.vlines(at, low, high, color=colour(0), linewidth=1)
+        axes.plot(at, middle, ".", color=colour(0), label="replicated")
         return
     axes.plot(at, seen, "o", color=colour(1), markersize=4, label="observed")

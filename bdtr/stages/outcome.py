@@ -228,10 +228,10 @@ def response_scale(data: TrialData, payoff: Payoff) -> tuple[float, float]:
     Returns
     -------
     centre, spread : float
-        From observed payoffs, or the times that these are made of.
+        From observed payoffs, or the outcomes that these are made of.
     """
     values = data.payoff
-    if payoff.family.companion == "event":
+    if payoff.family.companion == "event" or payoff.worth is not None:
         assert data.recorded is not None
         values = data.recorded[data.stages[-1].fitted]
     return payoff.family.response_scale(values)
@@ -240,8 +240,8 @@ def response_scale(data: TrialData, payoff: Payoff) -> tuple[float, float]:
 def _gaps(trial: Trial, recorded: np.ndarray | None) -> dict[str, float]:
     """Log distances between the thresholds that the shares of categories would have, half a unit added to
     each, by the name of the category above."""
-    assert recorded is not None and trial.utility is not None
-    names = list(trial.utility)
+    assert recorded is not None and trial.categories is not None
+    names = list(trial.categories)
     counts = np.bincount(recorded.astype(np.int64), minlength=len(names)) + 0.5
     below = np.cumsum(counts)[:-1] / counts.sum()
     threshold = np.log(below / (1.0 - below))

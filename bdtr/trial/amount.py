@@ -2,7 +2,9 @@
 
     sum     := product (("+" | "-") product)*
     product := factor (("*" | "/") factor)*
-    factor  := "-" factor | number | column | "(" sum ")"
+    factor  := "-" factor | number | column | "(" sum ")" | function "(" sum ("," sum)* ")"
+
+Functions are min, max (of two or more), abs, exp, log and sqrt.
 
 Columns with other names than letters, digits and underscores stand in backquotes. A missing value in one of
 the columns makes the payoff missing.
@@ -12,6 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,13 +29,15 @@ _TOKEN = re.compile(
         (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)
       | (?P<name>[^\W\d]\w*)
       | `(?P<quoted>[^`]+)`
-      | (?P<mark>[-+*/()])
+      | (?P<mark>[-+*/(),])
     )""",
     re.VERBOSE,
 )
+_OF_ONE = {"abs": np.abs, "exp": np.exp, "log": np.log, "sqrt": np.sqrt}
+_OF_SEVERAL = {"min": np.minimum, "max": np.maximum}
 _DEEPEST, _LONGEST = 50, 5_000
 
-type _Value = Callable[[pd.DataFrame], np.ndarray | float]
+type _Value = Callable[[Any], np.ndarray | float]
 
 
 class AmountError(BdtrError, ValueError):
@@ -101,10 +107,17 @@ class Amount:
             raise AmountError(f"{shown(self.text)}: row {row} is divided by 0 or too large.")
         return found
 
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """The amount where every column has these values (of any shape)."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            found = self._value(dict.fromkeys(self.columns, values))
+        return np.broadcast_to(np.asarray(found, float), values.shape)
+
     def _fault(self, why: str) -> AmountError:
         return AmountError(
-            f"{shown(self.text)} cannot be read: {why}. Allowed are columns, numbers, + - * / and "
-            'parentheses, as in "score - 0.1 * sessions"; other names of columns in backquotes.'
+            f"{shown(self.text)} cannot be read: {why}. Allowed are columns, numbers, + - * /, "
+            'parentheses, min, max, abs, exp, log and sqrt, as in "score - 0.1 * sessions"; other names of '
+            "columns in backquotes."
         )
 
     def _accept(self, marks: str) -> str:
@@ -151,11 +164,32 @@ class Amount:
             return lambda frame: number
         if kind == "mark":
             raise self._fault(f"{token!r} stands where a column or number should")
+        if token in _OF_ONE | _OF_SEVERAL and self._accept("("):
+            return self._called(token)
         self.columns = tuple(dict.fromkeys((*self.columns, token)))
         return lambda frame: self._numbers(frame, token)
 
-    def _numbers(self, frame: pd.DataFrame, name: str) -> np.ndarray:
+    def _called(self, name: str) -> _Value:
+        """A function of what stands up to its closing parenthesis."""
+        given = [self._sum()]
+        while self._accept(","):
+            given.append(self._sum())
+        if not self._accept(")"):
+            raise self._fault("a parenthesis is not closed")
+        if name in _OF_ONE:
+            if len(given) > 1:
+                raise self._fault(f"{name} takes one number")
+            work, one = _OF_ONE[name], given[0]
+            return lambda frame: work(one(frame))
+        if len(given) < 2:
+            raise self._fault(f"{name} takes two numbers or more")
+        both = _OF_SEVERAL[name]
+        return lambda frame: reduce(both, (value(frame) for value in given))
+
+    def _numbers(self, frame: Any, name: str) -> np.ndarray:
         column = frame[name]
+        if isinstance(column, np.ndarray):
+            return column
         if isinstance(column.dtype, pd.CategoricalDtype):
             raise AmountError(
                 f"{shown(self.text)}: column {name!r} holds categories; give numbers."
@@ -183,7 +217,7 @@ def _read(text: str) -> list[tuple[str, str]]:
         if found is None:
             raise AmountError(
                 f"{shown(text)} cannot be read from {shown(text[at:].strip())} on. Allowed are columns, "
-                "numbers, + - * / and parentheses; other names of columns in backquotes."
+                "numbers, + - * /, parentheses and functions; other names of columns in backquotes."
             )
         kind = str(found.lastgroup)
         out.append(("name" if kind == "quoted" else kind, found.group(kind)))

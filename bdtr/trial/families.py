@@ -9,7 +9,7 @@ the thresholds of an ordinal outcome, scale and degrees of freedom of a t distri
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,11 @@ from bdtr.trial.censoring import (
     weibull_mean,
     weibull_pymc,
 )
+from bdtr.trial.worth import MeanWorth, Utility, WorthDrawn
 
-__all__ = ["EARLIER", "FAMILIES", "Family"]
+__all__ = ["EARLIER", "FAMILIES", "Family", "with_worth"]
+
+_MOST_COUNT = 1e15
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ class Family:
     @property
     def mean_takes_sigma(self) -> bool:
         """Whether the mean payoff depends on sigma as well."""
+        if isinstance(self.mean, MeanWorth):
+            return self.mean.takes_sigma
         return self.mean in (lognormal_mean, weibull_mean, censored_mean)
 
     @property
@@ -257,8 +262,13 @@ def _exponential(eta, shape, scores):
     return np.exp(eta)
 
 
+def _mean_count(m, eta):
+    """Not beyond what generators of random counts take: priors allow means that no data have."""
+    return np.minimum(m * np.exp(np.minimum(eta, 700.0)), _MOST_COUNT)
+
+
 def _poisson_draw(rng, eta, shape, m, scores):
-    return rng.poisson(m * np.exp(eta)) / m
+    return rng.poisson(_mean_count(m, eta)) / m
 
 
 def _poisson_log(y, m, eta, shape):
@@ -271,7 +281,8 @@ def _poisson(pm, name, eta, shape, observed, m, dims):
 
 def _negative_binomial_draw(rng, eta, shape, m, scores):
     size = 1.0 / np.broadcast_to(shape, eta.shape) ** 2
-    return rng.poisson(m * np.exp(eta) * rng.gamma(size, 1.0 / size)) / m
+    mean = _mean_count(m, eta) * rng.gamma(size, 1.0 / size)
+    return rng.poisson(np.minimum(mean, _MOST_COUNT)) / m
 
 
 def _negative_binomial_log(y, m, eta, shape):
@@ -412,6 +423,23 @@ FAMILIES: dict[str, Family] = {
         ),
     )
 }  # fmt: skip
+
+
+def _seen(y, m):
+    """Outcomes none of which is censored, as the engine takes them."""
+    return y, np.zeros_like(y)
+
+
+def with_worth(family: Family, worth: Utility) -> Family:
+    """A family whose payoff is a function of its outcome."""
+    out = replace(
+        family,
+        mean=MeanWorth(family.name, worth),
+        draw=WorthDrawn(family.draw, worth),
+        bounds=None,
+    )
+    # A Gaussian outcome whose payoff is another one than itself is no linear model of the payoff.
+    return replace(out, engine="normal", coded=_seen) if family.name == "gaussian" else out
 
 
 def _bounded_draw(rng, eta, shape, m, scores):

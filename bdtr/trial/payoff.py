@@ -10,8 +10,10 @@ import numpy as np
 from scipy.special import logit
 
 from bdtr.results.arguments import is_real
+from bdtr.trial.amount import AmountError
 from bdtr.trial.censoring import TIME, UNTIL, WITHOUT
-from bdtr.trial.families import EARLIER, FAMILIES, Family
+from bdtr.trial.families import EARLIER, FAMILIES, Family, with_worth
+from bdtr.trial.worth import WORTHS, Utility, WrittenWorth
 
 __all__ = ["COMPANIONS", "Payoff", "payoff_fault", "payoff_of"]
 
@@ -26,12 +28,14 @@ class Payoff:
 
     ``scores`` are numbers that its family takes: what each category of an ordinal outcome is worth, what
     counts of a time and until when (:mod:`bdtr.trial.censoring`), floor and ceiling. ``limits`` are bounds of
-    the mean payoff where these are not the family's.
+    the mean payoff where these are not the family's; ``worth`` is the function of the outcome that is the
+    payoff, where it is one.
     """
 
     family: Family
     scores: tuple[float, ...] = ()
     limits: tuple[float, float] | None = None
+    worth: Utility | None = None
 
     def mean(self, eta: np.ndarray, shape: np.ndarray | None = None) -> np.ndarray:
         """Mean payoff at a linear predictor."""
@@ -51,6 +55,11 @@ class Payoff:
     ) -> np.ndarray:
         """Payoffs drawn at random."""
         return self.family.draw(rng, eta, shape, m, np.array(self.scores))
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether the payoff is a Gaussian outcome itself."""
+        return self.family.name == "gaussian" and self.worth is None
 
     def propagated(self) -> Payoff:
         """How mean payoffs follow from the linear predictor at earlier stages, whose responses are values of
@@ -80,7 +89,11 @@ class Declared(Protocol):
     @property
     def trials(self) -> str | None: ...
     @property
-    def utility(self) -> Mapping[Any, float] | None: ...
+    def outcome(self) -> str | None: ...
+    @property
+    def companion(self) -> str | None: ...
+    @property
+    def utility(self) -> Any: ...
     @property
     def horizon(self) -> float | None: ...
     @property
@@ -94,9 +107,12 @@ class Declared(Protocol):
 def payoff_of(trial: Declared) -> Payoff:
     """How the payoff of a trial comes from the model of its last stage."""
     family = FAMILIES[trial.family]
-    if trial.utility:
+    if isinstance(trial.utility, Mapping):
         worth = tuple(trial.utility.values())
         return Payoff(family, worth, (min(worth), max(worth)))
+    if trial.utility is not None:
+        said = WrittenWorth(trial.utility) if isinstance(trial.utility, str) else trial.utility
+        return Payoff(with_worth(family, said), worth=said)
     if trial.horizon is not None:
         return Payoff(family, (UNTIL, trial.horizon), (0.0, trial.horizon))
     if trial.survival_at is not None:
@@ -163,8 +179,13 @@ def _utility_fault(trial: Declared) -> str | None:
     worth = trial.utility
     if worth is None:
         return None
+    if isinstance(worth, str) or (callable(worth) and not isinstance(worth, type)):
+        return _worth_fault(trial)
     if trial.family != "ordinal":
-        return f"Trial(utility=...) is for family='ordinal', and the family is {trial.family!r}."
+        return (
+            f"Trial(utility=...): a table is for family='ordinal', and the family is {trial.family!r}. Write "
+            "a payoff that is a function of the outcome as text, utility='min(y, 100)'."
+        )
     if not isinstance(worth, Mapping) or len(worth) < 2:
         return (
             "Trial(utility=...): must map each category, from the lowest to the highest, to a number, "
@@ -173,4 +194,32 @@ def _utility_fault(trial: Declared) -> str | None:
     for category, value in worth.items():
         if not is_real(value) or not np.isfinite(value):
             return f"Trial(utility=...): {category!r} is worth {value!r}; give a number."
+    return None
+
+
+def _worth_fault(trial: Declared) -> str | None:
+    """What is wrong with a payoff that is a function of the outcome."""
+    if trial.family not in WORTHS:
+        return (
+            f"Trial(utility=...): functions of the outcome are for {', '.join(map(repr, WORTHS))}, and the "
+            f"family is {trial.family!r}."
+        )
+    if trial.outcome is None:
+        return "Trial(utility=...): is a function of the outcome; name the outcome column."
+    if trial.companion or trial.horizon is not None or trial.survival_at is not None:
+        return (
+            "Trial(utility=...): goes with outcomes that are known in full and count as they are. Leave out "
+            "exposure, event, horizon and survival_at."
+        )
+    if not isinstance(trial.utility, str):
+        return None
+    try:
+        columns = WrittenWorth(trial.utility).columns
+    except AmountError as error:
+        return f"Trial(utility=...): {error}"
+    if columns != (trial.outcome,):
+        return (
+            f"Trial(utility={trial.utility!r}): is a function of the outcome {trial.outcome!r}, and names "
+            f"{', '.join(map(repr, columns)) or 'no column'}."
+        )
     return None

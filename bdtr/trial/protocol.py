@@ -76,7 +76,7 @@ _REPORT = {
 }  # fmt: skip
 _TRIAL = {
     "outcome": str, "unit": str, "site": str, "family": str, "higher_is_better": bool, "trials": str,
-    "exposure": str, "utility": dict, "event": str, "horizon": float, "survival_at": float,
+    "exposure": str, "utility": (dict, str), "event": str, "horizon": float, "survival_at": float,
     "floor": float, "ceiling": float,
 }  # fmt: skip
 _STAGE = {
@@ -86,7 +86,7 @@ _STAGE = {
 }  # fmt: skip
 _TABLES = ("stages", "fit", "regimes", "report", "texts")
 _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false",
-          list: "a list", dict: "a table"}  # fmt: skip
+          list: "a list", dict: "a table", (dict, str): "a table or a text"}  # fmt: skip
 
 
 class ProtocolError(TrialError):

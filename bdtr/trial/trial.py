@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -267,7 +267,10 @@ class Trial:
         Column with what a count is taken over (time, persons). Left out: 1.
     utility
         What each category of an ordinal outcome is worth, from the lowest category to the highest:
-        ``{"none": 0, "some": 0.5, "full": 1}``. Left out: the categories are numbers, and worth these.
+        ``{"none": 0, "some": 0.5, "full": 1}``. Left out: the categories are numbers, and worth these. Of
+        numbers, times and counts a function of the outcome that is the payoff, as text such as
+        ``"min(score, 100)"`` or ``"-max(days - 3, 0)"``, with min, max, abs, exp, log and sqrt, or a callable
+        of an array, which files cannot hold.
     event
         Column with 1 where a time ended in the event and 0 where all that is known is that it was longer
         (right-censored, for reasons that history explains). Left out: all times ended in it.
@@ -300,7 +303,7 @@ class Trial:
     higher_is_better: bool = True
     trials: str | None = None
     exposure: str | None = None
-    utility: Mapping[Any, float] | None = None
+    utility: Mapping[Any, float] | str | Callable[[np.ndarray], np.ndarray] | None = None
     event: str | None = None
     horizon: float | None = None
     survival_at: float | None = None
@@ -322,23 +325,28 @@ class Trial:
         one_of("Trial: family", self.family, FAMILIES, TrialError)
         if self.outcome is None and stages[-1].reward is None:
             raise TrialError("Trial: name the outcome column, or a reward at the last stage.")
-        if self.family != "gaussian" and any(s.reward for s in stages):
-            raise TrialError(
-                f"Trial(family={self.family!r}): rewards cannot be added to an outcome that is not gaussian. "
-                "Leave reward out, or use a gaussian payoff."
-            )
         if fault := payoff_fault(self):
             raise TrialError(fault)
+        if not self.payoff.gaussian and any(s.reward for s in stages):
+            raise TrialError(
+                f"Trial(family={self.family!r}): rewards cannot be added to an outcome that is not gaussian, "
+                "or has a utility. Leave reward out, or use a gaussian payoff."
+            )
         self._label_categories()
-        if self.family != "gaussian" and stages[-1].weights:
+        if not self.payoff.gaussian and stages[-1].weights:
             raise TrialError(
                 f"Stage({actions[-1]!r}): weights are precisions of a Gaussian payoff; the payoff is "
                 f"{self.family}. Leave them out."
             )
         self._check_carried_clusters()
 
+    @property
+    def categories(self) -> Mapping[str, float] | None:
+        """What each category of an ordinal outcome is worth."""
+        return self.utility if isinstance(self.utility, Mapping) else None
+
     def _label_categories(self) -> None:
-        if self.utility is None:
+        if not isinstance(self.utility, Mapping):
             return
         table = {
             _labels([category], "Trial(utility=...)")[0]: float(worth)
@@ -406,6 +414,11 @@ class Trial:
         """The trial as plain lists, dictionaries and text, fit for JSON."""
         out = {f.name: getattr(self, f.name) for f in fields(self)}
         out["stages"] = [_stage_dict(stage) for stage in self.stages]
+        if callable(self.utility):
+            raise TrialError(
+                f"Trial(utility={self.utility!r}): a file cannot hold a function. Write it as text, such as "
+                "utility='min(y, 100)'."
+            )
         return out
 
     @classmethod

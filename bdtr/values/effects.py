@@ -102,10 +102,10 @@ def effect_sizes(
     """
     a_fit(fit)
     probability("interval", interval)
-    if fit.trial.family != "gaussian":
+    if not fit.trial.payoff.gaussian:
         raise ArgumentError(
-            f"Hedges' g is for Gaussian outcomes, and this one is {fit.trial.family}. Use "
-            "bdtr.values.effect_measures(fit, values)."
+            f"Hedges' g is for payoffs that are Gaussian outcomes, and this one is not "
+            f"({fit.trial.family}). Use bdtr.values.effect_measures(fit, values)."
         )
     thresholds = number_list("thresholds", thresholds)
     data = fit.require_data("effect sizes")

@@ -61,7 +61,7 @@ def effects(case: Case) -> Part | None:
     if len(case.values.draws["regime"]) < 2:
         return None
     choices = case.choices
-    if case.fit.trial.family != "gaussian":
+    if not case.fit.trial.payoff.gaussian:
         return _measures(case)
     found = effect_sizes(
         case.fit, case.values, case.reference, tuple(choices.thresholds), choices.interval
