@@ -214,6 +214,14 @@ def _every_parameter(model, response, seed, lengths, progressbar) -> Sampled:
     return Sampled(found.posterior, found.stats.assign_attrs(how))
 
 
+@dataclass(frozen=True)
+class _EveryParameter:
+    model: OutcomeModel
+
+    def fit(self, response, seed, lengths, progressbar) -> Sampled:
+        return _every_parameter(self.model, response, seed, lengths, progressbar)
+
+
 def _crossed(model: OutcomeModel) -> int:
     """Levels of factors that cross others, where these are too many to be integrated out, else 0."""
     border = layout(model.factors, model.rows.codes).border.size
@@ -235,19 +243,21 @@ def compiled_laplace(model: OutcomeModel) -> CompiledStage:
     Returns
     -------
     CompiledStage
-        The plain model where there is no phi (no group terms, dispersions or thresholds), or no mode of it,
-        or where very many levels cross others.
+        The plain model where there is no phi (no group terms, dispersions or thresholds), no mode of it, or
+        where very many levels cross others.
     """
     from bdtr.engine.laplace.direct import first_places
     from bdtr.stages.laplace import engine_posterior
 
     if _crossed(model):
-        return compiled_plain(model)
+        return _EveryParameter(model)
     with threadpool_limits(1):
         posterior, where = engine_posterior(model)
-        places = first_places(posterior) if posterior.size else None
-        if places is None:
+        if not posterior.size:
             return compiled_plain(model)
+        places = first_places(posterior)
+        if places is None:
+            return _EveryParameter(model)
         built = laplace_model(model, posterior, places.mode)
     return _Laplace(model, posterior, where, places, _compile(built, ["phi"]))
 

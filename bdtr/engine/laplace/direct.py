@@ -55,6 +55,7 @@ _ATTEMPTS = 2
 _MOST_ERROR = 1.5  # SD of log(exact / Laplace) up to which corrected draws may be good enough
 _LEAST_SHARE = 0.2  # effective share of corrected draws
 _WARM, _THIN = 20, 2  # sweeps of slice chains
+_REPORTS = 10  # of their progress
 _TRIES = 4  # coefficients and effects tried for a phi that NUTS has drawn
 # Share of its draws, and how many of them, for which a chain may stay where it stays longest: effects of
 # groups are drawn along, of which one may be far out.
@@ -143,7 +144,8 @@ def draw_laplace(
         places = _moved(places, [(float(effective(every.weights)), every)], _HEAVY)
         pairs = min(_MOST_PAIRS, 2 * pairs)
     else:
-        return _by_slices(posterior, where, places, pairs, every, chains, draws, slice_seed)
+        given = posterior, where, places, pairs, every
+        return _by_slices(*given, chains, draws, slice_seed, progress)
     if at_once:
         v = every.effects[kept.which]
     else:
@@ -201,6 +203,7 @@ def _by_slices(
     chains: int,
     draws: int,
     seed: np.random.SeedSequence,
+    progress: Callable[[int, int], None] | None,
 ) -> LaplaceDraws | None:
     """Draws by slice chains, corrected by exact weights; None where these are not to be trusted either."""
     if not posterior.size or not _spread(every.ratio, every.weights) < _MOST_ERROR:
@@ -209,18 +212,24 @@ def _by_slices(
     shares = _shares(every.weights)
     width = 2.5 * np.sqrt(np.diag(_moments(every.phi, shares)[1]))
     start = np.random.default_rng(start_seed).choice(len(shares), chains, p=shares)
-    words = word_seed.generate_state(2 * chains, np.uint64).reshape(2, chains)
-    given = posterior, places.mode, every.phi[start], np.maximum(width, 1e-6)
+    edges = np.linspace(0, draws, _REPORTS + 1).astype(int)
+    words = word_seed.generate_state((1 + _REPORTS) * chains, np.uint64).reshape(-1, chains)
+    given, width = (posterior, places.mode), np.maximum(width, 1e-6)
     # A few sweeps on Laplace's density, as starts are of the exact one.
-    warm, used = slice_draws(*given, 1, _WARM, words[0])
-    phi, more = slice_draws(*given[:2], warm[:, -1], given[3], draws, _THIN, words[1])
-    flat = phi.reshape(chains * draws, -1)
+    state, used = slice_draws(*given, every.phi[start], width, 1, _WARM, words[0])
+    parts = []
+    for at, count, own in zip(edges[1:], np.diff(edges), words[1:], strict=True):
+        if count:
+            state, more = slice_draws(*given, state[:, -1], width, int(count), _THIN, own)
+            parts.append(state)
+            used += more
+        if progress:
+            progress(chains * int(at) // 2, chains * draws)
+    flat = np.concatenate(parts, axis=1).reshape(chains * draws, -1)
     found = correct_draws(posterior, where, places, flat, chains, correct_seed, pairs)
     if found is None or not trusted(found.report.khat, found.report.effective_share, len(flat)):
         return None
-    report = replace(
-        found.report, slices=len(flat), sweeps=_THIN, evaluations=(used + more) / len(flat)
-    )
+    report = replace(found.report, slices=len(flat), sweeps=_THIN, evaluations=used / len(flat))
     return replace(found, report=report)
 
 
