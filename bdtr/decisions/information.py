@@ -23,7 +23,7 @@ from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass
 from bdtr.backward.passes import backward_pass, backward_passes
 from bdtr.backward.residuals import linear_predictor
-from bdtr.decisions.outcome_spread import outcome_variance
+from bdtr.decisions.outcome_spread import arm_means, outcome_variance
 from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import ResponseProducts, Rows, cross_products, weighted
 from bdtr.engine.layout import Factor, layout
@@ -354,9 +354,7 @@ def _noise(fit: Fit, k: int) -> _Noise:
     size = high - low if np.isfinite(high) else 1.0
     stage = fit.require_data("a new trial").stages[k]
     arm = stage.action[stage.fitted]
-    count = np.bincount(arm, minlength=len(variance))
-    own = np.bincount(arm, model.rows.weight, len(variance)) / np.maximum(count, 1)
-    own = np.where(count > 0, own, model.rows.weight.mean())
+    own = arm_means(model.rows.weight, arm, len(variance))
     return _Noise(model.rows, model.parameters, np.sqrt(variance / own[:, None]) / size)
 
 

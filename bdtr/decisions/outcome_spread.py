@@ -26,7 +26,7 @@ from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import StageDraws
 from bdtr.trial.payoff import Payoff
 
-__all__ = ["outcome_variance"]
+__all__ = ["arm_means", "outcome_variance"]
 
 _REPLICATES = 100  # outcomes drawn for a unit, to learn their variance
 _APART = 1e-4  # of linear predictors, for the slope of the mean payoff
@@ -90,13 +90,15 @@ def _about_the_mean(fit: Fit, k: int) -> tuple[np.ndarray, np.ndarray]:
         low, high = payoff.bounds or (0.0, 1.0)
         size = high - low if np.isfinite(high) else 1.0
         v = expit(eta) * expit(-eta) if family.link == "logit" else np.exp(eta)
-        of_arm = size**2 * _means(v, arm, arms)
-        return square * of_arm[:, None], size**2 * _means(v**2, arm, arms)
+        of_arm = size**2 * arm_means(v, arm, arms)
+        return square * of_arm[:, None], size**2 * arm_means(v**2, arm, arms)
     shape = _mean_shape(model, posterior)
     slope = (payoff.mean(eta + _APART, shape) - payoff.mean(eta - _APART, shape)) / (2 * _APART)
     variance = _of_replicates(fit, model, eta, shape)
     samples = posterior.sizes["chain"] * posterior.sizes["draw"]
-    return np.repeat(_means(variance, arm, arms)[:, None], samples, 1), _means(slope**2, arm, arms)
+    return np.repeat(arm_means(variance, arm, arms)[:, None], samples, 1), arm_means(
+        slope**2, arm, arms
+    )
 
 
 def _of_replicates(fit: Fit, model: OutcomeModel, eta: np.ndarray, shape) -> np.ndarray:
@@ -125,7 +127,7 @@ def _by_sample(posterior: xr.Dataset, name: str) -> np.ndarray:
     return values.transpose(..., "sample").to_numpy().reshape(-1, values.sizes["sample"])
 
 
-def _means(values: np.ndarray, arm: np.ndarray, arms: int) -> np.ndarray:
+def arm_means(values: np.ndarray, arm: np.ndarray, arms: int) -> np.ndarray:
     """Means over the units that took each action; over all units where nobody did."""
     count = np.bincount(arm, minlength=arms)
     found = np.bincount(arm, values, arms) / np.maximum(count, 1)
@@ -150,7 +152,7 @@ def _usual(fit: Fit, m: int) -> np.ndarray:
     for block in done.blocks(np.arange(len(units))):
         q = done.q_values(m, units[block])
         mean[block] = q[stage.action[units[block]], np.arange(q.shape[1])].mean(axis=1)
-    found = _means(_by_mean(fit.payoff(m), mean), stage.action[units], len(fit.designs[m].arms))
+    found = arm_means(_by_mean(fit.payoff(m), mean), stage.action[units], len(fit.designs[m].arms))
     return np.maximum(found, 1e-300)
 
 

@@ -27,9 +27,7 @@ type Utility = Callable[[np.ndarray], np.ndarray]
 _Z = np.linspace(-8.0, 8.0, 161)
 _DENSITY = np.exp(-0.5 * _Z**2)
 _SHARES = _DENSITY / _DENSITY.sum()
-_COUNTS = (
-    400  # counts that are summed over; of more, these many spread evenly on a logarithmic scale
-)
+_COUNTS = 400  # counts that are summed over; of more, so many spread on a logarithmic scale
 _GRID = 65  # of linear predictors
 _FEW = 4 * _GRID  # units for which there is no grid
 
@@ -86,9 +84,8 @@ class MeanWorth:
         width = np.maximum(eta.max(axis=-2, keepdims=True) - low, 1e-12)
         places = np.linspace(0.0, 1.0, _GRID)
         found = _mean(self.family, self.worth, low + width * places[:, None], shape)
-        pieces = np.moveaxis(
-            CubicSpline(places, found, axis=-2).c, 1, -2
-        )  # (power, .., place, draw)
+        # (power, .., place, draw)
+        pieces = np.moveaxis(CubicSpline(places, found, axis=-2).c, 1, -2)
         t = (eta - low) / width
         at = np.minimum((t * (_GRID - 1)).astype(np.int64), _GRID - 2)
         rest = t - places[at]
@@ -119,13 +116,15 @@ def _mean_of_counts(worth: Utility, eta: np.ndarray, shape) -> np.ndarray:
         counts = np.unique(np.round(np.geomspace(1.0, len(counts), _COUNTS)) - 1.0)
     edges = np.concatenate([[-0.5], 0.5 * (counts[1:] + counts[:-1]), [counts[-1] + 0.5]])
     out = total = np.zeros(np.broadcast_shapes(eta.shape, np.shape(square)))
+    if shape is not None:
+        size = 1.0 / square
+        whole, scale, spread = gammaln(size), eta + np.log(square), np.log1p(mean * square)
     for k, held, value in zip(counts, np.diff(edges), worth(counts), strict=True):
         if shape is None:
             log = k * eta - mean - gammaln(k + 1.0)
         else:
-            size = 1.0 / square
-            log = gammaln(k + size) - gammaln(size) - gammaln(k + 1.0)
-            log = log + k * (eta + np.log(square)) - (k + size) * np.log1p(mean * square)
+            log = gammaln(k + size) - whole - gammaln(k + 1.0)
+            log = log + k * scale - (k + size) * spread
         p = held * np.exp(log)
         out, total = out + value * p, total + p
     return out / total
