@@ -11,7 +11,7 @@ from scipy.stats import lognorm, weibull_min
 import bdtr
 from bdtr.data.check import check
 from bdtr.data.outcomes import pseudo_observations
-from bdtr.trial.censoring import TIME, UNTIL, WITHOUT
+from bdtr.trial.censoring import TIME, UNTIL, WITHOUT, censored_mean
 from bdtr.trial.families import FAMILIES
 from bdtr.trial.payoff import Payoff
 
@@ -197,3 +197,32 @@ def test_beyond_the_follow_up(more, says):
     trial = bdtr.Trial([stage], outcome="y", family="weibull", event="event", **more)
     doubts = check(trial, data).doubts
     assert doubts == () if says is None else says in doubts[0]
+
+
+def test_new_sites_of_scores_with_a_ceiling():
+    """Effects of sites in points are carried to a stage 1 on the logit scale by the slope between the two:
+    the spread of new sites is that of the trial (it was four times as wide). Ends are whole numbers."""
+    rng = np.random.default_rng(1)
+    n, sites, ends = 1000, 40, (0, 80)
+    site, x = np.arange(n) % sites, rng.normal(size=n)
+    a1, a2 = rng.integers(0, 2, (2, n))
+    u = rng.normal(0, 8, sites)
+    mean = 60 + 5 * x + 3 * a1 + 4 * a2 + u[site]
+    data = pd.DataFrame({"site": site, "x": x, "a1": a1, "a2": a2})
+    data["y"] = np.clip(mean + 10 * rng.normal(size=n), *ends)
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="x + a1 + (1 | site)", site_means=False),
+        bdtr.Stage("a2", actions=[0, 1], formula="x + a1 + a2 + (1 | site)", site_means=False),
+    ]
+    trial = bdtr.Trial(
+        stages, outcome="y", site="site", family="censored", floor=ends[0], ceiling=ends[1]
+    )
+    fit = bdtr.fit(trial, data, sampler="direct", draws=1000, random_seed=1, progress=False)
+    assert str(fit.state).startswith("state: ok"), fit.state
+    table = bdtr.value(fit, bdtr.static(a1=0, a2=0), population="new site").table
+    new = 60 + 5 * x[:, None] + rng.normal(0, 8, 4000)
+    right = censored_mean(new, 10.0, ends).mean(axis=0)
+    error = right.std() / np.sqrt(sites)
+    assert abs(table["mean"].iloc[0] - right.mean()) < 3 * error
+    # The SD of sites is known within 1 / sqrt(2 * 40), and new sites add that of the mean.
+    assert 0.7 < table["sd"].iloc[0] / right.std() < 1.35

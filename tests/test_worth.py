@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import integrate, stats
+from scipy.special import expit
 
 import bdtr
 from bdtr.data.check import check
 from bdtr.data.contents import DataError
 from bdtr.trial import protocol_from_text, protocol_to_text
-from bdtr.trial.censoring import UNTIL, weibull_mean
+from bdtr.trial.censoring import UNTIL, censored_mean, weibull_mean
 from bdtr.trial.trial import TrialError
 from bdtr.trial.worth import MeanWorth, WrittenWorth
 
@@ -32,6 +33,13 @@ def late(eta):
     return mean - 3 + few
 
 
+def share_above(eta, c):
+    """Mean of max(y - c, 0) of a beta y."""
+    size = 1 / SHAPE**2
+    a, b = expit(eta) * size, expit(-eta) * size
+    return a / (a + b) * stats.beta.sf(c, a + 1, b) - c * stats.beta.sf(c, a, b)
+
+
 CASES = {
     ("gaussian", "min(y, 0.7)"): lambda eta: below(eta, 0.7),
     ("gaussian", "exp(y)"): lambda eta: np.exp(eta + SHAPE**2 / 2),
@@ -41,7 +49,11 @@ CASES = {
     ("gamma", "y * y"): lambda eta: np.exp(2 * eta) * (1 + SHAPE**2),
     ("poisson", "max(y - 3, 0)"): late,
     ("negative_binomial", "y * y"): lambda eta: np.exp(eta) + (1 + SHAPE**2) * np.exp(2 * eta),
+    ("beta", "y"): lambda eta: expit(eta) + 0 * SHAPE,
+    ("beta", "max(y - 0.3, 0)"): lambda eta: share_above(eta, 0.3),
+    ("censored", "2 * y"): lambda eta: 2 * censored_mean(eta, SHAPE, ENDS),
 }
+ENDS = (-0.5, 1.0)
 
 
 @pytest.mark.parametrize(("family", "text"), CASES)
@@ -49,10 +61,23 @@ CASES = {
 def test_mean_payoffs(family, text, units):
     """Closed forms; with many units from a grid. Kinks cost a thousandth of an SD."""
     eta = np.random.default_rng(1).normal(size=(2, units, 20))
-    found = MeanWorth(family, WrittenWorth(text))(eta, SHAPE, ())
+    found = MeanWorth(family, WrittenWorth(text))(eta, SHAPE, ENDS)
     right = CASES[family, text](eta)
     assert np.allclose(found, right, rtol=2e-3, atol=1e-3)
     assert np.abs(found - right).mean() < 1e-3 * right.std()
+
+
+@pytest.mark.parametrize("nu", [1.5, 4.0, 50.0])
+def test_mean_payoffs_with_heavy_tails(nu):
+    """Mean of min(y, c) by quadrature over the t distribution."""
+    eta = np.array([[-1.0], [0.5]])
+    shape = np.array([[[0.8]], [[nu]]])  # scale and degrees of freedom
+    found = MeanWorth("student_t", WrittenWorth("min(y, 0.7)"))(eta, shape, ())
+    for at, value in zip(eta[:, 0], found[:, 0], strict=True):
+        right, _ = integrate.quad(
+            lambda q, at=at: min(at + 0.8 * stats.t.ppf(q, nu), 0.7), 0, 1, limit=500
+        )
+        assert value == pytest.approx(right, abs=1e-3)
 
 
 def test_units_side_by_side_and_one_by_one_agree():
@@ -138,8 +163,40 @@ def test_two_stages():
     right = -late(np.log(mean)).mean(axis=0)
     assert (np.abs(table["mean"] - right) < 4 * table["sd"]).all()
     assert table["sd"].max() < 0.1
-    # Counts vary as they should, whatever they are worth; what they are worth is skew, and that is said.
-    assert "counts vary" not in str(fit.state) and "skewness" in str(fit.state)
+    # Nothing is better than no day beyond three, at stage 1 as well, and nothing is wrong with the fit.
+    assert given.payoff.bounds == (-np.inf, 0.0) and fit.payoff(0).scale == "log"
+    assert fit.q_function(0)(fit.data.frame).max() < 0.0
+    assert str(fit.state).startswith("state: ok"), fit.state
+
+
+def test_the_time_until_a_horizon_is_a_utility():
+    """min(y, h) of censored times is what ``horizon=`` says: the same payoffs, the same values."""
+    data = frame()
+    rng = np.random.default_rng(6)
+    time, stop = np.exp(data["y"]), rng.uniform(0.5, 4, len(data))
+    data = data.assign(y=np.minimum(time, stop), event=(time <= stop) * 1)
+    found = []
+    for more in ({"utility": "min(y, 2)"}, {"utility": None, "horizon": 2.0}):
+        fit = bdtr.fit(trial(family="lognormal", event="event", **more), data, **GIVEN)
+        found.append((fit.data.payoff, bdtr.value(fit, bdtr.static(a=1)).table["mean"].iloc[0]))
+        assert "censored" not in str(fit.state)
+    assert np.allclose(found[0][0], found[1][0])
+    assert found[0][1] == pytest.approx(found[1][1], abs=1e-3)
+    fit = bdtr.fit(trial("y", "lognormal", event="event"), data, **GIVEN)
+    assert "tail of the lognormal" in str(fit.state)
+
+
+def test_families_with_two_parameters_beside_the_mean():
+    """A trial whose outcome has wild values: what counts, and its spread, to the end."""
+    data = frame()
+    rng = np.random.default_rng(7)
+    data["y"] += rng.standard_t(2, len(data))
+    fit = bdtr.fit(trial("min(y, 1)", "student_t"), data, **GIVEN)
+    table = bdtr.value(fit, bdtr.static(a=0), bdtr.static(a=1)).table
+    seen = np.minimum(data["y"], 1).groupby(data["a"]).mean().to_numpy()
+    assert (np.abs(table["mean"] - seen) < 4 * table["sd"]).all()
+    found = bdtr.decisions.sample_information(fit, "a", [10], simulations=200).table
+    assert np.isfinite(found.to_numpy(float)).all()
 
 
 @pytest.mark.parametrize(
@@ -164,5 +221,5 @@ def test_payoffs_that_are_no_numbers():
         check(trial("log(y)"), frame())
     with pytest.raises(DataError, match="a number for each"):
         check(trial(lambda y: 1.0), frame())
-    with pytest.raises(TrialError, match="known in full"):
-        trial("min(y, 1)", "weibull", event="e")
+    with pytest.raises(TrialError, match="what the outcome itself is worth"):
+        trial("min(y, 1)", "weibull", horizon=3.0)

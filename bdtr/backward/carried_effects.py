@@ -2,10 +2,10 @@
 
 The stage value V_{k+1} is a sum - where the payoff has bounds, on its link scale, as at stage k - in which
 some terms depend only on history and action of stage k and on the site: z'u for columns z that both models
-have. These effects u are known within a draw. Regressing
-them on the columns of stage k again would shrink them a second time towards zero, so they are taken out
-of the response before the fit of stage k and added to its effects afterwards, draw by draw. (Common
-coefficients need no such care: with the prior on their sum nothing would change.)
+have, times a slope where the last stage has another scale (:func:`slope_of`). These effects u are known
+within a draw. Regressing them on the columns of stage k again would shrink them a second time towards zero,
+so they are taken out of the response before the fit of stage k and added to its effects afterwards, draw by
+draw. (Common coefficients need no such care: with the prior on their sum nothing would change.)
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import numpy as np
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.layout import Factor
-from bdtr.stages.prediction import StageDraws
+from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns
+from bdtr.trial.payoff import Payoff
 
-__all__ = ["Carried", "KnownEffects", "carried_terms", "joined_law"]
+__all__ = ["Carried", "KnownEffects", "carried_terms", "joined_law", "slope_of"]
 
 _SITES_A_TERM = 5  # sites for each term that the correlation of known effects with the rest takes
+_ALIKE = 1e-6  # slopes as near to 1 are 1: two stages have one scale
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ class Carried:
 
     maps: Mapping[str, np.ndarray]
 
-    def effects(self, draws: StageDraws, factors: tuple[Factor, ...]) -> KnownEffects | None:
+    def effects(
+        self, draws: StageDraws, factors: tuple[Factor, ...], slope: np.ndarray | float = 1.0
+    ) -> KnownEffects | None:
         """The known effects and their covariances, from draws of the next stage.
 
         Parameters
@@ -41,6 +45,8 @@ class Carried:
             Draws of the next stage.
         factors
             Grouping factors of this stage.
+        slope
+            What a step of its linear predictor is on the scale of this stage, for all draws or each.
 
         Returns
         -------
@@ -54,11 +60,12 @@ class Carried:
             own = np.zeros((factor.levels, factor.terms, draws.samples))
             if factor.name in self.maps:
                 to = self.maps[factor.name]
-                own = np.einsum("ij,ljs->lis", to, draws.effects[factor.name])
+                own = np.einsum("ij,ljs->lis", to, draws.effects[factor.name]) * slope
                 root = to @ draws.root[factor.name]
-                covariances[factor.name] = root @ np.swapaxes(root, 1, 2)
+                covariance = root @ np.swapaxes(root, 1, 2)
+                covariances[factor.name] = np.square(slope).reshape(-1, 1, 1) * covariance
                 if factor.name in draws.new:
-                    new[factor.name] = to @ draws.new[factor.name]
+                    new[factor.name] = to @ draws.new[factor.name] * slope
             effects.append(own.reshape(-1, draws.samples))
         return KnownEffects(np.concatenate(effects), covariances, new)
 
@@ -125,6 +132,38 @@ def carried_terms(
         if same.any():
             maps[group.name] = same.astype(float)
     return Carried(maps)
+
+
+def slope_of(q: QFunction, columns: UnitColumns, here: Payoff) -> np.ndarray | float:
+    r"""What a step of the linear predictor of the last stage is on the scale of the stage before.
+
+    The scales are one where the family has the link on which its payoff has no bounds. Otherwise - times
+    until a horizon, scores between bounds, grades, utilities - it is the least-squares slope, over units and
+    actions within each draw, of the payoff on the scale of the stage before in the linear predictor e,
+    sum (e - e-bar) h / sum (e - e-bar)^2.
+
+    Parameters
+    ----------
+    q
+        Q-function of the last stage.
+    columns
+        Columns of some units there.
+    here
+        Payoff of the stage before.
+
+    Returns
+    -------
+    numpy.ndarray or float
+        Of each draw; 1 where there is one scale.
+    """
+    if q.payoff.family.linear:
+        return 1.0
+    eta = q.predictor(columns)
+    there = here.linear(q.mean_payoff(eta, columns))
+    eta = eta - eta.mean(axis=(0, 1))
+    spread = np.square(eta).sum(axis=(0, 1))
+    slope = (eta * there).sum(axis=(0, 1)) / np.maximum(spread, 1e-300)
+    return 1.0 if (np.abs(slope - 1.0) < _ALIKE).all() else slope
 
 
 def joined_law(

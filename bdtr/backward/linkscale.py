@@ -96,7 +96,7 @@ def on_link_scale(
     if before is None:
         model, mean, at = _learned(fit, k, rows, where, blocks, effects)
     else:
-        model, mean, at = before[0], _shares_of(payoff, before[1]), _kept_tangent(fit, k)
+        model, mean, at = before[0], payoff.share(before[1]), _kept_tangent(fit, k)
     eta, known = first_guess(link, mean), _in_units(model, effects)
     quasi = QuasiModel(rows, where, link, model.parameters)
     half = skewness_shift(quasi, at)
@@ -105,12 +105,12 @@ def on_link_scale(
     here = [(one.coefficients, one.effects) for one in found]
     made = working(quasi, at, here, blocks, half)
     totals = accumulate(model.rows, design.factors, made, (model.location, 1.0))
-    low, high = _range(payoff)
+    zero, one = payoff.ends
     kept = xr.Dataset(
         {"weight": ("row", at.weight), "typical_phi": ("phi_dim", at.phi)},
         attrs={"centre": float(eta.mean()), "steps": found[0].steps},
     )
-    return OnLinkScale(model, totals, low + (high - low) * mean, kept)
+    return OnLinkScale(model, totals, zero + (one - zero) * mean, kept)
 
 
 def _learned(
@@ -162,7 +162,7 @@ def part_on_link_scale(
     where = layout(design.factors, rows.codes)
     model, at = before[0], _kept_tangent(fit, k)
     at = replace(at, weight=at.weight[keep])
-    eta = first_guess(link, _shares_of(payoff, before[1])[keep])
+    eta = first_guess(link, payoff.share(before[1])[keep])
     samples = responses[0].done.samples
     blocks = _shares(responses, payoff, len(rows.x) * samples * len(responses))
     known = _in_units(model, effects)
@@ -192,23 +192,12 @@ def _settled(fit: FitRecord, k: int, changes: Sequence[np.ndarray]) -> None:
     )
 
 
-def _range(payoff: Payoff) -> tuple[float, float]:
-    """What responses are measured from, and what they are divided by beyond it."""
-    low, high = payoff.bounds or (0.0, 1.0)
-    return (low, high) if np.isfinite(high) else (0.0, 1.0)
-
-
-def _shares_of(payoff: Payoff, values: np.ndarray) -> np.ndarray:
-    low, high = _range(payoff)
-    return values if (low, high) == (0.0, 1.0) else (values - low) / (high - low)
-
-
 def _shares(responses: Sequence[StageResponses], payoff: Payoff, cells: int) -> Blocks:
     """Responses as shares of their range; kept where they are few."""
 
     def made() -> Iterator[tuple[slice, list[np.ndarray]]]:
         for at, values in together(responses):
-            yield at, [_shares_of(payoff, y) for y in values]
+            yield at, [payoff.share(y) for y in values]
 
     if cells > _CELLS_KEPT:
         return made
@@ -239,4 +228,4 @@ def working_response(payoff: Payoff, eta: np.ndarray, mean: np.ndarray) -> np.nd
     """Working response of mean payoffs about a linear predictor, on the scale of the link."""
     link = link_of(payoff)
     fitted = link.mean(eta)
-    return eta + (_shares_of(payoff, mean) - fitted) / link.slope(fitted)
+    return eta + (payoff.share(mean) - fitted) / link.slope(fitted)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bdtr.backward.carried_effects import Carried, KnownEffects, carried_terms
+from bdtr.backward.carried_effects import Carried, KnownEffects, carried_terms, slope_of
 from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.induction import (
     BackwardPass,
@@ -26,7 +26,7 @@ from bdtr.results.errors import ArgumentError
 from bdtr.results.progress import progress_bar
 from bdtr.stages.outcome import OutcomeModel, outcome_model, response_scale, stage_rows
 from bdtr.stages.posterior import common_effects
-from bdtr.stages.prediction import PLACES, StageDraws, unit_columns
+from bdtr.stages.prediction import PLACES, QFunction, StageDraws, unit_columns
 from bdtr.stages.stagemodel import OwnDraws, OwnModel, own_columns, own_model
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 __all__ = [
     "backward_pass",
     "backward_passes",
-    "carried",
     "columns_of",
+    "known_effects",
     "mean_payoff",
     "mean_response",
     "run_passes",
@@ -46,6 +46,7 @@ __all__ = [
     "stage_model",
 ]
 
+_LOOKED_AT = 200  # units at which two scales are compared
 _CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
 
 
@@ -115,7 +116,7 @@ def _propagated(
 
     design = fit.designs[k]
     known = [
-        carried(fit, k, rule).effects(d, design.factors) if isinstance(d, StageDraws) else None
+        known_effects(fit, k, rule, d) if isinstance(d, StageDraws) else None
         for rule, d in zip(policies, later, strict=True)
     ]
     if fit.payoff(k).family.quasi:
@@ -174,7 +175,7 @@ def _curved(
     return found.model, found.totals, found.kept
 
 
-def carried(fit: FitRecord, k: int, rule: Policy) -> Carried:
+def _carried(fit: FitRecord, k: int, rule: Policy) -> Carried:
     """Which effects of stage k + 1 are known at stage k under a policy; kept, as a jackknife asks often."""
     fixed = rule.actions[k + 1] if rule.kind == "regime" else None
     key = k, None if fixed is None else fixed.tobytes()
@@ -182,6 +183,18 @@ def carried(fit: FitRecord, k: int, rule: Policy) -> Carried:
         data = fit.require_data("a backward pass")
         fit.carried[key] = carried_terms(data, fit.designs[k], fit.designs[k + 1], fixed)
     return fit.carried[key]
+
+
+def known_effects(fit: FitRecord, k: int, rule: Policy, draws: StageDraws) -> KnownEffects | None:
+    """Effects of stage k + 1 that are known at stage k under a policy, from draws of stage k + 1."""
+    terms, slope = _carried(fit, k, rule), 1.0
+    if terms.maps and k + 1 == fit.stages - 1:
+        units = np.flatnonzero(fit.require_data("a backward pass").stages[k + 1].fitted)
+        units = units[:: max(1, len(units) // _LOOKED_AT)]
+        q = fit.q_of(k + 1, draws)
+        assert isinstance(q, QFunction)
+        slope = slope_of(q, columns_of(fit, k + 1, units), fit.payoff(k))
+    return terms.effects(draws, fit.designs[k].factors, slope)
 
 
 def _refitted(

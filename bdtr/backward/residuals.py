@@ -51,7 +51,8 @@ def residuals(fit: FitRecord, k: int) -> np.ndarray | None:
     if shape is not None:
         shape = shape.mean(axis=-1, keepdims=True)
         if model.family.mean_takes_sigma:
-            shape = shape[np.zeros(1, int) if model.rows.stratum is None else model.rows.stratum, 0]
+            stratum = np.zeros(1, int) if model.rows.stratum is None else model.rows.stratum
+            shape = shape[..., stratum, 0]
     eta = linear_predictor(fit, k, model)
     return mean_response(fit, k) - model.payoff.mean(eta, shape)
 

@@ -21,7 +21,7 @@ from bdtr.backward.carried_effects import KnownEffects
 from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass, Policy, StageResponses, backward, together
 from bdtr.backward.linkscale import part_on_link_scale
-from bdtr.backward.passes import carried, columns_of, mean_response
+from bdtr.backward.passes import columns_of, known_effects, mean_response
 from bdtr.backward.policies import decisions
 from bdtr.backward.propagation import accumulate
 from bdtr.engine.coefficients.exact import solve
@@ -73,10 +73,7 @@ def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[
     def draw_stage(
         k: int, responses: list[StageResponses], later: list[StageDraws]
     ) -> list[StageDraws]:
-        known = [
-            carried(fit, k, rule).effects(own, designs[k].factors)
-            for rule, own in zip(rules, later, strict=True)
-        ]
+        known = [known_effects(fit, k, rule, own) for rule, own in zip(rules, later, strict=True)]
         if fit.payoff(k).family.quasi:
             before = _model(fit, k), mean_response(fit, k)
             effects = [None if one is None else one.effects for one in known]

@@ -118,7 +118,7 @@ def outcomes(
     if family.closed_form:
         return None, None, y
     if payoff.worth is not None:
-        return y, m, _worths(trial, payoff.worth, y)
+        return y, m, _worths(trial, payoff.worth, y, m if trial.event else None)
     if trial.categories:
         scores = np.array(list(trial.categories.values()))
         return y, m, np.where(np.isnan(y), np.nan, scores[np.nan_to_num(y).astype(int)])
@@ -127,8 +127,9 @@ def outcomes(
     return y, m, y if family.name == "censored" else y / m
 
 
-def _worths(trial: Trial, worth: Utility, y: np.ndarray) -> np.ndarray:
-    """The payoff of each outcome, where it is a function of it."""
+def _worths(trial: Trial, worth: Utility, y: np.ndarray, event: np.ndarray | None) -> np.ndarray:
+    """The payoff of each outcome, where it is a function of it; pseudo-observations where a time is
+    censored."""
     known = ~np.isnan(y)
     out = np.full(len(y), np.nan)
     found = np.asarray(worth(y[known]), dtype=float)
@@ -143,6 +144,8 @@ def _worths(trial: Trial, worth: Utility, y: np.ndarray) -> np.ndarray:
             f"utility: is no finite number for {trial.outcome} = {some(y[bad])}. Change it there, or the "
             "data."
         )
+    if event is not None:
+        found = pseudo_observations(y[known], event[known] == 1, worth=worth)
     out[known] = found
     return out
 
@@ -233,12 +236,21 @@ def follow_up(trial: Trial, time: np.ndarray | None, event: np.ndarray | None) -
             f"is known by the {trial.family} distribution alone. Choose a time within the follow-up.",
         )
     censored = float((event[known] == 0).mean())
+    worth = trial.payoff.worth
+    if worth is not None and _level_beyond(worth, longest):
+        return ()
     if until is None and censored > _CENSORED:
         return (
             f"{100 * censored:.0f} % of the times are censored, so that mean times rest on the tail of the "
             f"{trial.family} distribution. Say horizon=.., a time within the follow-up.",
         )
     return ()
+
+
+def _level_beyond(worth: Utility, longest: float) -> bool:
+    """Whether a payoff is the same for all times beyond the follow-up."""
+    values = np.asarray(worth(longest * np.array([1.0, 1.5, 3.0, 10.0, 100.0])), dtype=float)
+    return bool((values == values[0]).all())
 
 
 def risk_sets(time: np.ndarray, event: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -249,7 +261,11 @@ def risk_sets(time: np.ndarray, event: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def pseudo_observations(
-    time: np.ndarray, event: np.ndarray, until: float, survival: bool
+    time: np.ndarray,
+    event: np.ndarray,
+    until: float = np.inf,
+    survival: bool = False,
+    worth: Utility | None = None,
 ) -> np.ndarray:
     """What each unit adds to the estimate of a mean time or of a probability of no event.
 
@@ -266,15 +282,22 @@ def pseudo_observations(
         Horizon; at most the longest time is used.
     survival
         Whether the probability of no event by ``until`` is asked for.
+    worth
+        Function of the time whose mean is asked for in place of the time's.
     """
     end = min(until, float(time.max()))
+    value = worth or np.asarray
     # Censored at the very end, as at the close of a trial, is no event by then.
-    seen = ((time > end) | ((time == end) & ~event)) * 1.0 if survival else np.minimum(time, end)
+    seen = (
+        ((time > end) | ((time == end) & ~event)) * 1.0
+        if survival
+        else np.asarray(value(np.minimum(time, end)), float)
+    )
     if (event | (time >= end)).all():
         return seen
     n, (points, deaths, at_risk) = len(time), risk_sets(time, event)
     place = np.searchsorted(points, time)
-    widths = np.diff(np.concatenate([[0.0], np.minimum(points, end)]))
+    widths = np.diff(np.concatenate([[0.0], value(np.minimum(points, end))]))
     inside = points <= end
 
     def estimate(d: np.ndarray, r: np.ndarray) -> np.ndarray:

@@ -350,8 +350,7 @@ def _noise(fit: Fit, k: int) -> _Noise:
         return _Noise(model.rows, model.parameters, np.sqrt(variance) / model.spread)
     # Rows have the weight mu' = v(mu): the variance of a working response is Var(Y) / v(mu)^2.
     assert model.rows.weight is not None
-    low, high = payoff.bounds or (0.0, 1.0)
-    size = high - low if np.isfinite(high) else 1.0
+    size = np.ptp(payoff.ends)
     stage = fit.require_data("a new trial").stages[k]
     arm = stage.action[stage.fitted]
     own = arm_means(model.rows.weight, arm, len(variance))

@@ -78,7 +78,7 @@ def _about_the_mean(fit: Fit, k: int) -> tuple[np.ndarray, np.ndarray]:
     assert isinstance(model, OutcomeModel)
     family, arms = payoff.family, len(fit.designs[k].arms)
     square = _by_sample(posterior, "sigma") ** 2 if family.has_sigma else np.zeros((1, 1))
-    if family.has_nu:
+    if family.has_nu and family.linear:
         nu = _by_sample(posterior, "nu")
         return square * (nu + 3) / (nu + 1), np.ones(arms)
     if family.linear:
@@ -87,8 +87,7 @@ def _about_the_mean(fit: Fit, k: int) -> tuple[np.ndarray, np.ndarray]:
     arm = data.stages[k].action[data.stages[k].fitted]
     eta = linear_predictor(fit, k, model)
     if family.quasi:
-        low, high = payoff.bounds or (0.0, 1.0)
-        size = high - low if np.isfinite(high) else 1.0
+        size = np.ptp(payoff.ends)
         v = expit(eta) * expit(-eta) if family.link == "logit" else np.exp(eta)
         of_arm = size**2 * arm_means(v, arm, arms)
         return square * of_arm[:, None], size**2 * arm_means(v**2, arm, arms)
@@ -106,16 +105,21 @@ def _of_replicates(fit: Fit, model: OutcomeModel, eta: np.ndarray, shape) -> np.
     rng = np.random.default_rng(fit.settings.stream("spread"))
     wide = np.repeat(eta[:, None], _REPLICATES, 1)
     if model.family.has_sigma:
-        shape = shape[:, None]
+        shape = shape[..., None]
     m = np.ones((1, 1)) if model.companion is None else model.companion[:, None]
     return model.payoff.draw(rng, wide, shape, m).var(axis=1, ddof=1)
 
 
 def _mean_shape(model: OutcomeModel, posterior: xr.Dataset) -> np.ndarray | None:
-    """Posterior means of dispersions (row), or of thresholds (category, 1)."""
+    """Posterior means of dispersions (row), with degrees of freedom where there are any (2, row), or of
+    thresholds (category, 1)."""
     if model.family.has_sigma:
         sigma = np.atleast_1d(posterior["sigma"].mean(("chain", "draw")).to_numpy())
-        return sigma[np.zeros(len(model.rows.x), int) if sigma.size == 1 else model.rows.stratum]
+        sigma = sigma[np.zeros(len(model.rows.x), int) if sigma.size == 1 else model.rows.stratum]
+        if not model.family.has_nu:
+            return sigma
+        nu = float(posterior["nu"].mean())
+        return np.stack([sigma, np.full(sigma.shape, nu)])
     if "threshold" in posterior:
         return posterior["threshold"].mean(("chain", "draw")).to_numpy()[:, None]
     return None
@@ -136,12 +140,10 @@ def arm_means(values: np.ndarray, arm: np.ndarray, arms: int) -> np.ndarray:
 
 def _by_mean(payoff: Payoff, mean: np.ndarray) -> np.ndarray:
     """How variances go with mean payoffs: mu (1 - mu) between two bounds, mu above one, else alike."""
-    low, high = payoff.bounds or (-np.inf, np.inf)
-    if not np.isfinite(low):
+    if payoff.scale == "identity":
         return np.ones(mean.shape)
-    if not np.isfinite(high):
-        return np.maximum(mean - low, 0.0)
-    return np.maximum((mean - low) * (high - mean), 0.0)
+    share = payoff.share(mean)
+    return np.maximum(share if payoff.scale == "log" else share * (1.0 - share), 0.0)
 
 
 def _usual(fit: Fit, m: int) -> np.ndarray:

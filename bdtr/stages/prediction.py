@@ -43,7 +43,7 @@ class StageDraws:
     ``root`` per factor (sample, term, term), Cholesky factor of the covariance between terms; ``new`` the
     effects (term, sample) of one new site, the same site at all stages and under all policies; ``shape`` what
     the payoff needs beside the linear predictor: thresholds of an ordinal outcome (category, sample), or
-    sigma of each action, or of all (action, sample).
+    sigma of each action, or of all (action, sample); sigma and nu (2, action, sample).
     """
 
     coefficients: np.ndarray
@@ -99,7 +99,10 @@ def shape_of(posterior: xr.Dataset, payoff: Payoff) -> np.ndarray | None:
     if not payoff.family.mean_takes_sigma:
         return None
     sigma = _stacked(posterior["sigma"])
-    return sigma if sigma.ndim > 1 else sigma[None]
+    sigma = sigma if sigma.ndim > 1 else sigma[None]
+    if not payoff.family.has_nu:
+        return sigma
+    return np.stack(np.broadcast_arrays(sigma, _stacked(posterior["nu"])))
 
 
 def _stacked(values: xr.DataArray) -> np.ndarray:
@@ -256,6 +259,10 @@ class QFunction:
 
     def evaluate(self, columns: UnitColumns) -> np.ndarray:
         """Q-values of units whose columns are at hand (action, unit, sample)."""
+        return self.mean_payoff(self.predictor(columns), columns)
+
+    def predictor(self, columns: UnitColumns) -> np.ndarray:
+        """Linear predictors of the same (action, unit, sample), effects that are not known left out."""
         groups = [(*self._effects(group), group) for group in columns.groups]
         units = len(columns.common[0])
         out = np.empty((len(columns.common), units, self.draws.samples))
@@ -263,7 +270,7 @@ class QFunction:
             np.dot(common, self.draws.coefficients, out=out[a])
             for codes, effects, group in groups:
                 add_effects(out[a], group.z[a], codes, effects)
-        return self._mean_payoff(out, columns)
+        return out
 
     def _effects(self, group: GroupColumns) -> tuple[np.ndarray, np.ndarray]:
         """Level codes, and effects with those of unseen levels appended."""
@@ -289,13 +296,13 @@ class QFunction:
         noise = np.random.default_rng(words).standard_normal((root.shape[1], len(root)))
         return np.einsum("sqr,rs->qs", root, noise)
 
-    def _mean_payoff(self, eta: np.ndarray, columns: UnitColumns) -> np.ndarray:
+    def mean_payoff(self, eta: np.ndarray, columns: UnitColumns) -> np.ndarray:
         """Mean payoff given the linear predictor, effects that are not known integrated out."""
         if self.payoff.family.linear:
             return eta
         shape = self.draws.shape
         if self.payoff.family.mean_takes_sigma and shape is not None:
-            shape = shape[:, None]  # (action, unit, sample)
+            shape = shape[..., None, :]  # (action, unit, sample)
         variance = self._unknown_variance(columns)
         if variance is None:
             return self.payoff.mean(eta, shape)

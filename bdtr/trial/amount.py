@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bdtr.results.errors import BdtrError, shown
+from bdtr.trial.ranges import Range
 
 __all__ = ["Amount", "AmountError"]
 
@@ -37,7 +38,7 @@ _OF_ONE = {"abs": np.abs, "exp": np.exp, "log": np.log, "sqrt": np.sqrt}
 _OF_SEVERAL = {"min": np.minimum, "max": np.maximum}
 _DEEPEST, _LONGEST = 50, 5_000
 
-type _Value = Callable[[Any], np.ndarray | float]
+type _Value = Callable[[Any], Any]  # an array, a number or a Range
 
 
 class AmountError(BdtrError, ValueError):
@@ -112,6 +113,12 @@ class Amount:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             found = self._value(dict.fromkeys(self.columns, values))
         return np.broadcast_to(np.asarray(found, float), values.shape)
+
+    def bounds(self, low: float, high: float) -> tuple[float, float]:
+        """Bounds of the amount where every column lies between ``low`` and ``high``."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            found = self._value(dict.fromkeys(self.columns, Range(low, high)))
+        return (found.low, found.high) if isinstance(found, Range) else (float(found), float(found))
 
     def _fault(self, why: str) -> AmountError:
         return AmountError(
@@ -188,7 +195,7 @@ class Amount:
 
     def _numbers(self, frame: Any, name: str) -> np.ndarray:
         column = frame[name]
-        if isinstance(column, np.ndarray):
+        if isinstance(column, np.ndarray | Range):
             return column
         if isinstance(column.dtype, pd.CategoricalDtype):
             raise AmountError(

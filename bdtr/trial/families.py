@@ -430,11 +430,11 @@ def _seen(y, m):
     return y, np.zeros_like(y)
 
 
-def with_worth(family: Family, worth: Utility) -> Family:
-    """A family whose payoff is a function of its outcome."""
+def with_worth(family: Family, worth: Utility, limits: tuple[float, float] | None = None) -> Family:
+    """A family whose payoff is a function of its outcome, which keeps to ``limits``."""
     out = replace(
         family,
-        mean=MeanWorth(family.name, worth),
+        mean=MeanWorth(family.name, worth, limits),
         draw=WorthDrawn(family.draw, worth),
         bounds=None,
     )
@@ -450,12 +450,12 @@ def _bounded_draw(rng, eta, shape, m, scores):
     return scores[0] + (scores[1] - scores[0]) * rng.beta(mean * size, (1.0 - mean) * size)
 
 
-def _above_low(eta, shape, scores):
-    return scores[0] + np.exp(eta)
+def _from_end(eta, shape, scores):
+    return scores[0] + (scores[1] - scores[0]) * np.exp(eta)
 
 
-def _above_low_draw(rng, eta, shape, m, scores):
-    return scores[0] + _gamma_draw(rng, eta, shape, m, scores)
+def _from_end_draw(rng, eta, shape, m, scores):
+    return scores[0] + (scores[1] - scores[0]) * _gamma_draw(rng, eta, shape, m, scores)
 
 
 # Of values of a later stage. Quasi-likelihoods: the likelihood is that of a working response with a weight.
@@ -467,7 +467,7 @@ EARLIER = {
         _mean_score, _bounded_draw, _normal_log, _normal, None, _SPREAD,
     ),
     "log": Family(
-        "quasipoisson", "log", "sigma", "", "", "positive numbers", _finite, _above_low, _above_low_draw,
+        "quasipoisson", "log", "sigma", "", "", "positive numbers", _finite, _from_end, _from_end_draw,
         _normal_log, _normal, None, _SPREAD,
     ),
 }  # fmt: skip

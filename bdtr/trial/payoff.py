@@ -13,7 +13,7 @@ from bdtr.results.arguments import is_real
 from bdtr.trial.amount import AmountError
 from bdtr.trial.censoring import TIME, UNTIL, WITHOUT
 from bdtr.trial.families import EARLIER, FAMILIES, Family, with_worth
-from bdtr.trial.worth import WORTHS, Utility, WrittenWorth
+from bdtr.trial.worth import RANGES, Utility, WrittenWorth
 
 __all__ = ["COMPANIONS", "Payoff", "payoff_fault", "payoff_of"]
 
@@ -39,22 +39,22 @@ class Payoff:
 
     def mean(self, eta: np.ndarray, shape: np.ndarray | None = None) -> np.ndarray:
         """Mean payoff at a linear predictor."""
-        return self.family.mean(eta, shape, np.array(self.scores))
+        return self.family.mean(eta, shape, np.array(self.scores, float))
 
     def linear(self, mean: np.ndarray) -> np.ndarray:
         """Mean payoffs on a scale without bounds: that of the linear predictor, or of shares of a range."""
-        low, high = self.bounds or (-np.inf, np.inf)
-        if self.family.linear or not np.isfinite(low):
+        if self.family.linear or self.scale == "identity":
             return mean
-        if not np.isfinite(high):
-            return np.log(np.maximum(mean - low, _EDGE))
-        return logit(np.clip((mean - low) / (high - low), _EDGE, 1 - _EDGE))
+        share = self.share(mean)
+        if self.scale == "log":
+            return np.log(np.maximum(share, _EDGE))
+        return logit(np.clip(share, _EDGE, 1 - _EDGE))
 
     def draw(
         self, rng: np.random.Generator, eta: np.ndarray, shape: Any, m: np.ndarray
     ) -> np.ndarray:
         """Payoffs drawn at random."""
-        return self.family.draw(rng, eta, shape, m, np.array(self.scores))
+        return self.family.draw(rng, eta, shape, m, np.array(self.scores, float))
 
     @property
     def gaussian(self) -> bool:
@@ -65,20 +65,38 @@ class Payoff:
         """How mean payoffs follow from the linear predictor at earlier stages, whose responses are values of
         the next one: within the same bounds.
 
-        Payoffs without a lower bound are Gaussian there, those with two bounds quasi-binomial as a share of
-        their range, those with a lower one quasi-Poisson from there on.
+        Payoffs without bounds are Gaussian there, those with two bounds quasi-binomial as a share of their
+        range, those with one quasi-Poisson as their distance from it.
         """
-        low, high = self.bounds or (-np.inf, np.inf)
-        if not np.isfinite(low):
-            return Payoff(EARLIER["identity"])
-        if not np.isfinite(high):
-            return Payoff(EARLIER["log"], (low,), (low, high))
-        return Payoff(EARLIER["logit"], (low, high), (low, high))
+        family = EARLIER[self.scale]
+        return (
+            Payoff(family) if self.scale == "identity" else Payoff(family, self.ends, self.bounds)
+        )
 
     @property
     def bounds(self) -> tuple[float, float] | None:
         """Bounds of the mean payoff."""
         return self.limits or self.family.bounds
+
+    @property
+    def scale(self) -> str:
+        """Link on whose scale mean payoffs have no bounds."""
+        known = np.isfinite(self.bounds or (np.nan, np.nan)).sum()
+        return ("identity", "log", "logit")[known]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The payoffs that count as 0 and 1 on this scale: two bounds, one bound and the payoff one unit
+        inside, or 0 and 1."""
+        low, high = self.bounds or (-np.inf, np.inf)
+        if not np.isfinite(low):
+            return (high, high - 1.0) if np.isfinite(high) else (0.0, 1.0)
+        return low, high if np.isfinite(high) else low + 1.0
+
+    def share(self, payoff: np.ndarray) -> np.ndarray:
+        """Payoffs between their ends, as 0 to 1."""
+        zero, one = self.ends
+        return payoff if (zero, one) == (0.0, 1.0) else (payoff - zero) / (one - zero)
 
 
 class Declared(Protocol):
@@ -88,6 +106,8 @@ class Declared(Protocol):
     def family(self) -> str: ...
     @property
     def trials(self) -> str | None: ...
+    @property
+    def exposure(self) -> str | None: ...
     @property
     def outcome(self) -> str | None: ...
     @property
@@ -111,8 +131,7 @@ def payoff_of(trial: Declared) -> Payoff:
         worth = tuple(trial.utility.values())
         return Payoff(family, worth, (min(worth), max(worth)))
     if trial.utility is not None:
-        said = WrittenWorth(trial.utility) if isinstance(trial.utility, str) else trial.utility
-        return Payoff(with_worth(family, said), worth=said)
+        return _with_worth(trial, family)
     if trial.horizon is not None:
         return Payoff(family, (UNTIL, trial.horizon), (0.0, trial.horizon))
     if trial.survival_at is not None:
@@ -120,10 +139,25 @@ def payoff_of(trial: Declared) -> Payoff:
     if family.companion == "event":
         return Payoff(family, (TIME, np.inf))
     if family.name == "censored":
-        low = -np.inf if trial.floor is None else trial.floor
-        high = np.inf if trial.ceiling is None else trial.ceiling
-        return Payoff(family, (low, high), (low, high))
+        return Payoff(family, _scores_between(trial), _scores_between(trial))
     return Payoff(family)
+
+
+def _scores_between(trial: Declared) -> tuple[float, float]:
+    """Lowest and highest score."""
+    low = -np.inf if trial.floor is None else trial.floor
+    return low, np.inf if trial.ceiling is None else trial.ceiling
+
+
+def _with_worth(trial: Declared, family: Family) -> Payoff:
+    """Of a payoff that is a function of the outcome, within the bounds that its text has."""
+    scores = _scores_between(trial) if family.name == "censored" else ()
+    if not isinstance(trial.utility, str):
+        return Payoff(with_worth(family, trial.utility), scores, worth=trial.utility)
+    said = WrittenWorth(trial.utility)
+    low, high = said.bounds(*(scores or RANGES[family.name]))
+    limits = (low, high) if low < high and np.isfinite([low, high]).any() else None
+    return Payoff(with_worth(family, said, limits), scores, limits, said)
 
 
 def payoff_fault(trial: Declared) -> str | None:
@@ -199,17 +233,17 @@ def _utility_fault(trial: Declared) -> str | None:
 
 def _worth_fault(trial: Declared) -> str | None:
     """What is wrong with a payoff that is a function of the outcome."""
-    if trial.family not in WORTHS:
+    if trial.family not in RANGES:
         return (
-            f"Trial(utility=...): functions of the outcome are for {', '.join(map(repr, WORTHS))}, and the "
+            f"Trial(utility=...): functions of the outcome are for {', '.join(map(repr, RANGES))}, and the "
             f"family is {trial.family!r}."
         )
     if trial.outcome is None:
         return "Trial(utility=...): is a function of the outcome; name the outcome column."
-    if trial.companion or trial.horizon is not None or trial.survival_at is not None:
+    if trial.exposure or trial.horizon is not None or trial.survival_at is not None:
         return (
-            "Trial(utility=...): goes with outcomes that are known in full and count as they are. Leave out "
-            "exposure, event, horizon and survival_at."
+            "Trial(utility=...): says what the outcome itself is worth. Leave out exposure, horizon and "
+            "survival_at; the time until 24 is utility='min(time, 24)'."
         )
     if not isinstance(trial.utility, str):
         return None
