@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy.special import expit
 
 import bdtr
 from bdtr.results.diagnostics import gate_decisions
 from bdtr.stages.stagemodel import StageModel, own_draws
 from models.hsgp_blip import HSGPBlip
+from models.hurdle import Hurdle
 from models.imperfect_biomarker import ImperfectBiomarker
-from models.student_t import StudentT
 
 MODELS = Path(__file__).parent.parent / "models"
 ACTIONS = ["none", "call", "visit"]
@@ -22,7 +23,7 @@ ACTIONS = ["none", "call", "visit"]
 SENSITIVITY, SPECIFICITY = 0.8, 0.9
 RECIPES = {
     "hsgp_blip": HSGPBlip("a", "t", (-2.0, 2.0), ("x",)),
-    "student_t": StudentT("a", "site", ("x", "t"), ("t",)),
+    "hurdle": Hurdle("a", "site", ("x", "t"), ("t",)),
     "imperfect_biomarker": ImperfectBiomarker(
         "a", "test", SENSITIVITY, SPECIFICITY, ("x",), ("t",)
     ),
@@ -35,20 +36,20 @@ def curve(t):
 
 
 def people(recipe: str, n: int = 900) -> pd.DataFrame:
-    """What each recipe is made for: visits that help along a curve, sites that differ and wild payoffs,
-    responders whom visits harm and others whom they help."""
+    """What each recipe is made for: visits that help along a curve, visits that bring more people to
+    practise and each of them for a shorter time, responders whom visits harm and others whom they help."""
     rng = np.random.default_rng(4)
     t, x, site = rng.uniform(-2, 2, n), rng.normal(size=n), rng.integers(0, 15, n)
     a = rng.integers(0, 3, n)
-    responds = rng.random(n) < 1.0 / (1.0 + np.exp(-t))
+    responds = rng.random(n) < expit(t)
     test = np.where(responds, rng.random(n) < SENSITIVITY, rng.random(n) > SPECIFICITY)
     y = 0.5 * x + 0.2 * (a == 1) + rng.normal(scale=0.5, size=n)
     if recipe == "hsgp_blip":
         y += 0.5 * t**2 + curve(t) * (a == 2)
-    elif recipe == "student_t":
-        y += (0.3 + 0.5 * t) * (a == 2) + SITE_SD * rng.normal(size=15)[site]
-        wild = rng.random(n) < 0.05
-        y[wild] += np.where(a[wild] == 2, -15.0, 15.0)
+    elif recipe == "hurdle":
+        u = SITE_SD * rng.normal(size=(2, 15))[:, site]
+        some = rng.random(n) < expit(-0.5 + (0.8 + 0.5 * t) * (a == 2) + u[0])
+        y = np.where(some, np.exp(y + 1.0 - 0.4 * (a == 2) + u[1]), 0.0)
     else:
         y += np.where(responds, 1.0, 0.0) + np.where(responds, -1.0, 1.0) * (a == 2)
     labels = pd.Series([f"S{s}" for s in site])
@@ -113,8 +114,8 @@ def test_a_recipe_keeps_its_contract(name):
             strict=True,
         )
     )
-    if name == "student_t":
-        values["nu_above_1"] = np.array(20.0)  # a mean of draws must settle
+    if name == "hurdle":
+        values["sigma"] = np.array(0.5)  # a mean of draws must settle
     fixed = pm.do(model, values)
     shown = [v.name for v in model.deterministics]
     shown_values = (
@@ -155,18 +156,28 @@ def test_a_smooth_blip_is_found(fits):
         assert np.ptp(beyond.mean(axis=1)) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_wild_payoffs_do_not_decide(fits):
-    fit = fits("student_t")
-    assert fit.state.level == "ok"
-    frame = fit.require_data("a test").frame.iloc[:1].assign(t=0.0)
-    drawn = blips(fit, frame)  # 0.3 and the site's own part, truly 0
-    # Least squares are off by 5 % of -30: -1.2 in place of 0.3.
-    assert drawn.mean() == pytest.approx(0.3, abs=4 * drawn.std())
-    assert drawn.mean() > 0.0
-    slope = blips(fit, frame.assign(t=1.0)) - drawn
-    assert slope.mean() == pytest.approx(0.5, abs=3 * slope.std())
-    tau = fit.posterior(0)["tau"].sel(effect="intercept")
-    assert float(tau.quantile(0.025)) < SITE_SD < float(tau.quantile(0.975))
+def test_whether_and_how_much(fits):
+    """Visits bring more people to practise, and each of them for a shorter time: both parts are found, and
+    the mean payoff is that of the two together."""
+    fit = fits("hurdle")
+    assert fit.state.level == "ok", fit.state
+    draws = fit.posterior(0)
+    for name, at, truth in (
+        ("d", {"action": "visit", "part": "whether"}, 0.8),
+        ("d", {"action": "visit", "part": "how much"}, -0.4),
+        ("c", {"action": "visit", "part": "whether", "modifier": "t"}, 0.5),
+        ("b", {"term": "x", "part": "how much"}, 0.5),
+    ):
+        own = draws[name].sel(at)
+        assert float(own.mean()) == pytest.approx(truth, abs=3.5 * float(own.std()))
+    tau = draws["tau"].quantile([0.025, 0.975], ("chain", "draw"))
+    assert (tau.sel(quantile=0.025) < SITE_SD).all() and (tau.sel(quantile=0.975) > SITE_SD).all()
+    data = fit.require_data("a test")
+    seen = data.frame.assign(payoff=data.payoff).groupby("a", observed=True)["payoff"]
+    for k, (action, mean) in enumerate(seen.mean().items()):
+        rows = data.frame[data.frame["a"] == action]
+        q = fit.q_function(0)(rows)[k].mean(axis=0)
+        assert q.mean() == pytest.approx(mean, abs=4 * seen.sem()[action]), action
 
 
 def test_a_test_that_errs_is_not_the_response(fits):
@@ -192,27 +203,28 @@ def test_a_test_that_errs_is_not_the_response(fits):
 
 
 def test_a_site_that_the_fit_has_not_seen_is_the_mean_one(fits):
-    fit = fits("student_t")
+    fit = fits("hurdle")
     frame = fit.require_data("a test").frame.iloc[:1].assign(site="S99", t=0.5, x=2.0)
     draws = fit.posterior(0).stack(sample=("chain", "draw"))
     b, c = draws["b"], draws["c"].sel(action="visit", modifier="t")
-    expected = draws["intercept"] + 2.0 * b.sel(term="x") + 0.5 * b.sel(term="t")
+    eta = draws["a"] + 2.0 * b.sel(term="x") + 0.5 * b.sel(term="t")
     q = fit.q_function(0)(frame)
-    assert q[0, 0] == pytest.approx(expected.to_numpy())
-    visit = draws["d"].sel(action="visit") + 0.5 * c
-    assert q[2, 0] - q[0, 0] == pytest.approx(visit.to_numpy())
+    for k, add in ((0, 0.0), (2, draws["d"].sel(action="visit") + 0.5 * c)):
+        whether, how_much = (eta + add).transpose("part", "sample").to_numpy()
+        right = expit(whether) * np.exp(how_much + 0.5 * draws["sigma"].to_numpy() ** 2)
+        assert q[k, 0] == pytest.approx(right)
 
 
 PLAIN = [
     HSGPBlip("a", "t", (-2.0, 2.0)),
-    StudentT("a", "site"),
+    Hurdle("a", "site"),
     ImperfectBiomarker("a", "test", SENSITIVITY, SPECIFICITY),
 ]
 
 
 @pytest.mark.parametrize("plain", PLAIN, ids=lambda one: type(one).__name__)
 def test_recipes_work_without_further_columns(plain):
-    seen = history("student_t")
+    seen = history("hurdle")
     model = plain.build(seen, seen["y"].to_numpy())
     coords = {name: list(labels) for name, labels in model.coords.items()}
     zeros = {
@@ -233,7 +245,9 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="support"):
         HSGPBlip("a", "t", (2.0, -2.0))
     with pytest.raises(ValueError, match="tailoring: 't' must be among"):
-        StudentT("a", "site", linear=("x",), tailoring=("t",))
+        Hurdle("a", "site", linear=("x",), tailoring=("t",))
+    with pytest.raises(ValueError, match="payoff: must be 0 or above"):
+        RECIPES["hurdle"].build(history("hurdle"), -np.ones(60))
     seen = history("imperfect_biomarker")
     with pytest.raises(ValueError, match="test: must be 0 or 1"):
         RECIPES["imperfect_biomarker"].build(seen.assign(test=0.5), seen["y"].to_numpy())
