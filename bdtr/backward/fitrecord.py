@@ -17,6 +17,7 @@ from bdtr.results.arguments import one_of, text, whole
 from bdtr.results.diagnostics import State
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.outcome import OutcomeModel
+from bdtr.stages.pooled import PooledQ, pooled_dataset
 from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, stage_draws
 from bdtr.stages.settings import FitError, Settings
 from bdtr.stages.stagemodel import OwnColumns, OwnDraws, OwnModel, OwnQ, own_draws
@@ -31,7 +32,9 @@ class FitRecord:
     """Trial, settings, draws and data of a fit; see :class:`bdtr.Fit`, which is one.
 
     ``followed`` is what later stages do in the pass that comes with the fit, by which stages are scaled and
-    the gate judges: the recommended regime, but in folds of cross-fitting.
+    the gate judges: the recommended regime, but in folds of cross-fitting. ``parts`` are the fits to
+    completed data sets where values were imputed, each with its share of the draws; ``data`` then has the
+    values as they were recorded.
     """
 
     trial: Trial
@@ -46,6 +49,7 @@ class FitRecord:
     prior_table: pd.DataFrame
     data: TrialData | None = None
     followed: Policy = field(default_factory=Policy)
+    parts: tuple[FitRecord, ...] = field(default=(), repr=False)
     models: dict[int, OutcomeModel | OwnModel] = field(default_factory=dict, repr=False)
     mean_responses: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     q_draws: dict[tuple[str, int], StageDraws | OwnDraws] = field(default_factory=dict, repr=False)
@@ -87,6 +91,8 @@ class FitRecord:
         """
         whole("k", k, 0, self.stages - 1)
         text("path", path)
+        if self.parts:
+            return pooled_dataset([p.posterior(k, path) for p in self.parts])
         name = f"stage_{k + 1}"
         if k == self.stages - 1:
             return self._thinned(self.tree[f"{name}/posterior"].to_dataset())
@@ -99,6 +105,8 @@ class FitRecord:
 
     def new_site(self, k: int, path: str = "recommended") -> xr.Dataset:
         """Effects of one new site at stage k, paired with :meth:`posterior`: dims ``chain, draw``."""
+        if self.parts:
+            return pooled_dataset([p.new_site(k, path) for p in self.parts])
         place = f"stage_{k + 1}/new_site"
         if k < self.stages - 1:
             recommended = path == "recommended"
@@ -129,8 +137,12 @@ class FitRecord:
 
     def q_function(
         self, k: int, path: str = "recommended", sites: str = "observed"
-    ) -> QFunction | OwnQ:
+    ) -> QFunction | OwnQ | PooledQ:
         """The Q-function of stage k, later stages following a policy that has been passed."""
+        if self.parts:
+            found = [p.q_function(k, path, sites) for p in self.parts]
+            each = tuple(q for q in found if isinstance(q, QFunction))
+            return PooledQ(each, self.settings.chains)
         key = (path if k < self.stages - 1 else "", k)
         if key not in self.q_draws:
             found = self.posterior(k, path), self.new_site(k, path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -12,9 +14,11 @@ from bdtr.backward.fitted import Fit
 from bdtr.backward.gate import gate
 from bdtr.backward.induction import Policy
 from bdtr.backward.passes import run_passes, stage_model
+from bdtr.backward.pooled import pooled_tree
 from bdtr.data.check import check
+from bdtr.data.completed import Completed, completed
 from bdtr.data.contents import DataError
-from bdtr.data.stagecolumns import stage_design
+from bdtr.data.stagecolumns import StageDesign, design_in, stage_design
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import truth
 from bdtr.results.diagnostics import State
@@ -36,7 +40,7 @@ def fit(
     trial: Trial,
     data: pd.DataFrame,
     *,
-    missing: str = "error",
+    missing: str | Sequence[pd.DataFrame] = "error",
     off_protocol: str = "error",
     sampler: str = "pymc",
     chains: int = 4,
@@ -98,19 +102,87 @@ def fit(
     'ok'
     """
     truth("progress", progress)
+    how, frames = (missing, []) if isinstance(missing, str) else ("completed", _frames(missing))
     settings = make_settings(
-        trial, missing, off_protocol, sampler, chains, draws, tune, propagated, random_seed
+        trial, how, off_protocol, sampler, chains, draws, tune, propagated, random_seed, len(frames)
     )
-    checked = check(trial, data, missing, off_protocol)
-    return fit_checked(checked, settings, progress)
+    if not frames:
+        return fit_checked(check(trial, data, how, off_protocol), settings, progress)
+    _can_be_pooled(trial, sampler)
+    settings = replace(settings, sampler="direct")
+    return fit_completed(completed(trial, data, frames, off_protocol), settings, progress)
+
+
+def _frames(given: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Completed data sets: two at least, or the spread of what is missing is not known."""
+    if not isinstance(given, (list, tuple)) or len(given) < 2:
+        raise DataError(
+            f"missing={type(given).__name__}: must be 'error', 'exclude', 'impute', or a list of two "
+            "completed data sets or more."
+        )
+    return list(given)
+
+
+def _can_be_pooled(trial: Trial, sampler: str) -> None:
+    own = [s.action for s in trial.stages if s.model is not None]
+    if own:
+        raise DataError(
+            f"missing: values are not imputed where a stage has a model of your own, as {own[0]} has. Pass "
+            "missing='exclude', or fit each completed data set by itself."
+        )
+    if sampler == "plain":
+        raise DataError(
+            "missing: completed data sets are fitted by the direct sampler; with sampler='plain' fit each of "
+            "them by itself."
+        )
 
 
 def fit_checked(
     data: TrialData, settings: Settings, progress: bool = False, followed: Policy | None = None
 ) -> Fit:
     """Fit data that have been checked; earlier stages to what later ones are worth under a policy."""
+    designs = tuple(stage_design(data, k) for k in range(len(data.stages)))
+    fitted = _last_stage(data, designs, settings, progress, followed)
+    if fitted.stages > 1:
+        run_passes(fitted, [], "", progress)
+    fitted.prior_table = _prior_table(fitted)
+    fitted.state = gate(fitted)
+    return fitted
+
+
+def fit_completed(found: Completed, settings: Settings, progress: bool = False) -> Fit:
+    """Fit completed data sets, each with its share of the draws, to one posterior."""
+    first = found.parts[0]
+    learned = [stage_design(first, k) for k in range(len(first.stages))]
+    parts = []
+    with progress_bar(progress, f"stage {learned[-1].action}") as report:
+        for d, data in enumerate(found.parts):
+            designs = tuple(one if d == 0 else design_in(one, data) for one in learned)
+            parts.append(_last_stage(data, designs, settings.of_part(d), False, None))
+            if report:
+                report(d + 1, len(found.parts))
+    one = parts[0]
+    fitted = replace(
+        one, settings=settings, tree=xr.DataTree(), flow=found.whole.flow, data=found.whole,
+        data_hash=found.whole.hash(), models={}, parts=tuple(parts),
+    )  # fmt: skip
+    if fitted.stages > 1:
+        run_passes(fitted, [], "", progress)
+    fitted.tree = pooled_tree(parts)
+    fitted.prior_table = _prior_table(one)
+    fitted.state = gate(fitted)
+    return fitted
+
+
+def _last_stage(
+    data: TrialData,
+    designs: tuple[StageDesign, ...],
+    settings: Settings,
+    progress: bool,
+    followed: Policy | None,
+) -> Fit:
+    """A fit of which the last stage has been drawn."""
     trial = data.trial
-    designs = tuple(stage_design(data, k) for k in range(len(trial.stages)))
     last = len(trial.stages) - 1
     payoff = data.payoff
     model: OutcomeModel | OwnModel
@@ -130,7 +202,7 @@ def fit_checked(
         }
     )
     notes = (*data.notes, *(note for d in designs for note in d.notes))
-    fitted = Fit(
+    return Fit(
         trial,
         settings,
         designs,
@@ -143,13 +215,8 @@ def fit_checked(
         pd.DataFrame(),
         data,
         followed or Policy(),
-        {last: model},
+        models={last: model},
     )
-    if last > 0:
-        run_passes(fitted, [], "", progress)
-    fitted.prior_table = _prior_table(fitted)
-    fitted.state = gate(fitted)
-    return fitted
 
 
 def _varies(trial: Trial, payoff: np.ndarray, spread: float) -> None:

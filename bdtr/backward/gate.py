@@ -61,7 +61,7 @@ def gate(fitted: FitRecord) -> State:
     limit = rhat_limit(settings.chains, settings.propagated // settings.chains)
     states.append(gate_decisions(_decision_quantities(fitted, data), limit))
     if not settings.quick:
-        states += doubts(fitted)
+        states += doubts(fitted.parts[0] if fitted.parts else fitted)
     return worst(states)
 
 

@@ -17,11 +17,13 @@ import numpy as np
 __all__ = [
     "POLICIES",
     "BackwardPass",
+    "Chosen",
     "Decisions",
     "Policy",
     "StageResponses",
     "backward",
     "best_mean",
+    "stage_by_stage",
     "stage_value",
     "together",
 ]
@@ -30,6 +32,7 @@ POLICIES = ("recommended", "untailored", "optimal")
 _CELLS = 250_000  # Q-values in memory at once: they stay in the processor's cache
 
 type QValues = Callable[[int, np.ndarray], np.ndarray]
+type Chosen = Callable[[int, np.ndarray, str], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Policy:
     ``kind`` is ``"recommended"``, ``"untailored"`` (recommended on average over sites, as at a site that
     is not known), ``"optimal"`` or ``"regime"``; for a regime ``actions`` holds per
     stage the action code of each unit, -1 where its action is not feasible and the recommended one is
-    taken, and ``off_path`` which units had left its path before the stage. ``shifts`` holds per stage
+    taken, and ``off_path`` which units had left its path before the stage; ``in_parts`` are the same in each
+    completed data set, where values were imputed. ``shifts`` holds per stage
     what is added to the Q-values, (action, unit) in units of the payoff, times a number for each draw:
     the policy weighs actions by the sum, and it is what they are worth (net of prices, or of
     confounding).
@@ -69,6 +73,7 @@ class Policy:
     name: str = "recommended"
     actions: Sequence[np.ndarray] = field(default_factory=tuple)
     off_path: Sequence[np.ndarray] = field(default_factory=tuple)
+    in_parts: Sequence[Policy] = field(default_factory=tuple)
     shifts: Sequence[tuple[np.ndarray, np.ndarray]] = field(default_factory=tuple)
 
 
@@ -125,7 +130,9 @@ def best_mean(q: np.ndarray, feasible: np.ndarray, higher_is_better: bool = True
 class BackwardPass:
     """Q-functions of all stages drawn under one policy, and what follows from them.
 
-    ``average`` are the Q-values on average over sites, by which an untailored policy chooses.
+    ``average`` are the Q-values on average over sites, by which an untailored policy chooses. ``chosen`` says
+    what is recommended (stage, units, kind of the policy) where that does not follow from these draws alone:
+    they are part of a posterior.
     """
 
     decisions: Decisions
@@ -133,6 +140,7 @@ class BackwardPass:
     q_values: QValues
     average: QValues
     samples: int
+    chosen: Chosen | None = None
 
     def continuation(self, k: int, units: np.ndarray) -> np.ndarray:
         """Expected payoff from stage k on when the policy is followed.
@@ -165,7 +173,11 @@ class BackwardPass:
     def _value(self, k: int, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         d, kind, feasible = self.decisions, self.policy.kind, self.decisions.feasible[k][units]
         fixed = self.policy.actions[k][units] if kind == "regime" else None
-        if kind == "untailored":
+        if self.chosen is not None and kind != "optimal":
+            found = self.chosen(k, units, kind)
+            fixed = found if fixed is None else np.where(fixed >= 0, fixed, found)
+            kind = "regime"
+        elif kind == "untailored":
             average = self._shifted(self.average(k, units), k, units)
             kind, fixed = "regime", best_mean(average, feasible, d.higher_is_better)
         q = self._shifted(self.q_values(k, units), k, units)
@@ -242,20 +254,44 @@ def backward[Draws](
     """
     stages = decisions.stages
     draws: list[dict[int, Draws]] = [{stages - 1: last} for _ in policies]
+    steps = stage_by_stage(decisions, policies, draws, fitted, draw_stage, q_values, samples)
+    for _ in steps:
+        pass
+    return [[own[k] for k in range(stages)] for own in draws]
+
+
+def stage_by_stage[Draws](
+    decisions: Decisions,
+    policies: Sequence[Policy],
+    draws: Sequence[dict[int, Draws]],
+    fitted: Sequence[np.ndarray],
+    draw_stage: Callable[[int, list[StageResponses], list[Draws]], list[Draws]],
+    q_values: Callable[[int, Draws, np.ndarray, str], np.ndarray],
+    samples: int,
+    chosen: Sequence[Chosen | None] | None = None,
+) -> Iterator[int]:
+    """The steps of :func:`backward`, each a stage whose draws are then in ``draws`` (policy, stage).
+
+    Several data sets are drawn in lockstep: what is recommended at a stage (``chosen``, for each policy) may
+    then depend on the draws of all of them.
+    """
 
     def q_of(own: dict[int, Draws], sites: str) -> QValues:
         return lambda k, units: q_values(k, own[k], units, sites)
 
+    choices = chosen or [None] * len(policies)
     done = [
-        BackwardPass(decisions, policy, q_of(own, "observed"), q_of(own, "average"), samples)
-        for policy, own in zip(policies, draws, strict=True)
+        BackwardPass(
+            decisions, policy, q_of(own, "observed"), q_of(own, "average"), samples, choice
+        )
+        for policy, own, choice in zip(policies, draws, choices, strict=True)
     ]
-    for k in reversed(range(stages - 1)):
+    for k in reversed(range(decisions.stages - 1)):
         responses = [one.responses(k, fitted[k]) for one in done]
         found = draw_stage(k, responses, [own[k + 1] for own in draws])
         for own, drawn in zip(draws, found, strict=True):
             own[k] = drawn
-    return [[own[k] for k in range(stages)] for own in draws]
+        yield k
 
 
 def together(

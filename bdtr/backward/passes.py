@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -13,21 +13,24 @@ from bdtr.backward.carried_effects import Carried, KnownEffects, carried_terms, 
 from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.induction import (
     BackwardPass,
+    Chosen,
     Policy,
     StageResponses,
-    backward,
+    stage_by_stage,
     together,
 )
 from bdtr.backward.policies import decisions, named_policy, pass_key
+from bdtr.backward.pooled import PooledPass, choices_of, chosen_together
 from bdtr.backward.regimes import Regime
+from bdtr.backward.unit_columns import columns_of
 from bdtr.engine.crossproducts import weighted
 from bdtr.results.arguments import a_fit, one_of, truth
 from bdtr.results.errors import ArgumentError
 from bdtr.results.progress import progress_bar
 from bdtr.stages.outcome import OutcomeModel, outcome_model, response_scale, stage_rows
 from bdtr.stages.posterior import common_effects
-from bdtr.stages.prediction import PLACES, QFunction, StageDraws, unit_columns
-from bdtr.stages.stagemodel import OwnDraws, OwnModel, own_columns, own_model
+from bdtr.stages.prediction import PLACES, QFunction, StageDraws
+from bdtr.stages.stagemodel import OwnDraws, OwnModel, own_model
 
 if TYPE_CHECKING:
     from bdtr.backward.propagation import Anchor, Totals
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = [
     "backward_pass",
     "backward_passes",
-    "columns_of",
     "known_effects",
     "mean_payoff",
     "mean_response",
@@ -47,7 +49,8 @@ __all__ = [
 ]
 
 _LOOKED_AT = 200  # units at which two scales are compared
-_CELLS_KEPT = 30_000_000  # of the columns of units under all actions: 240 MB
+
+type Progress = Callable[[int, int], None]
 
 
 def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: bool) -> None:
@@ -64,42 +67,84 @@ def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: 
     progress
         Whether to show progress.
     """
-    data, settings = fit.require_data("a backward pass"), fit.settings
-    policies = [fit.followed, *further]
-    names = ", ".join(p.name for p in further or policies)
+    parts = fit.parts or (fit,)
+    policies = [[one.followed, *_in_part(further, d)] for d, one in enumerate(parts)]
+    last = fit.stages - 1
+    draws: list[list[dict[int, StageDraws | OwnDraws]]] = [
+        [{last: one.q_function(last).draws} for _ in own]
+        for one, own in zip(parts, policies, strict=True)
+    ]
+    choices = choices_of(fit.parts, draws) if fit.parts else [None]
+    reports: dict[int, list[Progress | None]] = {}
 
-    def draw_stage(k: int, responses: list[StageResponses], later: list) -> list:
-        own = fit.trial.stages[k].model is not None
-        with progress_bar(progress, f"stage {fit.designs[k].action} ({names})") as report:
-            if own:
-                found = _refitted(fit, k, responses, bool(further), report)
-            else:
-                found = _propagated(fit, k, policies, responses, later, bool(further), report)
-        for rule, one in zip(further or policies, found, strict=True):
-            if rule.name == fit.followed.name:
-                fit.tree[f"stage_{k + 1}/posterior"] = xr.DataTree(one.posterior)
-                fit.tree[f"stage_{k + 1}/engine"] = xr.DataTree(one.engine)
-                fit.tree[f"stage_{k + 1}/new_site"] = xr.DataTree(one.new_site)
-            else:
-                posterior = one.posterior.assign_attrs(one.engine.attrs)
-                place = f"passes/{where}/{pass_key(rule.name)}/stage_{k + 1}"
-                fit.tree[place] = xr.DataTree(posterior)
-                fit.tree[f"{place}/new_site"] = xr.DataTree(one.new_site)
-        drawn = [fit.stage_draws(k, one.posterior, one.new_site) for one in found]
-        return [fit.q_function(k).draws, *drawn] if further else drawn
+    def steps(d: int) -> Iterator[int]:
+        one, data = parts[d], parts[d].require_data("a backward pass")
+        return stage_by_stage(
+            decisions(data),
+            policies[d],
+            draws[d],
+            [np.flatnonzero(s.fitted) for s in data.stages],
+            lambda k, responses, later: _drawn(
+                one, k, policies[d], responses, later, where, reports[k][d]
+            ),
+            lambda k, own, units, at: one.q_of(k, own, at).evaluate(columns_of(one, k, units)),
+            one.settings.propagated,
+            choices[d],
+        )
 
-    fitted = [np.flatnonzero(s.fitted) for s in data.stages]
-    backward(
-        decisions(data),
-        policies,
-        fit.q_function(fit.stages - 1).draws,
-        fitted,
-        draw_stage,
-        lambda k, draws, units, sites: fit.q_of(k, draws, sites).evaluate(
-            columns_of(fit, k, units)
-        ),
-        settings.propagated,
-    )
+    every, names = [steps(d) for d in range(len(parts))], [p.name for p in further or policies[0]]
+    for k in reversed(range(last)):
+        with progress_bar(
+            progress, f"stage {fit.designs[k].action} ({', '.join(names)})"
+        ) as report:
+            reports[k] = _shares_of(report, len(parts))
+            for one in every:
+                next(one)
+
+
+def _in_part(further: Sequence[Policy], d: int) -> list[Policy]:
+    """Policies as they are in one completed data set, where what they do differs between these."""
+    return [one.in_parts[d] if one.in_parts else one for one in further]
+
+
+def _shares_of(report: Progress | None, parts: int) -> list[Progress | None]:
+    """Progress of each of several parts as that of the whole."""
+    if report is None or parts == 1:
+        return [report] * parts
+
+    def share(d: int) -> Progress:
+        return lambda done, every: report(d * every + done, parts * every)
+
+    return [share(d) for d in range(parts)]
+
+
+def _drawn(
+    fit: FitRecord,
+    k: int,
+    policies: Sequence[Policy],
+    responses: list[StageResponses],
+    later: list,
+    where: str,
+    report: Progress | None,
+) -> list[StageDraws | OwnDraws]:
+    """Draws of one stage under policies, kept in the tree; further ones are those after the first."""
+    further = bool(where)
+    if fit.trial.stages[k].model is not None:
+        found = _refitted(fit, k, responses, further, report)
+    else:
+        found = _propagated(fit, k, policies, responses, later, further, report)
+    for rule, one in zip(policies[1:] if further else policies, found, strict=True):
+        if rule.name == fit.followed.name:
+            fit.tree[f"stage_{k + 1}/posterior"] = xr.DataTree(one.posterior)
+            fit.tree[f"stage_{k + 1}/engine"] = xr.DataTree(one.engine)
+            fit.tree[f"stage_{k + 1}/new_site"] = xr.DataTree(one.new_site)
+        else:
+            posterior = one.posterior.assign_attrs(one.engine.attrs)
+            place = f"passes/{where}/{pass_key(rule.name)}/stage_{k + 1}"
+            fit.tree[place] = xr.DataTree(posterior)
+            fit.tree[f"{place}/new_site"] = xr.DataTree(one.new_site)
+    drawn = [fit.stage_draws(k, one.posterior, one.new_site) for one in found]
+    return [fit.q_function(k).draws, *drawn] if further else drawn
 
 
 def _propagated(
@@ -232,27 +277,6 @@ def _anchor(fit: FitRecord, k: int) -> Anchor:
     return Anchor(phi, engine.attrs.get("independence") == len(phi))
 
 
-def columns_of(fit: FitRecord, k: int, units: np.ndarray) -> Any:
-    """Columns of units of the data at stage k, as its Q-function takes them.
-
-    They are made for many units at a time and kept, as they are the same for all draws and policies.
-    """
-    data, design = fit.require_data("columns of units"), fit.designs[k]
-    kept = fit.unit_columns.get(k)
-    if kept is None or (kept[1][units] < 0).any():
-        window = max(_CELLS_KEPT // (len(design.arms) * len(design.terms)), len(units))
-        stage = data.stages[k]
-        known = np.flatnonzero(stage.history | stage.fitted)
-        if len(known) > window:
-            known = np.union1d(known[known >= units.min()][:window], units)
-        place = np.full(len(data), -1)
-        place[known] = np.arange(len(known))
-        make = unit_columns if fit.trial.stages[k].model is None else own_columns
-        kept = make(design, data.frame.iloc[known]), place
-        fit.unit_columns[k] = kept
-    return kept[0].part(kept[1][units])
-
-
 def backward_pass(
     fit: FitRecord, chosen: Regime | Policy | str | None = None, progress: bool = False
 ) -> BackwardPass:
@@ -315,37 +339,69 @@ def backward_passes(
     one_of("sites", sites, PLACES)
     if not isinstance(chosen, (list, tuple)):
         raise ArgumentError(f"chosen={chosen!r}: must be a list of regimes or policies.")
-    data = fit.require_data("a backward pass")
-    rules = [named_policy(one, data) for one in chosen]
+    fit.require_data("a backward pass")
+    rules = [_named(fit, one) for one in chosen]
     further = {r.name: r for r in rules if r.name != fit.followed.name}
     where = "" if fit.stages == 1 or not further else set_with(fit, list(further))
     if where is None:
         where = f"set_{len(sets_of_passes(fit)) + 1}"
         run_passes(fit, list(further.values()), where, progress)
 
-    def one(rule: Policy) -> BackwardPass:
+    def place(rule: Policy) -> str:
         own = rule.name == fit.followed.name
-        path = "recommended" if own else f"{where}/{pass_key(rule.name)}"
+        return "recommended" if own else f"{where}/{pass_key(rule.name)}"
 
-        def q_at(sites: str):
-            return lambda k, units: fit.q_function(k, path, sites).evaluate(
-                columns_of(fit, k, units)
-            )
+    if fit.parts:
+        return [_pooled(fit, rule, place(rule), sites) for rule in rules]
+    return [_pass(fit, rule, place(rule), sites) for rule in rules]
 
-        return BackwardPass(
-            decisions(data), rule, q_at(sites), q_at("average"), fit.settings.propagated
-        )
 
-    return [one(rule) for rule in rules]
+def _named(fit: FitRecord, chosen: Regime | Policy | str | None) -> Policy:
+    """The policy of a regime or of a word, also as it is in each completed data set."""
+    if not fit.parts:
+        return named_policy(chosen, fit.require_data("a backward pass"))
+    each = [named_policy(chosen, one.require_data("a backward pass")) for one in fit.parts]
+    if each[0].kind != "regime":
+        return each[0]
+    each = [replace(one, name=each[0].name) for one in each]
+    return replace(each[0], in_parts=tuple(each))
+
+
+def _pass(
+    fit: FitRecord, rule: Policy, path: str, sites: str, chosen: Chosen | None = None
+) -> BackwardPass:
+    def q_at(sites: str):
+        return lambda k, units: fit.q_function(k, path, sites).evaluate(columns_of(fit, k, units))
+
+    data, samples = fit.require_data("a backward pass"), fit.settings.propagated
+    return BackwardPass(decisions(data), rule, q_at(sites), q_at("average"), samples, chosen)
+
+
+def _pooled(fit: FitRecord, rule: Policy, path: str, sites: str) -> PooledPass:
+    """The pass of a fit to several completed data sets."""
+
+    def draws_at(k: int) -> list[StageDraws | OwnDraws]:
+        return [one.q_function(k, path).draws for one in fit.parts]
+
+    chosen = chosen_together(fit.parts, draws_at, sites)
+    parts = tuple(
+        _pass(one, _in_part([rule], d)[0], path, sites, chosen[d])
+        for d, one in enumerate(fit.parts)
+    )
+    whole = _pass(fit, rule, path, sites)
+    return PooledPass(
+        whole.decisions, rule, whole.q_values, whole.average, whole.samples, None, parts,
+        fit.settings.chains,
+    )  # fmt: skip
 
 
 def sets_of_passes(fit: FitRecord) -> dict[str, list[str]]:
     """Sets of further passes that were drawn together, with the names in each."""
-    if "passes" not in fit.tree:
+    tree = (fit.parts or (fit,))[0].tree
+    if "passes" not in tree:
         return {}
     return {
-        str(name): [str(n) for n in one.children]
-        for name, one in fit.tree["passes"].children.items()
+        str(name): [str(n) for n in one.children] for name, one in tree["passes"].children.items()
     }
 
 

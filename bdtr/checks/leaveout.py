@@ -21,9 +21,10 @@ from bdtr.backward.carried_effects import KnownEffects
 from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass, Policy, StageResponses, backward, together
 from bdtr.backward.linkscale import part_on_link_scale
-from bdtr.backward.passes import columns_of, known_effects, mean_response
+from bdtr.backward.passes import known_effects, mean_response
 from bdtr.backward.policies import decisions
 from bdtr.backward.propagation import accumulate
+from bdtr.backward.unit_columns import columns_of
 from bdtr.engine.coefficients.exact import solve
 from bdtr.engine.crossproducts import CrossProducts, Responses, Rows
 from bdtr.engine.system import system

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from bdtr.data.trialdata import TrialData
 from bdtr.engine.layout import Factor
 from bdtr.trial.formula import Formula
 
-__all__ = ["StageDesign", "stage_design"]
+__all__ = ["StageDesign", "design_in", "stage_design"]
 
 LEARNED = "learned blip"
 
@@ -234,6 +234,31 @@ def stage_design(data: TrialData, k: int) -> StageDesign:
         site_levels,
         has_intercept,
     )
+
+
+def design_in(design: StageDesign, data: TrialData) -> StageDesign:
+    """The same columns for another completed data set: what is known of sites is that of its values.
+
+    Parameters
+    ----------
+    design
+        Columns learned from one completed data set.
+    data
+        Another one.
+    """
+    if not design.sites.names:
+        return design
+    stage = data.stages[design.index]
+    rows = data.frame[stage.fitted].reset_index(drop=True)
+    found, _ = site_level(
+        stage,
+        _columns_of_sites(design.columns, design.keep),
+        design.columns.matrix(rows),
+        site_codes(rows, design.site, design.site_levels),
+        len(design.site_levels),
+        f"stage {design.action}",
+    )
+    return replace(design, sites=found.only(np.isin(found.names, design.sites.names)))
 
 
 def _spread(left: np.ndarray, intercept: bool) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,8 @@ class Settings:
     missing: str = "error"
     off_protocol: str = "error"
     quick: bool = False  # part of a check: the model itself is not checked again
+    imputations: int = 0  # completed data sets, each with its share of the draws
+    part: int | None = None  # number of the completed data set, of a fit to one of these
     common: int | None = None  # seed of group effects that fits to parts of the units share
     prior_width: float = 1.0  # factor of the widths of priors of coefficients and group SDs
 
@@ -61,7 +63,13 @@ class Settings:
         """
         key = _FIRST + _PURPOSES.index(purpose) if isinstance(purpose, str) else purpose
         entropy = self.random_seed if random_seed is None else _seed(random_seed)
-        return np.random.SeedSequence(entropy, spawn_key=(key,))
+        keys = (key,) if self.part is None else (key, self.part)
+        return np.random.SeedSequence(entropy, spawn_key=keys)
+
+    def of_part(self, d: int) -> Settings:
+        """Those of the fit to completed data set d."""
+        count = self.imputations
+        return replace(self, draws=self.draws // count, propagated=self.propagated // count, part=d)
 
 
 def integrates(trial: Trial) -> bool:
@@ -70,7 +78,16 @@ def integrates(trial: Trial) -> bool:
 
 
 def make_settings(
-    trial, missing, off_protocol, sampler, chains, draws, tune, propagated, random_seed
+    trial,
+    missing,
+    off_protocol,
+    sampler,
+    chains,
+    draws,
+    tune,
+    propagated,
+    random_seed,
+    imputations=0,
 ) -> Settings:
     """Settings that have been checked, or an error before any sampling."""
     if not isinstance(trial, Trial):
@@ -83,14 +100,17 @@ def make_settings(
         tune = _TUNE_INTEGRATED if sampler == "pymc" and integrates(trial) else _TUNE
     if not is_whole(tune) or not 0 <= tune <= _MOST:
         raise FitError(f"tune={tune!r}: must be a whole number from 0 to {_MOST:,}, or None.")
+    parts = max(imputations, 1)
+    draws = -(-draws // parts) * parts
     if propagated is None:
-        propagated = _propagated(chains, draws)
+        propagated = _propagated(chains * parts, draws // parts)
     if not is_whole(propagated) or propagated < 1:
         raise FitError(f"propagated={propagated!r}: must be a whole number above 0, or None.")
-    if propagated % chains or (chains * draws) % propagated:
+    if propagated % (chains * parts) or (chains * draws) % propagated:
+        of = f"chains * imputations = {chains * parts}" if imputations else f"chains = {chains}"
         raise FitError(
             f"propagated={propagated}: must divide chains * draws = {chains * draws} and be a "
-            f"multiple of chains = {chains}."
+            f"multiple of {of}."
         )
     if random_seed is None:
         random_seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -103,6 +123,7 @@ def make_settings(
         sampler,
         missing,
         off_protocol,
+        imputations=imputations,
     )
 
 

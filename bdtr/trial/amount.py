@@ -193,7 +193,7 @@ class Amount:
         both = _OF_SEVERAL[name]
         return lambda frame: reduce(both, (value(frame) for value in given))
 
-    def _numbers(self, frame: Any, name: str) -> np.ndarray:
+    def _numbers(self, frame: Any, name: str) -> np.ndarray | Range:
         column = frame[name]
         if isinstance(column, np.ndarray | Range):
             return column
