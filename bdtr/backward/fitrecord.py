@@ -26,6 +26,18 @@ from bdtr.trial.trial import Trial
 
 __all__ = ["FitRecord"]
 
+# What pairs each draw with the history that it was drawn for.
+_OF_COMPLETED = (
+    "a backward pass",
+    "columns of units",
+    "values",
+    "groups of units",
+    "recommendations for the units of the fit",
+    "the flow of units",
+    "attrition",
+    "the SD of the payoff",
+)
+
 
 @dataclass
 class FitRecord:
@@ -164,6 +176,11 @@ class FitRecord:
             raise FitError(
                 f"{purpose} needs the data, which this file leaves out. Save with data=True, or fit "
                 "again."
+            )
+        if self.parts and purpose not in _OF_COMPLETED:
+            raise FitError(
+                f"{purpose}: is not there yet for fits with imputed values. Ask a fit with missing='exclude', "
+                "or that of one completed data set, fit.parts[0], which takes imputed values for known."
             )
         return self.data
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -18,10 +18,11 @@ from bdtr.backward.pooled import pooled_tree
 from bdtr.data.check import check
 from bdtr.data.completed import Completed, completed
 from bdtr.data.contents import DataError
+from bdtr.data.imputation.impute import Imputed, impute
 from bdtr.data.stagecolumns import StageDesign, design_in, stage_design
 from bdtr.data.trialdata import TrialData
-from bdtr.results.arguments import truth
-from bdtr.results.diagnostics import State
+from bdtr.results.arguments import is_whole, truth
+from bdtr.results.diagnostics import State, doubt, worst
 from bdtr.results.progress import progress_bar
 from bdtr.stages.outcome import OutcomeModel, outcome_model, response_scale, stage_rows
 from bdtr.stages.posterior import common_effects, new_site, new_site_seed
@@ -33,6 +34,7 @@ from bdtr.trial.trial import Trial
 
 __all__ = ["fit", "fit_checked"]
 
+_MOST_IMPUTATIONS = 1_000
 _PACKAGES = ("bdtr", "pymc", "nutpie", "arviz", "numpy", "pandas", "xarray", "formulaic", "numba")
 
 
@@ -41,6 +43,8 @@ def fit(
     data: pd.DataFrame,
     *,
     missing: str | Sequence[pd.DataFrame] = "error",
+    imputations: int = 20,
+    imputation: Mapping[str, str] | None = None,
     off_protocol: str = "error",
     sampler: str = "pymc",
     chains: int = 4,
@@ -62,9 +66,23 @@ def fit(
         The trial.
     data
         One row per unit: a data frame of pandas, or one of Polars or Arrow.
-    missing, off_protocol
-        ``"error"``, or ``"exclude"``: leave units with missing values, or with an action that was not
-        feasible, out of the fit of that stage. They are counted in ``fit.flow``.
+    missing
+        ``"error"``; ``"exclude"``: leave units with missing values out of the fit of that stage, counted in
+        ``fit.flow``; ``"impute"``: draw missing values of the history given what came before and what was
+        observed later, so that they are missing at random given these
+        (:mod:`bdtr.data.imputation.chain`); or a list of data frames in which they are filled in, from
+        elsewhere. Payoffs that are missing are predicted by the stage model; those who left take part in
+        earlier stages through what they could expect.
+    imputations
+        Completed data sets that are drawn, each of which has its share of the draws: ``draws`` are raised to
+        a multiple of it.
+    imputation
+        Formulas of variables with missing values: what goes with them among all that is known before. Left
+        out: all variables and actions before them, products of these in the formula of the stage before,
+        and the site.
+    off_protocol
+        ``"error"``, or ``"exclude"``: leave units with an action that was not feasible out of the fit of that
+        stage, counted.
     sampler
         How the last stage is fitted. ``"pymc"``: PyMC and nutpie, on the density with coefficients and group
         effects integrated out: exactly for Gaussian outcomes; by Laplace's approximation for others, and
@@ -102,15 +120,61 @@ def fit(
     'ok'
     """
     truth("progress", progress)
-    how, frames = (missing, []) if isinstance(missing, str) else ("completed", _frames(missing))
+    how = missing if isinstance(missing, str) else "completed"
+    frames = [] if isinstance(missing, str) else _frames(missing)
+    said: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    count = _imputations(imputations, imputation) if how == "impute" else len(frames)
     settings = make_settings(
-        trial, how, off_protocol, sampler, chains, draws, tune, propagated, random_seed, len(frames)
+        trial, how, off_protocol, sampler, chains, draws, tune, propagated, random_seed, count
     )
+    if how == "impute":
+        found = _imputed(trial, data, settings, imputation, progress)
+        if not found.frames:  # nothing is missing: the fit that there is without
+            return fit(
+                trial, data, missing="exclude", off_protocol=off_protocol, sampler=sampler, chains=chains,
+                draws=draws, tune=tune, propagated=propagated, random_seed=random_seed, progress=progress,
+            )  # fmt: skip
+        frames, said, doubts = list(found.frames), found.notes, found.doubts
     if not frames:
         return fit_checked(check(trial, data, how, off_protocol), settings, progress)
     _can_be_pooled(trial, sampler)
     settings = replace(settings, sampler="direct")
-    return fit_completed(completed(trial, data, frames, off_protocol), settings, progress)
+    each = completed(trial, data, frames, off_protocol)
+    fitted = fit_completed(each, settings, progress)
+    fitted.notes = (*fitted.notes, *said)
+    fitted.state = worst([fitted.state, doubt(*doubts)])
+    return fitted
+
+
+def _imputations(count: int, formulas: Mapping[str, str] | None) -> int:
+    """The number of completed data sets, checked."""
+    if not is_whole(count) or not 2 <= count <= _MOST_IMPUTATIONS:
+        raise DataError(
+            f"imputations={count!r}: must be a whole number from 2 to {_MOST_IMPUTATIONS:,}."
+        )
+    if formulas is not None and not (
+        isinstance(formulas, Mapping) and all(isinstance(v, str) for v in formulas.values())
+    ):
+        raise DataError(
+            f"imputation={formulas!r}: must map variables to formulas, such as "
+            "{'adherence': 'severity * a1 + (1 | clinic)'}."
+        )
+    return int(count)
+
+
+def _imputed(
+    trial: Trial,
+    data: pd.DataFrame,
+    settings: Settings,
+    formulas: Mapping[str, str] | None,
+    progress: bool,
+) -> Imputed:
+    with progress_bar(progress, "missing values") as report:
+        return impute(
+            trial, data, settings.imputations, settings.stream("imputation"), formulas,
+            settings.off_protocol, report,
+        )  # fmt: skip
 
 
 def _frames(given: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

@@ -16,6 +16,7 @@ from bdtr.data.trialdata import TrialData
 from bdtr.results.diagnostics import (
     State,
     convergence,
+    doubt,
     enough,
     gate_decisions,
     gate_parameters,
@@ -28,6 +29,8 @@ __all__ = ["gate"]
 _STARTED_ELSEWHERE = 1e-3  # p-value of the ranks of short slice chains within long ones
 _UNSETTLED = 0.02  # share of refits that may not have settled
 _DIVERGENT = 0.001  # share of divergent transitions in all refits together
+_IMPUTATION_ERROR = 0.2
+_MUCH_IMPUTED = 0.4
 _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
 
@@ -59,7 +62,10 @@ def gate(fitted: FitRecord) -> State:
         return worst(states)
     states.append(support(data))
     limit = rhat_limit(settings.chains, settings.propagated // settings.chains)
-    states.append(gate_decisions(_decision_quantities(fitted, data), limit))
+    quantities = _decision_quantities(fitted, data)
+    states.append(gate_decisions(quantities, limit))
+    if fitted.parts:
+        states += [_imputations(fitted, quantities), _share_imputed(data)]
     if not settings.quick:
         states += doubts(fitted.parts[0] if fitted.parts else fitted)
     return worst(states)
@@ -99,6 +105,38 @@ def _refits(stage: str, attrs: Mapping[str, Any]) -> State:
     if attrs["divergences"] > _DIVERGENT * count * attrs["draws"]:
         reasons.append(f"{stage}: {attrs['divergences']} divergent transitions in {count} refits")
     return State("caution" if reasons else "ok", tuple(reasons))
+
+
+def _imputations(fitted: FitRecord, quantities: xr.Dataset) -> State:
+    """Caution where the Monte-Carlo error of the mean over completed data sets is large.
+
+    With means m_d of the draws given each of D data sets and SD s of all draws, sd(m_d) / (s sqrt(D)).
+    """
+    count, reasons = len(fitted.parts), []
+    value = quantities["value"].to_numpy()  # (chain, draw, 1), draws of the data sets in turn
+    of_each = value.reshape(len(value), -1, count).mean(axis=(0, 1))
+    error = float(of_each.std(ddof=1) / np.sqrt(count) / max(value.std(ddof=1), 1e-300))
+    if error > _IMPUTATION_ERROR:
+        reasons.append(
+            f"{count} completed data sets leave the mean value uncertain by {error:.2f} of its SD; raise "
+            "imputations="
+        )
+    return State("caution" if reasons else "ok", tuple(reasons))
+
+
+def _share_imputed(data: TrialData) -> State:
+    """Caution where values of a variable are imputed for many of the units in the fit of a stage."""
+    reasons = []
+    for stage in data.stages:
+        fitted = stage.fitted & ~stage.outside
+        for name in stage.formula.model_columns:
+            share = data.frame[name].isna().to_numpy()[fitted].mean() if fitted.any() else 0.0
+            if share > _MUCH_IMPUTED:
+                reasons.append(
+                    f"stage {stage.stage.action}: {name!r} is imputed for {100 * share:.0f} % of the units "
+                    "in the fit; what is said of it rests on the model of missing values"
+                )
+    return doubt(*reasons)
 
 
 def _decision_quantities(fitted: FitRecord, data: TrialData) -> xr.Dataset:

@@ -39,7 +39,7 @@ from bdtr.results.labels import NEW_SITE
 from bdtr.trial.formula import Formula
 from bdtr.trial.trial import Trial
 
-__all__ = ["check", "check_again"]
+__all__ = ["as_recorded", "check", "check_again"]
 
 
 def check(
@@ -76,25 +76,7 @@ def check(
     """
     one_of("missing", missing, ("error", "exclude"), DataError)
     one_of("off_protocol", off_protocol, ("error", "exclude"), DataError)
-    frame = with_payoff(trial, as_frame(frame))
-    _columns_present(trial, frame)
-    trial = _with_actions(trial, frame)
-    trial = with_categories(trial, frame)
-    frame = without_mark(trial, frame)
-    formulas = [stage_formula(trial, k) for k in range(len(trial.stages))]
-    for k, stage in enumerate(trial.stages):
-        formulas[k].check_columns(frame.columns, f"Stage({stage.action!r})")
-    coding = _coding(trial, formulas, frame)
-    _transformed_are_numbers(trial, formulas, coding)
-    if whole:
-        _labels_vary(trial, formulas, coding)
-    used = _used_columns(trial, formulas)
-    coded = coding.code(frame, used)
-    if trial.site and (coded[trial.site] == NEW_SITE).any():
-        raise DataError(
-            f"Site column {trial.site!r} holds {NEW_SITE!r}, which is what bdtr calls a site that was not "
-            "in the trial; give the site another name."
-        )
+    trial, frame, formulas, coding, coded = as_recorded(trial, frame, whole)
     units = _units(trial, frame)
     recorded, companion, outcome = outcomes(trial, coded)
     _counted_once(trial, coded)
@@ -130,6 +112,48 @@ def check(
         trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts, recorded, companion,
         frame.index,
     )  # fmt: skip
+
+
+def as_recorded(
+    trial: Trial, frame: pd.DataFrame, whole: bool = True
+) -> tuple[Trial, pd.DataFrame, list[Formula], Coding, pd.DataFrame]:
+    """The coded columns of a data frame as they were recorded, before anybody is left out.
+
+    Parameters
+    ----------
+    trial, frame, whole
+        As in :func:`check`.
+
+    Returns
+    -------
+    trial
+        Actions and categories filled in.
+    frame
+        The data, the payoff among them.
+    formulas
+        Of each stage.
+    coding, coded
+        How columns are coded, and the coded columns.
+    """
+    frame = with_payoff(trial, as_frame(frame))
+    _columns_present(trial, frame)
+    trial = _with_actions(trial, frame)
+    trial = with_categories(trial, frame)
+    frame = without_mark(trial, frame)
+    formulas = [stage_formula(trial, k) for k in range(len(trial.stages))]
+    for k, stage in enumerate(trial.stages):
+        formulas[k].check_columns(frame.columns, f"Stage({stage.action!r})")
+    coding = _coding(trial, formulas, frame)
+    _transformed_are_numbers(trial, formulas, coding)
+    if whole:
+        _labels_vary(trial, formulas, coding)
+    coded = coding.code(frame, _used_columns(trial, formulas))
+    if trial.site and (coded[trial.site] == NEW_SITE).any():
+        raise DataError(
+            f"Site column {trial.site!r} holds {NEW_SITE!r}, which is what bdtr calls a site that was not "
+            "in the trial; give the site another name."
+        )
+    return trial, frame, formulas, coding, coded
 
 
 def check_again(

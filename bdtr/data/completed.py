@@ -123,7 +123,7 @@ def _alike(first: TrialData, other: TrialData, d: int) -> None:
         if found != levels:
             raise DataError(
                 f"missing[{d}]: column {name!r} has the labels {found}, and the first data set {levels}. "
-                "Every completed data set must have them all: merge rare labels, or make the column categorical."
+                "Every completed data set must have them all: merge rare labels, or make it categorical."
             )
     for one, stage in zip(first.stages, other.stages, strict=True):
         differs = one.fitted != stage.fitted

@@ -114,6 +114,10 @@ class PooledQ:
         """Q-values (action, unit, sample) of units with this coded history."""
         return interleaved([q(frame) for q in self.parts], self.chains)
 
+    def columns(self, frame: pd.DataFrame) -> PooledColumns:
+        """The columns of units with this coded history, as :meth:`evaluate` takes them."""
+        return PooledColumns(tuple(q.columns(frame) for q in self.parts))
+
     def evaluate(self, columns: PooledColumns) -> np.ndarray:
         """Q-values (action, unit, sample) of units whose columns are at hand."""
         found = [q.evaluate(c) for q, c in zip(self.parts, columns.parts, strict=True)]

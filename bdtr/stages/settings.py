@@ -26,6 +26,7 @@ _PURPOSES = (
     "opinion",
     "predictive checks",
     "spread",
+    "imputation",
 )
 _TUNE, _TUNE_INTEGRATED = 1000, 400  # warm-up draws: few are enough where there are no funnels
 _PROPAGATED = 1000

@@ -1,0 +1,1 @@
+"""Missing values drawn given what came before and what was observed later."""

@@ -1,0 +1,278 @@
+"""Completed data sets of a trial whose history has missing values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bdtr.data.check import as_recorded, check_again
+from bdtr.data.coding import label_series
+from bdtr.data.contents import DataError
+from bdtr.data.frames import as_frame
+from bdtr.data.history import conditions
+from bdtr.data.imputation.chain import Chains, run_chains
+from bdtr.data.imputation.models import Model, OutcomeColumns
+from bdtr.data.imputation.responses import Categories, Labels, Response, numbers, standardised
+from bdtr.data.imputation.values import MadeColumns, Values
+from bdtr.data.imputation.variables import Variable, variables
+from bdtr.data.modelmatrix import Columns
+from bdtr.data.stagecolumns import stage_design
+from bdtr.data.trialdata import TrialData
+from bdtr.trial.formula import Formula
+from bdtr.trial.trial import Trial
+
+__all__ = ["Imputed", "impute"]
+
+_ITERATIONS = 30
+_UNSETTLED = 1.2
+_KNOWN = ("eligibility unknown", "decision due unknown (among)", "feasible set unknown")
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """Completed data sets: the user's frame with missing values of the history filled in; formulas of the
+    variables; what the chains did."""
+
+    frames: tuple[pd.DataFrame, ...]
+    variables: tuple[Variable, ...]
+    chains: Chains | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was imputed by what, a line for each variable."""
+        if self.chains is None:
+            return ()
+        incomplete = [v for v in self.variables if v.missing.any()]
+        return tuple(
+            f"{v.name!r}: {int(v.missing.sum()):,} of {int(v.needed.sum()):,} values imputed given "
+            f"{v.formula} and what was observed later (R-hat of their mean {r:.2f}, {len(self.chains.means)} steps, "
+            f"{100 * a:.0f} % of proposals accepted)"
+            for v, r, a in zip(
+                incomplete, self.chains.rhat, self.chains.accepted.mean(axis=0), strict=True
+            )
+        )
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Variables whose chains have not settled."""
+        if self.chains is None:
+            return ()
+        incomplete = [v for v in self.variables if v.missing.any()]
+        return tuple(
+            f"imputed values of {v.name!r} have not settled (R-hat of their mean {r:.2f}); give a simpler "
+            "formula, imputation={..}"
+            for v, r in zip(incomplete, self.chains.rhat, strict=True)
+            if r > _UNSETTLED
+        )
+
+
+def impute(
+    trial: Trial,
+    data: pd.DataFrame,
+    imputations: int,
+    seed: np.random.SeedSequence,
+    formulas: Mapping[str, str] | None = None,
+    off_protocol: str = "error",
+    progress: Callable[[int, int], None] | None = None,
+) -> Imputed:
+    """Draw the missing values of the history.
+
+    Parameters
+    ----------
+    trial
+        The trial.
+    data
+        One row per unit.
+    imputations
+        Number of completed data sets.
+    seed
+        Source of randomness.
+    formulas
+        What goes with a variable, where that is not the default.
+    off_protocol
+        As in :func:`bdtr.data.check.check`.
+    progress
+        Called with (steps done, steps in all).
+
+    Returns
+    -------
+    Imputed
+        No frames where nothing is missing.
+
+    Raises
+    ------
+    DataError
+        If a site, a class, or what says who has a decision is missing for those whose action is known, or a
+        variable cannot be learned from what was recorded.
+    """
+    frame = as_frame(data)
+    named, recorded, parsed, coding, coded = as_recorded(trial, frame)
+    ordered = [c for c in coded.columns if _has_order(recorded[c])]
+    found = variables(named, parsed, coded, ordered, formulas or {})
+    if not found:
+        return Imputed((), (), None)
+    rng = np.random.default_rng(seed)
+    starting = _started(named, recorded, coded, found, rng)
+    first = check_again(named, starting, "exclude", off_protocol, whole=True)
+    _those_who_stayed(first)
+    texts = {v.name: v.levels for v in found if v.name in coding.labels}
+    values = Values.of(
+        first.frame, first.coding, [v.name for v in found if v.missing.any()], texts, imputations
+    )
+    models = [_model_of(one, first, values, coded) for one in found]
+    models.append(_outcome_model(first, values))
+    incomplete = [v for v in found if v.missing.any()]
+    chains = run_chains(values, models, incomplete, _ITERATIONS, rng, progress)
+    frames = tuple(_filled(recorded, incomplete, values, d) for d in range(imputations))
+    return Imputed(frames, tuple(found), chains)
+
+
+def _has_order(column: pd.Series) -> bool:
+    return isinstance(column.dtype, pd.CategoricalDtype) and bool(column.cat.ordered)
+
+
+def _started(
+    trial: Trial,
+    frame: pd.DataFrame,
+    coded: pd.DataFrame,
+    found: Sequence[Variable],
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """The data with a recorded value, at random, in each gap - but where it would say whether somebody whose
+    action is known had a decision."""
+    out = frame.copy()
+    for one in found:
+        gap = one.missing.copy()
+        for stage in trial.stages:
+            if any(one.name in condition.columns for condition in conditions(stage)):
+                gap &= ~coded[stage.action].notna().to_numpy()
+        known = np.flatnonzero(one.needed & ~one.missing)
+        column = out[one.name].astype(object) if gap.any() else out[one.name]
+        taken = rng.choice(known, int(gap.sum()))
+        column.iloc[np.flatnonzero(gap)] = frame[one.name].iloc[taken].to_numpy(dtype=object)
+        out[one.name] = _like(column, frame[one.name])
+    return out
+
+
+def _like(column: pd.Series, model: pd.Series) -> pd.Series:
+    """A column of the kind that another one is; of whole numbers and truth values numbers."""
+    if isinstance(model.dtype, pd.CategoricalDtype):
+        return column.astype(model.dtype)
+    if pd.api.types.is_numeric_dtype(model):
+        return pd.to_numeric(column).astype(float)
+    return column.astype(model.dtype) if column.dtype == object else column
+
+
+def _those_who_stayed(data: TrialData) -> None:
+    """Raise where something is missing that is not imputed: sites, classes, weights, rewards, and what says
+    who has a decision and which, of those whose action is known."""
+    allowed = {f"{s.stage.action} missing" for s in data.stages}
+    allowed |= {f"{data.trial.outcome} missing", "later stage value unknown"}
+    flow = data.flow
+    wrong = flow[(flow["kind"] == "missing") & ~flow["step"].isin(allowed)]
+    if len(wrong):
+        texts = [f"stage {r.stage}: {r.step} for {r.units:,} units" for r in wrong.itertuples()]
+        raise DataError(
+            "Units cannot take part as the data are: "
+            + "; ".join(texts)
+            + ". Sites, classes, weights and rewards are not imputed, nor what says whether somebody whose "
+            "action is known had a decision. Correct the data, or pass missing='exclude'."
+        )
+
+
+def _model_of(one: Variable, data: TrialData, values: Values, coded: pd.DataFrame) -> Model:
+    formula = Formula.parse(one.formula)
+    where = f"imputation={{{one.name!r}: ..}}"
+    formula.check_columns(data.frame.columns, where)
+    rows = np.flatnonzero(one.needed)
+    unknown = [c for c in formula.columns if data.frame[c].iloc[rows].isna().any()]
+    if unknown or one.name in formula.columns:
+        raise DataError(
+            f"{where}: names {(unknown or [one.name])[0]!r}, which is not known before it for all units that "
+            f"need {one.name!r}. Name variables and actions that come before it."
+        )
+    frame = data.frame.iloc[rows].reset_index(drop=True)
+    columns = Columns(formula.common, {}, frame)
+    made = MadeColumns(columns, range(len(columns.names)), values, rows)
+    groups = []
+    for term in formula.groups:
+        own = Columns(term.expression, {}, frame)
+        labels = label_series(data.frame[list(term.factor)].astype(str).agg(":".join, axis=1))
+        codes, levels = pd.factorize(labels)
+        made_of_group = MadeColumns(own, range(len(own.names)), values, rows)
+        groups.append((made_of_group, codes, len(levels)))
+    return Model(one.name, rows, made, groups, _response(one, coded), values)
+
+
+def _response(one: Variable, coded: pd.DataFrame) -> Response:
+    known = coded[one.name][one.needed & ~one.missing]
+    if one.kind == "number":
+        return numbers(known.to_numpy(dtype=float))
+    levels = (
+        None
+        if pd.api.types.is_string_dtype(known) or known.dtype == "category"
+        else np.array(one.levels)
+    )
+    codes = pd.Categorical(known, categories=list(one.levels)).codes
+    count = len(one.levels)
+    if one.kind == "ordered":
+        return Categories.of(codes.astype(np.int64), count, levels)
+    return Labels(count, levels)
+
+
+def _outcome_model(data: TrialData, values: Values) -> Model:
+    """The payoff given all before it, by the formula of the last stage."""
+    last, stage = len(data.stages) - 1, data.stages[-1]
+    design, payoff = stage_design(data, last), data.trial.payoff
+    rows = np.flatnonzero(stage.fitted)
+    frame = data.frame.iloc[rows].reset_index(drop=True)
+    site = np.maximum(design.site_codes(data.frame), 0)
+    name = "\\0payoff"  # the name of no column
+    y = np.full(len(data), np.nan)
+    y[rows] = data.payoff
+    values.held[name] = y[None]
+    family = payoff.family.name
+    if family == "gaussian":
+        response: Response = standardised(data.payoff)
+    elif family == "bernoulli":
+        response = Categories.of(data.payoff.astype(np.int64), 2)
+    elif payoff.family.companion == "event":
+        raise DataError(
+            "missing='impute': values are not imputed yet where the outcome is a time until an event. Pass "
+            "missing='exclude', or completed data sets, missing=[..]."
+        )
+    else:
+        response = numbers(data.payoff)
+    groups = []
+    for group in design.groups:
+        codes = np.zeros(len(data), dtype=np.int64)
+        codes[rows] = np.maximum(group.codes(frame), 0)
+        groups.append(
+            (MadeColumns(group.columns, group.keep, values, rows), codes, len(group.levels))
+        )
+    apart = stage.stage.residual == "arm" and not response.unit
+    stratum = stage.action[rows].astype(np.int64) if apart else None
+    columns = OutcomeColumns(design, values, rows, site)
+    return Model(
+        name, rows, columns, groups, response, values, stratum, len(design.arms) if apart else 1
+    )
+
+
+def _filled(frame: pd.DataFrame, found: Sequence[Variable], values: Values, d: int) -> pd.DataFrame:
+    """The user's frame with the values of one data set in its gaps."""
+    out = frame.copy()
+    for one in found:
+        units = np.flatnonzero(one.missing)
+        drawn = values.held[one.name][d, units]
+        column = out[one.name].astype(object)
+        if one.name in values.labels:
+            names = label_series(frame[one.name])
+            known = dict(zip(names.dropna(), frame[one.name].dropna(), strict=True))
+            column.iloc[units] = [known[values.labels[one.name][int(c)]] for c in drawn]
+        else:
+            column.iloc[units] = drawn
+        out[one.name] = _like(column, frame[one.name])
+    return out

@@ -1,0 +1,192 @@
+"""Which values are missing that a trial needs, in the order of time, and the formulas that say what goes with
+them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bdtr.data.contents import DataError
+from bdtr.data.history import conditions
+from bdtr.data.modelmatrix import terms_of
+from bdtr.data.no_decision import has_decision
+from bdtr.trial.condition import Condition
+from bdtr.trial.formula import Formula, names_in
+from bdtr.trial.trial import Trial
+
+__all__ = ["Variable", "variables"]
+
+_FEW_VALUES = 10  # of a number that is taken for ordered categories
+_LEAST = 10  # recorded values from which a model is learned
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the history.
+
+    ``kind`` is ``"number"``, ``"ordered"`` (``levels`` are numbers or labels in their order) or ``"labels"``;
+    ``needed`` says for which units a stage needs it, ``missing`` for which of these it was not recorded;
+    ``formula`` is what goes with it.
+    """
+
+    name: str
+    kind: str
+    levels: tuple
+    stage: int
+    needed: np.ndarray
+    missing: np.ndarray
+    formula: str
+
+
+def variables(
+    trial: Trial,
+    formulas: Sequence[Formula],
+    coded: pd.DataFrame,
+    ordered: Sequence[str],
+    given: Mapping[str, str],
+) -> list[Variable]:
+    """Variables of the history from the first one on that has missing values, in the order of time.
+
+    A variable is taken to be measured just before the first stage that names it; of those of one stage the
+    more complete come first. What goes with it are the variables before it, the actions taken, products
+    of both in the formula of the stage before, and the site.
+
+    Parameters
+    ----------
+    trial, formulas, coded
+        The trial, the formulas of its stages, and the columns as they were recorded.
+    ordered
+        Columns whose labels have an order.
+    given
+        Formulas of the user's.
+
+    Raises
+    ------
+    DataError
+        If a variable was never recorded or hardly ever, or a formula is for another one.
+    """
+    found = _needed(trial, formulas, coded)
+    incomplete = [name for name, (_, need) in found.items() if (need & _gap(coded, name)).any()]
+    unknown = [name for name in given if name not in incomplete]
+    if unknown:
+        raise DataError(
+            f"imputation={{{unknown[0]!r}: ..}}: no value of it is missing that the trial needs. Variables "
+            f"with missing values: {', '.join(map(repr, incomplete)) or 'none'}."
+        )
+    if not incomplete:
+        return []
+    order = sorted(
+        found, key=lambda name: (found[name][0], (found[name][1] & _gap(coded, name)).sum())
+    )
+    out: list[Variable] = []
+    for place, name in enumerate(order):
+        stage, needed = found[name]
+        missing = needed & _gap(coded, name)
+        kind, levels = _kind(coded[name], name in ordered)
+        if missing.any():
+            _enough(coded[name], name, needed)
+        if not out and not missing.any():
+            continue  # complete, and before all that is not
+        known = needed & ~missing
+        text = given.get(name) or _default(
+            trial, formulas, coded, stage, order[:place], found, needed
+        )
+        rows = needed if missing.any() else known
+        out.append(Variable(name, kind, levels, stage, rows, missing, text))
+    return out
+
+
+def _gap(coded: pd.DataFrame, name: str) -> np.ndarray:
+    return coded[name].isna().to_numpy()
+
+
+def _needed(
+    trial: Trial, formulas: Sequence[Formula], coded: pd.DataFrame
+) -> dict[str, tuple[int, np.ndarray]]:
+    """First stage of each variable, and the units for which some stage needs it."""
+    found: dict[str, tuple[int, np.ndarray]] = {}
+    came_so_far = np.ones(len(coded), dtype=bool)
+    actions = {s.action for s in trial.stages}
+    for k, (stage, formula) in enumerate(zip(trial.stages, formulas, strict=True)):
+        due = has_decision(stage, coded)
+        outside = due == 0
+        able = came_so_far.copy()
+        if stage.eligible:
+            able &= Condition(stage.eligible).evaluate(coded) != 0
+        of_conditions = [c for one in conditions(stage) for c in one.columns]
+        for name in dict.fromkeys((*of_conditions, *formula.model_columns)):
+            if name in actions or name == trial.site:
+                continue
+            need = able.copy()
+            unmeasured = outside & _gap(coded, name)
+            if name not in of_conditions and (unmeasured == outside).all():
+                need &= ~outside  # it has no meaning for those without a decision
+            first, before = found.get(name, (k, np.zeros(len(coded), dtype=bool)))
+            found[name] = first, before | need
+        came_so_far = came_so_far & (coded[stage.action].notna().to_numpy() | outside)
+    return found
+
+
+def _kind(column: pd.Series, ordered: bool) -> tuple[str, tuple]:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        levels = tuple(column.cat.categories)
+        return ("ordered" if ordered or len(levels) == 2 else "labels"), levels
+    if not pd.api.types.is_numeric_dtype(column):
+        levels = tuple(sorted(column.dropna().unique()))
+        return ("ordered" if len(levels) == 2 else "labels"), levels
+    values = np.unique(column.dropna().to_numpy(dtype=float))
+    return ("ordered", tuple(values)) if len(values) <= _FEW_VALUES else ("number", ())
+
+
+def _enough(column: pd.Series, name: str, needed: np.ndarray) -> None:
+    known = column[needed].dropna()
+    if len(known) < _LEAST or known.nunique() < 2:
+        what = (
+            "no value"
+            if not len(known)
+            else f"{len(known):,} values, {known.nunique()} of them different"
+        )
+        raise DataError(
+            f"Column {name!r} has {what} among the {int(needed.sum()):,} units that need it: nothing can be "
+            "imputed from that. Leave it out of the formulas, or pass missing='exclude'."
+        )
+
+
+def _default(
+    trial: Trial,
+    formulas: Sequence[Formula],
+    coded: pd.DataFrame,
+    stage: int,
+    before: Sequence[str],
+    found: Mapping[str, tuple[int, np.ndarray]],
+    needed: np.ndarray,
+) -> str:
+    """What is known before it for all units that need it, with the products of the stage before."""
+
+    def known(name: str) -> bool:
+        return not (needed & _gap(coded, name) & ~found[name][1]).any()
+
+    names = [name for name in before if known(name) and not _label_alone(coded[name])]
+    names += [s.action for s in trial.stages[:stage]]
+    terms = ["1", *map(_quoted, names)]
+    if stage:
+        for term in terms_of(formulas[stage - 1].common):
+            plain = {f.strip("`") for f in term}
+            if len(term) > 1 and plain <= set(names) and all(len(names_in(f)) == 1 for f in term):
+                terms.append(":".join(sorted(term)))
+    group = f" + (1 | {_quoted(trial.site)})" if trial.site else ""
+    return " + ".join(terms) + group
+
+
+def _label_alone(column: pd.Series) -> bool:
+    """Whether labels are text of conditions only, which no formula takes."""
+    return not isinstance(column.dtype, pd.CategoricalDtype) and not pd.api.types.is_numeric_dtype(
+        column
+    )
+
+
+def _quoted(name: str) -> str:
+    return name if name.isidentifier() else f"`{name}`"
