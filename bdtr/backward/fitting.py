@@ -22,7 +22,7 @@ from bdtr.data.imputation.impute import Imputed, impute
 from bdtr.data.stagecolumns import StageDesign, design_in, stage_design
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import is_whole, truth
-from bdtr.results.diagnostics import State, doubt, worst
+from bdtr.results.diagnostics import State
 from bdtr.results.progress import progress_bar
 from bdtr.stages.outcome import OutcomeModel, outcome_model, response_scale, stage_rows
 from bdtr.stages.posterior import common_effects, new_site, new_site_seed
@@ -123,7 +123,7 @@ def fit(
     how = missing if isinstance(missing, str) else "completed"
     frames = [] if isinstance(missing, str) else _frames(missing)
     said: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+    record = xr.Dataset()
     count = _imputations(imputations, imputation) if how == "impute" else len(frames)
     settings = make_settings(
         trial, how, off_protocol, sampler, chains, draws, tune, propagated, random_seed, count
@@ -135,15 +135,14 @@ def fit(
                 trial, data, missing="exclude", off_protocol=off_protocol, sampler=sampler, chains=chains,
                 draws=draws, tune=tune, propagated=propagated, random_seed=random_seed, progress=progress,
             )  # fmt: skip
-        frames, said, doubts = list(found.frames), found.notes, found.doubts
+        frames, said, record = list(found.frames), found.notes, found.record
     if not frames:
         return fit_checked(check(trial, data, how, off_protocol), settings, progress)
     _can_be_pooled(trial, sampler)
     settings = replace(settings, sampler="direct")
     each = completed(trial, data, frames, off_protocol)
-    fitted = fit_completed(each, settings, progress)
+    fitted = fit_completed(each, settings, record, progress)
     fitted.notes = (*fitted.notes, *said)
-    fitted.state = worst([fitted.state, doubt(*doubts)])
     return fitted
 
 
@@ -214,8 +213,11 @@ def fit_checked(
     return fitted
 
 
-def fit_completed(found: Completed, settings: Settings, progress: bool = False) -> Fit:
-    """Fit completed data sets, each with its share of the draws, to one posterior."""
+def fit_completed(
+    found: Completed, settings: Settings, record: xr.Dataset, progress: bool = False
+) -> Fit:
+    """Fit completed data sets, each with its share of the draws, to one posterior; ``record`` is what the
+    chains of missing values did."""
     first = found.parts[0]
     learned = [stage_design(first, k) for k in range(len(first.stages))]
     parts = []
@@ -233,6 +235,8 @@ def fit_completed(found: Completed, settings: Settings, progress: bool = False) 
     if fitted.stages > 1:
         run_passes(fitted, [], "", progress)
     fitted.tree = pooled_tree(parts)
+    if record.sizes:
+        fitted.tree["imputation"] = xr.DataTree(record)
     fitted.prior_table = _prior_table(one)
     fitted.state = gate(fitted)
     return fitted

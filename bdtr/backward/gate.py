@@ -12,6 +12,7 @@ from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.modelchecks import doubts
 from bdtr.backward.passes import backward_pass
 from bdtr.backward.support import support
+from bdtr.data.imputation.chain import settled
 from bdtr.data.trialdata import TrialData
 from bdtr.results.diagnostics import (
     State,
@@ -30,6 +31,7 @@ _STARTED_ELSEWHERE = 1e-3  # p-value of the ranks of short slice chains within l
 _UNSETTLED = 0.02  # share of refits that may not have settled
 _DIVERGENT = 0.001  # share of divergent transitions in all refits together
 _IMPUTATION_ERROR = 0.2
+_UNSETTLED_MEAN = 1.2  # R-hat over few steps, with many chains
 _MUCH_IMPUTED = 0.4
 _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
@@ -112,7 +114,7 @@ def _imputations(fitted: FitRecord, quantities: xr.Dataset) -> State:
 
     With means m_d of the draws given each of D data sets and SD s of all draws, sd(m_d) / (s sqrt(D)).
     """
-    count, reasons = len(fitted.parts), []
+    count, reasons = len(fitted.parts), list(_unsettled(fitted))
     value = quantities["value"].to_numpy()  # (chain, draw, 1), draws of the data sets in turn
     of_each = value.reshape(len(value), -1, count).mean(axis=(0, 1))
     error = float(of_each.std(ddof=1) / np.sqrt(count) / max(value.std(ddof=1), 1e-300))
@@ -122,6 +124,21 @@ def _imputations(fitted: FitRecord, quantities: xr.Dataset) -> State:
             "imputations="
         )
     return State("caution" if reasons else "ok", tuple(reasons))
+
+
+def _unsettled(fitted: FitRecord) -> list[str]:
+    """Variables whose chains of imputed values have not settled."""
+    if "imputation" not in fitted.tree:
+        return []
+    record = fitted.tree["imputation"].to_dataset()
+    return [
+        f"imputed values of {name!r} have not settled (R-hat of their mean {r:.2f}); give a simpler formula, "
+        "imputation={..}"
+        for name, r in zip(
+            record["variable"].values, settled(record["mean"].to_numpy()), strict=True
+        )
+        if not r < _UNSETTLED_MEAN
+    ]
 
 
 def _share_imputed(data: TrialData) -> State:

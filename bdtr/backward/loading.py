@@ -19,13 +19,15 @@ from bdtr.backward.gate import gate
 from bdtr.backward.saving import FORMAT, StorageError, digest_of
 from bdtr.data.check import check_again
 from bdtr.data.coding import Coding
+from bdtr.data.completed import recorded
 from bdtr.data.flow import FLOW
 from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.margins import Measure
 from bdtr.data.modelmatrix import Columns
 from bdtr.data.sitelevel import SiteLevel
 from bdtr.data.stagecolumns import StageDesign
-from bdtr.results.arguments import mapping, truth
+from bdtr.data.trialdata import TrialData
+from bdtr.results.arguments import mapping, truth, whole
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import BdtrError
 from bdtr.stages.settings import Settings, make_settings
@@ -151,10 +153,10 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
         same = design.action == stage.action and design.site == trial.site
         if not same or (stage.actions is not None and design.actions != tuple(stage.actions)):
             raise StorageError("Its designs are those of another trial.")
+    parts = _parts(trial, settings, designs, header, tree)
     data = None
     if "data" in tree:
-        frame = _frame(tree["data"].to_dataset())
-        data = check_again(trial, frame, settings.missing, settings.off_protocol, whole=True)
+        data = _data(trial, settings, _frame(tree["data"].to_dataset()), parts)
         data = replace(data, index=None)
         del tree["data"]
         if data.hash() != header["data_hash"]:
@@ -179,9 +181,64 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
         header["versions"],
         _table(header["priors"], PRIOR_COLUMNS),
         data,
+        parts=parts,
     )
     fitted.state = gate(fitted) if data is not None else worst([state, gate(fitted)])
     return fitted
+
+
+def _parts(
+    trial: Trial,
+    settings: Settings,
+    designs: tuple[StageDesign, ...],
+    header: Mapping[str, Any],
+    tree: xr.DataTree,
+) -> tuple[Fit, ...]:
+    """The fits to completed data sets, taken out of the tree."""
+    out = []
+    for d, tables in enumerate(header["site_tables"]):
+        own = tree[f"part_{d}"].copy()
+        del tree[f"part_{d}"]
+        each = []
+        for design, table in zip(designs, tables, strict=True):
+            values = np.array(table, dtype=float).reshape(design.sites.table.shape)
+            each.append(replace(design, sites=replace(design.sites, table=values)))
+        data = None
+        if "data" in own:
+            frame = _frame(own["data"].to_dataset())
+            data = check_again(trial, frame, "exclude", settings.off_protocol, whole=True)
+            data = replace(data, index=None)
+            del own["data"]
+        out.append(
+            Fit(
+                trial,
+                settings.of_part(d),
+                tuple(each),
+                own,
+                pd.DataFrame(),
+                (),
+                State(),
+                "",
+                {},
+                pd.DataFrame(),
+                data,
+            )  # fmt: skip
+        )
+    if len(out) != settings.imputations:
+        raise StorageError("Its completed data sets are not all there.")
+    return tuple(out)
+
+
+def _data(trial: Trial, settings: Settings, frame: pd.DataFrame, parts: Sequence[Fit]) -> TrialData:
+    """The data as they were recorded, checked again."""
+    each = [part.data for part in parts if part.data is not None]
+    if not parts:
+        return check_again(trial, frame, settings.missing, settings.off_protocol, whole=True)
+    if len(each) < len(parts):
+        raise StorageError("Its completed data sets have lost their data.")
+    gaps = frame.isna().reset_index(drop=True)
+    known = {c: gaps[c] & each[0].frame[c].notna() for c in gaps.columns if c in each[0].frame}
+    return recorded(each, pd.DataFrame(known))
 
 
 def _settings(trial: Trial, kept: Mapping[str, Any]) -> Settings:
@@ -196,7 +253,8 @@ def _settings(trial: Trial, kept: Mapping[str, Any]) -> Settings:
         "propagated",
         "random_seed",
     )
-    made = make_settings(trial, *(kept[name] for name in names))
+    whole("imputations", kept["imputations"], 0)
+    made = make_settings(trial, *(kept[name] for name in names), kept["imputations"])
     truth("quick", kept["quick"])
     width = float(kept["prior_width"])
     return replace(made, quick=kept["quick"], common=kept["common"], prior_width=width)

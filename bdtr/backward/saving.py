@@ -32,7 +32,7 @@ from bdtr.results.files import OutputError, check_output, write_whole
 
 __all__ = ["FORMAT", "StorageError", "digest_of", "save"]
 
-FORMAT = 5
+FORMAT = 6
 # Endings of files that hold something else.
 _OTHERS = (
     ".csv", ".tsv", ".gz", ".dta", ".sav", ".rds", ".mat", ".xls", ".xlsx", ".parquet", ".feather", ".json",
@@ -54,6 +54,7 @@ def save(fit: FitRecord, path: str | os.PathLike, data: bool = True) -> None:
         "trial": fit.trial.to_dict(),
         "settings": asdict(fit.settings),
         "designs": [_design_state(d) for d in fit.designs],
+        "site_tables": [[d.sites.table for d in part.designs] for part in fit.parts],
         "coding": asdict(fit.designs[0].coding),
         "flow": fit.flow.to_json(orient="table", index=False),
         "notes": list(fit.notes),
@@ -70,6 +71,11 @@ def save(fit: FitRecord, path: str | os.PathLike, data: bool = True) -> None:
                     del stage[name]
     if data and fit.data is not None:
         tree["data"] = xr.DataTree(_data_group(fit.data))
+    for d, part in enumerate(fit.parts):
+        own = part.tree.copy()
+        if data and part.data is not None:
+            own["data"] = xr.DataTree(_data_group(part.data))
+        tree[f"part_{d}"] = own
     text = json.dumps(_jsonable(header))
     tree.attrs = {"bdtr": text, "digest": digest_of(tree, text)}
     try:

@@ -16,7 +16,7 @@ from bdtr.data.outcomes import with_payoff
 from bdtr.data.trialdata import StageData, TrialData
 from bdtr.trial.trial import Trial
 
-__all__ = ["Completed", "completed"]
+__all__ = ["Completed", "completed", "recorded"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def completed(
     gaps = _gaps(trial, base, each, used)
     for d, one in enumerate(checked[1:], start=1):
         _alike(checked[0], one, d)
-    return Completed(tuple(checked), _whole(checked, gaps), gaps)
+    return Completed(tuple(checked), recorded(checked, gaps), gaps)
 
 
 def _same_rows(base: pd.DataFrame, frame: pd.DataFrame, name: str, trial: Trial) -> None:
@@ -136,7 +136,8 @@ def _alike(first: TrialData, other: TrialData, d: int) -> None:
             )
 
 
-def _whole(parts: Sequence[TrialData], gaps: pd.DataFrame) -> TrialData:
+def recorded(parts: Sequence[TrialData], gaps: pd.DataFrame) -> TrialData:
+    """The data as they were recorded, from completed data sets and where values were filled in."""
     first = parts[0]
     frame = first.frame.copy()
     for name in gaps.columns:

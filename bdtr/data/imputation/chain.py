@@ -26,7 +26,7 @@ from bdtr.data.imputation.responses import Categories, Labels, Numbers
 from bdtr.data.imputation.values import Values
 from bdtr.data.imputation.variables import Variable
 
-__all__ = ["Chains", "run_chains"]
+__all__ = ["Chains", "run_chains", "settled"]
 
 _SETTLED, _LONGEST = 1.1, 5  # R-hat of means; how many times as long chains may become
 _STEP = 0.1  # of a normal score, for derivatives
@@ -43,12 +43,18 @@ class Chains:
 
     @property
     def rhat(self) -> np.ndarray:
-        """Potential scale reduction of these means over the second half of the chains (variable)."""
-        half = self.means[len(self.means) // 2 :]
-        n = len(half)
-        within = half.var(axis=0, ddof=1).mean(axis=-1)
-        across = half.mean(axis=0).var(axis=-1, ddof=1)
-        return np.sqrt((n - 1) / n + across / np.maximum(within, 1e-300))
+        """R-hat of the means of each variable."""
+        return settled(self.means)
+
+
+def settled(means: np.ndarray) -> np.ndarray:
+    """Potential scale reduction (variable) of means (iteration, variable, data set) over the second half of
+    the iterations."""
+    half = means[len(means) // 2 :]
+    n = len(half)
+    within = half.var(axis=0, ddof=1).mean(axis=-1)
+    across = half.mean(axis=0).var(axis=-1, ddof=1)
+    return np.sqrt((n - 1) / n + across / np.maximum(within, 1e-300))
 
 
 def run_chains(

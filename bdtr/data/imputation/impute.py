@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from bdtr.data.check import as_recorded, check_again
 from bdtr.data.coding import label_series
@@ -27,7 +28,6 @@ from bdtr.trial.trial import Trial
 __all__ = ["Imputed", "impute"]
 
 _ITERATIONS = 30
-_UNSETTLED = 1.2
 _KNOWN = ("eligibility unknown", "decision due unknown (among)", "feasible set unknown")
 
 
@@ -56,16 +56,17 @@ class Imputed:
         )
 
     @property
-    def doubts(self) -> tuple[str, ...]:
-        """Variables whose chains have not settled."""
-        if self.chains is None:
-            return ()
-        incomplete = [v for v in self.variables if v.missing.any()]
-        return tuple(
-            f"imputed values of {v.name!r} have not settled (R-hat of their mean {r:.2f}); give a simpler "
-            "formula, imputation={..}"
-            for v, r in zip(incomplete, self.chains.rhat, strict=True)
-            if r > _UNSETTLED
+    def record(self) -> xr.Dataset:
+        """What the chains did (step, variable, imputation): means of imputed values, as the regressions see
+        them, and the share of proposals that were accepted."""
+        assert self.chains is not None
+        names = [v.name for v in self.variables if v.missing.any()]
+        return xr.Dataset(
+            {
+                "mean": (("step", "variable", "imputation"), self.chains.means),
+                "accepted": (("step", "variable"), self.chains.accepted),
+            },
+            coords={"variable": names},
         )
 
 

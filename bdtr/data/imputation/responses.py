@@ -40,6 +40,10 @@ class Response(Protocol):
         """Whether their residual SD is 1."""
         ...
 
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """Values as one number each, for means of them."""
+        ...
+
     def latent(
         self,
         rng: np.random.Generator,
