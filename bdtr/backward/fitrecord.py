@@ -180,7 +180,8 @@ class FitRecord:
         if self.parts and purpose not in _OF_COMPLETED:
             raise FitError(
                 f"{purpose}: is not there yet for fits with imputed values. Ask a fit with "
-                "missing='exclude', or that of one completed data set, fit.parts[0], which takes imputed values for known."
+                "missing='exclude', or that of one completed data set, fit.parts[0], which takes imputed "
+                "values for known."
             )
         return self.data
 

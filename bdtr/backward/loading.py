@@ -197,7 +197,7 @@ def _parts(
     """The fits to completed data sets, taken out of the tree."""
     out = []
     for d, tables in enumerate(header["site_tables"]):
-        own = tree[f"part_{d}"].copy()
+        own = tree.children[f"part_{d}"].copy()
         del tree[f"part_{d}"]
         each = []
         for design, table in zip(designs, tables, strict=True):
@@ -209,21 +209,8 @@ def _parts(
             data = check_again(trial, frame, "exclude", settings.off_protocol, whole=True)
             data = replace(data, index=None)
             del own["data"]
-        out.append(
-            Fit(
-                trial,
-                settings.of_part(d),
-                tuple(each),
-                own,
-                pd.DataFrame(),
-                (),
-                State(),
-                "",
-                {},
-                pd.DataFrame(),
-                data,
-            )  # fmt: skip
-        )
+        of_part, none = settings.of_part(d), pd.DataFrame()
+        out.append(Fit(trial, of_part, tuple(each), own, none, (), State(), "", {}, none, data))
     if len(out) != settings.imputations:
         raise StorageError("Its completed data sets are not all there.")
     return tuple(out)
@@ -254,7 +241,7 @@ def _settings(trial: Trial, kept: Mapping[str, Any]) -> Settings:
         "random_seed",
     )
     whole("imputations", kept["imputations"], 0)
-    made = make_settings(trial, *(kept[name] for name in names), kept["imputations"])
+    made = make_settings(trial, *(kept[n] for n in names), imputations=kept["imputations"])
     truth("quick", kept["quick"])
     width = float(kept["prior_width"])
     return replace(made, quick=kept["quick"], common=kept["common"], prior_width=width)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from bdtr.data.check import as_recorded, check_again
 from bdtr.data.coding import label_series
@@ -20,6 +21,7 @@ from bdtr.data.imputation.responses import Categories, Labels, Response, numbers
 from bdtr.data.imputation.values import MadeColumns, Values
 from bdtr.data.imputation.variables import Variable, variables
 from bdtr.data.modelmatrix import Columns
+from bdtr.data.no_decision import has_decision
 from bdtr.data.stagecolumns import stage_design
 from bdtr.data.trialdata import TrialData
 from bdtr.trial.formula import Formula
@@ -48,8 +50,8 @@ class Imputed:
         incomplete = [v for v in self.variables if v.missing.any()]
         return tuple(
             f"{v.name!r}: {int(v.missing.sum()):,} of {int(v.needed.sum()):,} values imputed given "
-            f"{v.formula} and what was observed later (R-hat of their mean {r:.2f}, {len(self.chains.means)} steps, "
-            f"{100 * a:.0f} % of proposals accepted)"
+            f"{v.formula} and what was observed later (R-hat of their mean {r:.2f}, "
+            f"{len(self.chains.means)} steps, {100 * a:.0f} % of proposals accepted)"
             for v, r, a in zip(
                 incomplete, self.chains.rhat, self.chains.accepted.mean(axis=0), strict=True
             )
@@ -116,18 +118,22 @@ def impute(
     if not found:
         return Imputed((), (), None)
     rng = np.random.default_rng(seed)
-    starting = _started(named, recorded, coded, found, rng)
+    starting = _with_meaning(named, _started(named, recorded, coded, found, rng), found)
     first = check_again(named, starting, "exclude", off_protocol, whole=True)
     _those_who_stayed(first)
     texts = {v.name: v.levels for v in found if v.name in coding.labels}
     values = Values.of(
         first.frame, first.coding, [v.name for v in found if v.missing.any()], texts, imputations
     )
-    models = [_model_of(one, first, values, coded) for one in found]
-    models.append(_outcome_model(first, values))
     incomplete = [v for v in found if v.missing.any()]
-    chains = run_chains(values, models, incomplete, _ITERATIONS, rng, progress)
-    frames = tuple(_filled(recorded, incomplete, values, d) for d in range(imputations))
+    with threadpool_limits(1):  # the same bits on any number of threads
+        models = [_model_of(one, first, values, coded) for one in found]
+        models.append(_outcome_model(first, values))
+        chains = run_chains(values, models, incomplete, _ITERATIONS, rng, progress)
+    frames = tuple(
+        _with_meaning(named, _filled(recorded, incomplete, values, d), incomplete)
+        for d in range(imputations)
+    )
     return Imputed(frames, tuple(found), chains)
 
 
@@ -155,6 +161,20 @@ def _started(
         taken = rng.choice(known, int(gap.sum()))
         column.iloc[np.flatnonzero(gap)] = frame[one.name].iloc[taken].to_numpy(dtype=object)
         out[one.name] = _like(column, frame[one.name])
+    return out
+
+
+def _with_meaning(trial: Trial, frame: pd.DataFrame, found: Sequence[Variable]) -> pd.DataFrame:
+    """The data without values that were filled in for those who, by other such values, have no decision,
+    where a variable is measured among those alone who have one."""
+    some = [one for one in found if one.not_outside]
+    if not some:
+        return frame
+    coded, out = as_recorded(trial, frame)[-1], frame.copy()
+    for one in some:
+        for k in one.not_outside:
+            outside = has_decision(trial.stages[k], coded) == 0
+            out[one.name] = out[one.name].mask(outside & one.missing)
     return out
 
 

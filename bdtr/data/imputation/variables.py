@@ -19,7 +19,8 @@ from bdtr.trial.trial import Trial
 
 __all__ = ["Variable", "variables"]
 
-_FEW_VALUES = 10  # of a number that is taken for ordered categories
+# Distinct values of a number up to which it is taken for ordered categories; of whole numbers.
+_FEW_VALUES, _FEW_COUNTS = 10, 30
 _LEAST = 10  # recorded values from which a model is learned
 
 
@@ -29,7 +30,8 @@ class Variable:
 
     ``kind`` is ``"number"``, ``"ordered"`` (``levels`` are numbers or labels in their order) or ``"labels"``;
     ``needed`` says for which units a stage needs it, ``missing`` for which of these it was not recorded;
-    ``formula`` is what goes with it.
+    ``formula`` is what goes with it; ``not_outside`` are stages (from 0) for whose units without a decision
+    it has no meaning.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Variable:
     needed: np.ndarray
     missing: np.ndarray
     formula: str
+    not_outside: tuple[int, ...] = ()
 
 
 def variables(
@@ -69,7 +72,7 @@ def variables(
         If a variable was never recorded or hardly ever, or a formula is for another one.
     """
     found = _needed(trial, formulas, coded)
-    incomplete = [name for name, (_, need) in found.items() if (need & _gap(coded, name)).any()]
+    incomplete = [name for name, need in found.items() if (need.units & _gap(coded, name)).any()]
     unknown = [name for name in given if name not in incomplete]
     if unknown:
         raise DataError(
@@ -78,12 +81,10 @@ def variables(
         )
     if not incomplete:
         return []
-    order = sorted(
-        found, key=lambda name: (found[name][0], (found[name][1] & _gap(coded, name)).sum())
-    )
+    order = sorted(found, key=lambda n: (found[n].stage, (found[n].units & _gap(coded, n)).sum()))
     out: list[Variable] = []
     for place, name in enumerate(order):
-        stage, needed = found[name]
+        stage, needed = found[name].stage, found[name].units
         missing = needed & _gap(coded, name)
         kind, levels = _kind(coded[name], name in ordered)
         if missing.any():
@@ -95,19 +96,27 @@ def variables(
             trial, formulas, coded, stage, order[:place], found, needed
         )
         rows = needed if missing.any() else known
-        out.append(Variable(name, kind, levels, stage, rows, missing, text))
+        outside = found[name].not_outside
+        out.append(Variable(name, kind, levels, stage, rows, missing, text, outside))
     return out
+
+
+@dataclass(frozen=True)
+class _Need:
+    """First stage of a variable, the units for which some stage needs it, and ``not_outside``."""
+
+    stage: int
+    units: np.ndarray
+    not_outside: tuple[int, ...] = ()
 
 
 def _gap(coded: pd.DataFrame, name: str) -> np.ndarray:
     return coded[name].isna().to_numpy()
 
 
-def _needed(
-    trial: Trial, formulas: Sequence[Formula], coded: pd.DataFrame
-) -> dict[str, tuple[int, np.ndarray]]:
+def _needed(trial: Trial, formulas: Sequence[Formula], coded: pd.DataFrame) -> dict[str, _Need]:
     """First stage of each variable, and the units for which some stage needs it."""
-    found: dict[str, tuple[int, np.ndarray]] = {}
+    found: dict[str, _Need] = {}
     came_so_far = np.ones(len(coded), dtype=bool)
     actions = {s.action for s in trial.stages}
     for k, (stage, formula) in enumerate(zip(trial.stages, formulas, strict=True)):
@@ -121,11 +130,13 @@ def _needed(
             if name in actions or name == trial.site:
                 continue
             need = able.copy()
+            before = found.get(name, _Need(k, np.zeros(len(coded), dtype=bool)))
+            nothing = before.not_outside
             unmeasured = outside & _gap(coded, name)
-            if name not in of_conditions and (unmeasured == outside).all():
-                need &= ~outside  # it has no meaning for those without a decision
-            first, before = found.get(name, (k, np.zeros(len(coded), dtype=bool)))
-            found[name] = first, before | need
+            if name not in of_conditions and outside.any() and (unmeasured == outside).all():
+                need &= ~outside
+                nothing = (*nothing, k)
+            found[name] = _Need(before.stage, before.units | need, nothing)
         came_so_far = came_so_far & (coded[stage.action].notna().to_numpy() | outside)
     return found
 
@@ -138,7 +149,8 @@ def _kind(column: pd.Series, ordered: bool) -> tuple[str, tuple]:
         levels = tuple(sorted(column.dropna().unique()))
         return ("ordered" if len(levels) == 2 else "labels"), levels
     values = np.unique(column.dropna().to_numpy(dtype=float))
-    return ("ordered", tuple(values)) if len(values) <= _FEW_VALUES else ("number", ())
+    few = _FEW_COUNTS if (values == np.rint(values)).all() else _FEW_VALUES
+    return ("ordered", tuple(values)) if len(values) <= few else ("number", ())
 
 
 def _enough(column: pd.Series, name: str, needed: np.ndarray) -> None:
@@ -161,13 +173,13 @@ def _default(
     coded: pd.DataFrame,
     stage: int,
     before: Sequence[str],
-    found: Mapping[str, tuple[int, np.ndarray]],
+    found: Mapping[str, _Need],
     needed: np.ndarray,
 ) -> str:
     """What is known before it for all units that need it, with the products of the stage before."""
 
     def known(name: str) -> bool:
-        return not (needed & _gap(coded, name) & ~found[name][1]).any()
+        return not (needed & _gap(coded, name) & ~found[name].units).any()
 
     names = [name for name in before if known(name) and not _label_alone(coded[name])]
     names += [s.action for s in trial.stages[:stage]]

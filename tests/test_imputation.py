@@ -1,0 +1,448 @@
+"""Missing values of the history: regressions, columns and draws against closed forms, and trials whose truth
+is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import bdtr
+from bdtr.data.contents import DataError
+from bdtr.data.imputation.chain import _Target
+from bdtr.data.imputation.impute import impute
+from bdtr.data.imputation.models import Model
+from bdtr.data.imputation.regression import Groups, Regression, between, log_between
+from bdtr.data.imputation.responses import Categories, Labels, numbers, standardised
+from bdtr.data.imputation.values import MadeColumns, Values
+from bdtr.data.modelmatrix import Columns
+from bdtr.stages.settings import FitError
+
+SEED = np.random.SeedSequence(3)
+GIVEN = {"sampler": "direct", "draws": 400, "random_seed": 1, "progress": False}
+
+
+def test_a_regression_is_that_of_least_squares():
+    """Many rows, two residual SDs: coefficients as generalised least squares has them, SDs those of the
+    rows."""
+    rng = np.random.default_rng(0)
+    n = 4000
+    x, stratum = np.c_[np.ones(n), rng.normal(2, 3, (n, 2))], rng.integers(0, 2, n)
+    r = x @ [1.0, 0.2, -0.1] + rng.normal(size=n) * np.where(stratum == 1, 1.5, 0.5)
+    sets = 4
+    wide, responses = np.tile(x, (sets, 1, 1)), np.tile(r, (sets, 1))
+    found = Regression(wide, [], stratum, 2, False)
+    means, sds = [], []
+    for _ in range(200):
+        found.draw(rng, wide, [], responses)
+        means.append(found.mean(wide[:, :3], [], np.arange(3)))
+        sds.append(np.sqrt(found.variance))
+    w = np.where(stratum == 1, 1.5, 0.5) ** -2.0
+    v = np.linalg.inv((x * w[:, None]).T @ x)
+    right, error = x[:3] @ v @ (x * w[:, None]).T @ r, np.sqrt(np.diag(x[:3] @ v @ x[:3].T))
+    drawn = np.array(means[20:]).reshape(-1, 3)
+    assert (np.abs(drawn.mean(axis=0) - right) < 0.2 * error).all()
+    assert np.allclose(drawn.std(axis=0), error, rtol=0.12)
+    assert np.allclose(np.mean(sds[20:], axis=(0, 1)), [0.5, 1.5], rtol=0.05)
+
+
+@pytest.mark.parametrize("terms", [1, 2])
+def test_sds_between_groups_are_found(terms):
+    rng = np.random.default_rng(1)
+    n, levels, sets = 3000, 60, 4
+    codes, z = rng.integers(0, levels, n), np.c_[np.ones(n), rng.normal(size=n)][:, :terms]
+    root = np.linalg.cholesky(np.array([[0.16, 0.06], [0.06, 0.09]])[:terms, :terms])
+    u = rng.normal(size=(levels, terms)) @ root.T
+    r = (z * u[codes]).sum(axis=1) + rng.normal(size=n)
+    x = np.ones((sets, n, 1))
+    found = Regression(x, [Groups.of(codes, levels, terms)], np.zeros(n, int), 1, False)
+    drawn = []
+    for _ in range(150):
+        found.draw(rng, x, [np.tile(z, (sets, 1, 1))], np.tile(r, (sets, 1)))
+        drawn.append(found.covariance[0].copy())
+    drawn = np.array(drawn[30:]).reshape(-1, terms, terms)
+    right = u.T @ u / levels
+    assert (np.abs(drawn.mean(axis=0) - right) < 2 * drawn.std(axis=0)).all()
+
+
+def test_normal_numbers_between_ends():
+    low, high = np.array([-np.inf, -1.0, 2.0, 6.0, -9.0]), np.array([0.5, 1.0, np.inf, 7.0, -8.0])
+    drawn = between(np.random.default_rng(2), np.tile(low, (20_000, 1)), np.tile(high, (20_000, 1)))
+    law = stats.truncnorm(low, high)
+    assert (drawn >= low).all() and (drawn <= high).all()
+    assert np.abs((drawn.mean(axis=0) - law.mean()) / law.std()).max() < 4 / np.sqrt(20_000)
+    assert np.allclose(drawn.std(axis=0), law.std(), rtol=0.04)
+    right = [
+        stats.norm.logcdf(0.5),
+        np.log(stats.norm.cdf(1) - stats.norm.cdf(-1)),
+        stats.norm.logsf(2),
+    ]
+    assert np.allclose(log_between(low, high)[:3], right)
+
+
+@pytest.mark.parametrize("response", [Categories.of(np.array([0, 0, 1, 2, 2, 2]), 3), Labels(4)])
+def test_probabilities_of_categories_add_up(response):
+    mean, sd = np.array([[-0.5, 0.3, 2.0]]), np.ones((1, 3))
+    logs = [
+        response.log_density(np.full((1, 3), float(c)), lambda part: (mean + part, sd))
+        for c in range(response.count)
+    ]
+    assert np.allclose(np.exp(logs).sum(axis=0), 1.0)
+
+
+def test_numbers_and_their_normal_scores():
+    rng = np.random.default_rng(3)
+    plain = numbers(rng.normal(50, 10, 500))
+    assert np.allclose(plain.score(np.array([50.0, 60.0])), [0.0, 1.0], atol=0.15)
+    skew = rng.lognormal(0, 1, 800)
+    found = numbers(skew)
+    drawn = found.number(rng.standard_normal(20_000))
+    assert np.allclose(
+        np.quantile(drawn, [0.1, 0.5, 0.9]), np.quantile(skew, [0.1, 0.5, 0.9]), rtol=0.1
+    )
+    assert drawn.min() >= skew.min() and drawn.max() <= skew.max()
+    inside = np.quantile(skew, [0.05, 0.3, 0.8])
+    assert np.allclose(found.smooth(found.score(inside)), inside, rtol=1e-6)
+    counts = rng.poisson(8, 500).astype(float)
+    drawn = numbers(counts).number(rng.standard_normal(5_000))
+    assert (drawn == np.rint(drawn)).all() and abs(drawn.mean() - counts.mean()) < 0.3
+
+
+def people(n=60, seed=4):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "x": rng.normal(size=n),
+            "m": rng.normal(size=n) ** 2 + 0.1,
+            "a": pd.Categorical(rng.choice(["app", "coach"], n), categories=["app", "coach"]),
+            "g": pd.Categorical(rng.choice(list("pqr"), n), categories=list("pqr")),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x * a * m",
+        "g * m + a",
+        "bs(x, df=4) * a + m",
+        "log(m) + x",
+        "0 + g + x:a",
+        "center(x):g + poly(x, 2)",
+    ],
+)
+def test_columns_are_those_of_the_formula(text):
+    """Products made here, transforms of what is complete taken over, transforms of what is drawn by
+    formulaic."""
+    frame = people()
+    coding = bdtr.data.coding.Coding({"a": ("app", "coach"), "g": tuple("pqr")}, ("x", "m"), ())
+    values = Values.of(frame, coding, ["m"], {}, 3)
+    values.held["m"][:] = np.random.default_rng(5).uniform(0.1, 3, (3, 60))
+    rows, some = np.arange(60), np.array([3, 40, 41])
+    columns = Columns(text, {}, frame)
+    made = MadeColumns(columns, range(len(columns.names)), values, rows)
+    other = np.random.default_rng(6).uniform(0.1, 3, (3, 3))
+    for instead in ({}, {"m": other}):
+        found = made.matrix(values, some, instead)
+        for d in range(3):
+            own = frame.iloc[some].assign(
+                m=instead["m"][d] if instead else values.held["m"][d, some]
+            )
+            assert np.allclose(found[d], columns.matrix(own))
+
+
+def test_a_missing_number_given_what_came_before_and_later():
+    """m | x ~ N(.5 x, 1) and y | m, a ~ N(.8 m - .6 m a, .7^2): the conditional of m is normal in closed
+    form, and every proposal is accepted."""
+    rng = np.random.default_rng(7)
+    n, sets = 40, 3000
+    frame = pd.DataFrame(
+        {"x": rng.normal(size=n), "a": rng.integers(0, 2, n), "m": rng.normal(size=n)}
+    )
+    frame["a"] = frame["a"].astype(float)
+    y = rng.normal(size=n)
+    coding = bdtr.data.coding.Coding({}, ("x", "a", "m"), ())
+    values = Values.of(frame, coding, ["m"], {}, sets)
+    values.held["y"] = y[None]
+    rows = np.arange(n)
+
+    def model(name, text, response, b, sd):
+        columns = Columns(text, {}, frame)
+        made = MadeColumns(columns, range(len(columns.names)), values, rows)
+        out = Model(name, rows, made, [], response, values)
+        one = out.regressions[0]
+        one.centre[:], one.scale[:], one.b[:], one.variance[:] = 0.0, 1.0, b, sd**2
+        return out
+
+    unit = standardised(np.array([-1.0, 0.0, 1.0]))  # mean 0, SD 1
+    own = model("m", "x", unit, [0.0, 0.5], 1.0)
+    later = model("y", "m + m:a", unit, [0.0, 0.8, -0.6], 0.7)
+    target = _Target(values, own, [later], rows)
+    assert target.draw(rng) == pytest.approx(1.0, abs=1e-3)
+    slope = 0.8 - 0.6 * frame["a"].to_numpy()
+    variance = 1 / (1 + slope**2 / 0.49)
+    mean = variance * (0.5 * frame["x"].to_numpy() + slope * y / 0.49)
+    drawn = values.held["m"]
+    assert np.abs((drawn.mean(axis=0) - mean) / np.sqrt(variance / sets)).max() < 4.5
+    assert np.allclose(drawn.std(axis=0), np.sqrt(variance), rtol=0.08)
+
+
+def trial_of(frame, sites=True):
+    group = " + (1 | site)" if sites else ""
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula=f"x * a1{group}", site_means=False),
+        bdtr.Stage("a2", actions=[0, 1], formula=f"x + a1 + m * a2{group}", site_means=False),
+    ]
+    return bdtr.Trial(stages, outcome="y", site="site" if sites else None)
+
+
+def smart(n=2400, seed=8, kind="number"):
+    """Two stages; m is tailored by, and missing more often where x and a1 are high; a tenth have no
+    payoff."""
+    rng = np.random.default_rng(seed)
+    site, x = rng.integers(0, 20, n), rng.normal(size=n)
+    a1, a2 = rng.integers(0, 2, (2, n))
+    m = 0.5 * x + 0.4 * a1 + rng.normal(0, 0.3, 20)[site] + rng.normal(size=n)
+    if kind == "yes or no":
+        m = (m > 0.2) * 1.0
+    elif kind == "counts":
+        m = rng.poisson(np.exp(0.8 + 0.4 * m)).astype(float)
+    y = 0.3 * x + 0.3 * a1 + 0.5 * m + (0.2 - 0.6 * m) * a2 + rng.normal(0, 0.3, 20)[site]
+    full = pd.DataFrame(
+        {"site": site, "x": x, "a1": a1, "m": m, "a2": a2, "y": y + rng.normal(size=n)}
+    )
+    frame = full.copy()
+    frame.loc[rng.random(n) < 1 / (1 + np.exp(1.3 - 0.8 * x - 0.8 * a1)), "m"] = np.nan
+    frame.loc[rng.random(n) < 0.1, "y"] = np.nan
+    return full, frame
+
+
+@pytest.mark.parametrize("kind", ["number", "yes or no", "counts"])
+def test_a_product_with_the_action_is_not_watered_down(kind):
+    """The coefficient of m:a2 is that of the whole data, with a third of m missing, and the true one."""
+    full, frame = smart(kind=kind)
+    fit = bdtr.fit(trial_of(frame), frame, missing="impute", **GIVEN)
+    whole = bdtr.fit(trial_of(full), full, **GIVEN)
+    for term, right in (("m", 0.5), ("m:a2[1]", -0.6), ("x", 0.3)):
+        one, two = (f.posterior(1)["b"].sel(term=term) for f in (fit, whole))
+        assert abs(float(one.mean()) - right) < 3.5 * float(one.std()), term
+        assert abs(float(one.mean() - two.mean())) < 2 * float(two.std()), term
+        assert 1.0 < float(one.std() / two.std()) < 1.8, term
+    values = [bdtr.value(f, bdtr.static(a1=1, a2=0)).table.iloc[0] for f in (fit, whole)]
+    assert abs(values[0]["mean"] - values[1]["mean"]) < 2 * values[1]["sd"]
+    assert 0.95 < values[0]["sd"] / values[1]["sd"] < 1.5
+    drawn = np.concatenate([part.data.frame["m"][frame["m"].isna()] for part in fit.parts[:5]])
+    seen, gone = full["m"][frame["m"].notna()], full["m"][frame["m"].isna()]
+    assert abs(drawn.mean() - gone.mean()) < 0.25 * abs(gone.mean() - seen.mean()) + 3 * gone.sem()
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    _, frame = smart(600, 9)
+    return frame, bdtr.fit(trial_of(frame), frame, missing="impute", **GIVEN)
+
+
+def test_what_a_fit_says_of_what_is_missing(fitted):
+    frame, fit = fitted
+    gaps = int(frame["m"].isna().sum())
+    assert any(f"'m': {gaps} of 600 values imputed given 1 + x + a1" in note for note in fit.notes)
+    flow = fit.flow[fit.flow["kind"] == "imputed"]
+    both = int((frame["m"].isna() & frame["y"].notna()).sum())
+    assert list(flow["units"]) == [both] and list(flow["stage"]) == ["a2"]
+    assert fit.data.frame["m"].isna().sum() == gaps
+    assert len(fit.parts) == 20 and fit.settings.propagated % 80 == 0
+    assert set(fit.tree["imputation"].to_dataset().data_vars) == {"mean", "accepted"}
+
+
+def test_recommendations_are_for_those_whose_history_is_known(fitted):
+    frame, fit = fitted
+    found = bdtr.recommend(fit, frame).actions
+    assert (found["stage"] == "a2").sum() == frame["m"].notna().sum()
+    assert (found["stage"] == "a1").sum() == 600
+
+
+def test_rules_that_name_what_is_missing(fitted):
+    """A rule takes the imputed value of each draw: its value is that of the formula, all histories known."""
+    _, fit = fitted
+    rule = bdtr.rule(a1=0, a2={"m > 0.3": 0, "m <= 0.3": 1})
+    table = bdtr.value(fit, rule, bdtr.recommended(), bdtr.static(a1=0, a2=0)).table
+    full, _ = smart(600, 9)
+    whole = bdtr.value(bdtr.fit(trial_of(full), full, **GIVEN), rule).table
+    assert abs(table["mean"].iloc[0] - whole["mean"].iloc[0]) < 2.5 * table["sd"].iloc[0]
+    assert table["mean"].iloc[1] > table["mean"].iloc[2]
+
+
+def test_a_fit_with_imputed_values_is_saved_and_loaded(fitted, tmp_path):
+    _, fit = fitted
+    fit.save(tmp_path / "fit.nc")
+    again = bdtr.load(tmp_path / "fit.nc")
+    regimes = bdtr.static(a1=0, a2=1), bdtr.recommended()
+    one, two = (bdtr.value(f, *regimes, by="site").table for f in (fit, again))
+    pd.testing.assert_frame_equal(one, two)
+    assert str(again.state) == str(fit.state) and again.notes == fit.notes
+    fit.save(tmp_path / "draws.nc", data=False)
+    draws = bdtr.load(tmp_path / "draws.nc")
+    assert np.array_equal(draws.posterior(0)["b"], fit.posterior(0)["b"])
+
+
+def test_what_is_not_there_yet_says_so(fitted):
+    _, fit = fitted
+    with pytest.raises(FitError, match="not there yet for fits with imputed values"):
+        bdtr.report(fit, "page.html")
+    with pytest.raises(FitError, match="not there yet"):
+        bdtr.crossfit(fit)
+
+
+def test_nothing_missing_is_the_fit_without(fitted):
+    full, _ = smart(300, 10)
+    one = bdtr.fit(trial_of(full), full, missing="impute", **GIVEN)
+    two = bdtr.fit(trial_of(full), full, **GIVEN)
+    for k in range(2):
+        for name, values in two.posterior(k).data_vars.items():
+            assert np.array_equal(values, one.posterior(k)[name]), name
+
+
+def test_the_same_whatever_else_is_done(fitted):
+    frame, fit = fitted
+    again = bdtr.fit(trial_of(frame), frame, missing="impute", **GIVEN)
+    assert np.array_equal(fit.posterior(0)["b"], again.posterior(0)["b"])
+
+
+def responders(n=800, seed=11):
+    """Responders stay as they are; some leave before it is known whether they respond."""
+    rng = np.random.default_rng(seed)
+    x, a1 = rng.normal(size=n), rng.integers(0, 2, n)
+    responds = (rng.random(n) < 1 / (1 + np.exp(-0.5 * x - 0.6 * a1))) * 1.0
+    adherence = np.where(rng.random(n) < 1 / (1 + np.exp(-x)), "high", "low").astype(object)
+    a2 = rng.choice(["app", "coach"], n).astype(object)
+    help_of = np.where(a2 == "coach", np.where(adherence == "low", 0.8, -0.3), 0.0)
+    y = 0.4 * x + 1.0 * responds + np.where(responds == 1, 0, help_of) + rng.normal(size=n)
+    frame = pd.DataFrame(
+        {"x": x, "a1": a1, "r": responds, "adherence": adherence, "a2": a2, "y": y}
+    )
+    frame.loc[frame["r"] == 1, ["adherence", "a2"]] = None
+    left = rng.random(n) < np.where(a1 == 1, 0.2, 0.05)
+    frame.loc[left, ["r", "adherence", "a2", "y"]] = [np.nan, None, None, np.nan]
+    frame.loc[~left & (frame["r"] == 0) & (rng.random(n) < 0.2), "adherence"] = None
+    return frame, left
+
+
+def test_people_who_leave_take_part_through_what_they_could_expect():
+    frame, left = responders()
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="x * a1"),
+        bdtr.Stage("a2", ["app", "coach"], formula="x + a1 + adherence * a2", among="r == 0"),
+    ]
+    given = bdtr.Trial(stages, outcome="y")
+    fit = bdtr.fit(given, frame, missing="impute", **GIVEN)
+    flow = fit.flow.set_index(["stage", "step"])["units"]
+    assert flow["a1", "in the fit"] == len(frame)
+    among = ~left & (frame["r"] == 0)
+    assert flow["a2", "of these adherence imputed"] == (among & frame["adherence"].isna()).sum()
+    out = bdtr.fit(given, frame, missing="exclude", **GIVEN)
+    assert (
+        out.flow.set_index(["stage", "step"])["units"]["a1", "in the fit"]
+        < len(frame) - left.sum() + 1
+    )
+    low = bdtr.recommend(fit, frame[frame["adherence"] == "low"]).actions
+    assert set(low[low["stage"] == "a2"]["action"]) == {"coach"}
+    # a1 brings response, which is worth 1: P(response) .62 to .49 or so.
+    table = bdtr.value(fit, bdtr.static(a1=1, a2="app"), bdtr.static(a1=0, a2="app")).table
+    assert 0.0 < table["mean"].iloc[0] - table["mean"].iloc[1] < 0.35
+
+
+def test_labels_of_three_kinds():
+    """A text with three labels, ordered categories, a truth value: drawn as labels the user has."""
+    rng = np.random.default_rng(12)
+    n = 500
+    x, a = rng.normal(size=n), rng.integers(0, 2, n)
+    kind = np.array(["none", "some", "full"])[
+        np.clip(np.rint(x + rng.normal(size=n) + 1), 0, 2).astype(int)
+    ]
+    grade = pd.Categorical(kind, categories=["none", "some", "full"], ordered=True)
+    frame = pd.DataFrame(
+        {"x": x, "a": a, "work": kind.astype(object), "grade": grade, "smokes": rng.random(n) < 0.3}
+    )
+    frame["y"] = x + a * (kind == "full") + rng.normal(size=n)
+    full = frame.copy()
+    frame["smokes"] = frame["smokes"].astype(object)
+    for name in ("work", "grade", "smokes"):
+        frame.loc[rng.random(n) < 0.2, name] = None
+    stage = bdtr.Stage("a", actions=[0, 1], formula="x + work * a + grade + smokes")
+    given = bdtr.Trial([stage], outcome="y")
+    found = impute(given, frame, 5, SEED)
+    assert {v.name: v.kind for v in found.variables} == {
+        "work": "labels",
+        "grade": "ordered",
+        "smokes": "ordered",
+    }
+    for one in found.frames:
+        for name in ("work", "grade", "smokes"):
+            assert one[name].notna().all()
+            known = frame[name].notna()
+            assert (one[name][known] == frame[name][known]).all()
+        assert one["grade"].dtype == frame["grade"].dtype and set(one["smokes"]) == {True, False}
+    # work and grade are the same here, and each tells of the other.
+    both = frame["work"].isna() & frame["grade"].notna()
+    share = np.mean(
+        [(one["work"][both].astype(str) == full["work"][both]).mean() for one in found.frames]
+    )
+    assert share > 0.8
+
+
+def test_variables_in_the_order_of_time():
+    _, frame = smart(400, 13)
+    frame.loc[:40, "x"] = np.nan
+    found = impute(trial_of(frame), frame, 3, SEED).variables
+    assert [v.name for v in found] == ["x", "m"]
+    assert (
+        found[0].formula == "1 + (1 | site)"
+        and found[1].formula == "1 + x + a1 + a1:x + (1 | site)"
+    )
+    own = impute(trial_of(frame), frame, 3, SEED, {"m": "a1 + (1 + a1 | site)"}).variables
+    assert own[1].formula == "a1 + (1 + a1 | site)"
+
+
+def bad(change, **more):
+    _, frame = smart(300, 14)
+    frame = change(frame)
+    return lambda: bdtr.fit(trial_of(frame), frame, **{"missing": "impute", **GIVEN, **more})
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (bad(lambda f: f.assign(m=np.nan)), "has no value among the 300 units"),
+        (bad(lambda f: f.assign(m=f["m"].where(f.index < 5))), "nothing can be imputed from that"),
+        (bad(lambda f: f, imputations=1), "imputations=1"),
+        (bad(lambda f: f, imputation={"x": "1"}), "no value of it is missing"),
+        (bad(lambda f: f, imputation={"m": "a2 + y"}), "names 'a2'|do not have|not known before"),
+        (bad(lambda f: f, imputation="m"), "must map variables to formulas"),
+        (bad(lambda f: f.assign(site=f["site"].where(f.index > 3))), "site missing for"),
+        (bad(lambda f: f.assign(a2=f["a2"].where(f.index > 3))), "have a payoff and no action"),
+        (bad(lambda f: f, sampler="plain"), "direct sampler"),
+        (bad(lambda f: f, missing=[]), "two completed data sets or more"),
+        (bad(lambda f: f, missing=[pd.DataFrame({"x": [1.0]})] * 2), "has 1 rows"),
+    ],
+)
+def test_what_cannot_be(call, says):
+    with pytest.raises(DataError, match=says):
+        call()
+
+
+def test_completed_data_sets_from_elsewhere():
+    """Twenty copies of the truth: the posterior of the whole is that of one fit; errors where they do not
+    fit."""
+    full, frame = smart(600, 15)
+    frames = [frame.assign(m=full["m"]) for _ in range(20)]
+    fit = bdtr.fit(trial_of(frame), frame, missing=frames, **GIVEN)
+    one = bdtr.fit(trial_of(frame), frames[0], missing="exclude", **GIVEN)
+    for k in range(2):
+        a, b = (f.posterior(k)["b"].stack(s=("chain", "draw")) for f in (fit, one))
+        sd = b.std("s")
+        assert (np.abs(a.mean("s") - b.mean("s")) < 0.2 * sd).all()
+        assert np.allclose(a.std("s") / sd, 1.0, atol=0.15)
+    changed = [*frames[:3], frames[3].assign(x=0.0)]
+    with pytest.raises(DataError, match=r"missing\[3\]: column 'x' differs"):
+        bdtr.fit(trial_of(frame), frame, missing=changed, **GIVEN)
