@@ -345,6 +345,10 @@ def test_people_who_leave_take_part_through_what_they_could_expect():
         out.flow.set_index(["stage", "step"])["units"]["a1", "in the fit"]
         < len(frame) - left.sum() + 1
     )
+    # Nobody who responds has a value of adherence: what r adds to it nobody knows.
+    own = {"adherence": "x + r"}
+    again = bdtr.fit(given, frame, missing="impute", imputations=5, imputation=own, **GIVEN)
+    assert "imputed values of 'adherence' have not settled" in str(again.state)
     low = bdtr.recommend(fit, frame[frame["adherence"] == "low"]).actions
     assert set(low[low["stage"] == "a2"]["action"]) == {"coach"}
     # a1 brings response, which is worth 1: P(response) .62 to .49 or so.

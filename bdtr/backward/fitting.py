@@ -124,7 +124,8 @@ def fit(
     frames = [] if isinstance(missing, str) else _frames(missing)
     said: tuple[str, ...] = ()
     record = xr.Dataset()
-    count = _imputations(imputations, imputation) if how == "impute" else len(frames)
+    _check_imputations(imputations, imputation, how)
+    count = int(imputations) if how == "impute" else len(frames)
     settings = make_settings(
         trial, how, off_protocol, sampler, chains, draws, tune, propagated, random_seed, count
     )
@@ -146,20 +147,21 @@ def fit(
     return fitted
 
 
-def _imputations(count: int, formulas: Mapping[str, str] | None) -> int:
-    """The number of completed data sets, checked."""
+def _check_imputations(count: int, formulas: Mapping[str, str] | None, how: str) -> None:
+    """Raise where what is said of imputation cannot be."""
     if not is_whole(count) or not 2 <= count <= _MOST_IMPUTATIONS:
         raise DataError(
             f"imputations={count!r}: must be a whole number from 2 to {_MOST_IMPUTATIONS:,}."
         )
-    if formulas is not None and not (
-        isinstance(formulas, Mapping) and all(isinstance(v, str) for v in formulas.values())
-    ):
+    if formulas is None:
+        return
+    if not isinstance(formulas, Mapping) or not all(isinstance(v, str) for v in formulas.values()):
         raise DataError(
             f"imputation={formulas!r}: must map variables to formulas, such as "
             "{'adherence': 'severity * a1 + (1 | clinic)'}."
         )
-    return int(count)
+    if how != "impute":
+        raise DataError("imputation=..: goes with missing='impute'. Leave it out, or say that.")
 
 
 def _imputed(

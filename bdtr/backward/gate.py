@@ -132,8 +132,8 @@ def _unsettled(fitted: FitRecord) -> list[str]:
         return []
     record = fitted.tree["imputation"].to_dataset()
     return [
-        f"imputed values of {name!r} have not settled (R-hat of their mean {r:.2f}); give a simpler formula, "
-        "imputation={..}"
+        f"imputed values of {str(name)!r} have not settled (R-hat of their mean {r:.2f}); give a simpler "
+        "formula, imputation={..}"
         for name, r in zip(
             record["variable"].values, settled(record["mean"].to_numpy()), strict=True
         )

@@ -91,13 +91,11 @@ def variables(
             _enough(coded[name], name, needed)
         if not out and not missing.any():
             continue  # complete, and before all that is not
-        known = needed & ~missing
         text = given.get(name) or _default(
-            trial, formulas, coded, stage, order[:place], found, needed
+            trial, formulas, coded, stage, order[:place], found, needed, needed & ~missing
         )
-        rows = needed if missing.any() else known
         outside = found[name].not_outside
-        out.append(Variable(name, kind, levels, stage, rows, missing, text, outside))
+        out.append(Variable(name, kind, levels, stage, needed, missing, text, outside))
     return out
 
 
@@ -175,6 +173,7 @@ def _default(
     before: Sequence[str],
     found: Mapping[str, _Need],
     needed: np.ndarray,
+    recorded: np.ndarray,
 ) -> str:
     """What is known before it for all units that need it, with the products of the stage before."""
 
@@ -183,6 +182,8 @@ def _default(
 
     names = [name for name in before if known(name) and not _label_alone(coded[name])]
     names += [s.action for s in trial.stages[:stage]]
+    # What is the same for all who have a value, as being no responder is, tells nothing of it.
+    names = [name for name in names if coded[name][recorded].nunique(dropna=True) > 1]
     terms = ["1", *map(_quoted, names)]
     if stage:
         for term in terms_of(formulas[stage - 1].common):
