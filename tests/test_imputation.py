@@ -356,6 +356,34 @@ def test_people_who_leave_take_part_through_what_they_could_expect():
     assert 0.0 < table["mean"].iloc[0] - table["mean"].iloc[1] < 0.35
 
 
+def test_a_later_measure_tells_of_a_missing_outcome():
+    """Outcomes are missing where the rating before them was low: without it the values of those who stay are
+    too high, with it they are those of all; and it enters no rule."""
+    rng = np.random.default_rng(16)
+    n = 2000
+    x, a = rng.normal(size=n), rng.integers(0, 2, n)
+    y = 0.5 * x + 0.4 * a + rng.normal(size=n)
+    frame = pd.DataFrame({"x": x, "a": a, "rating": y + 0.5 * rng.normal(size=n), "y": y})
+    frame.loc[rng.random(n) < 1 / (1 + np.exp(1 + 2 * frame["rating"])), "y"] = np.nan
+    frame.loc[rng.random(n) < 0.05, "rating"] = np.nan
+    given = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
+    regimes = bdtr.static(a=0), bdtr.static(a=1)
+    right = [(0.5 * x + 0.4 * k).mean() for k in (0, 1)]
+    plain = bdtr.fit(given, frame, missing="exclude", **GIVEN)
+    assert (bdtr.value(plain, *regimes).table["mean"] - right > 0.15).all()
+    fit = bdtr.fit(given, frame, missing="impute", auxiliary=["rating"], **GIVEN)
+    table = bdtr.value(fit, *regimes).table
+    assert (np.abs(table["mean"] - right) < 3 * table["sd"]).all()
+    assert set(fit.data.frame.columns) == {"x", "a", "y"}
+    assert any("'y':" in note for note in fit.notes)
+    assert any("'rating':" in note for note in fit.notes)
+    yes = frame.assign(y=(frame["y"] > 0.3).where(frame["y"].notna()).astype(float))
+    short = bdtr.Trial(given.stages, outcome="y", family="bernoulli")
+    fit = bdtr.fit(short, yes, missing="impute", auxiliary=["rating"], **GIVEN)
+    table, true = bdtr.value(fit, *regimes).table, [(y > 0.3)[a == k].mean() for k in (0, 1)]
+    assert (np.abs(table["mean"] - true) < 3 * table["sd"] + 0.03).all()
+
+
 def test_labels_of_three_kinds():
     """A text with three labels, ordered categories, a truth value: drawn as labels the user has."""
     rng = np.random.default_rng(12)
@@ -426,6 +454,10 @@ def bad(change, **more):
         (bad(lambda f: f.assign(site=f["site"].where(f.index > 3))), "site missing for"),
         (bad(lambda f: f.assign(a2=f["a2"].where(f.index > 3))), "have a payoff and no action"),
         (bad(lambda f: f, sampler="plain"), "direct sampler"),
+        (bad(lambda f: f, auxiliary="x"), "must be a list of columns"),
+        (bad(lambda f: f, auxiliary=["x"]), "the trial names it already"),
+        (bad(lambda f: f, auxiliary=["z"]), "the data do not have it"),
+        (bad(lambda f: f, auxiliary=["z"], missing="exclude"), "go with missing='impute'"),
         (bad(lambda f: f, missing=[]), "two completed data sets or more"),
         (bad(lambda f: f, missing=[pd.DataFrame({"x": [1.0]})] * 2), "has 1 rows"),
     ],

@@ -45,6 +45,7 @@ def fit(
     missing: str | Sequence[pd.DataFrame] = "error",
     imputations: int = 20,
     imputation: Mapping[str, str] | None = None,
+    auxiliary: Sequence[str] = (),
     off_protocol: str = "error",
     sampler: str = "pymc",
     chains: int = 4,
@@ -80,6 +81,9 @@ def fit(
         Formulas of variables with missing values: what goes with them among all that is known before. Left
         out: all variables and actions before them, products of these in the formula of the stage before,
         and the site.
+    auxiliary
+        Columns after the last decision that tell of a missing outcome, in the order of time; they enter no
+        rule. With ``missing="impute"`` outcomes of those who took the last decision are then drawn as well.
     off_protocol
         ``"error"``, or ``"exclude"``: leave units with an action that was not feasible out of the fit of that
         stage, counted.
@@ -124,13 +128,13 @@ def fit(
     frames = [] if isinstance(missing, str) else _frames(missing)
     said: tuple[str, ...] = ()
     record = xr.Dataset()
-    _check_imputations(imputations, imputation, how)
+    _check_imputations(imputations, imputation, auxiliary, how)
     count = int(imputations) if how == "impute" else len(frames)
     settings = make_settings(
         trial, how, off_protocol, sampler, chains, draws, tune, propagated, random_seed, count
     )
     if how == "impute":
-        found = _imputed(trial, data, settings, imputation, progress)
+        found = _imputed(trial, data, settings, imputation, auxiliary, progress)
         if not found.frames:  # nothing is missing: the fit that there is without
             return fit(
                 trial, data, missing="exclude", off_protocol=off_protocol, sampler=sampler, chains=chains,
@@ -147,21 +151,29 @@ def fit(
     return fitted
 
 
-def _check_imputations(count: int, formulas: Mapping[str, str] | None, how: str) -> None:
+def _check_imputations(
+    count: int, formulas: Mapping[str, str] | None, auxiliary: Sequence[str], how: str
+) -> None:
     """Raise where what is said of imputation cannot be."""
     if not is_whole(count) or not 2 <= count <= _MOST_IMPUTATIONS:
         raise DataError(
             f"imputations={count!r}: must be a whole number from 2 to {_MOST_IMPUTATIONS:,}."
         )
-    if formulas is None:
+    if not isinstance(auxiliary, (list, tuple)) or not all(isinstance(a, str) for a in auxiliary):
+        raise DataError(f"auxiliary={auxiliary!r}: must be a list of columns.")
+    if formulas is None and not auxiliary:
         return
-    if not isinstance(formulas, Mapping) or not all(isinstance(v, str) for v in formulas.values()):
+    if formulas is not None and (
+        not isinstance(formulas, Mapping) or not all(isinstance(v, str) for v in formulas.values())
+    ):
         raise DataError(
             f"imputation={formulas!r}: must map variables to formulas, such as "
             "{'adherence': 'severity * a1 + (1 | clinic)'}."
         )
     if how != "impute":
-        raise DataError("imputation=..: goes with missing='impute'. Leave it out, or say that.")
+        raise DataError(
+            "imputation=.. and auxiliary=.. go with missing='impute'. Leave them out, or say that."
+        )
 
 
 def _imputed(
@@ -169,12 +181,13 @@ def _imputed(
     data: pd.DataFrame,
     settings: Settings,
     formulas: Mapping[str, str] | None,
+    auxiliary: Sequence[str],
     progress: bool,
 ) -> Imputed:
     with progress_bar(progress, "missing values") as report:
         return impute(
             trial, data, settings.imputations, settings.stream("imputation"), formulas,
-            settings.off_protocol, report,
+            auxiliary, settings.off_protocol, report,
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bdtr.data.check import as_recorded, check_again
-from bdtr.data.coding import label_series
+from bdtr.data.coding import Coding, label_series, level_order, with_columns
 from bdtr.data.contents import DataError
 from bdtr.data.frames import as_frame
 from bdtr.data.history import conditions
@@ -19,7 +19,12 @@ from bdtr.data.imputation.chain import Chains, run_chains
 from bdtr.data.imputation.models import Model, OutcomeColumns
 from bdtr.data.imputation.responses import Categories, Labels, Response, numbers, standardised
 from bdtr.data.imputation.values import MadeColumns, Values
-from bdtr.data.imputation.variables import Variable, variables
+from bdtr.data.imputation.variables import (
+    Variable,
+    after_the_last_decision,
+    outcome_variable,
+    variables,
+)
 from bdtr.data.modelmatrix import Columns
 from bdtr.data.no_decision import has_decision
 from bdtr.data.stagecolumns import stage_design
@@ -78,6 +83,7 @@ def impute(
     imputations: int,
     seed: np.random.SeedSequence,
     formulas: Mapping[str, str] | None = None,
+    auxiliary: Sequence[str] = (),
     off_protocol: str = "error",
     progress: Callable[[int, int], None] | None = None,
 ) -> Imputed:
@@ -95,6 +101,9 @@ def impute(
         Source of randomness.
     formulas
         What goes with a variable, where that is not the default.
+    auxiliary
+        Columns after the last decision that tell of a missing outcome, in the order of time: the outcome of
+        those who took the last decision is then drawn as well.
     off_protocol
         As in :func:`bdtr.data.check.check`.
     progress
@@ -114,27 +123,85 @@ def impute(
     frame = as_frame(data)
     named, recorded, parsed, coding, coded = as_recorded(trial, frame)
     ordered = [c for c in coded.columns if _has_order(recorded[c])]
-    found = variables(named, parsed, coded, ordered, formulas or {})
-    if not found:
+    coded = _with_auxiliary(named, recorded, coded, auxiliary)
+    found = variables(named, parsed, coded, ordered, formulas or {}, auxiliary)
+    lost = np.zeros(len(coded), dtype=bool)
+    if auxiliary:
+        lost = coded[str(named.outcome)].isna().to_numpy()
+    if not found and not lost.any():
         return Imputed((), (), None)
     rng = np.random.default_rng(seed)
     starting = _with_meaning(named, _started(named, recorded, coded, found, rng), found)
     first = check_again(named, starting, "exclude", off_protocol, whole=True)
     _those_who_stayed(first)
+    later: list[Variable] = []
+    if auxiliary:
+        took = first.stages[-1].took & ~first.stages[-1].outside
+        ordered = [*ordered, *(c for c in auxiliary if _has_order(recorded[c]))]
+        found = [*found, outcome_variable(named, coded, took, took & lost)]
+        later = after_the_last_decision(
+            named, parsed, coded, ordered, auxiliary, took, formulas or {}
+        )
+    first, incomplete = _begun(first, coded, [*found, *later], rng), _incomplete([*found, *later])
     texts = {v.name: v.levels for v in found if v.name in coding.labels}
-    values = Values.of(
-        first.frame, first.coding, [v.name for v in found if v.missing.any()], texts, imputations
-    )
-    incomplete = [v for v in found if v.missing.any()]
+    values = Values.of(first.frame, first.coding, [v.name for v in incomplete], texts, imputations)
     with threadpool_limits(1):  # the same bits on any number of threads
-        models = [_model_of(one, first, values, coded) for one in found]
-        models.append(_outcome_model(first, values))
+        history = [v for v in found if v.name != named.outcome]
+        models = [_model_of(one, first, values, coded) for one in history]
+        models.append(_outcome_model(first, values, coded, lost))
+        models += [_model_of(one, first, values, coded) for one in later]
         chains = run_chains(values, models, incomplete, _ITERATIONS, rng, progress)
+    wanted = _incomplete(found)
     frames = tuple(
-        _with_meaning(named, _filled(recorded, incomplete, values, d), incomplete)
+        _with_meaning(named, _filled(recorded, wanted, values, d), wanted)
         for d in range(imputations)
     )
-    return Imputed(frames, tuple(found), chains)
+    return Imputed(frames, (*found, *later), chains)
+
+
+def _incomplete(found: Sequence[Variable]) -> list[Variable]:
+    return [one for one in found if one.missing.any()]
+
+
+def _with_auxiliary(
+    trial: Trial, frame: pd.DataFrame, coded: pd.DataFrame, auxiliary: Sequence[str]
+) -> pd.DataFrame:
+    """Coded columns with those after the last decision among them."""
+    made = {}
+    for name in auxiliary:
+        if name not in frame.columns or name in coded.columns:
+            what = (
+                "the trial names it already" if name in coded.columns else "the data do not have it"
+            )
+            raise DataError(
+                f"auxiliary: {name!r} cannot be taken, as {what}. Name columns that were measured after the "
+                "last decision and are part of no formula."
+            )
+        levels = level_order(frame[name], name)
+        known = Coding({} if levels is None else {name: levels}, () if levels else (name,), ())
+        made[name] = known.code(frame, [name])[name]
+    if auxiliary and (trial.companion or trial.outcome is None or trial.stages[-1].reward):
+        raise DataError(
+            "auxiliary: outcomes are not imputed yet where they go with trials, an exposure or an event, nor "
+            "where the last stage has a reward. Leave it out."
+        )
+    return with_columns(coded, made)
+
+
+def _begun(
+    data: TrialData, coded: pd.DataFrame, found: Sequence[Variable], rng: np.random.Generator
+) -> TrialData:
+    """The data with columns after the last decision, and a recorded value, at random, in each gap of these
+    and of the outcome."""
+    changed = {}
+    for one in found:
+        if one.stage < len(data.stages):
+            continue
+        column = coded[one.name].copy()
+        known, gap = np.flatnonzero(one.needed & ~one.missing), np.flatnonzero(one.missing)
+        column.iloc[gap] = column.iloc[rng.choice(known, len(gap))].to_numpy()
+        changed[one.name] = column
+    return replace(data, frame=with_columns(data.frame, changed)) if changed else data
 
 
 def _has_order(column: pd.Series) -> bool:
@@ -244,29 +311,37 @@ def _response(one: Variable, coded: pd.DataFrame) -> Response:
     return Labels(count, levels)
 
 
-def _outcome_model(data: TrialData, values: Values) -> Model:
-    """The payoff given all before it, by the formula of the last stage."""
-    last, stage = len(data.stages) - 1, data.stages[-1]
-    design, payoff = stage_design(data, last), data.trial.payoff
-    rows = np.flatnonzero(stage.fitted)
+def _outcome_model(data: TrialData, values: Values, coded: pd.DataFrame, lost: np.ndarray) -> Model:
+    """The outcome given all before it, by the formula of the last stage; where it is drawn, of all who took
+    the last decision."""
+    last, stage, trial = len(data.stages) - 1, data.stages[-1], data.trial
+    design, payoff = stage_design(data, last), trial.payoff
+    drawn = stage.took & ~stage.outside & lost
+    rows = np.flatnonzero(stage.fitted | drawn)
     frame = data.frame.iloc[rows].reset_index(drop=True)
     site = np.maximum(design.site_codes(data.frame), 0)
-    name = "\\0payoff"  # the name of no column
-    y = np.full(len(data), np.nan)
-    y[rows] = data.payoff
-    values.held[name] = y[None]
-    family = payoff.family.name
-    if family == "gaussian":
-        response: Response = standardised(data.payoff)
-    elif family == "bernoulli":
-        response = Categories.of(data.payoff.astype(np.int64), 2)
-    elif payoff.family.companion == "event":
+    family, name = payoff.family, str(trial.outcome)
+    if not drawn.any():
+        name = "\0payoff"  # the name of no column
+        y = np.full(len(data), np.nan)
+        y[stage.fitted] = data.payoff
+        values.held[name] = y[None]
+        known = data.payoff
+    else:
+        known = values.held[name][0, stage.fitted]
+    if family.companion == "event":
         raise DataError(
             "missing='impute': values are not imputed yet where the outcome is a time until an event. Pass "
             "missing='exclude', or completed data sets, missing=[..]."
         )
+    response: Response
+    if family.name == "gaussian":
+        response = standardised(known)
+    elif family.name == "bernoulli" or name in values.labels:
+        count = len(values.labels.get(name, "ab"))
+        response = Categories.of(known.astype(np.int64), count)
     else:
-        response = numbers(data.payoff)
+        response = numbers(known)
     groups = []
     for group in design.groups:
         codes = np.zeros(len(data), dtype=np.int64)

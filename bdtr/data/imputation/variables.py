@@ -17,7 +17,7 @@ from bdtr.trial.condition import Condition
 from bdtr.trial.formula import Formula, names_in
 from bdtr.trial.trial import Trial
 
-__all__ = ["Variable", "variables"]
+__all__ = ["Variable", "after_the_last_decision", "outcome_variable", "variables"]
 
 # Distinct values of a number up to which it is taken for ordered categories; of whole numbers.
 _FEW_VALUES, _FEW_COUNTS = 10, 30
@@ -50,6 +50,7 @@ def variables(
     coded: pd.DataFrame,
     ordered: Sequence[str],
     given: Mapping[str, str],
+    auxiliary: Sequence[str] = (),
 ) -> list[Variable]:
     """Variables of the history from the first one on that has missing values, in the order of time.
 
@@ -65,6 +66,8 @@ def variables(
         Columns whose labels have an order.
     given
         Formulas of the user's.
+    auxiliary
+        Columns after the last decision, which may have a formula as well.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def variables(
     """
     found = _needed(trial, formulas, coded)
     incomplete = [name for name, need in found.items() if (need.units & _gap(coded, name)).any()]
-    unknown = [name for name in given if name not in incomplete]
+    unknown = [name for name in given if name not in (*incomplete, *auxiliary)]
     if unknown:
         raise DataError(
             f"imputation={{{unknown[0]!r}: ..}}: no value of it is missing that the trial needs. Variables "
@@ -96,6 +99,71 @@ def variables(
         )
         outside = found[name].not_outside
         out.append(Variable(name, kind, levels, stage, needed, missing, text, outside))
+    return out
+
+
+def outcome_variable(
+    trial: Trial, coded: pd.DataFrame, took: np.ndarray, missing: np.ndarray
+) -> Variable:
+    """The outcome as a variable, missing for some of those who took the last decision."""
+    assert trial.outcome is not None
+    kind, levels = "number", ()
+    if trial.family == "bernoulli" or isinstance(coded[trial.outcome].dtype, pd.CategoricalDtype):
+        kind, levels = "ordered", _kind(coded[trial.outcome], True)[1]
+    return Variable(
+        trial.outcome,
+        kind,
+        levels,
+        len(trial.stages),
+        took,
+        missing,
+        "the formula of the last stage",
+    )
+
+
+def after_the_last_decision(
+    trial: Trial,
+    formulas: Sequence[Formula],
+    coded: pd.DataFrame,
+    ordered: Sequence[str],
+    auxiliary: Sequence[str],
+    took: np.ndarray,
+    given: Mapping[str, str],
+) -> list[Variable]:
+    """Columns that tell of a missing outcome and enter no rule, each given the history, all actions, the
+    outcome and those before it, with the products of the last stage.
+
+    Parameters
+    ----------
+    trial, formulas, coded, ordered, given
+        As in :func:`variables`; ``coded`` has these columns as well.
+    auxiliary
+        Their names, in the order of time.
+    took
+        Units that took the last decision.
+    """
+    assert trial.outcome is not None
+    need = _needed(trial, formulas, coded)
+    everybody = {
+        name: _Need(0, np.ones(len(coded), dtype=bool)) for name in (*auxiliary, trial.outcome)
+    }
+    before, out = [*need, trial.outcome], []
+    for name in auxiliary:
+        missing = took & _gap(coded, name)
+        _enough(coded[name], name, took)
+        kind, levels = _kind(coded[name], name in ordered)
+        text = given.get(name) or _default(
+            trial,
+            formulas,
+            coded,
+            len(trial.stages),
+            before,
+            need | everybody,
+            took,
+            took & ~missing,
+        )
+        out.append(Variable(name, kind, levels, len(trial.stages), took, missing, text))
+        before.append(name)
     return out
 
 
