@@ -436,6 +436,28 @@ def test_variables_in_the_order_of_time():
     assert own[1].formula == "a1 + (1 + a1 | site)"
 
 
+def test_what_an_earlier_reward_tells():
+    """m is seen in the first reward as well as in the outcome: its effect on the sum of both is not watered
+    down."""
+    rng = np.random.default_rng(17)
+    n = 3000
+    m, a1, a2 = rng.normal(size=n), rng.integers(0, 2, n), rng.integers(0, 2, n)
+    frame = pd.DataFrame({"m": m, "a1": a1, "a2": a2})
+    frame["early"] = m + 0.5 * m * a1 + rng.normal(size=n)
+    frame["y"] = 0.2 * a2 + rng.normal(size=n)
+    frame.loc[rng.random(n) < 0.4, "m"] = np.nan
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="m * a1", reward="early"),
+        bdtr.Stage("a2", actions=[0, 1], formula="a1 + a2"),
+    ]
+    given = bdtr.Trial(stages, outcome="y")
+    fit = bdtr.fit(given, frame, missing="impute", **GIVEN)
+    b = fit.posterior(0)["b"]
+    for term, right in (("m", 1.0), ("m:a1[1]", 0.5)):
+        own = b.sel(term=term)
+        assert abs(float(own.mean()) - right) < 3.5 * float(own.std()) < 0.3, term
+
+
 def bad(change, **more):
     _, frame = smart(300, 14)
     frame = change(frame)

@@ -223,8 +223,10 @@ def _started(
         for stage in trial.stages:
             if any(one.name in condition.columns for condition in conditions(stage)):
                 gap &= ~coded[stage.action].notna().to_numpy()
+        if not gap.any():
+            continue
         known = np.flatnonzero(one.needed & ~one.missing)
-        column = out[one.name].astype(object) if gap.any() else out[one.name]
+        column = out[one.name].astype(object)
         taken = rng.choice(known, int(gap.sum()))
         column.iloc[np.flatnonzero(gap)] = frame[one.name].iloc[taken].to_numpy(dtype=object)
         out[one.name] = _like(column, frame[one.name])

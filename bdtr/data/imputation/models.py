@@ -104,7 +104,7 @@ class Model:
         strata: int = 1,
     ):
         self.name, self.rows, self.columns, self.response = name, rows, columns, response
-        self.place = np.full(len(next(iter(values.held.values()))[0]), -1)
+        self.place = np.full(values.units, -1)
         self.place[rows] = np.arange(len(rows))
         self.group_columns = [made for made, _, _ in groups]
         own = [Groups.of(codes[rows], levels, len(made.keep)) for made, codes, levels in groups]

@@ -49,6 +49,11 @@ class Values:
             held[name] = np.tile(own, (sets if name in incomplete else 1, 1))
         return cls(sets, held, labels)
 
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return next(iter(self.held.values())).shape[1]
+
     def at(self, name: str, rows: np.ndarray, instead: Mapping[str, np.ndarray]) -> np.ndarray:
         """Values (data set or 1, row) of a variable, or those that stand in for it."""
         return instead[name] if name in instead else self.held[name][:, rows]
@@ -85,41 +90,41 @@ class MadeColumns:
     """
 
     def __init__(self, columns: Columns, keep: Sequence[int], values: Values, rows: np.ndarray):
-        self.columns, self.keep, self.size = columns, list(keep), len(values.held)
+        self.columns, self.keep = columns, list(keep)
         self.names = [columns.names[i] for i in keep]
         self.used = [n for n in columns.example if n in values.held]
+        self.plan = self._planned(values, rows)
+
+    def _planned(
+        self, values: Values, rows: np.ndarray
+    ) -> list[list[tuple[str, int] | np.ndarray]] | None:
+        """What each column is the product of: numbers, labels, and transforms of what is complete, which stay
+        as they are; nothing where there is another one."""
+        columns, out = self.columns, []
         moving = {n for n, own in values.held.items() if len(own) > 1}
-        fixed: dict[str, np.ndarray] = {}
-        every: np.ndarray | None = None
-        plan: list[list[tuple[str, int] | np.ndarray]] | None = []
         alone = {parts[0]: i for i, parts in enumerate(columns.parts) if len(parts) == 1}
+        kept: list[np.ndarray] = []
+
+        def fixed(part: str) -> np.ndarray | None:
+            at = alone.get(part)
+            if at is None or columns.variables[at] & moving:
+                return None
+            if not kept:
+                made = columns.matrix(values.frame(self.used, rows, {})[: len(rows)])
+                kept.append(np.full((values.units, made.shape[1]), np.nan))
+                kept[0][rows] = made
+            return kept[0][:, at]
+
         for i in self.keep:
-            own: list[tuple[str, int] | np.ndarray] | None = []
+            own = []
             for part in columns.parts[i]:
-                plain = _plain(part, values)
-                if plain is None and part in fixed:
-                    own.append(fixed[part])
-                    continue
-                if plain is None:
-                    at = alone.get(part)
-                    if at is None or columns.variables[at] & moving:
-                        own = None
-                        break
-                    if every is None:
-                        made = columns.matrix(values.frame(self.used, rows, {})[: len(rows)])
-                        every = np.full(
-                            (len(next(iter(values.held.values()))[0]), made.shape[1]), np.nan
-                        )
-                        every[rows] = made
-                    fixed[part] = every[:, at]
-                    own.append(fixed[part])
-                    continue
-                own.append(plain)
-            if own is None:
-                plan = None
-                break
-            plan.append(own)
-        self.plan = plan
+                found = _plain(part, values)
+                found = fixed(part) if found is None else found
+                if found is None:
+                    return None
+                own.append(found)
+            out.append(own)
+        return out
 
     def matrix(
         self, values: Values, rows: np.ndarray, instead: Mapping[str, np.ndarray] | None = None

@@ -203,6 +203,8 @@ def _needed(trial: Trial, formulas: Sequence[Formula], coded: pd.DataFrame) -> d
                 need &= ~outside
                 nothing = (*nothing, k)
             found[name] = _Need(before.stage, before.units | need, nothing)
+        if stage.reward and stage is not trial.stages[-1]:  # seen later, and part of the payoff
+            found[stage.reward] = _Need(k + 1, able & ~_gap(coded, stage.reward))
         came_so_far = came_so_far & (coded[stage.action].notna().to_numpy() | outside)
     return found
 
