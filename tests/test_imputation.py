@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from scipy import stats
 
 import bdtr
@@ -17,6 +18,7 @@ from bdtr.data.imputation.regression import Groups, Regression, between, log_bet
 from bdtr.data.imputation.responses import Categories, Labels, numbers, standardised
 from bdtr.data.imputation.values import MadeColumns, Values
 from bdtr.data.modelmatrix import Columns
+from bdtr.stages.pooled import missing_information
 from bdtr.stages.settings import FitError
 
 SEED = np.random.SeedSequence(3)
@@ -271,6 +273,19 @@ def test_rules_that_name_what_is_missing(fitted):
     whole = bdtr.value(bdtr.fit(trial_of(full), full, **GIVEN), rule).table
     assert abs(table["mean"].iloc[0] - whole["mean"].iloc[0]) < 2.5 * table["sd"].iloc[0]
     assert table["mean"].iloc[1] > table["mean"].iloc[2]
+    # Of what the rule that names m is worth, more is missing than of doing nothing.
+    assert 0 <= table["fmi"].iloc[2] < table["fmi"].iloc[0] < 0.6
+    assert "fmi" not in whole
+
+
+def test_fractions_of_missing_information():
+    """Means of 200 data sets with variance .3, within them .7: a fraction of .3, the error of chain means out."""
+    rng = np.random.default_rng(18)
+    draws = np.sqrt(0.7) * rng.normal(size=(4, 5, 200)) + np.sqrt(0.3) * rng.normal(size=200)
+    found = missing_information(xr.DataArray(draws.reshape(4, -1), dims=("chain", "draw")), 200)
+    assert float(found) == pytest.approx(0.3, abs=0.08)
+    none = rng.normal(size=(4, 1000))
+    assert missing_information(xr.DataArray(none, dims=("chain", "draw")), 200) < 0.05
 
 
 def test_a_fit_with_imputed_values_is_saved_and_loaded(fitted, tmp_path):

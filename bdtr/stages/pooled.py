@@ -18,7 +18,15 @@ import xarray as xr
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns
 
-__all__ = ["PooledColumns", "PooledQ", "different", "interleaved", "pooled_dataset", "pooled_draws"]
+__all__ = [
+    "PooledColumns",
+    "PooledQ",
+    "different",
+    "interleaved",
+    "missing_information",
+    "pooled_dataset",
+    "pooled_draws",
+]
 
 
 def interleaved(parts: Sequence[np.ndarray], chains: int) -> np.ndarray:
@@ -26,6 +34,30 @@ def interleaved(parts: Sequence[np.ndarray], chains: int) -> np.ndarray:
     inner = parts[0].shape[:-1]
     each = [p.reshape(*inner, chains, -1) for p in parts]
     return np.stack(each, axis=-1).reshape(*inner, -1)
+
+
+def missing_information(draws: xr.DataArray, sets: int) -> np.ndarray:
+    r"""Fraction of missing information of each quantity: the share of its variance that is between data sets.
+
+    With m_d the mean of the n draws given each of D data sets, W their mean variance and T that of all draws,
+
+        (var(m_d) - W / n) / T,
+
+    not below 0 (Rubin 1987, Multiple Imputation for Nonresponse in Surveys, ch. 3, for many draws).
+
+    Parameters
+    ----------
+    draws
+        Dims ``chain, draw`` and others.
+    sets
+        Number of data sets, whose draws take turns.
+    """
+    values = draws.transpose("chain", "draw", ...).to_numpy()
+    each = values.reshape(values.shape[0], -1, sets, *values.shape[2:])
+    count = each.shape[0] * each.shape[1]
+    within = each.var(axis=(0, 1), ddof=1).mean(axis=0) if count > 1 else 0.0
+    between = each.mean(axis=(0, 1)).var(axis=0, ddof=1) - within / count
+    return np.maximum(between, 0.0) / np.maximum(values.var(axis=(0, 1), ddof=1), 1e-300)
 
 
 def pooled_dataset(parts: Sequence[xr.Dataset]) -> xr.Dataset:

@@ -18,12 +18,13 @@ __all__ = ["Values"]
 class Values(Shown):
     """Values of regimes: draws with dims ``chain, draw, regime`` (and ``site`` or ``group``), a table.
 
-    ``table`` has ``mean, sd, lower, upper``, the probability ``p_best`` that a regime is the best of
-    those that were named in advance (none for learned ones, and none where there is one alone). Of the units
-    shown, ``off_path`` had left the regime's path before the last stage, and ``cannot_follow`` may not take
-    its action at some stage: the recommended one is taken there in its place. ``learned`` names the
-    regimes that were learned from the same data. ``contrasts`` are differences from the first regime; other
-    references and scales are for :func:`bdtr.compare`.
+    ``table`` has ``mean, sd, lower, upper``, the probability ``p_best`` that a regime is the best of those
+    that were named in advance (none for learned ones, and none where there is one alone). Of the units shown,
+    ``off_path`` had left the regime's path before the last stage, and ``cannot_follow`` may not take its
+    action at some stage: the recommended one is taken there in its place. Where values were imputed, ``fmi``
+    is the fraction of missing information. ``learned`` names the regimes that were learned from the same
+    data. ``contrasts`` are differences from the first regime; other references and scales are for
+    :func:`bdtr.compare`.
     """
 
     draws: xr.Dataset

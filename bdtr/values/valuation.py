@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.backward.bounds import outside_bounds
+from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass, Policy
 from bdtr.backward.passes import backward_passes
@@ -27,6 +28,7 @@ from bdtr.results.diagnostics import State, doubt, gate_decisions, rhat_limit, w
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates
 from bdtr.results.progress import progress_bar
+from bdtr.stages.pooled import missing_information
 from bdtr.values.comparison import compare, ranks
 from bdtr.values.populations import (
     FEW_SITES,
@@ -150,9 +152,16 @@ def value(
 
 
 def _followed(
-    fit: Fit, policy: Policy, units: np.ndarray, group: np.ndarray, groups: int
+    fit: FitRecord, policy: Policy, units: np.ndarray, group: np.ndarray, groups: int
 ) -> np.ndarray:
-    """Units of each group that had left a regime's path, and those that cannot follow it (2, group)."""
+    """Units of each group that had left a regime's path, and those that cannot follow it (2, group); where
+    values are imputed, the mean over completed data sets."""
+    if policy.in_parts:
+        each = [
+            _followed(part, own, units, group, groups)
+            for part, own in zip(fit.parts, policy.in_parts, strict=True)
+        ]
+        return np.rint(np.mean(each, axis=0)).astype(int)
     data = fit.require_data("values")
     away, unable = np.zeros((2, len(data)), dtype=bool)
     if policy.kind == "regime" and policy.off_path:
@@ -275,6 +284,8 @@ def _result(
     if len(named) > 1:
         of_named = ranks(array.sel(regime=named), fit.trial.higher_is_better)
         table["p_best"] = of_named.table["p_best"]
+    if fit.parts:
+        table["fmi"] = missing_information(array, len(fit.parts)).ravel()
     policy_text = "the regime itself"
     if fit.stages > 1:
         counts = np.stack(followed)  # (regime, 2, group), as the rows of the table
