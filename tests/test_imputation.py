@@ -279,7 +279,7 @@ def test_rules_that_name_what_is_missing(fitted):
 
 
 def test_fractions_of_missing_information():
-    """Means of 200 data sets with variance .3, within them .7: a fraction of .3, the error of chain means out."""
+    """Means of 200 data sets with variance .3, within them .7: a fraction of .3, chance of few draws out."""
     rng = np.random.default_rng(18)
     draws = np.sqrt(0.7) * rng.normal(size=(4, 5, 200)) + np.sqrt(0.3) * rng.normal(size=200)
     found = missing_information(xr.DataArray(draws.reshape(4, -1), dims=("chain", "draw")), 200)
@@ -399,6 +399,63 @@ def test_a_later_measure_tells_of_a_missing_outcome():
     assert (np.abs(table["mean"] - true) < 3 * table["sd"] + 0.03).all()
 
 
+def test_outcomes_that_are_missing_not_at_random():
+    """Of arm 1 those without an outcome did worse by half: its value falls by their share times that."""
+    rng = np.random.default_rng(19)
+    n = 1500
+    x, a = rng.normal(size=n), rng.integers(0, 2, n)
+    frame = pd.DataFrame({"x": x, "a": a, "y": 0.5 * x + 0.4 * a + rng.normal(size=n)})
+    lost = rng.random(n) < 0.2
+    frame.loc[lost, "y"] = np.nan
+    given = bdtr.Trial([bdtr.Stage("a", actions=[0, 1], formula="x * a")], outcome="y")
+    regimes = bdtr.static(a=0), bdtr.static(a=1)
+    tables = [
+        bdtr.value(bdtr.fit(given, frame, missing="impute", delta=delta, **GIVEN), *regimes).table
+        for delta in ({"y": 0.0}, {"y": {1: -0.5}}, {"y": {"a": {1: -0.5}}})
+    ]
+    moved = tables[1]["mean"] - tables[0]["mean"]
+    assert moved.iloc[0] == pytest.approx(0.0, abs=0.01)
+    assert moved.iloc[1] == pytest.approx(-0.5 * lost[a == 1].mean(), abs=0.02)
+    assert np.array_equal(tables[1]["mean"], tables[2]["mean"])
+
+
+def test_those_who_left_missing_not_at_random(tmp_path):
+    """Who left after a1 = 1 did worse by one than those like them who stayed: at stage 1 that counts, by
+    their share; the model of stage 2 is the same."""
+    frame, left = responders()
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="x * a1"),
+        bdtr.Stage("a2", ["app", "coach"], formula="x + a1 + adherence * a2", among="r == 0"),
+    ]
+    given = bdtr.Trial(stages, outcome="y")
+    regimes = bdtr.static(a1=0, a2="app"), bdtr.static(a1=1, a2="app")
+    fits = [
+        bdtr.fit(given, frame, missing="impute", imputations=10, delta=delta, **GIVEN)
+        for delta in ({"y": 0.0}, {"y": {"a1": {1: -1.0}}})
+    ]
+    first, second = (bdtr.value(fit, *regimes).table["mean"].to_numpy() for fit in fits)
+    share = left[frame["a1"] == 1].mean()
+    assert second - first == pytest.approx([0.0, -share], abs=0.04)
+    q = [fit.posterior(1)["b"].to_numpy() for fit in fits]
+    assert np.array_equal(*q)
+    fits[1].save(tmp_path / "fit.nc")
+    again = bdtr.load(tmp_path / "fit.nc")
+    table = bdtr.value(again, bdtr.static(a1=1, a2="coach")).table
+    assert (
+        table["mean"].iloc[0]
+        == bdtr.value(fits[1], bdtr.static(a1=1, a2="coach")).table["mean"].iloc[0]
+    )
+
+
+def test_history_that_is_missing_not_at_random():
+    _, frame = smart(400, 20)
+    plain = impute(trial_of(frame), frame, 2, SEED).frames[0]["m"]
+    shifted = impute(trial_of(frame), frame, 2, SEED, delta={"m": {0: 1.0, 1: -2.0}}).frames[0]["m"]
+    gone = frame["m"].isna()
+    assert np.allclose((shifted - plain)[gone], np.where(frame["a1"][gone] == 1, -2.0, 1.0))
+    assert np.array_equal(shifted[~gone], plain[~gone])
+
+
 def test_labels_of_three_kinds():
     """A text with three labels, ordered categories, a truth value: drawn as labels the user has."""
     rng = np.random.default_rng(12)
@@ -495,6 +552,19 @@ def bad(change, **more):
         (bad(lambda f: f, auxiliary=["x"]), "the trial names it already"),
         (bad(lambda f: f, auxiliary=["z"]), "the data do not have it"),
         (bad(lambda f: f, auxiliary=["z"], missing="exclude"), "go with missing='impute'"),
+        (bad(lambda f: f, delta=3), "must map variables to shifts"),
+        (bad(lambda f: f, delta={"x": 1.0}), "no value of it is missing"),
+        (bad(lambda f: f, delta={"m": "low"}), "give a number, or numbers by the label"),
+        (bad(lambda f: f, delta={"m": {"coach": 1.0}}), "'coach' is no action before 'm'"),
+        (bad(lambda f: f, delta={"m": {"a2": {1: 1.0}}}), "'1' is no action of 'a2' before"),
+        (
+            bad(lambda f: f.assign(x=f["x"].where(f.index > 9)), delta={"x": {1: 1.0}}),
+            "none; give a number",
+        ),
+        (
+            bad(lambda f: f.assign(m=(f["m"] > 0).where(f["m"].notna()) * 1.0), delta={"m": 1.0}),
+            "yes and no",
+        ),
         (bad(lambda f: f, missing=[]), "two completed data sets or more"),
         (bad(lambda f: f, missing=[pd.DataFrame({"x": [1.0]})] * 2), "has 1 rows"),
     ],

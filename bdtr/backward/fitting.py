@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from bdtr.backward.induction import Policy
 from bdtr.backward.passes import run_passes, stage_model
 from bdtr.backward.pooled import pooled_tree
 from bdtr.data.check import check
-from bdtr.data.completed import Completed, completed
+from bdtr.data.completed import Completed, completed, with_rewards
 from bdtr.data.contents import DataError
 from bdtr.data.imputation.impute import Imputed, impute
 from bdtr.data.stagecolumns import StageDesign, design_in, stage_design
@@ -46,6 +47,7 @@ def fit(
     imputations: int = 20,
     imputation: Mapping[str, str] | None = None,
     auxiliary: Sequence[str] = (),
+    delta: Mapping[str, Any] | None = None,
     off_protocol: str = "error",
     sampler: str = "pymc",
     chains: int = 4,
@@ -84,6 +86,11 @@ def fit(
     auxiliary
         Columns after the last decision that tell of a missing outcome, in the order of time; they enter no
         rule. With ``missing="impute"`` outcomes of those who took the last decision are then drawn as well.
+    delta
+        Values that are missing not at random: what is added to the imputed values of a variable, in its
+        units, with ``missing="impute"``. A number; numbers by the label of the last action taken before,
+        ``{"y": {"app": -0.2}}``; or these by stage, ``{"y": {"a1": {"app": -0.2}}}``. A shift of the outcome
+        also moves what is expected for those who left.
     off_protocol
         ``"error"``, or ``"exclude"``: leave units with an action that was not feasible out of the fit of that
         stage, counted.
@@ -128,13 +135,13 @@ def fit(
     frames = [] if isinstance(missing, str) else _frames(missing)
     said: tuple[str, ...] = ()
     record = xr.Dataset()
-    _check_imputations(imputations, imputation, auxiliary, how)
+    _check_imputations(imputations, imputation, auxiliary, delta, how)
     count = int(imputations) if how == "impute" else len(frames)
     settings = make_settings(
         trial, how, off_protocol, sampler, chains, draws, tune, propagated, random_seed, count
     )
     if how == "impute":
-        found = _imputed(trial, data, settings, imputation, auxiliary, progress)
+        found = _imputed(trial, data, settings, imputation, auxiliary, delta, progress)
         if not found.frames:  # nothing is missing: the fit that there is without
             return fit(
                 trial, data, missing="exclude", off_protocol=off_protocol, sampler=sampler, chains=chains,
@@ -146,13 +153,20 @@ def fit(
     _can_be_pooled(trial, sampler)
     settings = replace(settings, sampler="direct")
     each = completed(trial, data, frames, off_protocol)
+    if "reward" in record:
+        more = record["reward"].to_numpy()
+        each = replace(each, parts=tuple(with_rewards(one, more) for one in each.parts))
     fitted = fit_completed(each, settings, record, progress)
     fitted.notes = (*fitted.notes, *said)
     return fitted
 
 
 def _check_imputations(
-    count: int, formulas: Mapping[str, str] | None, auxiliary: Sequence[str], how: str
+    count: int,
+    formulas: Mapping[str, str] | None,
+    auxiliary: Sequence[str],
+    delta: Mapping[str, Any] | None,
+    how: str,
 ) -> None:
     """Raise where what is said of imputation cannot be."""
     if not is_whole(count) or not 2 <= count <= _MOST_IMPUTATIONS:
@@ -161,7 +175,9 @@ def _check_imputations(
         )
     if not isinstance(auxiliary, (list, tuple)) or not all(isinstance(a, str) for a in auxiliary):
         raise DataError(f"auxiliary={auxiliary!r}: must be a list of columns.")
-    if formulas is None and not auxiliary:
+    if delta is not None and not isinstance(delta, Mapping):
+        raise DataError(f"delta={delta!r}: must map variables to shifts, such as {{'y': -0.2}}.")
+    if formulas is None and not auxiliary and delta is None:
         return
     if formulas is not None and (
         not isinstance(formulas, Mapping) or not all(isinstance(v, str) for v in formulas.values())
@@ -172,7 +188,7 @@ def _check_imputations(
         )
     if how != "impute":
         raise DataError(
-            "imputation=.. and auxiliary=.. go with missing='impute'. Leave them out, or say that."
+            "imputation=.., auxiliary=.. and delta=.. go with missing='impute'. Leave them out, or say that."
         )
 
 
@@ -182,12 +198,13 @@ def _imputed(
     settings: Settings,
     formulas: Mapping[str, str] | None,
     auxiliary: Sequence[str],
+    delta: Mapping[str, Any] | None,
     progress: bool,
 ) -> Imputed:
     with progress_bar(progress, "missing values") as report:
         return impute(
             trial, data, settings.imputations, settings.stream("imputation"), formulas,
-            auxiliary, settings.off_protocol, report,
+            auxiliary, delta, settings.off_protocol, report,
         )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from bdtr.backward.gate import gate
 from bdtr.backward.saving import FORMAT, StorageError, digest_of
 from bdtr.data.check import check_again
 from bdtr.data.coding import Coding
-from bdtr.data.completed import recorded
+from bdtr.data.completed import recorded, with_rewards
 from bdtr.data.flow import FLOW
 from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.margins import Measure
@@ -208,6 +208,9 @@ def _parts(
             frame = _frame(own["data"].to_dataset())
             data = check_again(trial, frame, "exclude", settings.off_protocol, whole=True)
             data = replace(data, index=None)
+            if "imputation" in tree and "reward" in tree["imputation"].data_vars:
+                more = tree["imputation"].to_dataset()["reward"].to_numpy()
+                data = with_rewards(data, more)
             del own["data"]
         of_part, none = settings.of_part(d), pd.DataFrame()
         out.append(Fit(trial, of_part, tuple(each), own, none, (), State(), "", {}, none, data))

@@ -16,7 +16,7 @@ from bdtr.data.outcomes import with_payoff
 from bdtr.data.trialdata import StageData, TrialData
 from bdtr.trial.trial import Trial
 
-__all__ = ["Completed", "completed", "recorded"]
+__all__ = ["Completed", "completed", "recorded", "with_rewards"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,15 @@ class Completed:
     parts: tuple[TrialData, ...]
     whole: TrialData
     imputed: pd.DataFrame
+
+
+def with_rewards(data: TrialData, more: np.ndarray) -> TrialData:
+    """The data with something added to the rewards (stage, unit)."""
+    stages = tuple(
+        replace(stage, reward=stage.reward + own)
+        for stage, own in zip(data.stages, more, strict=True)
+    )
+    return replace(data, stages=stages)
 
 
 def completed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from bdtr.data.history import conditions
 from bdtr.data.imputation.chain import Chains, run_chains
 from bdtr.data.imputation.models import Model, OutcomeColumns
 from bdtr.data.imputation.responses import Categories, Labels, Response, numbers, standardised
+from bdtr.data.imputation.shifts import check_shifts, rewards_of_those_who_left, shift_of
 from bdtr.data.imputation.values import MadeColumns, Values
 from bdtr.data.imputation.variables import (
     Variable,
@@ -41,11 +43,12 @@ _KNOWN = ("eligibility unknown", "decision due unknown (among)", "feasible set u
 @dataclass(frozen=True)
 class Imputed:
     """Completed data sets: the user's frame with missing values of the history filled in; formulas of the
-    variables; what the chains did."""
+    variables; what the chains did; what a shift of the outcome adds to rewards (stage, unit)."""
 
     frames: tuple[pd.DataFrame, ...]
     variables: tuple[Variable, ...]
     chains: Chains | None
+    rewards: np.ndarray | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -65,16 +68,16 @@ class Imputed:
     @property
     def record(self) -> xr.Dataset:
         """What the chains did (step, variable, imputation): means of imputed values, as the regressions see
-        them, and the share of proposals that were accepted."""
+        them, and the share of proposals that were accepted; and ``rewards``."""
         assert self.chains is not None
         names = [v.name for v in self.variables if v.missing.any()]
-        return xr.Dataset(
-            {
-                "mean": (("step", "variable", "imputation"), self.chains.means),
-                "accepted": (("step", "variable"), self.chains.accepted),
-            },
-            coords={"variable": names},
-        )
+        found = {
+            "mean": (("step", "variable", "imputation"), self.chains.means),
+            "accepted": (("step", "variable"), self.chains.accepted),
+        }
+        if self.rewards is not None:
+            found["reward"] = (("stage", "unit"), self.rewards)
+        return xr.Dataset(found, coords={"variable": names})
 
 
 def impute(
@@ -84,6 +87,7 @@ def impute(
     seed: np.random.SeedSequence,
     formulas: Mapping[str, str] | None = None,
     auxiliary: Sequence[str] = (),
+    delta: Mapping[str, Any] | None = None,
     off_protocol: str = "error",
     progress: Callable[[int, int], None] | None = None,
 ) -> Imputed:
@@ -104,6 +108,8 @@ def impute(
     auxiliary
         Columns after the last decision that tell of a missing outcome, in the order of time: the outcome of
         those who took the last decision is then drawn as well.
+    delta
+        Shifts of what is missing, as in :func:`bdtr.data.imputation.shifts.shift_of`.
     off_protocol
         As in :func:`bdtr.data.check.check`.
     progress
@@ -125,23 +131,28 @@ def impute(
     ordered = [c for c in coded.columns if _has_order(recorded[c])]
     coded = _with_auxiliary(named, recorded, coded, auxiliary)
     found = variables(named, parsed, coded, ordered, formulas or {}, auxiliary)
-    lost = np.zeros(len(coded), dtype=bool)
-    if auxiliary:
+    lost, moved = np.zeros(len(coded), dtype=bool), delta or {}
+    of_outcome = bool(auxiliary) or named.outcome in moved
+    if of_outcome:
+        _outcome_can_be_drawn(named)
         lost = coded[str(named.outcome)].isna().to_numpy()
     if not found and not lost.any():
+        check_shifts(moved, [], named)
         return Imputed((), (), None)
     rng = np.random.default_rng(seed)
     starting = _with_meaning(named, _started(named, recorded, coded, found, rng), found)
     first = check_again(named, starting, "exclude", off_protocol, whole=True)
     _those_who_stayed(first)
     later: list[Variable] = []
-    if auxiliary:
+    took = np.zeros(len(coded), dtype=bool)
+    if of_outcome:
         took = first.stages[-1].took & ~first.stages[-1].outside
         ordered = [*ordered, *(c for c in auxiliary if _has_order(recorded[c]))]
         found = [*found, outcome_variable(named, coded, took, took & lost)]
         later = after_the_last_decision(
             named, parsed, coded, ordered, auxiliary, took, formulas or {}
         )
+    check_shifts(moved, found, named)
     first, incomplete = _begun(first, coded, [*found, *later], rng), _incomplete([*found, *later])
     texts = {v.name: v.levels for v in found if v.name in coding.labels}
     values = Values.of(first.frame, first.coding, [v.name for v in incomplete], texts, imputations)
@@ -152,11 +163,18 @@ def impute(
         models += [_model_of(one, first, values, coded) for one in later]
         chains = run_chains(values, models, incomplete, _ITERATIONS, rng, progress)
     wanted = _incomplete(found)
+    shifts = {
+        name: shift_of(one, name, named, coded, next(v.stage for v in found if v.name == name))
+        for name, one in moved.items()
+    }
     frames = tuple(
-        _with_meaning(named, _filled(recorded, wanted, values, d), wanted)
+        _with_meaning(named, _filled(recorded, wanted, values, shifts, d), wanted)
         for d in range(imputations)
     )
-    return Imputed(frames, (*found, *later), chains)
+    rewards = None
+    if named.outcome in shifts:
+        rewards = rewards_of_those_who_left(named, coded, shifts[named.outcome], lost & ~took)
+    return Imputed(frames, (*found, *later), chains, rewards)
 
 
 def _incomplete(found: Sequence[Variable]) -> list[Variable]:
@@ -180,12 +198,15 @@ def _with_auxiliary(
         levels = level_order(frame[name], name)
         known = Coding({} if levels is None else {name: levels}, () if levels else (name,), ())
         made[name] = known.code(frame, [name])[name]
-    if auxiliary and (trial.companion or trial.outcome is None or trial.stages[-1].reward):
-        raise DataError(
-            "auxiliary: outcomes are not imputed yet where they go with trials, an exposure or an event, nor "
-            "where the last stage has a reward. Leave it out."
-        )
     return with_columns(coded, made)
+
+
+def _outcome_can_be_drawn(trial: Trial) -> None:
+    if trial.companion or trial.outcome is None or trial.stages[-1].reward:
+        raise DataError(
+            "auxiliary, delta: outcomes are not imputed yet where they go with trials, an exposure or an "
+            "event, nor where the last stage has a reward. Leave these out."
+        )
 
 
 def _begun(
@@ -359,8 +380,14 @@ def _outcome_model(data: TrialData, values: Values, coded: pd.DataFrame, lost: n
     )
 
 
-def _filled(frame: pd.DataFrame, found: Sequence[Variable], values: Values, d: int) -> pd.DataFrame:
-    """The user's frame with the values of one data set in its gaps."""
+def _filled(
+    frame: pd.DataFrame,
+    found: Sequence[Variable],
+    values: Values,
+    shifts: Mapping[str, np.ndarray],
+    d: int,
+) -> pd.DataFrame:
+    """The user's frame with the values of one data set in its gaps, shifted where that is asked for."""
     out = frame.copy()
     for one in found:
         units = np.flatnonzero(one.missing)
@@ -371,6 +398,6 @@ def _filled(frame: pd.DataFrame, found: Sequence[Variable], values: Values, d: i
             known = dict(zip(names.dropna(), frame[one.name].dropna(), strict=True))
             column.iloc[units] = [known[values.labels[one.name][int(c)]] for c in drawn]
         else:
-            column.iloc[units] = drawn
+            column.iloc[units] = drawn + (shifts[one.name][units] if one.name in shifts else 0.0)
         out[one.name] = _like(column, frame[one.name])
     return out
