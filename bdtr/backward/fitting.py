@@ -99,7 +99,7 @@ def fit(
         effects integrated out: exactly for Gaussian outcomes; by Laplace's approximation for others, and
         draws are then corrected by exact weights. ``"direct"``: importance proposals on the same
         density, without PyMC: seconds, useful in simulations. ``"plain"``: PyMC and nutpie with every
-        parameter sampled.
+        parameter sampled. Completed data sets are fitted by the direct sampler.
     chains, draws
         Chains of the last stage, and draws kept of each.
     tune
