@@ -67,7 +67,7 @@ RIGHT = {
     "text": TEXTS | {"actions", "rules", "unit"},
     "text of two lines": TEXTS | {"actions", "rules"},
     "empty text": {"override", "title", "command", "name", "unit", "stage"},
-    "empty list": {"chosen", "regimes", "site_terms", "sizes", "thresholds"},
+    "empty list": {"auxiliary", "chosen", "regimes", "site_terms", "sizes", "thresholds"},
     "mapping": {"costs", "rules"},
     "array": LISTS,
     "frame": {"data"},
