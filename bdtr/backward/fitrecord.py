@@ -143,7 +143,8 @@ class FitRecord:
     ) -> QFunction | OwnQ:
         """The Q-function of stage k with these draws."""
         if isinstance(draws, StageDraws):
-            seed = self.settings.random_seed
+            part = self.settings.part
+            seed = self.settings.random_seed + (0 if part is None else part + 1)
             return QFunction(self.designs[k], self.payoff(k), draws, sites, seed)
         return OwnQ(self.trial.stages[k].model, self.designs[k], draws, sites)
 

@@ -1,8 +1,8 @@
 """What a regression of a variable sees of it: numbers as normal scores, categories between cut points.
 
-A number v is z = Phi^-1(F(v)), F a smooth distribution of recorded values; drawn z go back and stay within
-what was recorded. Ordered categories have a latent z between the cut points Phi^-1 of their cumulative
-shares. Labels without an order are taken one by one, each against those after it.
+A number v is z = Phi^-1(F(v)), F a smooth distribution of recorded values; drawn z go back by its inverse,
+beyond what was recorded by its slope at the ends. Ordered categories have a latent z between the cut points
+Phi^-1 of their cumulative shares. Labels without an order are taken one by one, each against those after it.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Response(Protocol):
 
 @dataclass(frozen=True)
 class Numbers:
-    """A number, its normal ``scores`` at some ``values`` (both rising), between the ``ends`` of what was
-    recorded."""
+    """A number: its normal ``scores`` at some ``values`` (both rising), and the ``ends`` between which drawn
+    ones stay."""
 
     values: np.ndarray
     scores: np.ndarray
@@ -101,7 +101,8 @@ def numbers(recorded: np.ndarray) -> Numbers:
     """From the values that were recorded: as they are, standardised, where they are nearly normal; else by a
     smooth quantile function."""
     scores = ndtri((rankdata(recorded) - 0.5) / len(recorded))
-    ends, whole = (recorded.min(), recorded.max()), bool((recorded == np.rint(recorded)).all())
+    whole = bool((recorded == np.rint(recorded)).all())
+    ends = _ends(recorded, whole)
     if np.corrcoef(scores, recorded)[0, 1] > _NORMAL:
         return standardised(recorded, ends, whole)
     last = min(-float(ndtri(0.5 / len(recorded))), _FARTHEST)
@@ -120,6 +121,15 @@ def numbers(recorded: np.ndarray) -> Numbers:
     )
     values = np.r_[values[0] + more[0] * slope[0], values, values[-1] + more[1] * slope[1]]
     return Numbers(values, np.r_[fine[0] + more[0], fine, fine[-1] + more[1]], ends, whole)
+
+
+def _ends(recorded: np.ndarray, whole: bool) -> tuple[float, float]:
+    """Between which drawn numbers stay: whole numbers between those recorded, as scores of questionnaires do;
+    others not below the least that was recorded where none is negative. Who is missing may lie beyond all
+    others."""
+    if whole:
+        return float(recorded.min()), float(recorded.max())
+    return float(recorded.min()) if recorded.min() >= 0 else -np.inf, np.inf
 
 
 def standardised(
