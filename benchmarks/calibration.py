@@ -8,7 +8,7 @@
     python benchmarks/calibration.py places --sets 300        # fixed regimes by subgroup and site
 
 and likewise ``arms``, ``responders``, ``site_level``, ``crossfit``, ``remission``, ``optimal`` and
-``counts``, whose trials are in situations.py.
+``counts``, whose trials are in situations.py, and ``missing``, in incomplete.py.
 
 With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on. With
 ``--only`` a run works on some designs; the table has all those that the file knows.
@@ -36,6 +36,7 @@ from pathlib import Path
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # one data set a process, one thread each
 
+import incomplete
 import numpy as np
 import pandas as pd
 import situations
@@ -405,6 +406,7 @@ TABLES = {
     "remission": (situations.remission, situations.REMISSION, table_of_situations),
     "optimal": (situations.optimal, situations.OPTIMAL, table_of_bins),
     "counts": (situations.counts, situations.COUNTS, table_of_situations),
+    "missing": (incomplete.missing, incomplete.MISSING, table_of_situations),
 }
 
 TITLES = {

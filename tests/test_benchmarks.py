@@ -51,6 +51,7 @@ def test_ranks():
         ("crossfit", "20 sites of 24"),
         ("remission", "rate near a half"),
         ("counts", "60 clinics in 8 systems"),
+        ("missing", "150 people, by x and a1"),
     ],
 )
 def test_calibration(table, design):
