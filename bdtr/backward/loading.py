@@ -17,6 +17,7 @@ import xarray as xr
 from bdtr.backward.fitted import Fit
 from bdtr.backward.gate import gate
 from bdtr.backward.saving import FORMAT, StorageError, digest_of
+from bdtr.backward.stacking import one_of_stack
 from bdtr.data.check import check_again
 from bdtr.data.coding import Coding
 from bdtr.data.completed import recorded, with_rewards
@@ -196,10 +197,11 @@ def _parts(
 ) -> tuple[Fit, ...]:
     """The fits to completed data sets, taken out of the tree."""
     out = []
+    whole = tree.children.get("parts")
     for d, tables in enumerate(header["site_tables"]):
-        own = tree.children[f"part_{d}"].copy()
-        del tree[f"part_{d}"]
-        each = []
+        if whole is None:
+            break
+        own, each = one_of_stack(whole, d), []
         for design, table in zip(designs, tables, strict=True):
             values = np.array(table, dtype=float).reshape(design.sites.table.shape)
             each.append(replace(design, sites=replace(design.sites, table=values)))
@@ -214,6 +216,8 @@ def _parts(
             del own["data"]
         of_part, none = settings.of_part(d), pd.DataFrame()
         out.append(Fit(trial, of_part, tuple(each), own, none, (), State(), "", {}, none, data))
+    if whole is not None:
+        del tree["parts"]
     if len(out) != settings.imputations:
         raise StorageError("Its completed data sets are not all there.")
     return tuple(out)

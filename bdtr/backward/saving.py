@@ -22,6 +22,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.stacking import stacked
 from bdtr.data.margins import Measure
 from bdtr.data.modelmatrix import Columns
 from bdtr.data.stagecolumns import StageDesign
@@ -71,11 +72,12 @@ def save(fit: FitRecord, path: str | os.PathLike, data: bool = True) -> None:
                     del stage[name]
     if data and fit.data is not None:
         tree["data"] = xr.DataTree(_data_group(fit.data))
-    for d, part in enumerate(fit.parts):
-        own = part.tree.copy()
-        if data and part.data is not None:
-            own["data"] = xr.DataTree(_data_group(part.data))
-        tree[f"part_{d}"] = own
+    if fit.parts:
+        each = [part.tree.copy() for part in fit.parts]
+        for own, part in zip(each, fit.parts, strict=True):
+            if data and part.data is not None:
+                own["data"] = xr.DataTree(_data_group(part.data))
+        tree["parts"] = stacked(each)
     text = json.dumps(_jsonable(header))
     tree.attrs = {"bdtr": text, "digest": digest_of(tree, text)}
     try:
