@@ -30,9 +30,9 @@ __all__ = ["gate"]
 _STARTED_ELSEWHERE = 1e-3  # p-value of the ranks of short slice chains within long ones
 _UNSETTLED = 0.02  # share of refits that may not have settled
 _DIVERGENT = 0.001  # share of divergent transitions in all refits together
-_IMPUTATION_ERROR = 0.2
+_IMPUTATION_ERROR = 0.2  # of the mean value over completed data sets, in its SDs
 _UNSETTLED_MEAN = 1.2  # R-hat over few steps, with many chains
-_MUCH_IMPUTED = 0.4
+_MUCH_IMPUTED = 0.4  # share of the values of a variable
 _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
 

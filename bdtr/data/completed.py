@@ -30,13 +30,10 @@ class Completed:
     whole
         What was recorded, with who takes part where once values are filled in. Who is in another position
         from one data set to the next (by an imputed value, has a decision or not) has none here.
-    imputed
-        Flags (unit x column) of values that were filled in.
     """
 
     parts: tuple[TrialData, ...]
     whole: TrialData
-    imputed: pd.DataFrame
 
 
 def with_rewards(data: TrialData, more: np.ndarray) -> TrialData:
@@ -86,7 +83,7 @@ def completed(
     gaps = _gaps(trial, base, each, used)
     for d, one in enumerate(checked[1:], start=1):
         _alike(checked[0], one, d)
-    return Completed(tuple(checked), recorded(checked, gaps), gaps)
+    return Completed(tuple(checked), recorded(checked, gaps))
 
 
 def _same_rows(base: pd.DataFrame, frame: pd.DataFrame, name: str, trial: Trial) -> None:
@@ -105,12 +102,12 @@ def _gaps(
 ) -> pd.DataFrame:
     """Where values were filled in; an error where a recorded one is another."""
     base, out = with_payoff(trial, base), {}
-    first = with_payoff(trial, frames[0])
+    frames = [with_payoff(trial, frame) for frame in frames]  # once, not for each column
     for name in used:
         known = base[name].notna().to_numpy()
-        out[name] = ~known & first[name].notna().to_numpy()
+        out[name] = ~known & frames[0][name].notna().to_numpy()
         for d, frame in enumerate(frames):
-            wrong = known & ~_equal(base[name], with_payoff(trial, frame)[name])
+            wrong = known & ~_equal(base[name], frame[name])
             if wrong.any():
                 raise DataError(
                     f"missing[{d}]: column {name!r} differs from data in {rows_of(wrong)}, where a value was "

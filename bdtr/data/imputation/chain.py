@@ -151,7 +151,7 @@ class _Target:
         """A Metropolis step for each; the share that was accepted."""
         response = self.own.response
         assert isinstance(response, Numbers)
-        mean, sd = self.own.moments(self.values, self.units)
+        mean, sd = self.own.moments(self.values, self.units)(0)
         if not self.later:
             self.keep(response.number(mean + sd * rng.standard_normal(mean.shape)))
             return 1.0

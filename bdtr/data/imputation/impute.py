@@ -15,6 +15,7 @@ from bdtr.data.check import as_recorded, check_again
 from bdtr.data.coding import Coding, label_series, level_order, with_columns
 from bdtr.data.contents import DataError
 from bdtr.data.frames import as_frame
+from bdtr.data.groupcolumns import factor_labels
 from bdtr.data.history import conditions
 from bdtr.data.imputation.chain import Chains, run_chains
 from bdtr.data.imputation.models import Model, OutcomeColumns
@@ -37,7 +38,6 @@ from bdtr.trial.trial import Trial
 __all__ = ["Imputed", "impute"]
 
 _ITERATIONS = 30
-_KNOWN = ("eligibility unknown", "decision due unknown (among)", "feasible set unknown")
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,15 @@ class Imputed:
         """What was imputed by what, a line for each variable."""
         if self.chains is None:
             return ()
-        incomplete = [v for v in self.variables if v.missing.any()]
         return tuple(
             f"{v.name!r}: {int(v.missing.sum()):,} of {int(v.needed.sum()):,} values imputed given "
             f"{v.formula} and what was observed later (R-hat of their mean {r:.2f}, "
             f"{len(self.chains.means)} steps, {100 * a:.0f} % of proposals accepted)"
             for v, r, a in zip(
-                incomplete, self.chains.rhat, self.chains.accepted.mean(axis=0), strict=True
+                _incomplete(self.variables),
+                self.chains.rhat,
+                self.chains.accepted.mean(axis=0),
+                strict=True,
             )
         )
 
@@ -70,7 +72,7 @@ class Imputed:
         """What the chains did (step, variable, imputation): means of imputed values, as the regressions see
         them, and the share of proposals that were accepted; and ``rewards``."""
         assert self.chains is not None
-        names = [v.name for v in self.variables if v.missing.any()]
+        names = [v.name for v in _incomplete(self.variables)]
         found = {
             "mean": (("step", "variable", "imputation"), self.chains.means),
             "accepted": (("step", "variable"), self.chains.accepted),
@@ -128,8 +130,8 @@ def impute(
     """
     frame = as_frame(data)
     named, recorded, parsed, coding, coded = as_recorded(trial, frame)
+    coded = _with_auxiliary(recorded, coded, auxiliary)
     ordered = [c for c in coded.columns if _has_order(recorded[c])]
-    coded = _with_auxiliary(named, recorded, coded, auxiliary)
     found = variables(named, parsed, coded, ordered, formulas or {}, auxiliary)
     lost, moved = np.zeros(len(coded), dtype=bool), delta or {}
     of_outcome = bool(auxiliary) or named.outcome in moved
@@ -147,7 +149,6 @@ def impute(
     took = np.zeros(len(coded), dtype=bool)
     if of_outcome:
         took = first.stages[-1].took & ~first.stages[-1].outside
-        ordered = [*ordered, *(c for c in auxiliary if _has_order(recorded[c]))]
         found = [*found, outcome_variable(named, coded, took, took & lost)]
         later = after_the_last_decision(
             named, parsed, coded, ordered, auxiliary, took, formulas or {}
@@ -159,7 +160,7 @@ def impute(
     with threadpool_limits(1):  # the same bits on any number of threads
         history = [v for v in found if v.name != named.outcome]
         models = [_model_of(one, first, values, coded) for one in history]
-        models.append(_outcome_model(first, values, coded, lost))
+        models.append(_outcome_model(first, values, lost))
         models += [_model_of(one, first, values, coded) for one in later]
         chains = run_chains(values, models, incomplete, _ITERATIONS, rng, progress)
     wanted = _incomplete(found)
@@ -182,7 +183,7 @@ def _incomplete(found: Sequence[Variable]) -> list[Variable]:
 
 
 def _with_auxiliary(
-    trial: Trial, frame: pd.DataFrame, coded: pd.DataFrame, auxiliary: Sequence[str]
+    frame: pd.DataFrame, coded: pd.DataFrame, auxiliary: Sequence[str]
 ) -> pd.DataFrame:
     """Coded columns with those after the last decision among them."""
     made = {}
@@ -311,8 +312,7 @@ def _model_of(one: Variable, data: TrialData, values: Values, coded: pd.DataFram
     groups = []
     for term in formula.groups:
         own = Columns(term.expression, {}, frame)
-        labels = label_series(data.frame[list(term.factor)].astype(str).agg(":".join, axis=1))
-        codes, levels = pd.factorize(labels)
+        codes, levels = pd.factorize(factor_labels(data.frame, term.factor))
         made_of_group = MadeColumns(own, range(len(own.names)), values, rows)
         groups.append((made_of_group, codes, len(levels)))
     return Model(one.name, rows, made, groups, _response(one, coded), values)
@@ -334,7 +334,7 @@ def _response(one: Variable, coded: pd.DataFrame) -> Response:
     return Labels(count, levels)
 
 
-def _outcome_model(data: TrialData, values: Values, coded: pd.DataFrame, lost: np.ndarray) -> Model:
+def _outcome_model(data: TrialData, values: Values, lost: np.ndarray) -> Model:
     """The outcome given all before it, by the formula of the last stage; where it is drawn, of all who took
     the last decision."""
     last, stage, trial = len(data.stages) - 1, data.stages[-1], data.trial

@@ -3,7 +3,7 @@ response."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from bdtr.data.stagecolumns import StageDesign
 __all__ = ["Model", "OutcomeColumns"]
 
 type Instead = Mapping[str, np.ndarray]
+type Moments = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
 class Making(Protocol):
@@ -131,24 +132,22 @@ class Model:
             r, among = self.response.latent(rng, part, own, mean, sd)
             regression.draw(rng, x, z, r, among)
 
-    def moments(self, values: Values, units: np.ndarray, part: int = 0):
-        """Mean and residual SD (data set, unit) of the response."""
-        x, z = self._columns(values, units)
-        at = self.place[units]
-        regression = self.regressions[part]
-        return regression.mean(x, z, at), regression.residual_sd(at)
-
-    def log_density(
-        self, values: Values, units: np.ndarray, instead: Instead, own: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Log density (data set, unit) of the variable, others having the values in ``instead``."""
+    def moments(self, values: Values, units: np.ndarray, instead: Instead | None = None) -> Moments:
+        """Mean and residual SD (data set, unit) of the response of each regression, by its number."""
         x, z = self._columns(values, units, instead)
         at = self.place[units]
-        if own is None:
-            own = np.broadcast_to(values.held[self.name][:, units], x.shape[:2])
 
         def of(part: int) -> tuple[np.ndarray, np.ndarray]:
             regression = self.regressions[part]
             return regression.mean(x, z, at), regression.residual_sd(at)
 
-        return self.response.log_density(own, of)
+        return of
+
+    def log_density(
+        self, values: Values, units: np.ndarray, instead: Instead, own: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Log density (data set, unit) of the variable, others having the values in ``instead``."""
+        if own is None:
+            shape = values.sets, len(units)
+            own = np.broadcast_to(values.held[self.name][:, units], shape)
+        return self.response.log_density(own, self.moments(values, units, instead))
