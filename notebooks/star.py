@@ -67,7 +67,7 @@ print(*fit.added, sep="\n")
 fit.flow
 
 # %%
-bdtr.plots.stage_flow_plot(bdtr.checks.stage_flow(fit).table)
+bdtr.plots.participant_plot(bdtr.checks.participant_flow(fit))
 
 # %% [markdown]
 # A third of the children have no score in grade 1, somewhat fewer of those in small classes. Those who left

@@ -107,6 +107,11 @@ def calls(tmp_path_factory):
     )
     counted = bdtr.fit(one, FRAME.assign(r=(FRAME["r"] > 0) * 1), **QUICK)
 
+    gone = FRAME.assign(r=FRAME["r"].where(np.arange(len(FRAME)) % 9 > 0).astype(float))
+    few = {"sizes": [1], "imputations": 5, "draws": 100, "propagated": 200, "random_seed": 1}
+    tipping = bdtr.checks.tipping_missing(TRIAL, gone, {"r": 1}, *regimes, **few)
+    filled = bdtr.fit(TRIAL, gone, missing="impute", imputations=5, **QUICK)
+
     def call(function, *arguments, **words):
         return function, arguments, words
 
@@ -131,7 +136,9 @@ def calls(tmp_path_factory):
         "attrition": call(bdtr.checks.attrition, fit),
         "covariate_balance": call(bdtr.checks.covariate_balance, fit),
         "overlap": call(bdtr.checks.overlap, fit),
-        "stage_flow": call(bdtr.checks.stage_flow, fit),
+        "tipping_missing": call(bdtr.checks.tipping_missing, TRIAL, gone, {"r": 1}, regimes[0], **few),
+        "imputed_values": call(bdtr.checks.imputed_values, filled),
+        "participant_flow": call(bdtr.checks.participant_flow, fit),
         "compare": call(bdtr.values.compare, values),
         "ranks": call(bdtr.values.ranks, values),
         "set_of_best": call(bdtr.values.set_of_best, values),
@@ -179,7 +186,9 @@ def calls(tmp_path_factory):
         "read_data": call(bdtr.data.read_data, "absent.csv", TRIAL),
         "protocol_to_text": call(bdtr.trial.protocol_to_text, TRIAL),
         "write": call(bdtr.trial.write, TRIAL, f"{place}/trial.toml"),
-        "stage_flow_plot": call(bdtr.plots.stage_flow_plot, bdtr.checks.stage_flow(fit)),
+        "participant_plot": call(bdtr.plots.participant_plot, bdtr.checks.participant_flow(fit)),
+        "tipping_missing_plot": call(bdtr.plots.tipping_missing_plot, tipping),
+        "imputed_plot": call(bdtr.plots.imputed_plot, bdtr.checks.imputed_values(filled)),
         "balance_plot": call(bdtr.plots.balance_plot, bdtr.checks.covariate_balance(fit)),
         "overlap_plot": call(bdtr.plots.overlap_plot, bdtr.checks.overlap(fit)),
         "outcome_plot": call(bdtr.plots.outcome_plot, bdtr.checks.outcome_curves(counted, 20)),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bdtr
-from bdtr.checks.balance import attrition, covariate_balance, overlap, stage_flow
+from bdtr.checks.balance import covariate_balance, overlap
 
 
 def fitted(frame, **stage):
@@ -80,32 +80,3 @@ def test_overlap_against_a_plan(frame):
         overlap(fit, {"b": {"no": 1}})
     with pytest.raises(ValueError, match="name all actions"):
         overlap(fit, {"a": {"no": 1}})
-
-
-def test_flow_counts_everyone_once(clinic_fit):
-    table = stage_flow(clinic_fit).table
-    data, names = clinic_fit.data, [d.action for d in clinic_fit.designs]
-    assert (table.groupby("stage")["units"].sum() == len(data)).all()
-    for k, (name, stage) in enumerate(zip(names, data.stages, strict=True)):
-        own = table.loc[name].groupby("now")["units"].sum()
-        for a, action in enumerate(stage.stage.actions):
-            assert own.get(action, 0) == (stage.fitted & (stage.action == a)).sum()
-        if k:
-            before = table.loc[name].groupby("before")["units"].sum()
-            first = table.loc[names[0]].groupby("now")["units"].sum()
-            assert before.to_dict() == first.to_dict()
-
-
-def test_attrition_is_the_share_without_an_outcome(frame):
-    said_no = np.flatnonzero(frame["a"] == "no")
-    said_yes = np.flatnonzero(frame["a"] == "yes")
-    y = frame["y"].copy()
-    y.iloc[said_no[:10]] = np.nan
-    y.iloc[said_yes[:30]] = np.nan
-    table = attrition(fitted(frame.assign(y=y))).table
-    no, yes = 10 / len(said_no), 30 / len(said_yes)
-    assert table.loc[("a", "yes"), "attrition"] == pytest.approx(yes)
-    assert table.loc[("a", "yes"), "differential"] == pytest.approx(yes - no)
-    assert table.loc[("a", "no"), "differential"] == 0.0
-    assert table.loc[("a", "all"), ["units", "lost"]].tolist() == [400, 40]
-    assert table.loc[("a", "all"), "attrition"] == pytest.approx(0.1)

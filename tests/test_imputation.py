@@ -10,8 +10,8 @@ import xarray as xr
 import bdtr
 from bdtr.data.contents import DataError
 from bdtr.data.imputation.impute import impute
+from bdtr.data.imputation.options import Options
 from bdtr.stages.pooled import missing_information
-from bdtr.stages.settings import FitError
 
 SEED = np.random.SeedSequence(3)
 GIVEN = {
@@ -141,14 +141,6 @@ def test_a_fit_with_imputed_values_is_saved_and_loaded(fitted, tmp_path):
     fit.save(tmp_path / "draws.nc", data=False)
     draws = bdtr.load(tmp_path / "draws.nc")
     assert np.array_equal(draws.posterior(0)["b"], fit.posterior(0)["b"])
-
-
-def test_what_is_not_there_yet_says_so(fitted):
-    _, fit = fitted
-    with pytest.raises(FitError, match="not there yet for fits with imputed values"):
-        bdtr.report(fit, "page.html")
-    with pytest.raises(FitError, match="not there yet"):
-        bdtr.crossfit(fit)
 
 
 def test_nothing_missing_is_the_fit_without(fitted):
@@ -291,8 +283,10 @@ def test_those_who_left_missing_not_at_random(tmp_path):
 
 def test_history_that_is_missing_not_at_random():
     _, frame = smart(400, 20)
-    plain = impute(trial_of(frame), frame, 2, SEED).frames[0]["m"]
-    shifted = impute(trial_of(frame), frame, 2, SEED, delta={"m": {0: 1.0, 1: -2.0}}).frames[0]["m"]
+    plain = impute(trial_of(frame), frame, Options(2), SEED).frames[0]["m"]
+    shifted = impute(
+        trial_of(frame), frame, Options(2, delta={"m": {0: 1.0, 1: -2.0}}), SEED
+    ).frames[0]["m"]
     gone = frame["m"].isna()
     assert np.allclose((shifted - plain)[gone], np.where(frame["a1"][gone] == 1, -2.0, 1.0))
     assert np.array_equal(shifted[~gone], plain[~gone])
@@ -317,7 +311,7 @@ def test_labels_of_three_kinds():
         frame.loc[rng.random(n) < 0.2, name] = None
     stage = bdtr.Stage("a", actions=[0, 1], formula="x + work * a + grade + smokes")
     given = bdtr.Trial([stage], outcome="y")
-    found = impute(given, frame, 5, SEED)
+    found = impute(given, frame, Options(5), SEED)
     assert {v.name: v.kind for v in found.variables} == {
         "work": "labels",
         "grade": "ordered",
@@ -340,13 +334,13 @@ def test_labels_of_three_kinds():
 def test_variables_in_the_order_of_time():
     _, frame = smart(400, 13)
     frame.loc[:40, "x"] = np.nan
-    found = impute(trial_of(frame), frame, 3, SEED).variables
+    found = impute(trial_of(frame), frame, Options(3), SEED).variables
     assert [v.name for v in found] == ["x", "m"]
     assert (
         found[0].formula == "1 + (1 | site)"
         and found[1].formula == "1 + x + a1 + a1:x + (1 | site)"
     )
-    own = impute(trial_of(frame), frame, 3, SEED, {"m": "a1 + (1 + a1 | site)"}).variables
+    own = impute(trial_of(frame), frame, Options(3, {"m": "a1 + (1 + a1 | site)"}), SEED).variables
     assert own[1].formula == "a1 + (1 + a1 | site)"
 
 

@@ -93,7 +93,7 @@ def test_everything_works_with_an_arm(with_arm, tmp_path):
     bdtr.decisions.shallow_tree(with_arm, "a2", over=["x"])
     bdtr.decisions.over_history(with_arm, "a2", ["x"])
     bdtr.checks.covariate_balance(with_arm)
-    flow = bdtr.checks.stage_flow(with_arm).table
+    flow = bdtr.checks.participant_flow(with_arm).table
     assert flow.xs("no decision", level="now")["units"].sum() == (frame["r"] == 1).sum()
     bdtr.checks.attrition(with_arm)
     bdtr.decisions.perfect_information(with_arm)

@@ -28,6 +28,27 @@ def timed():
     return bdtr.fit(trial, data, sampler="direct", draws=100, random_seed=1, progress=False)
 
 
+def with_gaps():
+    """A trial, and data in which values are missing."""
+    data = bdtr.datasets.activity(units=60, clinics=6)
+    data.loc[::9, "steps0"] = np.nan
+    stage = bdtr.Stage("a1", actions=["app", "coach"], formula="steps0 * a1")
+    return bdtr.Trial([stage], outcome="steps1"), data
+
+
+def filled():
+    """A fit with imputed values."""
+    quick = {"sampler": "direct", "draws": 100, "random_seed": 1, "progress": False}
+    return bdtr.fit(*with_gaps(), missing="impute", imputations=4, **quick)
+
+
+def shifted():
+    """Shifts of missing values."""
+    return bdtr.checks.tipping_missing(
+        *with_gaps(), {"steps0": 500}, sizes=[1], imputations=4, draws=100, random_seed=1
+    )
+
+
 @pytest.fixture(scope="module")
 def material(clinic_fit):
     """Results of public functions, by the figure that draws them."""
@@ -59,7 +80,9 @@ def material(clinic_fit):
         "site_caterpillar": (sites, str(sites["regime"].to_numpy()[0]), "points"),
         "blip_caterpillar": (blips.draws, action, "points"),
         "shrinkage_plot": (bdtr.values.shrinkage(fit, first, action).table, "points"),
-        "stage_flow_plot": (bdtr.checks.stage_flow(fit).table,),
+        "participant_plot": (bdtr.checks.participant_flow(fit),),
+        "tipping_missing_plot": (shifted(), "points"),
+        "imputed_plot": (bdtr.checks.imputed_values(filled()),),
         "balance_plot": (bdtr.checks.covariate_balance(fit).table,),
         "overlap_plot": (bdtr.checks.overlap(fit).table,),
         "outcome_plot": (bdtr.checks.outcome_curves(timed()), "points"),
@@ -77,7 +100,7 @@ def test_every_figure_says_what_it_shows(name, material):
     figure = drawn(name, material)
     assert figure.get_label().endswith(".")
     assert any(c.isdigit() for c in figure.get_label())
-    if name != "stage_flow_plot":  # boxes without axes
+    if name != "participant_plot":  # boxes without axes
         assert any(axes.get_xlabel() for axes in figure.axes)
     takes_units = any(isinstance(one, str) and one == "points" for one in material[name])
     words = " ".join(t.get_text() for t in figure.findobj(mpl.text.Text))
@@ -117,12 +140,12 @@ def test_the_forest_is_the_table(clinic_fit, material):
 
 
 def test_the_flow_has_a_box_for_each_count(clinic_fit, material):
-    table = bdtr.checks.stage_flow(clinic_fit).table
-    axes = drawn("stage_flow_plot", material).axes[0]
+    table = bdtr.checks.participant_flow(clinic_fit).table
+    axes = drawn("participant_plot", material).axes[0]
     texts = [t.get_text() for t in axes.texts]
     for stage, own in table.groupby("stage"):
-        for name, units in own["units"].groupby("now").sum().items():
-            assert f"{name}\n{units:,}" in texts, stage
+        for (_, _, name), units in own["units"].items():
+            assert f"{name}: {units:,}" in texts, stage
 
 
 def test_cells_with_few_units_are_left_empty(material):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -26,17 +27,8 @@ from bdtr.trial.trial import Trial
 
 __all__ = ["FitRecord"]
 
-# What pairs each draw with the history that it was drawn for.
-_OF_COMPLETED = (
-    "a backward pass",
-    "columns of units",
-    "values",
-    "groups of units",
-    "recommendations for the units of the fit",
-    "the flow of units",
-    "attrition",
-    "the SD of the payoff",
-)
+# What has rows of one data set; all else takes each completed data set with its draws.
+_OF_ONE_DATA_SET = ("predictive groups", "fits to part of the rows", "learning a rule")
 
 
 @dataclass
@@ -61,7 +53,7 @@ class FitRecord:
     prior_table: pd.DataFrame
     data: TrialData | None = None
     followed: Policy = field(default_factory=Policy)
-    parts: tuple[FitRecord, ...] = field(default=(), repr=False)
+    parts: tuple[Self, ...] = field(default=(), repr=False)
     models: dict[int, OutcomeModel | OwnModel] = field(default_factory=dict, repr=False)
     mean_responses: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     q_draws: dict[tuple[str, int], StageDraws | OwnDraws] = field(default_factory=dict, repr=False)
@@ -171,6 +163,10 @@ class FitRecord:
         last = k == self.stages - 1
         return self.trial.payoff if last else self.trial.payoff.propagated()
 
+    def completed(self, purpose: str) -> list[TrialData]:
+        """The completed data sets where values were imputed, else the data, as by :meth:`require_data`."""
+        return [one.require_data(purpose) for one in self.parts or (self,)]
+
     def require_data(self, purpose: str) -> TrialData:
         """The checked data, or an error that says what they are needed for."""
         if self.data is None:
@@ -178,11 +174,10 @@ class FitRecord:
                 f"{purpose} needs the data, which this file leaves out. Save with data=True, or fit "
                 "again."
             )
-        if self.parts and purpose not in _OF_COMPLETED:
+        if self.parts and purpose in _OF_ONE_DATA_SET:
             raise FitError(
-                f"{purpose}: is not there yet for fits with imputed values. Ask a fit with "
-                "missing='exclude', or that of one completed data set, fit.parts[0], which takes imputed "
-                "values for known."
+                f"{purpose}: rows differ between completed data sets. Ask the fit to one of them, such as "
+                "fit.parts[0], which takes imputed values for known."
             )
         return self.data
 

@@ -20,9 +20,10 @@ from bdtr.data.check import check
 from bdtr.data.completed import Completed, completed, with_rewards
 from bdtr.data.contents import DataError
 from bdtr.data.imputation.impute import Imputed, impute
+from bdtr.data.imputation.options import Options, options
 from bdtr.data.stagecolumns import StageDesign, design_in, stage_design
 from bdtr.data.trialdata import TrialData
-from bdtr.results.arguments import is_whole, truth
+from bdtr.results.arguments import truth
 from bdtr.results.diagnostics import State
 from bdtr.results.progress import progress_bar
 from bdtr.stages.outcome import OutcomeModel, outcome_model, response_scale, stage_rows
@@ -33,9 +34,8 @@ from bdtr.stages.stagemodel import OwnModel, own_model
 from bdtr.trial.priors import PRIOR_COLUMNS, Normal
 from bdtr.trial.trial import Trial
 
-__all__ = ["fit", "fit_checked"]
+__all__ = ["fit", "fit_checked", "fit_completed", "fit_imputed", "imputed"]
 
-_MOST_IMPUTATIONS = 1_000
 _PACKAGES = ("bdtr", "pymc", "nutpie", "arviz", "numpy", "pandas", "xarray", "formulaic", "numba")
 
 
@@ -133,79 +133,53 @@ def fit(
     truth("progress", progress)
     how = missing if isinstance(missing, str) else "completed"
     frames = [] if isinstance(missing, str) else _frames(missing)
-    said: tuple[str, ...] = ()
-    record = xr.Dataset()
-    _check_imputations(imputations, imputation, auxiliary, delta, how)
-    count = int(imputations) if how == "impute" else len(frames)
+    asked = options(imputations, imputation, auxiliary, delta, how)
+    count = asked.sets if how == "impute" else len(frames)
     settings = make_settings(
         trial, how, off_protocol, sampler, chains, draws, tune, propagated, random_seed, count
     )
     if how == "impute":
-        found = _imputed(trial, data, settings, imputation, auxiliary, delta, progress)
-        if not found.frames:  # nothing is missing: the fit that there is without
-            return fit(
-                trial, data, missing="exclude", off_protocol=off_protocol, sampler=sampler, chains=chains,
-                draws=draws, tune=tune, propagated=propagated, random_seed=random_seed, progress=progress,
-            )  # fmt: skip
-        frames, said, record = list(found.frames), found.notes, found.record
+        found = imputed(trial, data, settings, asked, progress)
+        if found.values is not None:
+            _can_be_pooled(trial, sampler)
+            return fit_imputed(found, data, settings, 1.0, progress)
+        # Nothing is missing: the fit that there is without.
+        return fit(
+            trial, data, missing="exclude", off_protocol=off_protocol, sampler=sampler, chains=chains,
+            draws=draws, tune=tune, propagated=propagated, random_seed=random_seed, progress=progress,
+        )  # fmt: skip
     if not frames:
         return fit_checked(check(trial, data, how, off_protocol), settings, progress)
     _can_be_pooled(trial, sampler)
-    settings = replace(settings, sampler="direct")
     each = completed(trial, data, frames, off_protocol)
-    if "reward" in record:
-        more = record["reward"].to_numpy()
-        each = replace(each, parts=tuple(with_rewards(one, more) for one in each.parts))
-    fitted = fit_completed(each, settings, record, progress)
-    fitted.notes = (*fitted.notes, *said)
+    return fit_completed(each, replace(settings, sampler="direct"), xr.Dataset(), progress)
+
+
+def fit_imputed(
+    found: Imputed, data: pd.DataFrame, settings: Settings, size: float, progress: bool = False
+) -> Fit:
+    """Fit the completed data sets of drawn values, shifted by so many times their shifts."""
+    each, record = (
+        completed(found.trial, data, found.shifted(size), settings.off_protocol),
+        found.record,
+    )
+    if found.left is not None:
+        more = size * found.left
+        record["reward"] = (("stage", "unit"), more)  # no column has it
+        parts = tuple(with_rewards(one, more) for one in each.parts)
+        each = replace(each, parts=parts, whole=with_rewards(each.whole, more))
+    fitted = fit_completed(each, replace(settings, sampler="direct"), record, progress)
+    fitted.notes = (*fitted.notes, *found.notes)
     return fitted
 
 
-def _check_imputations(
-    count: int,
-    formulas: Mapping[str, str] | None,
-    auxiliary: Sequence[str],
-    delta: Mapping[str, Any] | None,
-    how: str,
-) -> None:
-    """Raise where what is said of imputation cannot be."""
-    if not is_whole(count) or not 2 <= count <= _MOST_IMPUTATIONS:
-        raise DataError(
-            f"imputations={count!r}: must be a whole number from 2 to {_MOST_IMPUTATIONS:,}."
-        )
-    if not isinstance(auxiliary, (list, tuple)) or not all(isinstance(a, str) for a in auxiliary):
-        raise DataError(f"auxiliary={auxiliary!r}: must be a list of columns.")
-    if delta is not None and not isinstance(delta, Mapping):
-        raise DataError(f"delta={delta!r}: must map variables to shifts, such as {{'y': -0.2}}.")
-    if formulas is None and not auxiliary and delta is None:
-        return
-    if formulas is not None and (
-        not isinstance(formulas, Mapping) or not all(isinstance(v, str) for v in formulas.values())
-    ):
-        raise DataError(
-            f"imputation={formulas!r}: must map variables to formulas, such as "
-            "{'adherence': 'severity * a1 + (1 | clinic)'}."
-        )
-    if how != "impute":
-        raise DataError(
-            "imputation=.., auxiliary=.. and delta=.. go with missing='impute'. Leave them out, or say that."
-        )
-
-
-def _imputed(
-    trial: Trial,
-    data: pd.DataFrame,
-    settings: Settings,
-    formulas: Mapping[str, str] | None,
-    auxiliary: Sequence[str],
-    delta: Mapping[str, Any] | None,
-    progress: bool,
+def imputed(
+    trial: Trial, data: pd.DataFrame, settings: Settings, options: Options, progress: bool = False
 ) -> Imputed:
+    """The missing values of the history, drawn."""
     with progress_bar(progress, "missing values") as report:
-        return impute(
-            trial, data, settings.imputations, settings.stream("imputation"), formulas,
-            auxiliary, delta, settings.off_protocol, report,
-        )  # fmt: skip
+        seed = settings.stream("imputation")
+        return impute(trial, data, options, seed, settings.off_protocol, report)
 
 
 def _frames(given: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

@@ -32,6 +32,7 @@ _UNSETTLED = 0.02  # share of refits that may not have settled
 _DIVERGENT = 0.001  # share of divergent transitions in all refits together
 _IMPUTATION_ERROR = 0.2  # of the mean value over completed data sets, in its SDs
 _UNSETTLED_MEAN = 1.2  # R-hat over few steps, with many chains
+_FEW = 0.005  # share of units that needs no mention
 _MUCH_IMPUTED = 0.4  # share of the values of a variable
 _UNITS_GATED = 200  # units whose Q differences the gate looks at
 
@@ -62,7 +63,7 @@ def gate(fitted: FitRecord) -> State:
     data = fitted.data
     if data is None:
         return worst(states)
-    states.append(support(data))
+    states += [support(data), State(missing=_missing(fitted, data))]
     limit = rhat_limit(settings.chains, settings.propagated // settings.chains)
     quantities = _decision_quantities(fitted, data)
     states.append(gate_decisions(quantities, limit))
@@ -139,6 +140,24 @@ def _unsettled(fitted: FitRecord) -> list[str]:
         )
         if not r < _UNSETTLED_MEAN
     ]
+
+
+def _missing(fitted: FitRecord, data: TrialData) -> str:
+    """Shares of units that have no outcome, and of those with imputed values or left out for other gaps."""
+    known, other = data.outcome_known, np.zeros(len(data), dtype=bool)
+    for stage in data.stages:
+        if fitted.parts:
+            names = list(stage.formula.model_columns)
+            other |= stage.fitted & data.frame[names].isna().any(axis=1).to_numpy()
+        else:
+            acted = stage.among & ~stage.outside & (stage.action >= 0)
+            other |= acted & ~stage.history & known
+    what = "with imputed values" if fitted.parts else "left out of the fit of a stage"
+    shares = {"without an outcome": (~known).mean(), what: other.mean()}
+    said = [
+        f"{100 * share:.0f} % of units {text}" for text, share in shares.items() if share >= _FEW
+    ]
+    return ", ".join(said)
 
 
 def _share_imputed(data: TrialData) -> State:

@@ -163,12 +163,13 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
         if data.hash() != header["data_hash"]:
             raise StorageError("Its data are not those that were fitted.")
     kept = header["state"]
-    _texts(kept["sampling_reasons"], kept["model_reasons"])
+    _texts(kept["sampling_reasons"], kept["model_reasons"], [kept["missing"]])
     state = State(
         kept["sampling"],
         tuple(kept["sampling_reasons"]),
         kept["model"],
         tuple(kept["model_reasons"]),
+        kept["missing"],
     )
     fitted = Fit(
         trial,

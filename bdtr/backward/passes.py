@@ -20,7 +20,7 @@ from bdtr.backward.induction import (
     together,
 )
 from bdtr.backward.policies import decisions, named_policy, pass_key
-from bdtr.backward.pooled import PooledPass, choices_of, chosen_together
+from bdtr.backward.pooled import PooledPass, choices_of, chosen_together, in_part
 from bdtr.backward.regimes import Regime
 from bdtr.backward.unit_columns import columns_of
 from bdtr.engine.crossproducts import weighted
@@ -42,6 +42,7 @@ __all__ = [
     "known_effects",
     "mean_payoff",
     "mean_response",
+    "policy_of",
     "run_passes",
     "set_with",
     "sets_of_passes",
@@ -68,13 +69,13 @@ def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: 
         Whether to show progress.
     """
     parts = fit.parts or (fit,)
-    policies = [[one.followed, *_in_part(further, d)] for d, one in enumerate(parts)]
+    policies = [[one.followed, *in_part(further, one.settings)] for one in parts]
     last = fit.stages - 1
     draws: list[list[dict[int, StageDraws | OwnDraws]]] = [
         [{last: one.q_function(last).draws} for _ in own]
         for one, own in zip(parts, policies, strict=True)
     ]
-    choices = choices_of(fit.parts, draws) if fit.parts else [None]
+    choices = choices_of(fit.parts, [fit.followed, *further], draws) if fit.parts else [None]
     reports: dict[int, list[Progress | None]] = {}
 
     def steps(d: int) -> Iterator[int]:
@@ -100,11 +101,6 @@ def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: 
             reports[k] = _shares_of(report, len(parts))
             for one in every:
                 next(one)
-
-
-def _in_part(further: Sequence[Policy], d: int) -> list[Policy]:
-    """Policies as they are in one completed data set, where what they do differs between these."""
-    return [one.in_parts[d] if one.in_parts else one for one in further]
 
 
 def _shares_of(report: Progress | None, parts: int) -> list[Progress | None]:
@@ -340,7 +336,7 @@ def backward_passes(
     if not isinstance(chosen, (list, tuple)):
         raise ArgumentError(f"chosen={chosen!r}: must be a list of regimes or policies.")
     fit.require_data("a backward pass")
-    rules = [_named(fit, one) for one in chosen]
+    rules = [policy_of(fit, one) for one in chosen]
     further = {r.name: r for r in rules if r.name != fit.followed.name}
     where = "" if fit.stages == 1 or not further else set_with(fit, list(further))
     if where is None:
@@ -356,9 +352,9 @@ def backward_passes(
     return [_pass(fit, rule, place(rule), sites) for rule in rules]
 
 
-def _named(fit: FitRecord, chosen: Regime | Policy | str | None) -> Policy:
+def policy_of(fit: FitRecord, chosen: Regime | Policy | str | None) -> Policy:
     """The policy of a regime or of a word, also as it is in each completed data set."""
-    if not fit.parts:
+    if not fit.parts or isinstance(chosen, Policy):
         return named_policy(chosen, fit.require_data("a backward pass"))
     each = [named_policy(chosen, one.require_data("a backward pass")) for one in fit.parts]
     if each[0].kind != "regime":
@@ -383,9 +379,9 @@ def _pooled(fit: FitRecord, rule: Policy, path: str, sites: str) -> PooledPass:
     def draws_at(k: int) -> list[StageDraws | OwnDraws]:
         return [one.q_function(k, path).draws for one in fit.parts]
 
-    chosen = chosen_together(fit.parts, draws_at, sites)
+    chosen = chosen_together(fit.parts, rule, draws_at, sites)
     parts = tuple(
-        _pass(one, _in_part([rule], d)[0], path, sites, chosen[d])
+        _pass(one, in_part([rule], one.settings)[0], path, sites, chosen[d])
         for d, one in enumerate(fit.parts)
     )
     whole = _pass(fit, rule, path, sites)
@@ -412,7 +408,10 @@ def set_with(fit: FitRecord, names: Sequence[str]) -> str | None:
 
 
 def mean_response(fit: FitRecord, k: int) -> np.ndarray:
-    """Response of the rows of stage k: the observed payoff, or the mean over draws of the stage value."""
+    """Response of the rows of stage k: the observed payoff, or the mean over draws of the stage value; where
+    values were imputed, of the first completed data set, as in :func:`stage_model`."""
+    if fit.parts:
+        return mean_response(fit.parts[0], k)
     if k not in fit.mean_responses:
         data = fit.require_data("a model's rows")
         if k == fit.stages - 1:
@@ -424,7 +423,10 @@ def mean_response(fit: FitRecord, k: int) -> np.ndarray:
 
 
 def stage_model(fit: FitRecord, k: int) -> OutcomeModel | OwnModel:
-    """The outcome model of stage k with the rows of its fit."""
+    """The outcome model of stage k with the rows of its fit; where values were imputed, those of the first
+    completed data set."""
+    if fit.parts:
+        return stage_model(fit.parts[0], k)
     if k not in fit.models and fit.trial.stages[k].model is not None:
         data = fit.require_data("a model's rows")
         fit.models[k] = own_model(data, fit.designs[k], mean_response(fit, k))

@@ -66,6 +66,8 @@ def _regime_key(regime: Regime, rule: Policy) -> str:
 
 def payoff_sd(fit: FitRecord) -> float:
     """SD of the observed payoff, rewards of all stages included: the unit of the scale ``"sd"``."""
+    if fit.parts:
+        return float(np.mean([payoff_sd(one) for one in fit.parts]))
     data = fit.require_data("the SD of the payoff")
     payoff = data.outcome + np.sum([stage.reward for stage in data.stages], axis=0)
     return float(np.nanstd(payoff, ddof=1))

@@ -8,21 +8,22 @@ from which a value may have been imputed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from bdtr.backward.fitrecord import FitRecord
-from bdtr.backward.induction import BackwardPass, Chosen, best_mean
+from bdtr.backward.induction import BackwardPass, Chosen, Policy, best_mean
 from bdtr.backward.unit_columns import columns_of
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.pooled import different, interleaved, pooled_dataset, pooled_draws
 from bdtr.stages.prediction import StageDraws
+from bdtr.stages.settings import Settings
 from bdtr.stages.stagemodel import OwnDraws
 
-__all__ = ["PooledPass", "choices_of", "chosen_together", "pooled_tree"]
+__all__ = ["PooledPass", "choices_of", "chosen_together", "in_part", "pooled_tree"]
 
 _COUNTS = ("independence", "slices", "linear", "nuts")
 _LOWEST = ("effective_share", "ranks")
@@ -69,25 +70,54 @@ def _worst(each: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
     return out
 
 
+def in_part(policies: Sequence[Policy], settings: Settings) -> list[Policy]:
+    """Policies as they are in one completed data set, whose settings these are: what they do there, and what
+    is added to its draws."""
+    if settings.part is None:
+        return list(policies)
+    out = []
+    for one in policies:
+        own = one.in_parts[settings.part] if one.in_parts else one
+        shifts = tuple((amount, _of_part(size, settings)) for amount, size in one.shifts)
+        out.append(replace(own, name=one.name, shifts=shifts))
+    return out
+
+
+def _of_part(size: np.ndarray, settings: Settings) -> np.ndarray:
+    """Numbers for each draw of the whole (.., sample) as those for the draws of one data set."""
+    if size.shape[-1] == 1:
+        return size
+    each = size.reshape(*size.shape[:-1], settings.chains, -1, settings.imputations)
+    return each[..., settings.part].reshape(*size.shape[:-1], -1)
+
+
 def choices_of(
-    parts: Sequence[FitRecord], draws: Sequence[Sequence[dict[int, StageDraws | OwnDraws]]]
+    parts: Sequence[FitRecord],
+    policies: Sequence[Policy],
+    draws: Sequence[Sequence[dict[int, StageDraws | OwnDraws]]],
 ) -> list[list[Chosen]]:
     """What is recommended in each part under each policy, from draws (part, policy, stage) so far."""
 
     def draws_at(p: int) -> DrawsAt:
         return lambda k: [own[p][k] for own in draws]
 
-    by_policy = [chosen_together(parts, draws_at(p), "observed") for p in range(len(draws[0]))]
+    by_policy = [
+        chosen_together(parts, rule, draws_at(p), "observed") for p, rule in enumerate(policies)
+    ]
     return [list(own) for own in zip(*by_policy, strict=True)]
 
 
-def chosen_together(parts: Sequence[FitRecord], draws_at: DrawsAt, sites: str) -> list[Chosen]:
+def chosen_together(
+    parts: Sequence[FitRecord], policy: Policy, draws_at: DrawsAt, sites: str
+) -> list[Chosen]:
     """What is recommended in each part, by the mean over the draws of all.
 
     Parameters
     ----------
     parts
         Fits to completed data sets.
+    policy
+        The policy of the whole, by whose shifts actions are weighed as well.
     draws_at
         Draws of a stage, for each part.
     sites
@@ -104,7 +134,8 @@ def chosen_together(parts: Sequence[FitRecord], draws_at: DrawsAt, sites: str) -
         def chosen(k: int, units: np.ndarray, kind: str) -> np.ndarray:
             at = "average" if kind == "untailored" else sites
             if (k, at) not in tables:
-                tables[k, at] = _recommended(parts, k, draws_at(k), at)
+                added = _mean_shift(policy, k)
+                tables[k, at] = _recommended(parts, k, draws_at(k), at, added)
             return tables[k, at][d, units]
 
         return chosen
@@ -112,8 +143,20 @@ def chosen_together(parts: Sequence[FitRecord], draws_at: DrawsAt, sites: str) -
     return [of(d) for d in range(len(parts))]
 
 
+def _mean_shift(policy: Policy, k: int) -> np.ndarray | None:
+    """What a policy adds to the mean Q-values of a stage (action, unit)."""
+    if not policy.shifts:
+        return None
+    amount, size = policy.shifts[k]
+    return amount * size.mean(axis=-1)
+
+
 def _recommended(
-    parts: Sequence[FitRecord], k: int, draws: Sequence[StageDraws | OwnDraws], sites: str
+    parts: Sequence[FitRecord],
+    k: int,
+    draws: Sequence[StageDraws | OwnDraws],
+    sites: str,
+    added: np.ndarray | None,
 ) -> np.ndarray:
     """Codes of the recommended actions (part, unit); histories that are the same are looked at once."""
     each = [one for one in draws if isinstance(one, StageDraws)]
@@ -138,6 +181,8 @@ def _recommended(
         for at in range(0, len(units), size):
             block = units[at : at + size]
             values = q.evaluate(columns_of(one, k, block))
+            if added is not None:
+                values = values + added[:, block, None]
             better = data.trial.higher_is_better
             out[d, block] = best_mean(values, data.stages[k].feasible[block], better)
     return out

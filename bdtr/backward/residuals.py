@@ -205,7 +205,7 @@ def _misfit_of_blip(residual: np.ndarray, bins: np.ndarray, taken: np.ndarray) -
 def imbalance(fit: FitRecord) -> list[str]:
     """Covariates that differ between actions by more than chance and a quarter of an SD."""
     data, found = fit.require_data("checks of the model"), []
-    table = standardised_differences(data, fit.designs)
+    table = standardised_differences([data], fit.designs)
     if not len(table):
         return []
     for k, design in enumerate(fit.designs):

@@ -1,9 +1,12 @@
 """Whether to believe it.
 
-stage_flow         who goes where, and who leaves?
+participant_flow   who was assigned what, who left or was lost, who is in the fit?
+Participants       tables of this
 covariate_balance  do those with different actions differ beforehand?
 overlap            how often was each action taken, at each site?
 attrition          who has no outcome in the end?
+imputed_values     are imputed values like recorded ones, and have their chains settled?
+ImputedValues      table and values of these
 predictive_checks  does the model predict data like these?
 PredictiveChecks   tables and histograms of predictive checks
 outcome_curves     calibration, rootogram, survival curves: are outcomes as predicted?
@@ -15,8 +18,10 @@ PriorWidths        tables of results under other priors
 confounded         what if unmeasured things drove who took what?
 tipping_points     how much confounding would turn a recommendation round?
 tipping_regime     how much would turn the best regime round?
+tipping_missing    what if missing values are not missing at random?
 Confounded         values under confounding
 TippingPoints      sizes that turn decisions round
+MissingTipping     values and decisions when missing values are shifted
 """
 
 import lazy_loader

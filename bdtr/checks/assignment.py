@@ -54,6 +54,7 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
     -------
     numpy.ndarray
         (unit, action); zero for actions that are not feasible, NaN for units without a complete history.
+        Where values were imputed, means over the completed data sets.
 
     Raises
     ------
@@ -66,6 +67,8 @@ def treatment_probabilities(fit: Fit, k: int, known: Known = None) -> np.ndarray
     >>> chances[0].round(2)
     array([0.25, 0.25, 0.5 ])
     """
+    if fit.parts:
+        return np.mean([treatment_probabilities(one, k, known) for one in fit.parts], axis=0)
     data, design = fit.require_data("treatment probabilities"), fit.designs[k]
     stage, actions = data.stages[k], list(design.actions)
     # Those without a decision are in their arm for sure.

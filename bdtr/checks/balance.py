@@ -1,9 +1,8 @@
-"""Who took which action: counts against plans, balance of the history, overlap, and the flow of units."""
+"""Who took which action: counts against plans, balance of the history, and overlap."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,8 @@ from bdtr.checks.assignment import by_stage, treatment_probabilities
 from bdtr.data.differences import ADJUST, FINE, standardised_differences
 from bdtr.results.arguments import a_fit, mapping
 from bdtr.results.captions import Captioned
-from bdtr.results.labels import label_text
 
-if TYPE_CHECKING:
-    from bdtr.data.trialdata import StageData
-
-__all__ = ["attrition", "covariate_balance", "overlap", "stage_flow"]
+__all__ = ["covariate_balance", "overlap"]
 
 
 def covariate_balance(fit: Fit) -> Captioned:
@@ -34,7 +29,8 @@ def covariate_balance(fit: Fit) -> Captioned:
     Captioned
         Table by ``stage, action, covariate`` (levels of text columns one by one): the number of units with
         the reference and with the action, their means, ``difference`` in SDs, and ``verdict`` (``fine``,
-        ``adjust``, ``warning``). Covariates that do not vary among these units are left out.
+        ``adjust``, ``warning``). Covariates that do not vary among these units are left out. Where values
+        were imputed, means over the completed data sets.
 
     References
     ----------
@@ -47,7 +43,7 @@ def covariate_balance(fit: Fit) -> Captioned:
     ['units_reference', 'units', 'mean_reference', 'mean', 'difference', 'verdict']
     """
     a_fit(fit)
-    table = standardised_differences(fit.require_data("balance"), fit.designs)
+    table = standardised_differences(fit.completed("balance"), fit.designs)
     within = " within sites" if fit.trial.site else ""
     return Captioned(
         table,
@@ -123,104 +119,3 @@ def overlap(fit: Fit, planned: Mapping[str, Mapping[object, float]] | None = Non
         "Actions taken by units with a choice, and estimated probabilities (shares of sites, drawn towards "
         "the overall share); a probability near 0 says that nobody there could be compared.",
     )
-
-
-def stage_flow(fit: Fit) -> Captioned:
-    """How units go from action to action, and where they leave the analysis.
-
-    Parameters
-    ----------
-    fit
-        A fitted trial with its data.
-
-    Returns
-    -------
-    Captioned
-        Table with one row for each ``stage, before, now``: ``before`` is the action at the stage before
-        (``start`` at the first one), ``now`` the action, ``no decision`` (payoff carried through) or
-        ``not in the fit``, and the number of ``units``.
-
-    Examples
-    --------
-    >>> found = bdtr.checks.stage_flow(fit)
-    >>> list(found.table)
-    ['units']
-    """
-    a_fit(fit)
-    data = fit.require_data("the flow of units")
-    before = np.full(len(data), "start", dtype=object)
-    parts = []
-    for design, stage in zip(fit.designs, data.stages, strict=True):
-        now = _now(stage, design.actions)
-        table = pd.DataFrame({"before": before, "now": now})
-        counts = table.groupby(["before", "now"], sort=False).size().rename("units").reset_index()
-        order = ["start", *_order(before), *design.actions, *_ASIDE]
-        counts["order"] = [
-            order.index(b) * 1000 + ([*design.actions, *_ASIDE].index(n))
-            for b, n in zip(counts["before"], counts["now"], strict=True)
-        ]
-        counts = counts.sort_values("order").drop(columns="order")
-        parts.append(counts.assign(stage=design.action))
-        before = now
-    table = pd.concat(parts).set_index(["stage", "before", "now"])
-    return Captioned(table, f"Units of the trial ({len(data):,}) from stage to stage.")
-
-
-def attrition(fit: Fit) -> Captioned:
-    """Attrition, overall and differential: who took an action and has no known outcome in the end.
-
-    With n_a units that took action a and l_a of them without an outcome, attrition is l_a / n_a, and
-    differential attrition l_a / n_a - l_0 / n_0 against the stage's first action (What Works Clearinghouse,
-    Standards Handbook, version 4.1).
-
-    Parameters
-    ----------
-    fit
-        A fitted trial with its data.
-
-    Returns
-    -------
-    Captioned
-        Table by ``stage, action``, and ``all`` of a stage, with ``units``, ``lost``, ``attrition`` and
-        ``differential``, shares; NaN where nobody took the action.
-
-    Examples
-    --------
-    >>> found = bdtr.checks.attrition(fit)
-    >>> list(found.table)
-    ['units', 'lost', 'attrition', 'differential']
-    """
-    a_fit(fit)
-    data = fit.require_data("attrition")
-    gone, rows = np.isnan(data.outcome + data.stages[-1].reward), {}
-    for design, stage in zip(fit.designs, data.stages, strict=True):
-        took = stage.among & ~stage.outside & (stage.action >= 0)
-        sizes = np.bincount(stage.action[took], minlength=len(design.actions))
-        lost = np.bincount(stage.action[took & gone], minlength=len(design.actions))
-        share = np.divide(lost, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
-        for a, action in enumerate(design.actions):
-            rows[design.action, action] = (sizes[a], lost[a], share[a], share[a] - share[0])
-        together = lost.sum() / sizes.sum() if sizes.sum() else np.nan
-        rows[design.action, "all"] = (sizes.sum(), lost.sum(), together, np.nan)
-    index = pd.MultiIndex.from_tuples(rows, names=["stage", "action"])
-    table = pd.DataFrame(
-        list(rows.values()), index=index, columns=["units", "lost", "attrition", "differential"]
-    ).astype({"units": int, "lost": int})
-    return Captioned(
-        table,
-        "Attrition: units that took an action and have no outcome; differential: against the stage's first "
-        "action.",
-    )
-
-
-_ASIDE = ("no decision", "not in the fit")
-
-
-def _order(labels: np.ndarray) -> list[str]:
-    return list(dict.fromkeys(labels))
-
-
-def _now(stage: StageData, actions: tuple[str, ...]) -> np.ndarray:
-    names = np.array([*map(label_text, actions), *_ASIDE], dtype=object)
-    code = np.where(stage.fitted, stage.action, len(actions) + 1)
-    return names[np.where(~stage.among & ~stage.fitted, len(actions), code)]

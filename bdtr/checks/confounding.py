@@ -22,8 +22,8 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.backward.fitted import Fit
-from bdtr.backward.passes import backward_pass, backward_passes
-from bdtr.backward.policies import named_policy, payoff_sd, shifted
+from bdtr.backward.passes import backward_pass, backward_passes, policy_of
+from bdtr.backward.policies import payoff_sd, shifted
 from bdtr.backward.regimes import Regime, recommended, regime_list
 from bdtr.checks.assignment import Known, by_stage, treatment_probabilities
 from bdtr.data.history import known_columns
@@ -142,7 +142,7 @@ def confounded(
     data = fit.require_data("values under confounding")
     chosen = regime_list(regimes) or [recommended()]
     shifts, words = _shifts(fit, confounding, scale, probabilities)
-    plain = [named_policy(r, data) for r in chosen]
+    plain = [policy_of(fit, r) for r in chosen]
     policies = [shifted(fit, p, shifts, words) for p in plain]
     units, chains = np.flatnonzero(data.valued), fit.settings.chains
     found = {}
@@ -402,7 +402,7 @@ def tipping_regime(
     sign = 1.0 if fit.trial.higher_is_better else -1.0
     data = fit.require_data("tipping points")
     units = np.flatnonzero(data.valued)
-    plain = [named_policy(r, data) for r in regimes]
+    plain = [policy_of(fit, r) for r in regimes]
     actions = tuple(fit.designs[fit.stage_index(stage)].actions)
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise ArgumentError(f"pair={pair!r}: must be two actions of {list(actions)}.")
@@ -438,5 +438,9 @@ def tipping_regime(
 
 def _passes(fit: Fit, policies: Sequence[Policy]):
     """Passes that are not kept with the fit: there are many of them."""
-    aside = replace(fit, tree=fit.tree.copy(), q_draws=dict(fit.q_draws))
-    return backward_passes(aside, policies)
+
+    def aside(one: Fit) -> Fit:
+        own = tuple(aside(part) for part in one.parts)
+        return replace(one, tree=one.tree.copy(), q_draws=dict(one.q_draws), parts=own)
+
+    return backward_passes(aside(fit), policies)

@@ -11,16 +11,16 @@ Predictions are given group effects, from the posterior of the same data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.residuals import linear_predictor
-from bdtr.checks.predictive import some_draws
+from bdtr.checks.predictive import picked_draws, some_draws
 from bdtr.data.outcomes import risk_sets
 from bdtr.results.arguments import a_fit, probability, whole
 from bdtr.results.captions import Shown
@@ -108,24 +108,23 @@ def outcome_curves(fit: Fit, draws: int = 200, interval: float = 0.95) -> Outcom
     whole("draws", draws)
     probability("interval", interval)
     fit.require_data("predictive checks")
-    model = fit.model(fit.stages - 1)
+    model, parts = fit.model(fit.stages - 1), fit.parts or (fit,)
     kind = _kind(model)
     if kind is None or not isinstance(model, OutcomeModel):
         raise ArgumentError(
             f"outcome_curves: a {fit.trial.family} outcome, or a model of your own, has none of these "
             "pictures. Use bdtr.checks.predictive_checks."
         )
-    count = min(draws, fit.settings.propagated)
-    pick = np.linspace(0, fit.settings.propagated - 1, count).astype(int)
-    own = some_draws(fit, fit.stages - 1, pick)
-    rng = np.random.default_rng(fit.settings.stream("predictive checks"))
+    picks = picked_draws(fit, draws)
+    count = sum(len(pick) for pick in picks)
+    each = [_replicated(one, pick, kind) for one, pick in zip(parts, picks, strict=True)]
+    again = np.concatenate(each)
     if kind == "survival":
-        table = _survival(model, own, rng, interval)
+        table = _survival(model, again, interval)
     elif kind == "calibration":
-        table = _calibration(fit, model, replicates(model, own, rng), interval)
+        table = _calibration(parts, model, again, interval)
     else:
         assert model.recorded is not None and model.companion is not None
-        again = replicates(model, own, rng)
         if kind == "categories":
             again = np.searchsorted(model.payoff.scores, again)
         else:  # counts from rates
@@ -164,9 +163,28 @@ def _summary(x, observed: np.ndarray, again: np.ndarray, interval: float) -> pd.
     )
 
 
-def _calibration(fit: Fit, model: OutcomeModel, again: np.ndarray, interval: float) -> pd.DataFrame:
-    data = fit.require_data("predictive checks")
-    predicted = model.payoff.mean(linear_predictor(fit, fit.stages - 1, model))
+def _replicated(fit: Fit, pick: np.ndarray, kind: str) -> np.ndarray:
+    """Replicated outcomes of the last stage (sample, row); of times without a horizon."""
+    model = fit.model(fit.stages - 1)
+    assert isinstance(model, OutcomeModel)
+    rng = np.random.default_rng(fit.settings.stream("predictive checks"))
+    if kind == "survival":
+        model = replace(model, payoff=Payoff(model.family, (TIME, np.inf)))
+    return replicates(model, some_draws(fit, fit.stages - 1, pick), rng)
+
+
+def _predicted(fit: Fit) -> np.ndarray:
+    """Mean outcomes of the rows of the last stage at posterior means."""
+    model = fit.model(fit.stages - 1)
+    assert isinstance(model, OutcomeModel)
+    return model.payoff.mean(linear_predictor(fit, fit.stages - 1, model))
+
+
+def _calibration(
+    parts: Sequence[Fit], model: OutcomeModel, again: np.ndarray, interval: float
+) -> pd.DataFrame:
+    data = parts[0].require_data("predictive checks")
+    predicted = np.mean([_predicted(one) for one in parts], axis=0)
     # Tenths of the units; fewer where predictions are the same for many.
     edges = np.unique(np.quantile(predicted, np.arange(1, _TENTHS) / _TENTHS))
     place = np.searchsorted(edges, predicted, side="left")
@@ -192,12 +210,10 @@ def _frequencies(seen: np.ndarray, again: np.ndarray, interval: float) -> pd.Dat
     return _summary(x, own, new, interval)
 
 
-def _survival(model: OutcomeModel, own: xr.Dataset, rng, interval: float) -> pd.DataFrame:
+def _survival(model: OutcomeModel, again: np.ndarray, interval: float) -> pd.DataFrame:
     """Survival curves by action at times up to the longest."""
     assert model.recorded is not None and model.companion is not None
     time, event = model.recorded, model.companion == 1
-    timed = replace(model, payoff=Payoff(model.family, (TIME, np.inf)))
-    again = replicates(timed, own, rng)
     arm = np.zeros(len(time), int) if model.rows.stratum is None else model.rows.stratum
     end = float(time.max())
     if np.isfinite(model.payoff.scores[1] if model.payoff.scores else np.inf):

@@ -53,8 +53,9 @@ from bdtr.results.diagnostics import State, doubt, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of, with_labels
 from bdtr.results.progress import progress_bar
+from bdtr.stages.pooled import interleaved
 from bdtr.stages.propensity import category_probabilities
-from bdtr.values.crossfitting import crossfit
+from bdtr.values.crossfitting import MOST_DATA_SETS, crossfit
 from bdtr.values.learned_rules import part_of, quick_settings
 from bdtr.values.populations import Cells, cell_means
 
@@ -153,10 +154,40 @@ def second_opinion(
     one_of("staying", staying, WORDS)
     probabilities = by_stage(fit, probabilities)
     chosen = regime_list(regimes) or embedded(data)
-    rules, names = [], []
-    for regime in chosen:
-        rules.append(_crossed(fit, regime) if regime.is_recommended else named_policy(regime, data))
-        names.append(f"{regime.name}, cross-fitted" if regime.is_recommended else regime.name)
+    names = [f"{r.name}, cross-fitted" if r.is_recommended else r.name for r in chosen]
+    some = fit.parts[:MOST_DATA_SETS] or (fit,)
+    each = [
+        _of_data(one, chosen, names, probabilities, staying, groups, random_seed, progress)
+        for one in some
+    ]
+    return _result(fit, names, each, interval)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Draws (regime, kind, sample) given one data set, mean differences (regime) and those without each group
+    (regime, group), who followed each regime, and what was resampled."""
+
+    draws: np.ndarray
+    difference: np.ndarray
+    left_out: np.ndarray
+    followers: np.ndarray
+    about: str
+
+
+def _of_data(
+    fit: Fit,
+    chosen: Sequence[Regime],
+    names: Sequence[str],
+    probabilities: Mapping[str, Known],
+    staying: str,
+    groups: int,
+    random_seed: int | None,
+    progress: bool,
+) -> _Found:
+    """The opinions of one data set."""
+    data = fit.require_data("a second opinion")
+    rules = [_crossed(fit, r) if r.is_recommended else named_policy(r, data) for r in chosen]
     chance = _chances(fit, probabilities, staying)
     units = np.flatnonzero(data.valued)
     seed = fit.settings.stream("opinion", random_seed)
@@ -175,7 +206,7 @@ def second_opinion(
         apart.append(residual)
         followers.append(_followers(own[-1][units]))
     left_out = _left_out(fit, rules, weights, group, progress)
-    return _result(fit, names, np.stack(found), apart, left_out, followers, about, interval)
+    return _Found(np.stack(found), np.array(apart), left_out, np.array(followers), about)
 
 
 def _crossed(fit: Fit, regime: Regime) -> Policy:
@@ -372,26 +403,30 @@ def _followers(weight: np.ndarray) -> tuple[int, float, float]:
     return len(on), float(on.sum() ** 2 / (on**2).sum()), float(on.max() / on.sum())
 
 
-def _result(fit, names, found, difference, left_out, followers, about, interval) -> Opinion:
-    """Tables of draws (regime, kind, sample)."""
+def _result(fit: Fit, names: Sequence[str], each: Sequence[_Found], interval: float) -> Opinion:
+    """Tables of the draws given the data, or given several completed data sets."""
+    found = interleaved([one.draws for one in each], fit.settings.chains)
+    followers, about = np.mean([one.followers for one in each], axis=0), each[0].about
+    if fit.parts:
+        about += f"; {len(each)} of {len(fit.parts)} completed data sets"
     kinds = zip(("model", "weighted", "augmented"), np.moveaxis(found, 1, 0), strict=True)
     draws = xr.Dataset(
         {kind: with_labels(one, fit.settings.chains, "regime", names) for kind, one in kinds}
     )
     parts = {str(kind): estimates(draws[kind], interval) for kind in draws.data_vars}
-    apart = _difference(pd.Series(difference, names), left_out, interval)
+    apart = _difference(names, each, interval)
     parts["difference"] = apart
     table = pd.concat(parts, names=["by"]).swaplevel()
     table = table.loc[[(n, kind) for n in names for kind in parts]]
     index = pd.Index(names, name="regime")
     people = pd.DataFrame(
         followers, columns=["followed", "effective", "largest_share"], index=index
-    )
+    ).astype({"followed": int})
     # Shrinkage alone makes a difference, and where weighted residuals sum to zero nothing spreads it.
     sizes = parts["model"]["sd"].to_numpy()
     seen = apart["mean"].abs().to_numpy() > _NOTHING * sizes
     # One of many regimes differs by chance: of all that are looked at, at once (Bonferroni).
-    wide = _difference(pd.Series(difference, names), left_out, 1 - (1 - interval) / len(names))
+    wide = _difference(names, each, 1 - (1 - interval) / len(names))
     people["disagree"] = seen & ((wide["lower"] > 0) | (wide["upper"] < 0)).to_numpy()
     against = [n for n, flag in zip(names, people["disagree"], strict=True) if flag]
     reasons = tuple(
@@ -400,10 +435,16 @@ def _result(fit, names, found, difference, left_out, followers, about, interval)
     return Opinion(draws, table, people, about, interval, worst([fit.state, doubt(*reasons)]))
 
 
-def _difference(mean: pd.Series, left_out: np.ndarray, interval: float) -> pd.DataFrame:
-    """Mean, standard error and interval of the difference by the jackknife."""
-    count = left_out.shape[1]
-    away = left_out - left_out.mean(axis=1, keepdims=True)
-    error = np.sqrt((count - 1) / count * np.square(away).sum(axis=1))
+def _difference(names: Sequence[str], each: Sequence[_Found], interval: float) -> pd.DataFrame:
+    """Mean, standard error and interval of the difference by the jackknife; over m completed data sets the
+    variance is the mean of theirs and (1 + 1/m) that between their differences (Rubin 1987, ch. 3)."""
+    count, within = each[0].left_out.shape[1], []
+    for one in each:
+        away = one.left_out - one.left_out.mean(axis=1, keepdims=True)
+        within.append((count - 1) / count * np.square(away).sum(axis=1))
+    variance, own = np.mean(within, axis=0), np.stack([one.difference for one in each])
+    if len(each) > 1:
+        variance = variance + (1 + 1 / len(each)) * own.var(axis=0, ddof=1)
+    mean, error = pd.Series(own.mean(axis=0), list(names)), np.sqrt(variance)
     half = float(stdtrit(count - 1, (1 + interval) / 2)) * error
     return pd.DataFrame({"mean": mean, "sd": error, "lower": mean - half, "upper": mean + half})

@@ -6,7 +6,8 @@ For a statistic T and draws s of the stage's parameters, given its group effects
 
 At the last stage y is the observed payoff. At earlier stages each draw has its own response, the
 propagated stage value y^(s), and T(y_rep^(s)) is held against T(y^(s)): a realised discrepancy (the same,
-Stat. Sinica 6(4)).
+Stat. Sinica 6(4)). Where values were imputed, each completed data set is held against its own draws (Gelman
+and others 2005, Biometrics 61(1)).
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ from bdtr.results.estimates import kind_of
 from bdtr.stages.arviz_groups import replicates
 from bdtr.stages.outcome import OutcomeModel
 
-__all__ = ["PredictiveChecks", "known_by_means", "predictive_checks", "some_draws"]
+__all__ = [
+    "PredictiveChecks",
+    "known_by_means",
+    "picked_draws",
+    "predictive_checks",
+    "some_draws",
+]
 
 _BINS = 40
 type Statistic = Callable[[np.ndarray], np.ndarray]
@@ -78,7 +85,8 @@ def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> Pre
     fit
         A fitted trial with its data.
     draws
-        Posterior draws to replicate from, at most those that are propagated.
+        Posterior draws to replicate from, at most those that are propagated; of each completed data set its
+        share.
     interval
         Probability of the equal-tailed intervals.
 
@@ -96,18 +104,17 @@ def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> Pre
     a_fit(fit)
     whole("draws", draws)
     probability("interval", interval)
-    data = fit.require_data("predictive checks")
-    count = min(draws, fit.settings.propagated)
-    pick = np.linspace(0, fit.settings.propagated - 1, count).astype(int)
-    seeds = children(fit.settings.stream("predictive checks"), fit.stages)
+    data, parts = fit.require_data("predictive checks"), fit.parts or (fit,)
+    picks = picked_draws(fit, draws)
+    count = sum(len(pick) for pick in picks)
     tables, sites, histograms, left_out = [], [], [], []
     for k, design in enumerate(fit.designs):
         model = fit.model(k)
         if not isinstance(model, OutcomeModel):
             left_out.append(design.action)
             continue
-        again = replicates(model, some_draws(fit, k, pick), np.random.default_rng(seeds[k]))
-        seen = _responses(fit, k, pick)
+        found = [_both(one, k, pick) for one, pick in zip(parts, picks, strict=True)]
+        seen, again = (np.concatenate(own) for own in zip(*found, strict=True))
         stage = data.stages[k]
         means_only = known_by_means(model)
         statistics = _statistics(stage.action[stage.fitted], design.actions, means_only)
@@ -122,6 +129,25 @@ def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> Pre
     return PredictiveChecks(
         _joined(tables), _joined(sites), _joined(histograms), tuple(left_out), count, interval
     )
+
+
+def picked_draws(fit: Fit, draws: int) -> list[np.ndarray]:
+    """Numbers of evenly spaced propagated draws, of each completed data set its share."""
+    parts = fit.parts or (fit,)
+    most = parts[0].settings.propagated
+    count = min(-(-draws // len(parts)), most)
+    return [np.linspace(0, most - 1, count).astype(int) for _ in parts]
+
+
+def _both(fit: Fit, k: int, pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Responses of a stage and replicated ones (sample, row); observed ones once for each sample only where
+    there are several data sets."""
+    model = fit.model(k)
+    assert isinstance(model, OutcomeModel)
+    seed = children(fit.settings.stream("predictive checks"), fit.stages)[k]
+    again = replicates(model, some_draws(fit, k, pick), np.random.default_rng(seed))
+    seen = _responses(fit, k, pick)
+    return (seen if fit.settings.part is None else np.broadcast_to(seen, again.shape)), again
 
 
 def some_draws(fit: Fit, k: int, pick: np.ndarray) -> xr.Dataset:

@@ -13,12 +13,14 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from bdtr.backward.fitted import Fit
-from bdtr.backward.fitting import fit_checked
+from bdtr.backward.fitting import fit_checked, fit_completed
 from bdtr.backward.induction import best_mean
 from bdtr.backward.passes import backward_pass
 from bdtr.backward.regimes import Regime, recommended, regime_list
+from bdtr.data.completed import Completed
 from bdtr.results.arguments import a_fit, number_list, probability
 from bdtr.results.captions import Shown
 from bdtr.results.diagnostics import State, worst
@@ -26,6 +28,7 @@ from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import kind_of
 from bdtr.results.progress import progress_bar
 from bdtr.results.threads import side_by_side
+from bdtr.stages.settings import Settings
 from bdtr.values.learned_rules import few_draws, quick_settings
 from bdtr.values.valuation import value
 
@@ -102,7 +105,7 @@ def prior_widths(
     """
     a_fit(fit)
     probability("interval", interval)
-    data = fit.require_data("refits with other priors")
+    fit.require_data("refits with other priors")
     factors = number_list("factors", factors)
     if not factors or min(factors) <= 0:
         raise ArgumentError(f"factors={factors!r}: name one or more, each above 0.")
@@ -116,7 +119,7 @@ def prior_widths(
     chosen = regime_list(regimes) or [recommended()]
 
     def refitted(width: float) -> tuple[pd.DataFrame, list[np.ndarray], State]:
-        own = fit_checked(data, replace(settings, prior_width=width * fit.settings.prior_width))
+        own = _with_width(fit, replace(settings, prior_width=width * fit.settings.prior_width))
         table = value(own, *chosen, interval=interval).table[["mean", "sd", "lower", "upper"]]
         return table, [_best(own, k) for k in range(own.stages)], own.state
 
@@ -140,6 +143,15 @@ def prior_widths(
     return PriorWidths(
         table, moved.rename_axis("width"), propagated, interval, worst([fit.state, *states])
     )
+
+
+def _with_width(fit: Fit, settings: Settings) -> Fit:
+    """The fit again, to the same data or completed data sets."""
+    data = fit.require_data("refits with other priors")
+    if not fit.parts:
+        return fit_checked(data, settings)
+    every = tuple(fit.completed("refits with other priors"))
+    return fit_completed(Completed(every, data), settings, xr.Dataset())
 
 
 def _best(fit: Fit, k: int) -> np.ndarray:

@@ -107,7 +107,8 @@ def check(
     # Of part of the data nothing is said that was said of all of them.
     doubts = follow_up(trial, recorded, companion) if whole else ()
     doubts += unknown_clusters(trial, stages, frame, coding.numbers) if whole else ()
-    notes = filled + notes + doubts + shared_clusters(trial, stages, coded)
+    assumed = tuple(reversed(faults.assumed)) if whole and missing == "exclude" else ()
+    notes = filled + notes + assumed + doubts + shared_clusters(trial, stages, coded)
     return TrialData(
         trial, coded, coding, units, outcome, stages, flow, notes, valued, doubts, recorded, companion,
         frame.index,

@@ -33,13 +33,15 @@ ADJUST = 0.25
 _MOST_LEVELS = 8
 
 
-def standardised_differences(data: TrialData, designs: Sequence[StageDesign]) -> pd.DataFrame:
+def standardised_differences(
+    each: Sequence[TrialData], designs: Sequence[StageDesign]
+) -> pd.DataFrame:
     """Differences from the first action, at each stage, among units that could have taken either.
 
     Parameters
     ----------
-    data
-        The data of the trial.
+    each
+        The data of the trial; or completed data sets, over which means are taken.
     designs
         The columns of each stage's model: they know its actions and sites.
 
@@ -48,6 +50,20 @@ def standardised_differences(data: TrialData, designs: Sequence[StageDesign]) ->
     pandas.DataFrame
         By ``stage, action, covariate``; see :func:`bdtr.checks.covariate_balance`.
     """
+    tables = [_differences(data, designs) for data in each]
+    table = tables[0]
+    if len(tables) > 1:
+        levels = list(table.index.names)
+        table = pd.concat(tables).groupby(level=levels, sort=False).mean()
+        counts = ["units_reference", "units"]
+        table[counts] = table[counts].round().astype(int)
+    size = table["difference"].abs()
+    table["verdict"] = np.select([size <= FINE, size <= ADJUST], ["fine", "adjust"], "warning")
+    return table
+
+
+def _differences(data: TrialData, designs: Sequence[StageDesign]) -> pd.DataFrame:
+    """Counts, means and differences in one data set."""
     rows = []
     for k, design in enumerate(designs):
         stage = data.stages[k]
@@ -66,10 +82,7 @@ def standardised_differences(data: TrialData, designs: Sequence[StageDesign]) ->
     columns = ["stage", "action", "covariate", "units_reference", "units", "mean_reference", "mean",
                "difference"]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns).set_index(columns[:3])
-    table = table.dropna(subset=["difference"])
-    size = table["difference"].abs()
-    table["verdict"] = np.select([size <= FINE, size <= ADJUST], ["fine", "adjust"], "warning")
-    return table
+    return table.dropna(subset=["difference"])
 
 
 def covariates(data: TrialData, k: int) -> dict[str, np.ndarray]:

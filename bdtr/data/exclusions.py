@@ -80,6 +80,7 @@ def present(
         steps.say(f"of these an arm without a decision ({stage.among})", outside)
         _positive(stage, weight, fitted, units)
         faults.add(steps, units)
+        faults.assume(steps, action, stage.actions or ())
         flows.append(steps.table())
         stages.append(
             StageData(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -49,6 +51,23 @@ class Faults:
 
     def __init__(self) -> None:
         self.found: list[tuple[str, str, str]] = []
+        self.assumed: list[str] = []
+
+    def assume(self, steps: Steps, action: np.ndarray, labels: Sequence[str]) -> None:
+        """Note whom a stage loses of those with an action, by arm, and what is assumed of them."""
+        gone = np.zeros(len(action), dtype=bool)
+        for reason, _, kind in steps.rows:
+            if kind == "missing":
+                gone |= steps.masks[reason]
+        gone &= (action >= 0) & (action < len(labels))
+        if gone.any():
+            counts = np.bincount(action[gone], minlength=len(labels))
+            by_arm = ", ".join(f"{a} {n:,}" for a, n in zip(labels, counts, strict=True))
+            self.assumed.append(
+                f"stage {steps.stage}: {int(gone.sum()):,} units with an action are left out of the fit as "
+                f"values are missing ({by_arm}). That is right if, given what is in the model, whether a "
+                "value is missing does not depend on the outcome."
+            )
 
     def add(self, steps: Steps, units: np.ndarray) -> None:
         """Note the exclusions of a stage that may be errors."""

@@ -105,6 +105,12 @@ class TrialData:
         return with_columns(self.frame, {self.trial.unit: self.units})
 
     @property
+    def outcome_known(self) -> np.ndarray:
+        """Units whose outcome and last reward were recorded."""
+        names = (self.trial.outcome, self.trial.companion, self.trial.stages[-1].reward)
+        return self.frame[[n for n in names if n]].notna().all(axis=1).to_numpy()
+
+    @property
     def payoff(self) -> np.ndarray:
         """Observed payoff of the units in the fit of the last stage."""
         last = self.stages[-1]

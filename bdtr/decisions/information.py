@@ -23,6 +23,7 @@ from bdtr.backward.fitted import Fit
 from bdtr.backward.induction import BackwardPass
 from bdtr.backward.passes import backward_pass, backward_passes
 from bdtr.backward.residuals import linear_predictor
+from bdtr.backward.unit_columns import columns_of
 from bdtr.decisions.outcome_spread import arm_means, outcome_variance
 from bdtr.engine.compiled.streams import children
 from bdtr.engine.crossproducts import ResponseProducts, Rows, cross_products, weighted
@@ -186,13 +187,20 @@ def site_information(fit: Fit, stage: str | None = None) -> Information:
 
 
 def _blocks(
-    fit: Fit, done: BackwardPass, k: int, units: np.ndarray
+    fit: Fit, done: BackwardPass, k: int, units: np.ndarray, sites: str = "observed"
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Payoffs (action, unit, sample), larger ones better, feasible actions, and units, block by block."""
-    stage = fit.require_data("the value of information").stages[k]
+    """Payoffs (action, unit, sample), larger ones better, feasible actions, and units, block by block.
+
+    Where values were imputed, all draws are given the histories of the first completed data set: what is to
+    be learned are parameters, not values that were not recorded.
+    """
+    first = fit.parts[0] if fit.parts else fit
+    stage = first.require_data("the value of information").stages[k]
     sign = 1.0 if fit.trial.higher_is_better else -1.0
+    q = first.q_of(k, fit.q_function(k, sites=sites).draws, sites) if fit.parts else None
     for rows in done.blocks(units):
-        yield sign * done.q_values(k, rows), stage.feasible[rows], rows
+        values = q.evaluate(columns_of(first, k, rows)) if q else done.q_values(k, rows)
+        yield sign * values, stage.feasible[rows], rows
 
 
 def _gain(known: np.ndarray, feasible: np.ndarray) -> np.ndarray:
@@ -311,7 +319,7 @@ def _learning(
     (done,) = backward_passes(fit, [None], sites=where)
     units = np.flatnonzero(data.stages[k].history)
     out = [np.zeros(one.shape[1]) for one in learned]
-    for q, feasible, _ in _blocks(fit, done, k, units):
+    for q, feasible, _ in _blocks(fit, done, k, units, where):
         mean = q.mean(axis=2)
         slope = (q - mean[:, :, None]) @ known.T / known.shape[1]
         free = feasible.T

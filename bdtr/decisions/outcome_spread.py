@@ -23,6 +23,7 @@ from bdtr.backward.passes import backward_pass
 from bdtr.backward.residuals import linear_predictor
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.outcome import OutcomeModel
+from bdtr.stages.pooled import interleaved
 from bdtr.stages.prediction import StageDraws
 from bdtr.trial.payoff import Payoff
 
@@ -61,6 +62,9 @@ def outcome_variance(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
             f"The spread of outcomes: stage {own[0]} has a model of your own, which does not say it. Use a "
             "stage with a formula, or a measure of the mean payoff."
         )
+    if fit.parts:
+        each = [outcome_variance(one, k, classes) for one in fit.parts]
+        return interleaved(each, fit.settings.chains)
     design, draws = fit.designs[k], fit.q_function(k).draws
     assert isinstance(draws, StageDraws)
     out, slope = _about_the_mean(fit, k)

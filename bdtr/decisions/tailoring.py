@@ -22,8 +22,9 @@ from bdtr.results.arguments import a_fit, name_list, one_of, probability, whole
 from bdtr.results.captions import Captioned, Shown
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of
+from bdtr.stages.pooled import interleaved
 
-__all__ = ["Blips", "blips_along", "over_history", "tailoring_columns"]
+__all__ = ["Blips", "blips_along", "over_history", "tailoring_columns", "with_recorded"]
 
 _MOST_UNITS = 1000  # whose blips are averaged
 
@@ -104,7 +105,8 @@ def over_history(
         raise ArgumentError(f"over={over!r}: name one or two columns.")
     data = fit.require_data("recommendations over history")
     state = data.stages[k]
-    units = np.flatnonzero(state.choosing)
+    every = np.flatnonzero(state.choosing)
+    units = with_recorded(fit, names, every)
     cells, labels = zip(*(_cells(fit, k, name, units, bins) for name in names), strict=True)
     shape = tuple(len(one) for one in labels)
     cell = np.asarray(np.ravel_multi_index(cells, shape))
@@ -146,8 +148,22 @@ def over_history(
     return Captioned(
         pd.DataFrame(rows, columns=columns).set_index(index),
         f"{fit.state}. Stage {stage}: {len(units):,} units with a choice; P(optimal) of an action "
-        "among feasible ones, mean over the units of a cell; later stages recommended.",
+        "among feasible ones, mean over the units of a cell; later stages recommended."
+        + _imputed_left_out(len(every) - len(units)),
     )
+
+
+def with_recorded(fit: Fit, columns: Sequence[str], units: np.ndarray) -> np.ndarray:
+    """Those of some units for whom no value of these columns was imputed; without imputed values all."""
+    frame = fit.require_data("recommendations over history").frame
+    if not fit.parts:
+        return units
+    gone = frame[[c for c in columns if c in frame]].iloc[units].isna().any(axis=1).to_numpy()
+    return units[~gone]
+
+
+def _imputed_left_out(count: int) -> str:
+    return f" {count:,} units for whom these were imputed left out." if count else ""
 
 
 def _cells(
@@ -271,17 +287,16 @@ def blips_along(
     state = data.stages[k]
     units = np.flatnonzero(state.choosing)
     seen = data.frame[variable].to_numpy(dtype=float)[units]
+    seen = seen[~np.isnan(seen)] if fit.parts else seen
     values = np.unique(seen)
     if len(values) > points:
         values = np.linspace(np.quantile(seen, 0.01), np.quantile(seen, 0.99), points)
     some = units[np.linspace(0, len(units) - 1, min(_MOST_UNITS, len(units))).astype(int)]
     able = np.flatnonzero(state.feasible[units].any(axis=0))
     labels = [design.actions[a] for a in able]
-    frame, q_function = data.frame.iloc[some], fit.q_function(k)
     found = np.empty((len(able), len(values), fit.settings.propagated))
     for i, value in enumerate(values):
-        changed = with_columns(frame, {variable: np.full(len(some), float(value))})
-        found[:, i] = q_function(changed.reset_index(drop=True))[able].mean(axis=1)
+        found[:, i] = _with_value(fit, k, some, variable, float(value))[able].mean(axis=1)
     blips = found - found[:1]
     chains = fit.settings.chains
     along = _beside(variable, ("action", "chain", "draw", "sample"))
@@ -296,3 +311,13 @@ def blips_along(
     table["p_best"] = np.concatenate([(best == a).mean(axis=1) for a in range(len(found))])
     about = f"mean over {len(some):,} of {len(units):,} units with a choice, all else as it is"
     return Blips(draws, table, seen, stage, along, labels[0], about, interval)
+
+
+def _with_value(fit: Fit, k: int, units: np.ndarray, variable: str, value: float) -> np.ndarray:
+    """Q-values (action, unit, sample) of units of the data with a variable set to one value."""
+    if fit.parts:
+        each = [_with_value(one, k, units, variable, value) for one in fit.parts]
+        return interleaved(each, fit.settings.chains)
+    frame = fit.require_data("blips along history").frame.iloc[units]
+    changed = with_columns(frame, {variable: np.full(len(units), value)})
+    return fit.q_function(k)(changed.reset_index(drop=True))

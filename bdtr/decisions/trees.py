@@ -19,6 +19,7 @@ from bdtr.backward.passes import backward_pass
 from bdtr.data.coding import label_series
 from bdtr.data.history import known_columns
 from bdtr.decisions.plans import mean_of_codes, payoffs
+from bdtr.decisions.tailoring import with_recorded
 from bdtr.decisions.treesearch import Nodes, best_tree, leaf_of
 from bdtr.results.arguments import a_fit, name_list, probability, whole
 from bdtr.results.captions import Shown
@@ -37,7 +38,8 @@ class ShallowTree(Shown):
     """A shallow tree of one stage.
 
     ``rule`` is the tree as :func:`bdtr.rule` reads it, ``bdtr.rule(a1=tree.rule, a2=..)``, for stages at
-    which all may have each action; ``overruled`` counts the units that may not have that of their leaf.
+    which all may have each action; ``overruled`` counts the units that may not have that of their leaf,
+    ``left_out`` those whose answers to its questions were imputed.
     ``leaves`` has per leaf its condition, action and units. ``draws`` has ``tree``, ``full_rule``,
     ``one_action`` (the best action for all) and what the tree ``loses`` against the full rule and ``gains``
     on one action for all; ``table`` their summaries. ``actions`` says what each unit gets.
@@ -56,6 +58,7 @@ class ShallowTree(Shown):
     units: int
     overruled: int
     cut_short: tuple[str, ...]
+    left_out: int
     interval: float
     state: State
 
@@ -67,6 +70,8 @@ class ShallowTree(Shown):
             short = f" {_MOST_CUTS} cuts at quantiles of {', '.join(self.cut_short)}."
         if self.overruled:
             short += f" {self.overruled:,} units may not have the action of their leaf: the recommended one."
+        if self.left_out:
+            short += f" {self.left_out:,} units whose answers were imputed left out."
         return (
             f"{self.state}. Tree for stage {self.stage}: {rule_text(self.rule)}. Against the full rule and "
             f"{self.one_action} for all; population: sample ({self.units:,} units with complete history at "
@@ -128,7 +133,8 @@ def shallow_tree(
     data, design, done = fit.require_data("a tree"), fit.designs[k], backward_pass(fit)
     whole("least", least, 1, len(data))
     sign = 1.0 if data.trial.higher_is_better else -1.0
-    units = np.flatnonzero(data.stages[k].deciding)
+    every = np.flatnonzero(data.stages[k].deciding)
+    units = with_recorded(fit, name_list("over", over), every)
     questions = _Questions.of(fit, k, over, units)
     feasible = data.stages[k].feasible[units, : len(design.actions)]
     gain = np.empty((len(units), len(design.actions)))
@@ -167,6 +173,7 @@ def shallow_tree(
         len(units),
         int((codes[0] != wanted[0]).sum()),
         questions.cut_short,
+        len(every) - len(units),
         interval,
         worst([fit.state, gated]),
     )

@@ -12,7 +12,9 @@ rule_tree             a rule that fits on a card
 site_caterpillar      values of one regime at the sites
 blip_caterpillar      blips of one action at the sites
 shrinkage_plot        how far sites are drawn together
-stage_flow_plot       who goes where
+participant_plot      who was assigned what, who left or was lost, who is in the fit
+imputed_plot          imputed values beside recorded ones
+tipping_missing_plot  what shifts of missing values change
 balance_plot          differences between those with different actions
 overlap_plot          shares and probabilities of actions
 predictive_plot       observed responses over replicated ones

@@ -3,7 +3,6 @@ from .checks import (
     outcome_plot as outcome_plot,
     overlap_plot as overlap_plot,
     predictive_plot as predictive_plot,
-    stage_flow_plot as stage_flow_plot,
 )
 from .decisions import (
     decision_plot as decision_plot,
@@ -12,6 +11,11 @@ from .decisions import (
     regret_curve as regret_curve,
     rule_tree as rule_tree,
 )
+from .missing import (
+    imputed_plot as imputed_plot,
+    tipping_missing_plot as tipping_missing_plot,
+)
+from .participants import participant_plot as participant_plot
 from .sites import (
     blip_caterpillar as blip_caterpillar,
     shrinkage_plot as shrinkage_plot,

@@ -1,8 +1,7 @@
-"""Figures of the trial itself: who goes where, balance, overlap, predictive checks."""
+"""Figures of the trial itself: balance, overlap, predictive checks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,86 +22,7 @@ __all__ = [
     "outcome_plot",
     "overlap_plot",
     "predictive_plot",
-    "stage_flow_plot",
 ]
-
-
-_ASIDE = ("no decision", "not in the fit")
-
-
-def stage_flow_plot(table: pd.DataFrame) -> Figure:
-    """The stages from left to right: boxes of actions with their units, bands between them.
-
-    Parameters
-    ----------
-    table
-        From :func:`bdtr.checks.stage_flow`, or its table.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    table = table_of("table", table, ("stage", "now", "units"), "bdtr.checks.stage_flow")
-    stages = list(dict.fromkeys(str(s) for s in table.index.get_level_values("stage")))
-    sizes: list[dict[str, int]] = [{"start": int(of_stage(table, stages[0])["units"].sum())}]
-    for stage in stages:
-        own = of_stage(table, stage)["units"].groupby(level="now", sort=False).sum().to_dict()
-        aside = {name: own.pop(name) for name in _ASIDE if name in own}
-        sizes.append({str(k): int(v) for k, v in (own | aside).items()})
-    total, gap = sizes[0]["start"], 0.04 * sizes[0]["start"]
-    labels = list(dict.fromkeys(name for column in sizes[1:] for name in column))
-    shade = {name: colour(i) for i, name in enumerate(labels)}
-    shade |= dict.fromkeys(("start", *_ASIDE), colour(6))
-    figure = figure_of(3.0 + 2.2 * len(stages), 4.2)
-    axes = figure.subplots()
-    tops = [_boxes(axes, i, column, gap, shade) for i, column in enumerate(sizes)]
-    for i, stage in enumerate(stages):
-        left, right = dict(tops[i]), dict(tops[i + 1])
-        for before, now, units in of_stage(table, stage).reset_index().itertuples(index=False):
-            _band(axes, i, left[before], right[now], units, shade[now])
-            left[before] -= units
-            right[now] -= units
-        axes.text(i + 1, 0.03 * total, f"stage {plain(stage)}", fontsize=9, weight="bold")
-    axes.text(0, 0.03 * total, "units", fontsize=9, weight="bold")
-    axes.set_xlim(-0.05, len(stages) + 0.9)
-    axes.set_ylim(-total - gap * (max(map(len, sizes)) - 1), 0.1 * total)
-    axes.axis("off")
-    parts = [
-        f"stage {stage}: " + ", ".join(f"{name} {units:,}" for name, units in column.items())
-        for stage, column in zip(stages, sizes[1:], strict=True)
-    ]
-    figure.set_label(f"Flow of {total:,} units; " + "; ".join(parts) + ".")
-    return figure
-
-
-def _boxes(
-    axes: Axes, x: int, sizes: Mapping[str, int], gap: float, shade: Mapping[str, str]
-) -> dict[str, float]:
-    """One column of boxes from the top down; where each begins."""
-    from matplotlib.patches import Rectangle
-
-    y, tops = 0.0, {}
-    for name, size in sizes.items():
-        tops[name] = y
-        axes.add_patch(Rectangle((x, y - size), 0.16, size, color=shade[name], linewidth=0))
-        text = f"{plain(name)}\n{size:,}"
-        axes.text(x + 0.19, y - size / 2, text, va="center", fontsize=8)
-        y -= size + gap
-    return tops
-
-
-def _band(axes: Axes, x: int, a: float, b: float, units: int, shade: str) -> None:
-    """A curved band of units from one column to the next."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    x0, x1 = x + 0.16, x + 1.0
-    middle = (x0 + x1) / 2
-    corners = [(x0, a), (middle, a), (middle, b), (x1, b), (x1, b - units), (middle, b - units),
-               (middle, a - units), (x0, a - units), (x0, a)]  # fmt: skip
-    curve = [Path.CURVE4] * 3
-    path = Path(corners, [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY])
-    axes.add_patch(PathPatch(path, color=shade, alpha=0.25, linewidth=0))
 
 
 def balance_plot(table: pd.DataFrame) -> Figure:

@@ -43,12 +43,14 @@ _LEVELS = ("ok", "caution", "refused")
 
 @dataclass(frozen=True)
 class State:
-    """Whether results can be relied on: a level and reasons for ``sampling`` and for the ``model``."""
+    """Whether results can be relied on: a level and reasons for ``sampling`` and for the ``model``;
+    ``missing`` says, whatever the level, how many units the model stands in for."""
 
     sampling: str = "ok"
     sampling_reasons: tuple[str, ...] = ()
     model: str = "ok"
     model_reasons: tuple[str, ...] = ()
+    missing: str = ""
 
     @property
     def level(self) -> str:
@@ -65,15 +67,17 @@ class State:
         """The two lines in words."""
         return (
             _line("sampling", self.sampling, self.sampling_reasons),
-            _line("model", self.model, self.model_reasons),
+            _line("model", self.model, self.model_reasons, self.missing),
         )
 
     def __str__(self) -> str:
-        return f"state: {self.level}" + (f" ({'. '.join(self.lines)})" if self.reasons else "")
+        said = self.reasons or self.missing
+        return f"state: {self.level}" + (f" ({'. '.join(self.lines)})" if said else "")
 
 
-def _line(what: str, level: str, reasons: Sequence[str]) -> str:
-    return f"{what} {level}" + (f": {'; '.join(reasons)}" if reasons else "")
+def _line(what: str, level: str, reasons: Sequence[str], missing: str = "") -> str:
+    said = [*reasons, *([missing] if missing else [])]
+    return f"{what} {level}" + (f": {'; '.join(said)}" if said else "")
 
 
 def doubt(*reasons: str) -> State:
@@ -96,6 +100,7 @@ def worst(states: Iterable[State]) -> State:
         every(s.sampling_reasons for s in states),
         highest(s.model for s in states),
         every(s.model_reasons for s in states),
+        next((s.missing for s in states if s.missing), ""),
     )
 
 

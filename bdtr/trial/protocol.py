@@ -67,7 +67,8 @@ TEXTS = {
 }
 _FIT = {
     "missing": str, "off_protocol": str, "sampler": str, "chains": int, "draws": int, "tune": int,
-    "propagated": int, "random_seed": int,
+    "propagated": int, "random_seed": int, "imputations": int, "imputation": dict, "auxiliary": list,
+    "delta": dict,
 }  # fmt: skip
 _REPORT = {
     "title": str, "interval": float, "margin": float, "sure": float, "clear": float, "min_cell": int,

@@ -59,11 +59,12 @@ from bdtr.stages.settings import Settings
 from bdtr.values.learned_rules import few_draws, learn, part_of, quick_settings
 from bdtr.values.valuation import mean_payoffs, value
 
-__all__ = ["CrossFitted", "crossfit"]
+__all__ = ["MOST_DATA_SETS", "CrossFitted", "crossfit"]
 
 _OVER = ("sites", "units")
 _LEARNING, _VALUED = 100, 500  # propagated draws that a rule is learned from, and valued by
 _LOOKED_AT = 400  # units whose blips say how sure rules are
+MOST_DATA_SETS = 5  # completed ones, where values were imputed
 _FOLDS, _LEAST = 5, {"sites": 4, "units": 40}  # folds, and how much has to be in each
 
 
@@ -74,8 +75,9 @@ class CrossFitted(Shown):
     ``draws`` has ``value`` and ``in_sample`` with dims ``chain, draw, over``; ``table`` their summaries
     and the ``difference``, by how much the mean in the sample is better: its optimism, and what rules
     lose that are learned from fewer units. ``actions`` holds what each fold's rule recommends to its
-    units: ``over, fold, unit, stage, action``. Over ``"sites"`` folds are whole sites and rules do not
-    know site effects; over ``"units"`` folds are units within sites, and rules do.
+    units: ``over, fold, unit, stage, action``, and ``imputation`` where values were imputed. Over ``"sites"``
+    folds are whole sites and rules do not know site effects; over ``"units"`` folds are units within sites,
+    and rules do.
     """
 
     draws: xr.Dataset
@@ -159,13 +161,13 @@ def crossfit(
     seed = fit.settings.stream("cross-fitting", random_seed)
     found, inside, rows, tables, states = [], [], [], [], [fit.state]
     for way, own in zip(ways, children(seed, len(ways)), strict=True):
-        draws, actions, state, counts[way] = _in_folds(
-            fit, settings, way, counts[way], folds is None, own, progress
+        shared = _shared(fit, way)
+        draws, actions, state, counts[way] = _of_data_sets(
+            fit, settings, way, counts[way], folds is None, own, shared, progress
         )
         regime = recommended(tailored=way == "units")
         learned = value(fit, regime, progress=progress).draws["value"].isel(regime=0, drop=True)
         inside.append(learned.isel(draw=slice(step - 1, None, step)))
-        draws = draws.mean() + np.sqrt(1.0 + _shared(fit, way)) * (draws - draws.mean())
         found.append(xr.zeros_like(inside[-1]) + draws.reshape(inside[-1].shape))
         rows.append(_rows(way, learned, found[-1], interval, data.trial.higher_is_better))
         tables.append(actions.assign(over=way))
@@ -175,12 +177,51 @@ def crossfit(
     return CrossFitted(
         xr.Dataset({k: v.transpose("chain", "draw", "over") for k, v in both.items()}),
         pd.concat(rows),
-        pd.concat(tables, ignore_index=True)[["over", "fold", "unit", "stage", "action"]],
+        _in_order(pd.concat(tables, ignore_index=True)),
         counts,
         interval,
         worst(states),
-        _left_out(data, over, ways, folds or 2),
+        _left_out(data, over, ways, folds or 2) + _data_sets(fit),
     )
+
+
+def _in_order(actions: pd.DataFrame) -> pd.DataFrame:
+    columns = ["over", "imputation", "fold", "unit", "stage", "action"]
+    return actions[[c for c in columns if c in actions]]
+
+
+def _data_sets(fit: Fit) -> str:
+    if not fit.parts:
+        return ""
+    return (
+        f" Over {min(len(fit.parts), MOST_DATA_SETS)} of {len(fit.parts)} completed data sets, whose imputed "
+        "values know all units."
+    )
+
+
+def _of_data_sets(
+    fit: Fit,
+    settings: Settings,
+    way: str,
+    count: int,
+    fewer: bool,
+    seed: np.random.SeedSequence,
+    shared: float,
+    progress: bool,
+) -> tuple[np.ndarray, pd.DataFrame, State, int]:
+    """Results over folds, draws spread for what these share. Where values were imputed, those of some
+    completed data sets in the same folds: draw j of a chain is one given data set j mod their number."""
+    some = [replace(one, settings=fit.settings) for one in fit.parts[:MOST_DATA_SETS]] or [fit]
+    draws, tables, states = [], [], []
+    for d, one in enumerate(some):
+        own, actions, state, count = _in_folds(one, settings, way, count, fewer, seed, progress)
+        draws.append(own.mean() + np.sqrt(1.0 + shared) * (own - own.mean()))
+        tables.append(actions.assign(imputation=d) if fit.parts else actions)
+        states.append(state)
+    each = np.stack(draws).reshape(len(some), settings.chains, -1)
+    turn = np.arange(each.shape[2])
+    taken = each[turn % len(some), :, turn].T.ravel()
+    return taken, pd.concat(tables), worst(states), count
 
 
 def _in_folds(

@@ -25,9 +25,10 @@ from bdtr.data.check import check_again
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import a_fit, number_list, probability
 from bdtr.results.captions import Shown
-from bdtr.results.diagnostics import State, worst
+from bdtr.results.diagnostics import State, gate_decisions, rhat_limit, worst
 from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of, stacked
+from bdtr.stages.pooled import pooled_dataset
 from bdtr.trial.trial import Stage, Trial
 from bdtr.values.comparison import compare
 from bdtr.values.regimevalues import Values
@@ -108,8 +109,8 @@ def effect_sizes(
             f"({fit.trial.family}). Use bdtr.values.effect_measures(fit, values)."
         )
     thresholds = number_list("thresholds", thresholds)
-    data = fit.require_data("effect sizes")
-    within, between, units, state = _variances(fit, data)
+    fit.require_data("effect sizes")
+    within, between, units, state = _variances(fit)
     compared = compare(values, reference, interval=interval)
     difference = compared.draws
     correction = 1 - 3 / (4 * (units - 2) - 1)
@@ -144,8 +145,16 @@ def effect_sizes(
     )
 
 
-def _variances(fit: Fit, data: TrialData) -> tuple[xr.DataArray, xr.DataArray, int, State]:
-    """SDs of the payoff within and between sites among units with the same actions."""
+def _variances(fit: Fit) -> tuple[xr.DataArray, xr.DataArray, int, State]:
+    """SDs of the payoff within and between sites among units with the same actions; where values were
+    imputed, those of each completed data set for its draws."""
+    if fit.parts:
+        each = [_variances(one) for one in fit.parts]
+        pairs = [xr.Dataset({"within": within, "between": between}) for within, between, *_ in each]
+        both = pooled_dataset(pairs)
+        limit = rhat_limit(fit.settings.chains, both.sizes["draw"])
+        return both["within"], both["between"], each[0][2], gate_decisions(both, limit)
+    data = fit.require_data("effect sizes")
     rewards = sum(np.asarray(stage.reward, dtype=float) for stage in data.stages)
     frame = pd.DataFrame({"payoff": data.outcome + rewards, "path": _paths(data)})
     formula = "path"

@@ -24,8 +24,8 @@ _UNITS = 100_000  # whose columns are in memory at once
 
 def few_draws(settings: Settings, most: int = 200) -> int:
     """Propagated draws for parts of the data or other priors: at most so many, if they divide."""
-    whole, chains = settings.propagated, settings.chains
-    sizes = [n for n in range(chains, most + 1, chains) if whole % n == 0 and n >= _LEAST_DRAWS]
+    whole, unit = settings.propagated, settings.chains * max(settings.imputations, 1)
+    sizes = [n for n in range(unit, most + 1, unit) if whole % n == 0 and n >= _LEAST_DRAWS]
     return max(sizes, default=whole)
 
 
@@ -53,9 +53,16 @@ def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
 
 
 def part_of(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:
-    """The data of some units, checked on their own."""
+    """The data of some units, checked on their own; who is left out of completed data is left out here."""
     frame = data.named[rows].reset_index(drop=True)
-    return check_again(data.trial, frame, settings.missing, settings.off_protocol)
+    missing = "exclude" if settings.imputations else settings.missing
+    part = check_again(data.trial, frame, missing, settings.off_protocol)
+    # Rewards may be shifted for some (bdtr.data.imputation.shifts), which their columns do not say.
+    stages = tuple(
+        replace(own, reward=stage.reward[rows])
+        for own, stage in zip(part.stages, data.stages, strict=True)
+    )
+    return replace(part, stages=stages)
 
 
 def learn(

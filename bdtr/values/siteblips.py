@@ -272,6 +272,17 @@ def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> Capti
     return Captioned(table.rename_axis(index={level: "site", term: "term"}), caption)
 
 
+def _without_common(fit: Fit, k: int) -> np.ndarray:
+    """Mean responses of the rows of a stage less the common terms without the action, at posterior means."""
+    data, design = fit.require_data("shrinkage of sites"), fit.designs[k]
+    rows = np.flatnonzero(data.stages[k].fitted)
+    b = stacked(fit.posterior(k)["b"]).mean("sample").to_numpy()
+    free = np.array([design.action not in made_of for made_of in design.variables])
+    site = design.site_codes(data.frame)[rows]
+    common = design.written(data.frame.iloc[rows], site)[:, free] @ b[free]
+    return mean_response(fit, k) - common
+
+
 def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Captioned:
     r"""Blips of one action at every site: raw, pooled by the model, and rescaled.
 
@@ -329,11 +340,8 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
     blips = site_blips(fit, design.action)
     own = blips.table.xs(label, level="action").drop(NEW_SITE)
     rows = np.flatnonzero(data.stages[k].fitted)
-    response = mean_response(fit, k)
-    b = stacked(fit.posterior(k)["b"]).mean("sample").to_numpy()
-    free = np.array([design.action not in made_of for made_of in design.variables])
     site, took = design.site_codes(data.frame)[rows], data.stages[k].action[rows]
-    rest = response - design.written(data.frame.iloc[rows], site)[:, free] @ b[free]
+    rest = np.mean([_without_common(one, k) for one in fit.parts or (fit,)], axis=0)
     arms = [took == 0, took == actions.index(label)]
     count = [np.bincount(site[arm], minlength=len(own)) for arm in arms]
     with np.errstate(invalid="ignore"):

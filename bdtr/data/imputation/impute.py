@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from bdtr.data.groupcolumns import factor_labels
 from bdtr.data.history import conditions
 from bdtr.data.imputation.chain import Chains, run_chains
 from bdtr.data.imputation.models import Model, OutcomeColumns
+from bdtr.data.imputation.options import Options
 from bdtr.data.imputation.responses import Categories, Labels, Response, numbers, standardised
 from bdtr.data.imputation.shifts import check_shifts, rewards_of_those_who_left, shift_of
 from bdtr.data.imputation.values import MadeColumns, Values
@@ -42,13 +42,50 @@ _ITERATIONS = 30
 
 @dataclass(frozen=True)
 class Imputed:
-    """Completed data sets: the user's frame with missing values of the history filled in; formulas of the
-    variables; what the chains did; what a shift of the outcome adds to rewards (stage, unit)."""
+    """Drawn values of the history of a trial.
 
-    frames: tuple[pd.DataFrame, ...]
-    variables: tuple[Variable, ...]
-    chains: Chains | None
-    rewards: np.ndarray | None = None
+    Parameters
+    ----------
+    trial, recorded
+        The trial, and the user's frame.
+    variables
+        Those with missing values among what was drawn, and those complete that come after one of these.
+    wanted
+        Variables whose values fill gaps of completed data sets.
+    values, chains
+        Drawn values and what the chains did, None where nothing is missing.
+    shifts
+        By variable, what is added to the drawn values of each unit.
+    left
+        What the shift of the outcome adds to rewards (stage, unit), None where it has none.
+    """
+
+    trial: Trial
+    recorded: pd.DataFrame
+    variables: tuple[Variable, ...] = ()
+    wanted: tuple[Variable, ...] = ()
+    values: Values | None = None
+    chains: Chains | None = None
+    shifts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    left: np.ndarray | None = None
+
+    @property
+    def frames(self) -> tuple[pd.DataFrame, ...]:
+        """Completed data sets: the user's frame with missing values of the history filled in; none where
+        nothing is missing."""
+        return self.shifted(1.0)
+
+    def shifted(self, size: float) -> tuple[pd.DataFrame, ...]:
+        """Completed data sets with so many times the shifts."""
+        if self.values is None:
+            return ()
+        moved = {name: size * one for name, one in self.shifts.items()}
+        return tuple(
+            _with_meaning(
+                self.trial, _filled(self.recorded, self.wanted, self.values, moved, d), self.wanted
+            )
+            for d in range(self.values.sets)
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -70,26 +107,21 @@ class Imputed:
     @property
     def record(self) -> xr.Dataset:
         """What the chains did (step, variable, imputation): means of imputed values, as the regressions see
-        them, and the share of proposals that were accepted; and ``rewards``."""
+        them, and the share of proposals that were accepted."""
         assert self.chains is not None
         names = [v.name for v in _incomplete(self.variables)]
         found = {
             "mean": (("step", "variable", "imputation"), self.chains.means),
             "accepted": (("step", "variable"), self.chains.accepted),
         }
-        if self.rewards is not None:
-            found["reward"] = (("stage", "unit"), self.rewards)
         return xr.Dataset(found, coords={"variable": names})
 
 
 def impute(
     trial: Trial,
     data: pd.DataFrame,
-    imputations: int,
+    asked: Options,
     seed: np.random.SeedSequence,
-    formulas: Mapping[str, str] | None = None,
-    auxiliary: Sequence[str] = (),
-    delta: Mapping[str, Any] | None = None,
     off_protocol: str = "error",
     progress: Callable[[int, int], None] | None = None,
 ) -> Imputed:
@@ -101,17 +133,13 @@ def impute(
         The trial.
     data
         One row per unit.
-    imputations
-        Number of completed data sets.
+    asked
+        Number of completed data sets; what goes with a variable, where that is not the default; columns after
+        the last decision that tell of a missing outcome, in the order of time (the outcome of those who took
+        the last decision is then drawn as well); shifts of what is missing, as in
+        :func:`bdtr.data.imputation.shifts.shift_of`.
     seed
         Source of randomness.
-    formulas
-        What goes with a variable, where that is not the default.
-    auxiliary
-        Columns after the last decision that tell of a missing outcome, in the order of time: the outcome of
-        those who took the last decision is then drawn as well.
-    delta
-        Shifts of what is missing, as in :func:`bdtr.data.imputation.shifts.shift_of`.
     off_protocol
         As in :func:`bdtr.data.check.check`.
     progress
@@ -120,7 +148,6 @@ def impute(
     Returns
     -------
     Imputed
-        No frames where nothing is missing.
 
     Raises
     ------
@@ -128,19 +155,19 @@ def impute(
         If a site, a class, or what says who has a decision is missing for those whose action is known, or a
         variable cannot be learned from what was recorded.
     """
-    frame = as_frame(data)
+    frame, auxiliary, moved = as_frame(data), asked.auxiliary, asked.delta
     named, recorded, parsed, coding, coded = as_recorded(trial, frame)
     coded = _with_auxiliary(recorded, coded, auxiliary)
     ordered = [c for c in coded.columns if _has_order(recorded[c])]
-    found = variables(named, parsed, coded, ordered, formulas or {}, auxiliary)
-    lost, moved = np.zeros(len(coded), dtype=bool), delta or {}
+    found = variables(named, parsed, coded, ordered, asked.formulas, auxiliary)
+    lost = np.zeros(len(coded), dtype=bool)
     of_outcome = bool(auxiliary) or named.outcome in moved
     if of_outcome:
         _outcome_can_be_drawn(named)
         lost = coded[str(named.outcome)].isna().to_numpy()
     if not found and not lost.any():
         check_shifts(moved, [], named)
-        return Imputed((), (), None)
+        return Imputed(named, recorded)
     rng = np.random.default_rng(seed)
     starting = _with_meaning(named, _started(named, recorded, coded, found, rng), found)
     first = check_again(named, starting, "exclude", off_protocol, whole=True)
@@ -151,31 +178,29 @@ def impute(
         took = first.stages[-1].took & ~first.stages[-1].outside
         found = [*found, outcome_variable(named, coded, took, took & lost)]
         later = after_the_last_decision(
-            named, parsed, coded, ordered, auxiliary, took, formulas or {}
+            named, parsed, coded, ordered, auxiliary, took, asked.formulas
         )
     check_shifts(moved, found, named)
     first, incomplete = _begun(first, coded, [*found, *later], rng), _incomplete([*found, *later])
     texts = {v.name: v.levels for v in found if v.name in coding.labels}
-    values = Values.of(first.frame, first.coding, [v.name for v in incomplete], texts, imputations)
+    values = Values.of(first.frame, first.coding, [v.name for v in incomplete], texts, asked.sets)
     with threadpool_limits(1):  # the same bits on any number of threads
         history = [v for v in found if v.name != named.outcome]
         models = [_model_of(one, first, values, coded) for one in history]
         models.append(_outcome_model(first, values, lost))
         models += [_model_of(one, first, values, coded) for one in later]
         chains = run_chains(values, models, incomplete, _ITERATIONS, rng, progress)
-    wanted = _incomplete(found)
     shifts = {
         name: shift_of(one, name, named, coded, next(v.stage for v in found if v.name == name))
         for name, one in moved.items()
     }
-    frames = tuple(
-        _with_meaning(named, _filled(recorded, wanted, values, shifts, d), wanted)
-        for d in range(imputations)
-    )
-    rewards = None
+    left = None
     if named.outcome in shifts:
-        rewards = rewards_of_those_who_left(named, coded, shifts[named.outcome], lost & ~took)
-    return Imputed(frames, (*found, *later), chains, rewards)
+        left = rewards_of_those_who_left(named, coded, shifts[named.outcome], lost & ~took)
+    variables_of_all = (*found, *later)
+    return Imputed(
+        named, recorded, variables_of_all, tuple(_incomplete(found)), values, chains, shifts, left
+    )
 
 
 def _incomplete(found: Sequence[Variable]) -> list[Variable]:

@@ -5,26 +5,33 @@ from __future__ import annotations
 import pandas as pd
 
 from bdtr import plots
-from bdtr.checks.balance import attrition, covariate_balance, overlap, stage_flow
-from bdtr.reports.blocks import Part, ask, folded, table, text
+from bdtr.checks.balance import covariate_balance, overlap
+from bdtr.checks.imputed import imputed_values
+from bdtr.checks.participants import attrition, participant_flow
+from bdtr.reports.blocks import Block, Part, ask, folded, items, table, text
 from bdtr.reports.case import Case
 from bdtr.trial.protocol import TEXTS
 
 __all__ = ["design", "exclusions"]
 
-_WHY = {"design": "by design", "missing": "missing", "off_protocol": "off protocol", "": ""}
+_WHY = {
+    "design": "by design",
+    "missing": "missing",
+    "off_protocol": "off protocol",
+    "imputed": "imputed",
+    "": "",
+}
 
 
 def design(case: Case) -> Part:
     """Stage diagram, balance and overlap."""
     fit = case.fit
-    flow = stage_flow(fit)
+    flow = participant_flow(fit)
     blocks = [
         case.draw(
-            "flow", plots.stage_flow_plot(flow.table),
-            "The stages of the trial. Units outside the fit of a stage have left, moved, have "
-            "missing values or took an action that was not feasible; those with complete histories take part "
-            "in earlier stages through their predicted stage value.",
+            "flow", plots.participant_plot(flow),
+            "The participants at each stage. Predicted: in the fit without an outcome of their own, through "
+            "what is expected of them at later stages.",
         ),
         folded("Counts of the diagram", [table(flow.table, flow.caption)]),
     ]  # fmt: skip
@@ -66,8 +73,29 @@ def exclusions(case: Case) -> Part:
     leaving = attrition(fit)
     blocks.append(table(leaving.table, leaving.caption))
     rule = "left out of the fit of a stage" if fit.settings.missing == "exclude" else "none"
-    blocks += [
-        text(f"Units with missing values: {rule}."),
-        ask(TEXTS["missing"], case.said("missing")),
-    ]
+    blocks += _imputed(case) if fit.parts else [text(f"Units with missing values: {rule}.")]
+    blocks.append(ask(TEXTS["missing"], case.said("missing")))
     return Part("exclusions", "Missing data and exclusions", blocks)
+
+
+def _imputed(case: Case) -> list[Block]:
+    """What was imputed, by what, and how it looks beside what was recorded."""
+    fit = case.fit
+    found = imputed_values(fit)
+    what = (
+        "drawn given what came before and what was observed later, and so taken to be missing at random "
+        "given these"
+        if fit.settings.missing == "impute"
+        else "taken from data sets that were completed elsewhere"
+    )
+    by = [note for note in fit.notes if " imputed given " in note]
+    return [
+        text(
+            f"Missing values were {what}: {found.sets} completed data sets, each with its share of the "
+            "draws, so that what is not known of them is in every interval. Fraction of missing information "
+            "(fmi): the share of the variance of a value that is between data sets."
+        ),
+        *([items(by)] if by else []),
+        case.draw("imputed", plots.imputed_plot(found), found.caption),
+        folded("Recorded and imputed values in numbers", [table(found.table)]),
+    ]

@@ -1,0 +1,158 @@
+"""What is asked of a fit with imputed values: with completed data sets that are all the same as the whole
+data, it is what the whole data say."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_imputation import smart, trial_of
+
+import bdtr
+from bdtr.backward.passes import backward_pass
+from bdtr.checks.assignment import treatment_probabilities
+from bdtr.stages.settings import FitError
+
+GIVEN = {"sampler": "direct", "draws": 400, "random_seed": 1, "progress": False}
+REGIMES = bdtr.static(a1=0, a2=0), bdtr.static(a1=1, a2=0)
+
+
+@pytest.fixture(scope="module")
+def fits():
+    """A fit to the whole data, one to four copies of them, and one with imputed values."""
+    full, frame = smart(500, 21)
+    trial = trial_of(full)
+    whole = bdtr.fit(trial, full, **GIVEN)
+    gone = frame.assign(y=full["y"])
+    copies = bdtr.fit(trial, gone, missing=[full] * 4, **GIVEN)
+    return whole, copies, bdtr.fit(trial, frame, missing="impute", imputations=4, **GIVEN)
+
+
+def near(one, two, sd, times=0.3):
+    """Whether posterior means of two fits agree within their Monte-Carlo errors."""
+    return bool((np.abs(np.asarray(one) - np.asarray(two)) < times * np.asarray(sd)).all())
+
+
+def test_what_data_alone_say_is_the_mean_over_data_sets(fits):
+    whole, copies, imputed = fits
+    for function in (bdtr.checks.covariate_balance, bdtr.checks.overlap):
+        pd.testing.assert_frame_equal(function(whole).table, function(copies).table)
+    each = [bdtr.checks.covariate_balance(part).table["difference"] for part in imputed.parts]
+    found = bdtr.checks.covariate_balance(imputed).table["difference"]
+    assert found.to_numpy() == pytest.approx(np.mean(each, axis=0))
+    one, two = (treatment_probabilities(f, 1, "shares") for f in (whole, copies))
+    assert two == pytest.approx(one)
+
+
+def test_effects_sites_and_checks(fits):
+    whole, copies, _ = fits
+    one, two = (bdtr.checks.predictive_checks(f).table for f in (whole, copies))
+    assert two["observed"].to_numpy() == pytest.approx(one["observed"].to_numpy(), abs=0.2)
+    values = [bdtr.value(f, *REGIMES) for f in (whole, copies)]
+    g = [bdtr.values.effect_sizes(f, v).table for f, v in zip((whole, copies), values, strict=True)]
+    assert near(g[0]["mean"], g[1]["mean"], g[0]["sd"])
+    blips = [bdtr.values.shrinkage(f, "a2").table for f in (whole, copies)]
+    assert near(blips[0]["pooled"], blips[1]["pooled"], blips[0]["sd"], 0.5)
+    assert near(blips[0]["raw"].dropna(), blips[1]["raw"].dropna(), 0.1)
+
+
+def test_shifted_payoffs_change_what_is_recommended(fits):
+    """Prices and confounding are weighed in every data set: with a large one nobody has the action."""
+    whole, copies, imputed = fits
+    for fit in (whole, copies, imputed):
+        free = bdtr.decisions.plan(fit, "a1", prices={"a2": {"1": 50.0}})
+        never = bdtr.value(fit, bdtr.static(a1=1, a2=0), bdtr.static(a1=0, a2=0)).table["mean"]
+        assert free.table.loc["value", "mean"] == pytest.approx(never.max(), abs=0.06)
+        size = bdtr.trial.Normal(0.2, 0.1)
+        found = bdtr.checks.confounded(fit, {"a2": {"1": size}}, *REGIMES, bdtr.recommended())
+        best = found.table.loc["recommended"]
+        assert 0.02 < best["unconfounded"] - best["mean"] < 0.15
+    one, two = (
+        bdtr.checks.confounded(f, {"a1": {"1": 0.2}}, *REGIMES).table for f in (whole, copies)
+    )
+    assert near(one["mean"], two["mean"], one["sd"])
+    one, two = (bdtr.checks.tipping_points(f, "a2").table for f in (whole, copies))
+    assert near(one["delta"], two["delta"], one["upper"] - one["lower"], 0.1)
+
+
+def test_a_shift_that_differs_between_draws_meets_each_in_its_data_set(fits):
+    """Draw by draw, a payoff under a size that was drawn is that without it plus the size of this draw."""
+    _, copies, _ = fits
+    found = bdtr.checks.confounded(copies, {"a1": {"1": bdtr.trial.Normal(0.0, 5.0)}}, REGIMES[1])
+    apart = (found.draws["value"] - found.draws["unconfounded"]).isel(regime=0)
+    share = treatment_probabilities(copies, 0)[:, 1].mean()
+    assert float(apart.std()) == pytest.approx(5.0 * (1 - share), rel=0.15)
+
+
+def test_plans_information_and_trees(fits):
+    whole, copies, imputed = fits
+    plans = [bdtr.decisions.plan(f, "a2", bdtr.decisions.Budget({"1": 1}, 0.3)) for f in fits]
+    assert near(plans[0].table["mean"], plans[1].table["mean"], plans[0].table["sd"])
+    # To know parameters is worth the same; a value that was not recorded is none of them.
+    worth = [bdtr.decisions.perfect_information(f).table["value"] for f in fits]
+    assert worth[1].to_numpy() == pytest.approx(worth[0].to_numpy(), abs=0.002)
+    assert worth[2]["a2"] < worth[0]["a2"] + 0.01
+    tree = bdtr.decisions.shallow_tree(imputed, "a2", over=["m"], depth=1)
+    assert tree.left_out == int(imputed.data.frame["m"].isna().sum()) and tree.left_out > 100
+    assert f"{tree.left_out} units whose answers were imputed left out" in tree.caption
+    over = bdtr.decisions.over_history(imputed, "a2", "m")
+    assert over.table["units"].xs("0", level="action").sum() == len(imputed.data) - tree.left_out
+    along = [bdtr.decisions.blips_along(f, "a2", "m", points=3) for f in (whole, copies)]
+    slopes = [a.draws.sel(action="1").polyfit("m", 1)["polyfit_coefficients"][0] for a in along]
+    assert near(slopes[0].mean(), slopes[1].mean(), slopes[0].std())
+
+
+def test_refits_take_every_data_set(fits):
+    whole, copies, imputed = fits
+    wide = [bdtr.checks.prior_widths(f, *REGIMES, factors=[3.0]).table for f in (whole, copies)]
+    assert near(wide[0]["mean"], wide[1]["mean"], wide[0]["sd"], 0.5)
+    crossed = [bdtr.crossfit(f, over="units", folds=2) for f in (whole, copies)]
+    means = [c.draws["value"].mean() for c in crossed]
+    assert near(means[0], means[1], crossed[0].draws["value"].std(), 0.5)
+    assert crossed[1].actions["imputation"].nunique() == 4
+    opinion = bdtr.checks.second_opinion(imputed, *REGIMES, groups=5)
+    assert "4 of 4 completed data sets" in opinion.caption
+    assert not opinion.followers["disagree"].any()
+
+
+def test_a_shift_of_those_who_left_stays_in_refits():
+    """Rewards that no column has go into parts of the data as well."""
+    _, frame = smart(300, 22)
+    frame.loc[::7, ["a2", "y"]] = np.nan
+    given = {**GIVEN, "draws": 100, "imputations": 4, "missing": "impute"}
+    by = []
+    for size in (0.0, -5.0):
+        shift = {"y": {"a1": {0: size, 1: size}}}  # of those whose last action is that of stage 1
+        fit = bdtr.fit(trial_of(frame), frame, delta=shift, **given)
+        by.append(float(bdtr.crossfit(fit, over="units", folds=2).draws["value"].mean()))
+    assert by[1] - by[0] == pytest.approx(-5 * frame["a2"].isna().mean(), abs=0.2)
+
+
+def test_a_report_says_what_was_imputed(fits, tmp_path):
+    _, _, imputed = fits
+    bdtr.report(imputed, tmp_path / "page.html", thorough=False)
+    held = json.loads((tmp_path / "page.json").read_text())
+    part = json.dumps(next(p for p in held["parts"] if p["name"] == "exclusions"))
+    assert "4 completed data sets" in part and "imputed given" in part and "mean_imputed" in part
+    assert "of units with imputed values" in json.dumps(held["reasons"]) + json.dumps(held)
+
+
+def test_rows_of_one_data_set_are_asked_of_one(fits):
+    _, _, imputed = fits
+    with pytest.raises(FitError, match=r"fit.parts\[0\]"):
+        imputed.add_groups("log_likelihood")
+    assert np.isfinite(imputed.parts[0].add_groups("log_likelihood")["log_likelihood"]["y"]).all()
+    assert backward_pass(imputed).q_values(1, np.arange(5)).shape[1] == 5
+
+
+def test_imputed_values_stand_beside_recorded_ones(fits):
+    whole, _, imputed = fits
+    found = bdtr.checks.imputed_values(imputed)
+    gone = imputed.data.frame["m"].isna()
+    assert found.table.loc["m", ["recorded", "imputed"]].tolist() == [(~gone).sum(), gone.sum()]
+    assert found.imputed["m"].shape == (4, gone.sum())
+    assert found.table.loc["m", "mean_imputed"] > found.table.loc["m", "mean_recorded"]
+    with pytest.raises(ValueError, match="no values were imputed"):
+        bdtr.checks.imputed_values(whole)
