@@ -18,6 +18,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 # Small draws: the tests look at whether a story runs to its end, the figures are its own.
 SMALL = {
     "deciding": {"draws": 50, "propagated": 200},
+    "missing": {"draws": 100, "imputations": 4},
     "own_model": {"draws": 500, "propagated": 200},
     "plug_in": {"data_sets": 10, "propagated": 200},
     "pooling": {"draws": 400},
