@@ -78,8 +78,8 @@ imputed = bdtr.fit(trial, children, missing="impute", **filling, **given)
 imputed.state
 
 # %% [markdown]
-# Every child is once at each stage, as readers of CONSORT know it. *Left*: no action where a decision was due.
-# *Lost*: no rating in month 8. *Predicted*: in the fit without a rating of their own.
+# Every child is once at each stage, as readers of CONSORT know it. *Left*: no action where a decision was
+# due. *Lost*: no rating in month 8. *Predicted*: in the fit without a rating of their own.
 
 # %%
 flow = bdtr.checks.participant_flow(imputed)
@@ -143,8 +143,8 @@ side_by_side["truth"] = bdtr.datasets.adhd_truth()["value"].round(2)
 side_by_side
 
 # %% [markdown]
-# What is not known of missing values is in the intervals. The fraction of missing information says how much of
-# the variance of a value is due to them.
+# What is not known of missing values is in the intervals. The fraction of missing information says how much
+# of the variance of a value is due to them.
 
 # %%
 values["imputed"].table[["mean", "sd", "fmi", "p_best"]]

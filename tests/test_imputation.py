@@ -425,3 +425,29 @@ def test_completed_data_sets_from_elsewhere():
     changed = [*frames[:3], frames[3].assign(x=0.0)]
     with pytest.raises(DataError, match=r"missing\[3\]: column 'x' differs"):
         bdtr.fit(trial_of(frame), frame, missing=changed, **GIVEN)
+
+
+@pytest.mark.parametrize("family", ["weibull", "lognormal"])
+def test_times_until_an_event_are_the_outcome_that_is_seen_later(family):
+    """Who has no m depends on the time; a third of the times are censored. The coefficient of m:a is the
+    true one, and that of the whole data."""
+    rng = np.random.default_rng(5)
+    n = 1500
+    x, a = rng.normal(size=n), rng.integers(0, 2, n)
+    m = 0.5 * x + rng.normal(size=n)
+    middle = 1 + 0.3 * x + 0.4 * m + (0.2 - 0.6 * m) * a
+    noise = rng.weibull(1.5, n) if family == "weibull" else np.exp(rng.normal(0, 0.7, n))
+    time, end = np.exp(middle) * noise, rng.exponential(8, n)
+    full = pd.DataFrame({"x": x, "a": a, "m": m, "y": np.clip(np.minimum(time, end), 1e-3, None)})
+    full["seen"] = (time <= end) * 1
+    frame = full.copy()
+    frame.loc[rng.random(n) < 1 / (1 + np.exp(1.2 - 0.8 * np.log(full["y"]))), "m"] = np.nan
+    stage = bdtr.Stage("a", actions=[0, 1], formula="x + m * a")
+    trial = bdtr.Trial([stage], outcome="y", family=family, event="seen", horizon=6)
+    fit = bdtr.fit(trial, frame, missing="impute", **GIVEN)
+    whole = bdtr.fit(trial, full, **GIVEN)
+    for term, right in (("m", 0.4), ("m:a[1]", -0.6), ("x", 0.3)):
+        one, two = (f.posterior(0)["b"].sel(term=term) for f in (fit, whole))
+        assert abs(float(one.mean()) - right) < 3.5 * float(one.std()), term
+        assert abs(float(one.mean() - two.mean())) < 2 * float(two.std()), term
+        assert 1.0 < float(one.std() / two.std()) < 1.8, term

@@ -23,19 +23,19 @@ _SEED = 2012
 def adhd(units: int = 150, seed: int = 1, complete: bool = False) -> pd.DataFrame:
     """Simulate a SMART of ways to help children with ADHD at school; no real child is in it.
 
-    Its shape is that of a trial of medication and behaviour modification (Nahum-Shani and others 2012, Psychol.
-    Methods 17(4)): teachers rate each child at the start and in months 1 to 8, higher is better. Children begin
-    with medication or behaviour modification. Those whose rating has not risen by .6 after two months are
-    randomised again, to more of the same (``intensify``) or both (``add``). With severity s, oppositional
-    behaviour o, earlier medication p, M for medication and h for high adherence
+    Its shape is that of a trial of medication and behaviour modification (Nahum-Shani and others 2012,
+    Psychol. Methods 17(4)): teachers rate each child at the start and in months 1 to 8, higher is better.
+    Children begin with medication or behaviour modification. Those whose rating has not risen by .6 after two
+    months are randomised again, to more of the same (``intensify``) or both (``add``). With severity s,
+    oppositional behaviour o, earlier medication p, M for medication and h for high adherence
 
         rating_0 = 2.5 - .4 s - .2 o + noise (SD .4)
         P(h) = expit(.4 + .5 (1 - M) + .8 p M - .4 o)
         rating_2 = rating_0 + .2 + (.05 + .3 p - .2 o) M + .35 h + noise (SD .4)
         rating_8 = rating_2 + .1 + (.1 + (.45 - .7 h) [add]) [no responder] + v + noise (SD .25),
 
-    v, with SD .35, is how a child goes on; ratings of months 3 to 7 lie on the way, with the same noise. Adding
-    is better for those who did not adhere (by .45), and worse for those who did (by .25).
+    v, with SD .35, is how a child goes on; ratings of months 3 to 7 lie on the way, with the same noise.
+    Adding is better for those who did not adhere (by .45), and worse for those who did (by .25).
 
     About 8 % of the children are lost, more of those whose last rating was low or who are oppositional, in
     any month; adherence is missing for about 15 %, more often where the rating in month 2 was low and in

@@ -19,7 +19,14 @@ from bdtr.data.history import conditions
 from bdtr.data.imputation.chain import Chains, run_chains
 from bdtr.data.imputation.models import Model, OutcomeColumns
 from bdtr.data.imputation.options import Options
-from bdtr.data.imputation.responses import Categories, Labels, Response, numbers, standardised
+from bdtr.data.imputation.responses import (
+    Categories,
+    Labels,
+    Response,
+    Times,
+    numbers,
+    standardised,
+)
 from bdtr.data.imputation.shifts import check_shifts, rewards_of_those_who_left, shift_of
 from bdtr.data.imputation.values import MadeColumns, Values
 from bdtr.data.imputation.variables import (
@@ -230,7 +237,7 @@ def _with_auxiliary(
 def _outcome_can_be_drawn(trial: Trial) -> None:
     if trial.companion or trial.outcome is None or trial.stages[-1].reward:
         raise DataError(
-            "auxiliary, delta: outcomes are not imputed yet where they go with trials, an exposure or an "
+            "auxiliary, delta: outcomes are not imputed where they go with trials, an exposure or an "
             "event, nor where the last stage has a reward. Leave these out."
         )
 
@@ -372,18 +379,15 @@ def _outcome_model(data: TrialData, values: Values, lost: np.ndarray) -> Model:
     if not drawn.any():
         name = "\0payoff"  # the name of no column
         y = np.full(len(data), np.nan)
-        y[stage.fitted] = data.payoff
+        known = data.payoff if family.companion != "event" else _times(data)
+        y[stage.fitted] = known
         values.held[name] = y[None]
-        known = data.payoff
     else:
         known = values.held[name][0, stage.fitted]
-    if family.companion == "event":
-        raise DataError(
-            "missing='impute': values are not imputed yet where the outcome is a time until an event. Pass "
-            "missing='exclude', or completed data sets, missing=[..]."
-        )
     response: Response
-    if family.name == "gaussian":
+    if family.companion == "event":
+        response = Times.of(known, family.name == "weibull")
+    elif family.name == "gaussian":
         response = standardised(known)
     elif family.name == "bernoulli" or name in values.labels:
         count = len(values.labels.get(name, "ab"))
@@ -403,6 +407,15 @@ def _outcome_model(data: TrialData, values: Values, lost: np.ndarray) -> Model:
     return Model(
         name, rows, columns, groups, response, values, stratum, len(design.arms) if apart else 1
     )
+
+
+def _times(data: TrialData) -> np.ndarray:
+    """Times of the units in the fit of the last stage, those without an event with a minus."""
+    fitted = data.stages[-1].fitted
+    assert data.recorded is not None
+    if data.companion is None:
+        return data.recorded[fitted]
+    return np.where(data.companion[fitted] == 1, data.recorded[fitted], -data.recorded[fitted])
 
 
 def _filled(
