@@ -163,6 +163,8 @@ def _report(study, frame, words, chosen, output: Path, data, quiet: bool) -> Non
     with _or_exit(2):  # what does not fit the data, before anything is sampled
         regimes = [bdtr.rule(name, **rules) for name, rules in words.regimes.items()]
         excluded = {n: settings[n] for n in ("missing", "off_protocol") if n in settings}
+        if excluded.get("missing") == "impute":  # which is checked where it is done
+            excluded["missing"] = "exclude"
         checked = check_again(words.trial, frame, **excluded, whole=True)
         check_against(checked, compared(checked, regimes), **words.report)
     with _or_exit():

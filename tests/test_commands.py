@@ -82,3 +82,19 @@ def test_it_runs_as_it_is_written(command, desk, monkeypatch):
     assert output.stat().st_size > 0
     if output.suffix == ".html":
         assert output.read_text().rstrip().endswith("</html>")
+
+
+def test_a_file_may_ask_for_imputation(desk, monkeypatch):
+    monkeypatch.chdir(desk)
+    frame = pd.read_csv("people.csv")
+    frame.loc[::9, "x"] = np.nan
+    frame.to_csv("gaps.csv", index=False)
+    words = {"missing": "impute", "imputations": 4, "imputation": {"x": "1"}, "sampler": "direct"}
+    bdtr.trial.write(Protocol(TRIAL, fit=words), "gaps.toml")
+    arguments = "report gaps.toml --data gaps.csv -o gaps.html --draws 100 --quick -q"
+    done = CliRunner().invoke(app, shlex.split(arguments))
+    assert done.exit_code == 0, done.output
+    assert "of units with imputed values" in done.output
+    assert "4 completed data sets" in Path("gaps.html").read_text()
+    made = CliRunner().invoke(app, shlex.split("notebook gaps.toml --data gaps.csv -o gaps.py"))
+    assert made.exit_code == 0 and "imputations=4" in Path("gaps.py").read_text()

@@ -178,7 +178,8 @@ def _counted(first: TrialData, gaps: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for stage in first.stages:
         own = first.flow[first.flow["stage"] == stage.stage.action]
-        columns = dict.fromkeys((*stage.formula.columns, first.trial.outcome))
+        last = [first.trial.outcome] if stage is first.stages[-1] else []
+        columns = dict.fromkeys((*stage.formula.columns, *last))
         counts = [
             (
                 stage.stage.action,

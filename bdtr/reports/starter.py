@@ -20,6 +20,9 @@ __all__ = ["starter_file", "starter_notebook", "trial_code"]
 _WIDE = 88
 _KINDS = (".ipynb", ".py", ".md")
 
+# What a protocol says of the fit and the notebook has no parameter for.
+_KEPT = ("missing", "imputations", "imputation", "auxiliary", "delta", "off_protocol")
+
 
 def trial_code(protocol: Protocol) -> str:
     """Python that makes the trial of a protocol again, defaults left out.
@@ -152,7 +155,7 @@ def _heading(title: str) -> str:
 
 def _cells(protocol: Protocol, data: str, title: str, imports: str) -> Iterator[tuple[str, str]]:
     """Kind and text of each cell."""
-    settings = {k: v for k, v in protocol.fit.items() if k in ("missing", "off_protocol")}
+    settings = {k: v for k, v in protocol.fit.items() if k in _KEPT}
     chosen = "".join(f"    {name}={_shown(value)},\n" for name, value in settings.items())
     trial = protocol.trial
     stage = _shown(trial.stages[0].action)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -11,35 +11,22 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bdtr.data.check import as_recorded, check_again
-from bdtr.data.coding import Coding, label_series, level_order, with_columns
+from bdtr.data.coding import Coding, level_order, with_columns
 from bdtr.data.contents import DataError
 from bdtr.data.frames import as_frame
-from bdtr.data.groupcolumns import factor_labels
-from bdtr.data.history import conditions
+from bdtr.data.imputation.building import model_of, outcome_model
 from bdtr.data.imputation.chain import Chains, run_chains
-from bdtr.data.imputation.models import Model, OutcomeColumns
+from bdtr.data.imputation.filling import begun, filled, started, with_meaning
 from bdtr.data.imputation.options import Options
-from bdtr.data.imputation.responses import (
-    Categories,
-    Labels,
-    Response,
-    Times,
-    numbers,
-    standardised,
-)
 from bdtr.data.imputation.shifts import check_shifts, rewards_of_those_who_left, shift_of
-from bdtr.data.imputation.values import MadeColumns, Values
+from bdtr.data.imputation.values import Values
 from bdtr.data.imputation.variables import (
     Variable,
     after_the_last_decision,
     outcome_variable,
     variables,
 )
-from bdtr.data.modelmatrix import Columns
-from bdtr.data.no_decision import has_decision
-from bdtr.data.stagecolumns import stage_design
 from bdtr.data.trialdata import TrialData
-from bdtr.trial.formula import Formula
 from bdtr.trial.trial import Trial
 
 __all__ = ["Imputed", "impute"]
@@ -88,8 +75,8 @@ class Imputed:
             return ()
         moved = {name: size * one for name, one in self.shifts.items()}
         return tuple(
-            _with_meaning(
-                self.trial, _filled(self.recorded, self.wanted, self.values, moved, d), self.wanted
+            with_meaning(
+                self.trial, filled(self.recorded, self.wanted, self.values, moved, d), self.wanted
             )
             for d in range(self.values.sets)
         )
@@ -176,7 +163,7 @@ def impute(
         check_shifts(moved, [], named)
         return Imputed(named, recorded)
     rng = np.random.default_rng(seed)
-    starting = _with_meaning(named, _started(named, recorded, coded, found, rng), found)
+    starting = with_meaning(named, started(named, recorded, coded, found, rng), found)
     first = check_again(named, starting, "exclude", off_protocol, whole=True)
     _those_who_stayed(first)
     later: list[Variable] = []
@@ -188,14 +175,14 @@ def impute(
             named, parsed, coded, ordered, auxiliary, took, asked.formulas
         )
     check_shifts(moved, found, named)
-    first, incomplete = _begun(first, coded, [*found, *later], rng), _incomplete([*found, *later])
+    first, incomplete = begun(first, coded, [*found, *later], rng), _incomplete([*found, *later])
     texts = {v.name: v.levels for v in found if v.name in coding.labels}
     values = Values.of(first.frame, first.coding, [v.name for v in incomplete], texts, asked.sets)
     with threadpool_limits(1):  # the same bits on any number of threads
         history = [v for v in found if v.name != named.outcome]
-        models = [_model_of(one, first, values, coded) for one in history]
-        models.append(_outcome_model(first, values, lost))
-        models += [_model_of(one, first, values, coded) for one in later]
+        models = [model_of(one, first, values, coded) for one in history]
+        models.append(outcome_model(first, values, lost))
+        models += [model_of(one, first, values, coded) for one in later]
         chains = run_chains(values, models, incomplete, _ITERATIONS, rng, progress)
     shifts = {
         name: shift_of(one, name, named, coded, next(v.stage for v in found if v.name == name))
@@ -242,72 +229,8 @@ def _outcome_can_be_drawn(trial: Trial) -> None:
         )
 
 
-def _begun(
-    data: TrialData, coded: pd.DataFrame, found: Sequence[Variable], rng: np.random.Generator
-) -> TrialData:
-    """The data with columns after the last decision, and a recorded value, at random, in each gap of these
-    and of the outcome."""
-    changed = {}
-    for one in found:
-        if one.stage < len(data.stages):
-            continue
-        column = coded[one.name].copy()
-        known, gap = np.flatnonzero(one.needed & ~one.missing), np.flatnonzero(one.missing)
-        column.iloc[gap] = column.iloc[rng.choice(known, len(gap))].to_numpy()
-        changed[one.name] = column
-    return replace(data, frame=with_columns(data.frame, changed)) if changed else data
-
-
 def _has_order(column: pd.Series) -> bool:
     return isinstance(column.dtype, pd.CategoricalDtype) and bool(column.cat.ordered)
-
-
-def _started(
-    trial: Trial,
-    frame: pd.DataFrame,
-    coded: pd.DataFrame,
-    found: Sequence[Variable],
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    """The data with a recorded value, at random, in each gap - but where it would say whether somebody whose
-    action is known had a decision."""
-    out = frame.copy()
-    for one in found:
-        gap = one.missing.copy()
-        for stage in trial.stages:
-            if any(one.name in condition.columns for condition in conditions(stage)):
-                gap &= ~coded[stage.action].notna().to_numpy()
-        if not gap.any():
-            continue
-        known = np.flatnonzero(one.needed & ~one.missing)
-        column = out[one.name].astype(object)
-        taken = rng.choice(known, int(gap.sum()))
-        column.iloc[np.flatnonzero(gap)] = frame[one.name].iloc[taken].to_numpy(dtype=object)
-        out[one.name] = _like(column, frame[one.name])
-    return out
-
-
-def _with_meaning(trial: Trial, frame: pd.DataFrame, found: Sequence[Variable]) -> pd.DataFrame:
-    """The data without values that were filled in for those who, by other such values, have no decision,
-    where a variable is measured among those alone who have one."""
-    some = [one for one in found if one.not_outside]
-    if not some:
-        return frame
-    coded, out = as_recorded(trial, frame)[-1], frame.copy()
-    for one in some:
-        for k in one.not_outside:
-            outside = has_decision(trial.stages[k], coded) == 0
-            out[one.name] = out[one.name].mask(outside & one.missing)
-    return out
-
-
-def _like(column: pd.Series, model: pd.Series) -> pd.Series:
-    """A column of the kind that another one is; of whole numbers and truth values numbers."""
-    if isinstance(model.dtype, pd.CategoricalDtype):
-        return column.astype(model.dtype)
-    if pd.api.types.is_numeric_dtype(model):
-        return pd.to_numeric(column).astype(float)
-    return column.astype(model.dtype) if column.dtype == object else column
 
 
 def _those_who_stayed(data: TrialData) -> None:
@@ -325,117 +248,3 @@ def _those_who_stayed(data: TrialData) -> None:
             + ". Sites, classes, weights and rewards are not imputed, nor what says whether somebody whose "
             "action is known had a decision. Correct the data, or pass missing='exclude'."
         )
-
-
-def _model_of(one: Variable, data: TrialData, values: Values, coded: pd.DataFrame) -> Model:
-    formula = Formula.parse(one.formula)
-    where = f"imputation={{{one.name!r}: ..}}"
-    formula.check_columns(data.frame.columns, where)
-    rows = np.flatnonzero(one.needed)
-    unknown = [c for c in formula.columns if data.frame[c].iloc[rows].isna().any()]
-    if unknown or one.name in formula.columns:
-        raise DataError(
-            f"{where}: names {(unknown or [one.name])[0]!r}, which is not known before it for all units that "
-            f"need {one.name!r}. Name variables and actions that come before it."
-        )
-    frame = data.frame.iloc[rows].reset_index(drop=True)
-    columns = Columns(formula.common, {}, frame)
-    made = MadeColumns(columns, range(len(columns.names)), values, rows)
-    groups = []
-    for term in formula.groups:
-        own = Columns(term.expression, {}, frame)
-        codes, levels = pd.factorize(factor_labels(data.frame, term.factor))
-        made_of_group = MadeColumns(own, range(len(own.names)), values, rows)
-        groups.append((made_of_group, codes, len(levels)))
-    return Model(one.name, rows, made, groups, _response(one, coded), values)
-
-
-def _response(one: Variable, coded: pd.DataFrame) -> Response:
-    known = coded[one.name][one.needed & ~one.missing]
-    if one.kind == "number":
-        return numbers(known.to_numpy(dtype=float))
-    levels = (
-        None
-        if pd.api.types.is_string_dtype(known) or known.dtype == "category"
-        else np.array(one.levels)
-    )
-    codes = pd.Categorical(known, categories=list(one.levels)).codes
-    count = len(one.levels)
-    if one.kind == "ordered":
-        return Categories.of(codes.astype(np.int64), count, levels)
-    return Labels(count, levels)
-
-
-def _outcome_model(data: TrialData, values: Values, lost: np.ndarray) -> Model:
-    """The outcome given all before it, by the formula of the last stage; where it is drawn, of all who took
-    the last decision."""
-    last, stage, trial = len(data.stages) - 1, data.stages[-1], data.trial
-    design, payoff = stage_design(data, last), trial.payoff
-    drawn = stage.took & ~stage.outside & lost
-    rows = np.flatnonzero(stage.fitted | drawn)
-    frame = data.frame.iloc[rows].reset_index(drop=True)
-    site = np.maximum(design.site_codes(data.frame), 0)
-    family, name = payoff.family, str(trial.outcome)
-    if not drawn.any():
-        name = "\0payoff"  # the name of no column
-        y = np.full(len(data), np.nan)
-        known = data.payoff if family.companion != "event" else _times(data)
-        y[stage.fitted] = known
-        values.held[name] = y[None]
-    else:
-        known = values.held[name][0, stage.fitted]
-    response: Response
-    if family.companion == "event":
-        response = Times.of(known, family.name == "weibull")
-    elif family.name == "gaussian":
-        response = standardised(known)
-    elif family.name == "bernoulli" or name in values.labels:
-        count = len(values.labels.get(name, "ab"))
-        response = Categories.of(known.astype(np.int64), count)
-    else:
-        response = numbers(known)
-    groups = []
-    for group in design.groups:
-        codes = np.zeros(len(data), dtype=np.int64)
-        codes[rows] = np.maximum(group.codes(frame), 0)
-        groups.append(
-            (MadeColumns(group.columns, group.keep, values, rows), codes, len(group.levels))
-        )
-    apart = stage.stage.residual == "arm" and not response.unit
-    stratum = stage.action[rows].astype(np.int64) if apart else None
-    columns = OutcomeColumns(design, values, rows, site)
-    return Model(
-        name, rows, columns, groups, response, values, stratum, len(design.arms) if apart else 1
-    )
-
-
-def _times(data: TrialData) -> np.ndarray:
-    """Times of the units in the fit of the last stage, those without an event with a minus."""
-    fitted = data.stages[-1].fitted
-    assert data.recorded is not None
-    if data.companion is None:
-        return data.recorded[fitted]
-    return np.where(data.companion[fitted] == 1, data.recorded[fitted], -data.recorded[fitted])
-
-
-def _filled(
-    frame: pd.DataFrame,
-    found: Sequence[Variable],
-    values: Values,
-    shifts: Mapping[str, np.ndarray],
-    d: int,
-) -> pd.DataFrame:
-    """The user's frame with the values of one data set in its gaps, shifted where that is asked for."""
-    out = frame.copy()
-    for one in found:
-        units = np.flatnonzero(one.missing)
-        drawn = values.held[one.name][d, units]
-        column = out[one.name].astype(object)
-        if one.name in values.labels:
-            names = label_series(frame[one.name])
-            known = dict(zip(names.dropna(), frame[one.name].dropna(), strict=True))
-            column.iloc[units] = [known[values.labels[one.name][int(c)]] for c in drawn]
-        else:
-            column.iloc[units] = drawn + (shifts[one.name][units] if one.name in shifts else 0.0)
-        out[one.name] = _like(column, frame[one.name])
-    return out
