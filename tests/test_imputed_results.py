@@ -84,6 +84,10 @@ def test_a_shift_that_differs_between_draws_meets_each_in_its_data_set(fits):
     apart = (found.draws["value"] - found.draws["unconfounded"]).isel(regime=0)
     share = treatment_probabilities(copies, 0)[:, 1].mean()
     assert float(apart.std()) == pytest.approx(5.0 * (1 - share), rel=0.15)
+    part = copies.parts[0]  # by itself
+    alone = bdtr.checks.confounded(part, {"a1": {"1": bdtr.trial.Normal(0.0, 5.0)}}, REGIMES[1])
+    apart = (alone.draws["value"] - alone.draws["unconfounded"]).isel(regime=0)
+    assert float(apart.std()) == pytest.approx(5.0 * (1 - share), rel=0.25)
 
 
 def test_plans_information_and_trees(fits):

@@ -69,7 +69,9 @@ def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: 
         Whether to show progress.
     """
     parts = fit.parts or (fit,)
-    policies = [[one.followed, *in_part(further, one.settings)] for one in parts]
+    policies = [[fit.followed, *further]]
+    if fit.parts:
+        policies = [[one.followed, *in_part(further, one.settings)] for one in parts]
     last = fit.stages - 1
     draws: list[list[dict[int, StageDraws | OwnDraws]]] = [
         [{last: one.q_function(last).draws} for _ in own]

@@ -73,8 +73,7 @@ def _worst(each: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
 def in_part(policies: Sequence[Policy], settings: Settings) -> list[Policy]:
     """Policies as they are in one completed data set, whose settings these are: what they do there, and what
     is added to its draws."""
-    if settings.part is None:
-        return list(policies)
+    assert settings.part is not None
     out = []
     for one in policies:
         own = one.in_parts[settings.part] if one.in_parts else one
