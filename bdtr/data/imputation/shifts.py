@@ -85,34 +85,36 @@ def shift_of(given: Any, name: str, trial: Trial, coded: pd.DataFrame, before: i
     names = [s.action for s in trial.stages[:before]]
     by_stage = isinstance(given, Mapping) and all(isinstance(v, Mapping) for v in given.values())
     tables = dict(given) if by_stage else dict.fromkeys(names, given)
+    unknown = set(_labels(given if by_stage else {"": given}, given, name))
     out, last = np.zeros(len(coded)), last_taken(trial, coded, before)
-    used = set()
     for k, stage in enumerate(trial.stages[:before]):
-        table = tables.get(stage.action, {})
-        if not isinstance(table, Mapping) or not all(is_real(v) for v in table.values()):
-            raise DataError(
-                f"delta={{{name!r}: {given!r}}}: give a number, or numbers by the label of the last action "
-                "taken, {'app': -0.2}, or these by stage, {'a1': {'app': -0.2}}."
-            )
         labels = coded[stage.action].astype(object).to_numpy()
-        for label, value in table.items():
+        for label, value in tables.get(stage.action, {}).items():
             text = label_text(label)
             if text in (stage.actions or ()):
-                used.add((stage.action if by_stage else "", text))
+                unknown.discard((stage.action if by_stage else "", text))
                 out[(last == k) & (labels == text)] = float(value)
-    wanted = {
-        (stage if by_stage else "", label_text(label))
-        for stage, table in (tables.items() if by_stage else [("", given)])
-        for label in (table if isinstance(table, Mapping) else ())
-    }
-    if wanted - used or not names:
-        stage, label = next(iter(wanted - used), ("", ""))
+    if unknown or not names:
+        stage, label = next(iter(unknown), ("", ""))
         at = f" of {stage!r}" if stage else ""
         raise DataError(
             f"delta={{{name!r}: ..}}: {label!r} is no action{at} before {name!r} is measured. Stages before "
             f"it: {', '.join(map(repr, names)) or 'none; give a number'}."
         )
     return out
+
+
+def _labels(tables: Mapping[str, Any], given: Any, name: str) -> list[tuple[str, str]]:
+    """Stage (nothing where they are for all) and label of each number, or an error."""
+    found = []
+    for stage, table in tables.items():
+        if not isinstance(table, Mapping) or not all(is_real(v) for v in table.values()):
+            raise DataError(
+                f"delta={{{name!r}: {given!r}}}: give a number, or numbers by the label of the last action "
+                "taken, {'app': -0.2}, or these by stage, {'a1': {'app': -0.2}}."
+            )
+        found += [(stage, label_text(label)) for label in table]
+    return found
 
 
 def rewards_of_those_who_left(
