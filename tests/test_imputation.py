@@ -205,6 +205,32 @@ def test_people_who_leave_take_part_through_what_they_could_expect():
     assert 0.0 < table["mean"].iloc[0] - table["mean"].iloc[1] < 0.35
 
 
+def test_a_later_measure_tells_of_the_outcome_of_responders_as_well():
+    """Responders without an outcome are those with a low rating: with it their arm has the mean of all of
+    them, although adherence is not measured among them."""
+    frame, left = responders(n=1500, seed=17)
+    rng = np.random.default_rng(18)
+    frame["rating"] = frame["y"] + 0.4 * rng.normal(size=len(frame))
+    frame.loc[left, "rating"] = np.nan
+    full, responds = frame["y"].copy(), frame["r"] == 1
+    frame.loc[responds & (frame["rating"] < 0.5), "y"] = np.nan
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="x * a1"),
+        bdtr.Stage("a2", ["app", "coach"], formula="x + a1 + adherence * a2", among="r == 0"),
+    ]
+    given = bdtr.Trial(stages, outcome="y")
+    gone = int((responds & frame["y"].isna()).sum())
+    off = []
+    for auxiliary in ([], ["rating"]):
+        fit = bdtr.fit(given, frame, missing="impute", auxiliary=auxiliary, **GIVEN)
+        arm = responds & (frame["a1"] == 1)
+        values = fit.parts[0].data.outcome[arm]
+        off.append(np.nanmean(values) - full[arm].mean())
+        drawn = fit.data.frame["y"].isna() & fit.data.stages[-1].fitted
+        assert int((drawn & responds).sum()) == (gone if auxiliary else 0)
+    assert off[0] > 0.3 and abs(off[1]) < 0.08
+
+
 def test_a_later_measure_tells_of_a_missing_outcome():
     """Outcomes are missing where the rating before them was low: without it the values of those who stay are
     too high, with it they are those of all; and it enters no rule."""

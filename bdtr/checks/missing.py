@@ -157,6 +157,7 @@ def tipping_missing(
                 means[one.action][size] = _mean_payoffs(fit, k)
             if report:
                 report(i + 1, len(wanted))
+    means = {stage: _of_all_sizes(one) for stage, one in means.items()}
     table = pd.concat(tables, names=["size"])
     named = [r.name for r in chosen if not r.is_recommended]
     refused = [
@@ -196,15 +197,21 @@ def _tipping(
 
 
 def _mean_payoffs(fit: Fit, k: int) -> np.ndarray:
-    """Mean payoffs of the actions (unit with a choice, action), larger ones better."""
+    """Mean payoffs of the actions (unit, action), larger ones better; NaN for units without a choice."""
     stage = fit.require_data("tipping points").stages[k]
     done, units = backward_pass(fit), np.flatnonzero(stage.choosing)
     sign = 1.0 if fit.trial.higher_is_better else -1.0
-    parts = [np.zeros((0, stage.feasible.shape[1]))]
+    out = np.full(stage.feasible.shape, np.nan)
     for block in done.blocks(units):
         mean = sign * done.q_values(k, block).mean(axis=2).T
-        parts.append(np.where(stage.feasible[block], mean, -np.inf))
-    return np.concatenate(parts)
+        out[block] = np.where(stage.feasible[block], mean, -np.inf)
+    return out
+
+
+def _of_all_sizes(means: Mapping[float, np.ndarray]) -> dict[float, np.ndarray]:
+    """Those of units who have a choice whatever the size."""
+    known = ~np.any([np.isnan(one).any(axis=1) for one in means.values()], axis=0)
+    return {size: one[known] for size, one in means.items()}
 
 
 def _best(means: np.ndarray) -> np.ndarray:

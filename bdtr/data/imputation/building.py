@@ -65,12 +65,11 @@ def _response(one: Variable, coded: pd.DataFrame) -> Response:
     return Labels(count, levels)
 
 
-def outcome_model(data: TrialData, values: Values, lost: np.ndarray) -> Model:
-    """The outcome given all before it, by the formula of the last stage; where it is drawn, of all who took
-    the last decision."""
+def outcome_model(data: TrialData, values: Values, drawn: np.ndarray) -> Model:
+    """The outcome given all before it, by the formula of the last stage; ``drawn`` are units whose outcome is
+    drawn."""
     last, stage, trial = len(data.stages) - 1, data.stages[-1], data.trial
     design, payoff = stage_design(data, last), trial.payoff
-    drawn = stage.took & ~stage.outside & lost
     rows = np.flatnonzero(stage.fitted | drawn)
     frame = data.frame.iloc[rows].reset_index(drop=True)
     site = np.maximum(design.site_codes(data.frame), 0)

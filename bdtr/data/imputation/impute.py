@@ -26,6 +26,7 @@ from bdtr.data.imputation.variables import (
     outcome_variable,
     variables,
 )
+from bdtr.data.no_decision import has_decision
 from bdtr.data.trialdata import TrialData
 from bdtr.trial.trial import Trial
 
@@ -169,7 +170,8 @@ def impute(
     later: list[Variable] = []
     took = np.zeros(len(coded), dtype=bool)
     if of_outcome:
-        took = first.stages[-1].took & ~first.stages[-1].outside
+        last = first.stages[-1]  # those without a decision as well, if that is known of them
+        took = last.took & (~last.outside | (has_decision(named.stages[-1], coded) == 0))
         found = [*found, outcome_variable(named, coded, took, took & lost)]
         later = after_the_last_decision(
             named, parsed, coded, ordered, auxiliary, took, asked.formulas
@@ -181,7 +183,7 @@ def impute(
     with threadpool_limits(1):  # the same bits on any number of threads
         history = [v for v in found if v.name != named.outcome]
         models = [model_of(one, first, values, coded) for one in history]
-        models.append(outcome_model(first, values, lost))
+        models.append(outcome_model(first, values, took & lost))
         models += [model_of(one, first, values, coded) for one in later]
         chains = run_chains(values, models, incomplete, _ITERATIONS, rng, progress)
     shifts = {

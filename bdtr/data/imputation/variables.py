@@ -140,13 +140,13 @@ def after_the_last_decision(
     auxiliary
         Their names, in the order of time.
     took
-        Units that took the last decision.
+        Units that took the last decision, or are known to have had none.
     """
     assert trial.outcome is not None
-    need = _needed(trial, formulas, coded)
-    everybody = {
-        name: _Need(0, np.ones(len(coded), dtype=bool)) for name in (*auxiliary, trial.outcome)
-    }
+    need, every = _needed(trial, formulas, coded), np.ones(len(coded), dtype=bool)
+    # What is not measured among those without a decision has one value there, which their arm makes up for.
+    need |= {name: _Need(one.stage, every) for name, one in need.items() if one.not_outside}
+    everybody = {name: _Need(0, every) for name in (*auxiliary, trial.outcome)}
     before, out = [*need, trial.outcome], []
     for name in auxiliary:
         missing = took & _gap(coded, name)
