@@ -85,8 +85,8 @@ def fit(
         and the site.
     auxiliary
         Columns after the last decision that tell of a missing outcome, in the order of time; they enter no
-        rule. With ``missing="impute"`` outcomes of those who took the last decision, or had none, are then drawn
-        as well.
+        rule. With ``missing="impute"`` outcomes of those who took the last decision, or had none, are then
+        drawn as well.
     delta
         Values that are missing not at random: what is added to the imputed values of a variable, in its
         units, with ``missing="impute"``. A number; numbers by the label of the last action taken before,
