@@ -94,7 +94,7 @@ def participant_flow(fit: Fit) -> Participants:
             **{fate: fates[k] == fate for fate in _FATES},
             "in_fit": stage.fitted,
             "imputed": np.any([np.zeros(len(data), dtype=bool), *imputed.values()], axis=0),
-            "predicted": stage.fitted & ~known,
+            "predicted": stage.fitted & ~known & (k < len(data.stages) - 1),
         }
         own = pd.DataFrame({"before": path, "now": now, **marks})
         own = own.groupby(["before", "now"]).sum().astype(int).reset_index()

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["imputed_plot", "tipping_missing_plot"]
 
-_FEW_VALUES, _BINS = 12, 24  # of a number that is shown value by value; else bins
+_FEW_VALUES = 12  # of a number that is shown value by value
+_BINS = 6, 24  # at least and at most
 
 
 def imputed_plot(found: ImputedValues) -> Figure:
@@ -74,7 +75,9 @@ def _compared(axes: Axes, recorded: np.ndarray, imputed: np.ndarray) -> None:
         ]
         axes.set_xticks(at + 0.5, [f"{v:g}" if isinstance(v, float) else plain(v) for v in values])
     else:
-        edges = np.linspace(np.quantile(every, 0.001), np.quantile(every, 0.999), _BINS + 1)
+        few = min(len(recorded), imputed.shape[1])
+        bins = int(np.clip(2 * np.sqrt(few), *_BINS))
+        edges = np.linspace(np.quantile(every, 0.001), np.quantile(every, 0.999), bins + 1)
         counts = [
             np.histogram(np.clip(own, edges[0], edges[-1]), edges)[0]
             for own in (recorded, *imputed)

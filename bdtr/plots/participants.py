@@ -64,7 +64,7 @@ def participant_plot(found: Participants | pd.DataFrame) -> Figure:
         axes.text(
             (k + 1) * (_WIDE + _BESIDE), 0.15, f"stage {plain(stage)}", fontsize=9, weight="bold"
         )
-    axes.set_xlim(-0.02, wide)
+    axes.set_xlim(-0.02, wide + 0.02)
     axes.set_ylim(-rows * _TALL, 0.35)
     axes.axis("off")
     figure.set_label(
