@@ -8,10 +8,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from test_imputation import smart, trial_of
+from test_imputation import responders, smart, trial_of
 
 import bdtr
 from bdtr.backward.passes import backward_pass
+from bdtr.backward.saving import StorageError
 from bdtr.checks.assignment import treatment_probabilities
 from bdtr.stages.settings import FitError
 
@@ -160,3 +161,81 @@ def test_imputed_values_stand_beside_recorded_ones(fits):
     assert found.table.loc["m", "mean_imputed"] > found.table.loc["m", "mean_recorded"]
     with pytest.raises(ValueError, match="no values were imputed"):
         bdtr.checks.imputed_values(whole)
+
+
+def test_a_data_set_that_was_asked_by_itself_changes_nothing(fits, tmp_path):
+    """Its passes are its own: in them its draws alone say what is recommended."""
+    _, frame = smart(300, 23)
+    given = {**GIVEN, "missing": "impute", "imputations": 4, "draws": 100}
+    one, two = (bdtr.fit(trial_of(frame), frame, **given) for _ in range(2))
+    untailored = bdtr.recommended(tailored=False)
+    for part in one.parts[:2]:
+        bdtr.value(part, *REGIMES, untailored)
+    found = [bdtr.value(f, *REGIMES, untailored).table for f in (one, two)]
+    pd.testing.assert_frame_equal(*found)
+    one.save(tmp_path / "fit.nc")
+    again = bdtr.load(tmp_path / "fit.nc")
+    pd.testing.assert_frame_equal(bdtr.value(again, *REGIMES, untailored).table, found[1])
+    assert again.parts[0].state == one.parts[0].state == one.state
+    with pytest.raises(StorageError, match="saved with the whole"):
+        one.parts[0].save(tmp_path / "part.nc")
+
+
+def test_what_is_not_measured_among_responders_is_not_recorded_there():
+    frame, _ = responders(400)
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="x * a1"),
+        bdtr.Stage("a2", ["app", "coach"], formula="x + a1 + adherence * a2", among="r == 0"),
+    ]
+    given = {**GIVEN, "draws": 100, "imputations": 4}
+    fit = bdtr.fit(bdtr.Trial(stages, outcome="y"), frame, missing="impute", **given)
+    found = bdtr.checks.imputed_values(fit).table.loc["adherence: low"]
+    assert found["recorded"] == frame["adherence"].notna().sum()
+    assert found["mean_recorded"] == pytest.approx((frame["adherence"].dropna() == "low").mean())
+
+
+def test_draws_that_are_thinned_are_of_every_data_set(fits):
+    _, _, imputed = fits
+    found = bdtr.crossfit(imputed, over="units", folds=2, propagated=400)
+    mean = found.table.loc[("units", "in the sample"), "mean"]
+    assert float(found.draws["in_sample"].mean()) == pytest.approx(mean, abs=0.01)
+
+
+def test_shifts_of_those_who_left_alone():
+    """Nothing is drawn, and what is expected of them is shifted all the same."""
+    full, _ = smart(300, 24)
+    left = np.arange(300) % 6 == 0
+    full.loc[left, ["m", "a2", "y"]] = np.nan
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="x * a1"),
+        bdtr.Stage("a2", actions=[0, 1], formula="x + a1 + a2"),
+    ]
+    trial = bdtr.Trial(stages, outcome="y")
+    found = bdtr.checks.tipping_missing(
+        trial, full, {"y": -1.0}, REGIMES[0], sizes=[1], imputations=4, draws=100, random_seed=1
+    )
+    at = found.table["mean"].unstack("size").iloc[0]
+    share = left[full["a1"] == 0].mean()
+    assert at[1.0] - at[0.0] == pytest.approx(-share, abs=0.02)
+    known = full.assign(y=full["y"].fillna(0.0), a2=full["a2"].fillna(0), x=full["x"].where(~left))
+    with pytest.raises(ValueError, match="no value of it is missing"):
+        bdtr.checks.tipping_missing(trial, known, {"y": -1.0}, sizes=[1], imputations=4, draws=100)
+
+
+def test_nothing_imputed_and_arguments_that_cannot_be(fits, tmp_path):
+    full, _ = smart(300, 25)
+    fit = bdtr.fit(trial_of(full), full, missing=[full, full], **{**GIVEN, "draws": 100})
+    bdtr.report(fit, tmp_path / "page.html", thorough=False)
+    assert "No values were imputed" in (tmp_path / "page.html").read_text()
+    with pytest.raises(ValueError, match="nothing to draw"):
+        bdtr.plots.imputed_plot(bdtr.checks.imputed_values(fit))
+    _, _, imputed = fits
+    with pytest.raises(ValueError, match="times 4 completed data sets"):
+        bdtr.checks.prior_widths(imputed, factors=[2.0], propagated=200)
+
+
+def test_confounding_that_depends_on_a_value_that_was_imputed(fits):
+    whole, copies, _ = fits
+    size = {"a2": {"1": lambda h: 0.3 * (h["m"] > 0)}}
+    one, two = (bdtr.checks.confounded(f, size, *REGIMES).table for f in (whole, copies))
+    assert near(one["mean"], two["mean"], one["sd"])

@@ -246,6 +246,8 @@ def fit_completed(
         fitted.tree["imputation"] = xr.DataTree(record)
     fitted.prior_table = _prior_table(one)
     fitted.state = gate(fitted)
+    for part in parts:  # which are too few draws to be judged by themselves
+        part.state, part.prior_table = fitted.state, fitted.prior_table
     return fitted
 
 

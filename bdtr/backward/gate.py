@@ -132,6 +132,8 @@ def _unsettled(fitted: FitRecord) -> list[str]:
     if "imputation" not in fitted.tree:
         return []
     record = fitted.tree["imputation"].to_dataset()
+    if "mean" not in record:
+        return []
     return [
         f"imputed values of {str(name)!r} have not settled (R-hat of their mean {r:.2f}); give a simpler "
         "formula, imputation={..}"

@@ -186,6 +186,8 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
         parts=parts,
     )
     fitted.state = gate(fitted) if data is not None else worst([state, gate(fitted)])
+    for part in parts:
+        part.state, part.prior_table = fitted.state, fitted.prior_table
     return fitted
 
 

@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 _LOOKED_AT = 200  # units at which two scales are compared
+_OWN, _OF_ALL = "set_", "together_"  # names of sets of passes
 
 type Progress = Callable[[int, int], None]
 
@@ -342,7 +343,7 @@ def backward_passes(
     further = {r.name: r for r in rules if r.name != fit.followed.name}
     where = "" if fit.stages == 1 or not further else set_with(fit, list(further))
     if where is None:
-        where = f"set_{len(sets_of_passes(fit)) + 1}"
+        where = f"{_OF_ALL if fit.parts else _OWN}{len(sets_of_passes(fit)) + 1}"
         run_passes(fit, list(further.values()), where, progress)
 
     def place(rule: Policy) -> str:
@@ -394,12 +395,15 @@ def _pooled(fit: FitRecord, rule: Policy, path: str, sites: str) -> PooledPass:
 
 
 def sets_of_passes(fit: FitRecord) -> dict[str, list[str]]:
-    """Sets of further passes that were drawn together, with the names in each."""
+    """Sets of further passes that were drawn together, with the names in each: those of all completed data
+    sets, or those of one that was asked by itself, in which its own draws say what is recommended."""
     tree = (fit.parts or (fit,))[0].tree
     if "passes" not in tree:
         return {}
     return {
-        str(name): [str(n) for n in one.children] for name, one in tree["passes"].children.items()
+        str(name): [str(n) for n in one.children]
+        for name, one in tree["passes"].children.items()
+        if str(name).startswith(_OF_ALL if fit.parts else _OWN)
     }
 
 

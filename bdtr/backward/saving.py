@@ -33,7 +33,7 @@ from bdtr.results.files import OutputError, check_output, write_whole
 
 __all__ = ["FORMAT", "StorageError", "digest_of", "save"]
 
-FORMAT = 6
+FORMAT = 7
 # Endings of files that hold something else.
 _OTHERS = (
     ".csv", ".tsv", ".gz", ".dta", ".sav", ".rds", ".mat", ".xls", ".xlsx", ".parquet", ".feather", ".json",
@@ -49,6 +49,10 @@ class StorageError(BdtrError, ValueError):
 def save(fit: FitRecord, path: str | os.PathLike, data: bool = True) -> None:
     """See :meth:`bdtr.Fit.save`. Made in memory first: HDF5 ends the process where a disk is full."""
     truth("data", data)
+    if fit.settings.part is not None:
+        raise StorageError(
+            "The fit to one completed data set is saved with the whole fit, by its save()."
+        )
     target = _place(path)
     header = {
         "format": FORMAT,

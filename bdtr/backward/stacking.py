@@ -15,7 +15,7 @@ _DIM, _ATTRS = "imputation", "attributes"
 
 
 def stacked(trees: Sequence[xr.DataTree]) -> xr.DataTree:
-    """Trees with the same groups, variables and shapes as one, dim ``imputation`` first.
+    """Trees as one, dim ``imputation`` first: the groups that all have, with the same variables and shapes.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def stacked(trees: Sequence[xr.DataTree]) -> xr.DataTree:
     """
     nodes = [{n.relative_to(tree): n for n in tree.subtree} for tree in trees]
     found = {}
-    for path in nodes[0]:
+    for path in (p for p in nodes[0] if all(p in other for other in nodes)):
         each = [one[path].to_dataset(inherit=False) for one in nodes]
         found["/" if path == "." else path] = _together(each)
     return xr.DataTree.from_dict(found)

@@ -204,7 +204,13 @@ def _stage_shift(
             text = f"Normal({c.mu:g}, {c.sigma:g})"
         elif callable(c):
             who = f"confounding[{design.action!r}]: the function of {action!r}"
-            amount[a] *= _sizes(c, data.frame[known_columns(data, k)], amount[a] != 0, who)
+            each = [
+                _sizes(c, one.frame[known_columns(one, k)], amount[a] != 0, who)
+                for one in fit.completed("confounding")
+            ]
+            amount[a] *= np.mean(
+                each, axis=0
+            )  # over completed data sets, where values were imputed
             text = getattr(c, "__name__", "a function")
         elif is_real(c) and np.isfinite(c):
             amount[a] *= float(c)

@@ -124,12 +124,12 @@ def outcome_curves(fit: Fit, draws: int = 200, interval: float = 0.95) -> Outcom
     elif kind == "calibration":
         table = _calibration(parts, model, again, interval)
     else:
-        assert model.recorded is not None and model.companion is not None
+        assert model.companion is not None
         if kind == "categories":
             again = np.searchsorted(model.payoff.scores, again)
         else:  # counts from rates
             again = np.rint(again * model.companion)
-        table = _frequencies(model.recorded, again, interval)
+        table = _frequencies(np.stack([_recorded(one) for one in parts]), again, interval)
         if kind == "categories" and fit.trial.categories:
             table["x"] = list(fit.trial.categories)
     return OutcomeCurves(kind, table, len(model.rows.x), count, interval)
@@ -183,7 +183,6 @@ def _predicted(fit: Fit) -> np.ndarray:
 def _calibration(
     parts: Sequence[Fit], model: OutcomeModel, again: np.ndarray, interval: float
 ) -> pd.DataFrame:
-    data = parts[0].require_data("predictive checks")
     predicted = np.mean([_predicted(one) for one in parts], axis=0)
     # Tenths of the units; fewer where predictions are the same for many.
     edges = np.unique(np.quantile(predicted, np.arange(1, _TENTHS) / _TENTHS))
@@ -194,18 +193,27 @@ def _calibration(
     member = np.zeros((len(predicted), len(total)))
     member[np.arange(len(predicted)), place] = weight
     means = (member / np.maximum(total, 1e-300))[:, kept]
-    return _summary(predicted @ means, data.payoff @ means, again @ means, interval)
+    observed = np.mean([one.require_data("predictive checks").payoff for one in parts], axis=0)
+    return _summary(predicted @ means, observed @ means, again @ means, interval)
+
+
+def _recorded(fit: Fit) -> np.ndarray:
+    """Outcomes of the rows of the last stage as their family takes them."""
+    model = fit.model(fit.stages - 1)
+    assert isinstance(model, OutcomeModel) and model.recorded is not None
+    return model.recorded
 
 
 def _frequencies(seen: np.ndarray, again: np.ndarray, interval: float) -> pd.DataFrame:
-    """How many units have each count or category; those beyond the last one with it."""
+    """How many units have each count or category, those beyond the last one with it; outcomes (data set,
+    row), the mean over data sets."""
     top = int(max(seen.max(), np.quantile(again, 0.999)))
     last = min(top, _MOST_COUNTS)
 
     def counted(y: np.ndarray) -> np.ndarray:
         return np.bincount(np.minimum(y, last).astype(int), minlength=last + 1)
 
-    own, new = counted(seen), np.stack([counted(y) for y in again])
+    own, new = np.mean([counted(y) for y in seen], axis=0), np.stack([counted(y) for y in again])
     x = [*map(str, range(last)), f"{last}" if top <= last else f"{last} or more"]
     return _summary(x, own, new, interval)
 

@@ -17,6 +17,7 @@ import pandas as pd
 from bdtr.backward.fitted import Fit
 from bdtr.data.coding import label_series
 from bdtr.data.imputation.chain import settled
+from bdtr.data.no_decision import not_measured
 from bdtr.results.arguments import a_fit
 from bdtr.results.captions import Shown
 from bdtr.results.errors import ArgumentError
@@ -89,10 +90,11 @@ def imputed_values(fit: Fit) -> ImputedValues:
     r_hat = _r_hat(fit)
     recorded, imputed, rows = {}, {}, []
     for name in whole.columns:
-        gap = whole[name].isna().to_numpy() & each[0][name].notna().to_numpy()
+        aside = _no_meaning(fit, name)
+        gap = whole[name].isna().to_numpy() & each[0][name].notna().to_numpy() & ~aside
         if not gap.any():
             continue
-        recorded[name] = _values(whole[name][~whole[name].isna()])
+        recorded[name] = _values(whole[name][whole[name].notna() & ~aside])
         imputed[name] = np.stack([_values(frame[name][gap]) for frame in each])
         rows += _rows(name, recorded[name], imputed[name], r_hat.get(name, np.nan))
     columns = ["variable", "recorded", "imputed", "mean_recorded", "mean_imputed", "sd_recorded",
@@ -101,10 +103,23 @@ def imputed_values(fit: Fit) -> ImputedValues:
     return ImputedValues(table, recorded, imputed, len(each))
 
 
+def _no_meaning(fit: Fit, name: str) -> np.ndarray:
+    """Units without a decision, in some data set, where a column is not measured among these: it stands at
+    one value there."""
+    data = fit.require_data("imputed values")
+    out = np.zeros(len(data), dtype=bool)
+    for k, stage in enumerate(data.stages):
+        if not_measured(stage.stage, name) in fit.notes:
+            out |= np.any([d.stages[k].outside for d in fit.completed("imputed values")], axis=0)
+    return out
+
+
 def _r_hat(fit: Fit) -> dict[str, float]:
     if "imputation" not in fit.tree:
         return {}
     record = fit.tree["imputation"].to_dataset()
+    if "mean" not in record:
+        return {}
     found = settled(record["mean"].to_numpy())
     return {str(n): float(r) for n, r in zip(record["variable"].values, found, strict=True)}
 

@@ -64,6 +64,7 @@ __all__ = ["Opinion", "second_opinion"]
 _MOST_CLUSTERS = 5_000  # units are put into so many batches at random for the bootstrap
 _FEW_SITES = 10
 _NOTHING = 0.2  # difference, in posterior SDs of the value, that is no disagreement
+_DRAWS = 200  # of completed data sets together
 _JACKKNIFE_DRAWS = 100  # a chain: posterior means are all that is wanted
 
 
@@ -155,12 +156,19 @@ def second_opinion(
     probabilities = by_stage(fit, probabilities)
     chosen = regime_list(regimes) or embedded(data)
     names = [f"{r.name}, cross-fitted" if r.is_recommended else r.name for r in chosen]
-    some = fit.parts[:MOST_DATA_SETS] or (fit,)
+    some = fit.parts[: _data_sets(fit)] or (fit,)
     each = [
         _of_data(one, chosen, names, probabilities, staying, groups, random_seed, progress)
         for one in some
     ]
     return _result(fit, names, each, interval)
+
+
+def _data_sets(fit: Fit) -> int:
+    """Completed data sets that are looked at: some, or as many as it takes for enough draws."""
+    if not fit.parts:
+        return 0
+    return max(MOST_DATA_SETS, -(-_DRAWS // fit.parts[0].settings.propagated))
 
 
 @dataclass(frozen=True)

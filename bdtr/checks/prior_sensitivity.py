@@ -80,8 +80,8 @@ def prior_widths(
     factors
         Factors of the widths; 1 is always among them.
     propagated
-        Propagated draws of each refit, a divisor of the fit's own and a multiple of its chains; left out: at
-        most 200 of them.
+        Propagated draws of each refit, a divisor of the fit's own and a multiple of its chains (times its
+        imputations); left out: at most 200 of them where that may be.
     interval
         Probability of the equal-tailed intervals.
     progress

@@ -25,6 +25,7 @@ __all__ = [
     "fill_outside",
     "has_decision",
     "no_action",
+    "not_measured",
     "with_arms",
     "without_mark",
 ]
@@ -208,8 +209,13 @@ def fill_outside(
             else:
                 value = float(column[~outside].mean())
             changed[name] = column.mask(outside, value)
-            notes.append(
-                f"stage {stage.action}: {name!r} is missing for all units without a decision "
-                f"(outside among={stage.among!r}); it has no part in their arm of the model."
-            )
+            notes.append(not_measured(stage, name))
     return with_columns(coded, changed), tuple(notes)
+
+
+def not_measured(stage: Stage, name: str) -> str:
+    """The note on a column that has no meaning for units without a decision and stands at one value there."""
+    return (
+        f"stage {stage.action}: {name!r} is missing for all units without a decision "
+        f"(outside among={stage.among!r}); it has no part in their arm of the model."
+    )

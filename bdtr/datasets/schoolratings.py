@@ -175,7 +175,7 @@ def adhd_truth() -> pd.DataFrame:
     Examples
     --------
     >>> adhd_truth()["value"].round(2).to_dict()["medication; by adherence"]
-    3.11
+    3.19
     """
     import pandas as pd
 

@@ -11,6 +11,7 @@ from bdtr.checks.missing import MissingTipping
 from bdtr.plots.given import result_of
 from bdtr.plots.style import colour, figure_of, finish, plain
 from bdtr.results.arguments import text
+from bdtr.results.errors import ArgumentError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +37,8 @@ def imputed_plot(found: ImputedValues) -> Figure:
     """
     result_of("found", found, ("recorded", "imputed", "table"), "bdtr.checks.imputed_values")
     names = list(found.recorded)
+    if not names:
+        raise ArgumentError("found: no value was imputed, so there is nothing to draw.")
     across = min(len(names), 3)
     down = -(-len(names) // across)
     figure = figure_of(0.6 + 2.9 * across, 0.4 + 2.2 * down)

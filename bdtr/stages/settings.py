@@ -67,6 +67,11 @@ class Settings:
         keys = (key,) if self.part is None else (key, self.part)
         return np.random.SeedSequence(entropy, spawn_key=keys)
 
+    @property
+    def shares(self) -> int:
+        """How many data sets share the draws."""
+        return self.imputations if self.imputations and self.part is None else 1
+
     def of_part(self, d: int) -> Settings:
         """Those of the fit to completed data set d."""
         count = self.imputations

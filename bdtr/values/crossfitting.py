@@ -125,8 +125,8 @@ def crossfit(
     interval
         Probability of the equal-tailed intervals.
     propagated
-        Propagated draws of each fit, a divisor of the fit's own number and a multiple of its chains; left
-        out: at most 500, as how units happen to fall into folds matters more.
+        Propagated draws of each fit, a divisor of the fit's own number and a multiple of its chains (times
+        its imputations); left out: at most 500, as how units happen to fall into folds matters more.
     random_seed
         Seed of folds and fits; left out: that of the fit.
     progress
@@ -167,7 +167,7 @@ def crossfit(
         )
         regime = recommended(tailored=way == "units")
         learned = value(fit, regime, progress=progress).draws["value"].isel(regime=0, drop=True)
-        inside.append(learned.isel(draw=slice(step - 1, None, step)))
+        inside.append(learned.isel(draw=_every(step, learned.sizes["draw"], len(fit.parts))))
         found.append(xr.zeros_like(inside[-1]) + draws.reshape(inside[-1].shape))
         rows.append(_rows(way, learned, found[-1], interval, data.trial.higher_is_better))
         tables.append(actions.assign(over=way))
@@ -183,6 +183,12 @@ def crossfit(
         worst(states),
         _left_out(data, over, ways, folds or 2) + _data_sets(fit),
     )
+
+
+def _every(step: int, draws: int, parts: int) -> np.ndarray:
+    """Every so manieth draw of a chain, of each completed data set as many."""
+    turn = np.arange(draws) // max(parts, 1)
+    return np.flatnonzero(turn % step == step - 1)
 
 
 def _in_order(actions: pd.DataFrame) -> pd.DataFrame:
@@ -211,7 +217,8 @@ def _of_data_sets(
 ) -> tuple[np.ndarray, pd.DataFrame, State, int]:
     """Results over folds, draws spread for what these share. Where values were imputed, those of some
     completed data sets in the same folds: draw j of a chain is one given data set j mod their number."""
-    some = [replace(one, settings=fit.settings) for one in fit.parts[:MOST_DATA_SETS]] or [fit]
+    alone = replace(fit.settings, imputations=0)
+    some = [replace(one, settings=alone) for one in fit.parts[:MOST_DATA_SETS]] or [fit]
     draws, tables, states = [], [], []
     for d, one in enumerate(some):
         own, actions, state, count = _in_folds(one, settings, way, count, fewer, seed, progress)

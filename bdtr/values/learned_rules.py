@@ -24,7 +24,7 @@ _UNITS = 100_000  # whose columns are in memory at once
 
 def few_draws(settings: Settings, most: int = 200) -> int:
     """Propagated draws for parts of the data or other priors: at most so many, if they divide."""
-    whole, unit = settings.propagated, settings.chains * max(settings.imputations, 1)
+    whole, unit = settings.propagated, settings.chains * settings.shares
     sizes = [n for n in range(unit, most + 1, unit) if whole % n == 0 and n >= _LEAST_DRAWS]
     return max(sizes, default=whole)
 
@@ -40,10 +40,11 @@ def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
     whole, chains = settings.propagated, settings.chains
     count = whole if propagated is None else propagated
     arguments.whole("propagated", count)
-    if whole % count or count % chains:
+    if whole % count or count % (chains * settings.shares):
+        of = f" times {settings.shares} completed data sets" if settings.shares > 1 else ""
         raise ArgumentError(
             f"propagated={propagated!r}: must divide the fit's {whole} propagated draws and be a multiple "
-            f"of its {chains} chains."
+            f"of its {chains} chains{of}."
         )
     settings = replace(settings, quick=True)
     if count == whole:
@@ -55,7 +56,7 @@ def quick_settings(fit: Fit, propagated: int | None = None) -> Settings:
 def part_of(data: TrialData, rows: np.ndarray, settings: Settings) -> TrialData:
     """The data of some units, checked on their own; who is left out of completed data is left out here."""
     frame = data.named[rows].reset_index(drop=True)
-    missing = "exclude" if settings.imputations else settings.missing
+    missing = "error" if settings.missing == "error" else "exclude"
     part = check_again(data.trial, frame, missing, settings.off_protocol)
     # Rewards may be shifted for some (bdtr.data.imputation.shifts), which their columns do not say.
     stages = tuple(

@@ -82,6 +82,8 @@ def run_chains(
     progress
         Called with (steps done, steps in all).
     """
+    if not imputed:
+        return Chains(np.zeros((1, 0, values.sets)), np.zeros((1, 0)))
     means, accepted = [], []
     at = {one.name: i for i, one in enumerate(models)}
     wanted = iterations

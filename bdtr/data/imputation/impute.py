@@ -85,7 +85,7 @@ class Imputed:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was imputed by what, a line for each variable."""
-        if self.chains is None:
+        if self.chains is None or not _incomplete(self.variables):
             return ()
         return tuple(
             f"{v.name!r}: {int(v.missing.sum()):,} of {int(v.needed.sum()):,} values imputed given "
@@ -105,6 +105,8 @@ class Imputed:
         them, and the share of proposals that were accepted."""
         assert self.chains is not None
         names = [v.name for v in _incomplete(self.variables)]
+        if not names:  # those who left alone have no outcome
+            return xr.Dataset()
         found = {
             "mean": (("step", "variable", "imputation"), self.chains.means),
             "accepted": (("step", "variable"), self.chains.accepted),
@@ -176,7 +178,7 @@ def impute(
         later = after_the_last_decision(
             named, parsed, coded, ordered, auxiliary, took, asked.formulas
         )
-    check_shifts(moved, found, named)
+    check_shifts(moved, found, named, bool(lost.any()))
     first, incomplete = begun(first, coded, [*found, *later], rng), _incomplete([*found, *later])
     texts = {v.name: v.levels for v in found if v.name in coding.labels}
     values = Values.of(first.frame, first.coding, [v.name for v in incomplete], texts, asked.sets)

@@ -25,7 +25,9 @@ __all__ = ["check_shifts", "last_taken", "rewards_of_those_who_left", "shift_of"
 _UNBOUNDED = ("gaussian", "student_t")
 
 
-def check_shifts(given: Mapping[str, Any], found: Sequence[Variable], trial: Trial) -> None:
+def check_shifts(
+    given: Mapping[str, Any], found: Sequence[Variable], trial: Trial, lost: bool = False
+) -> None:
     """Raise where a shift is for something that is not missing, or is no number.
 
     Parameters
@@ -36,8 +38,12 @@ def check_shifts(given: Mapping[str, Any], found: Sequence[Variable], trial: Tri
         Variables of the history with missing values, and the outcome.
     trial
         The trial.
+    lost
+        Whether anybody has no outcome: who left before the last decision has none that is drawn.
     """
-    known = {one.name: one for one in found if one.missing.any() or one.name == trial.outcome}
+    known = {
+        one.name: one for one in found if one.missing.any() or (lost and one.name == trial.outcome)
+    }
     for name in given:
         if name not in known:
             raise DataError(

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from bdtr.data.contents import DataError
-from bdtr.data.history import conditions
 from bdtr.data.modelmatrix import terms_of
 from bdtr.data.no_decision import has_decision
 from bdtr.trial.condition import Condition
@@ -191,7 +190,9 @@ def _needed(trial: Trial, formulas: Sequence[Formula], coded: pd.DataFrame) -> d
         able = came_so_far.copy()
         if stage.eligible:
             able &= Condition(stage.eligible).evaluate(coded) != 0
-        of_conditions = [c for one in conditions(stage) for c in one.columns]
+        # Who may have left before it was known whether they are eligible has no action, either way.
+        texts = [t for t in (stage.among, *(stage.feasible or {})) if t]
+        of_conditions = [c for text in texts for c in Condition(text).columns]
         for name in dict.fromkeys((*of_conditions, *formula.model_columns)):
             if name in actions or name == trial.site:
                 continue

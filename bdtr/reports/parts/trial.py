@@ -82,6 +82,8 @@ def _imputed(case: Case) -> list[Block]:
     """What was imputed, by what, and how it looks beside what was recorded."""
     fit = case.fit
     found = imputed_values(fit)
+    if found.table.empty:
+        return [text("No values were imputed.")]
     what = (
         "drawn given what came before and what was observed later, and so taken to be missing at random "
         "given these"
