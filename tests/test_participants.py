@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -114,6 +116,20 @@ def test_attrition_is_the_share_without_an_outcome(trial_and_data):
             400,
             frame["y"].isna().sum(),
         ]
+
+
+def test_classes_that_responders_have_none_of_are_not_imputed(trial_and_data):
+    trial, frame, _ = trial_and_data
+    classes = pd.Series([f"c{i % 20}" for i in range(len(frame))]).where(frame["r"] == 0)
+    stages = [trial.stages[0], replace(trial.stages[1], delivered_in="class")]
+    fit = bdtr.fit(
+        bdtr.Trial(stages, outcome="y"),
+        frame.assign(**{"class": classes}),
+        missing="exclude",
+        **GIVEN,
+    )
+    found = bdtr.checks.participant_flow(fit)
+    assert found.table["imputed"].sum() == 0 and found.values.empty
 
 
 def test_many_paths_are_drawn_by_arm():

@@ -147,10 +147,10 @@ def _unsettled(fitted: FitRecord) -> list[str]:
 def _missing(fitted: FitRecord, data: TrialData) -> str:
     """Shares of units that have no outcome, and of those with imputed values or left out for other gaps."""
     known, other = data.outcome_known, np.zeros(len(data), dtype=bool)
-    for stage in data.stages:
+    for k, stage in enumerate(data.stages):
         if fitted.parts:
-            names = list(stage.formula.model_columns)
-            other |= stage.fitted & data.frame[names].isna().any(axis=1).to_numpy()
+            for gap in data.imputed(k).values():
+                other |= gap
         else:
             acted = stage.among & ~stage.outside & (stage.action >= 0)
             other |= acted & ~stage.history & known
@@ -165,10 +165,10 @@ def _missing(fitted: FitRecord, data: TrialData) -> str:
 def _share_imputed(data: TrialData) -> State:
     """Caution where values of a variable are imputed for many of the units in the fit of a stage."""
     reasons = []
-    for stage in data.stages:
+    for k, stage in enumerate(data.stages):
         fitted = stage.fitted & ~stage.outside
-        for name in stage.formula.model_columns:
-            share = data.frame[name].isna().to_numpy()[fitted].mean() if fitted.any() else 0.0
+        for name, gap in data.imputed(k).items():
+            share = gap[fitted].mean() if fitted.any() else 0.0
             if share > _MUCH_IMPUTED:
                 reasons.append(
                     f"stage {stage.stage.action}: {name!r} is imputed for {100 * share:.0f} % of the units "

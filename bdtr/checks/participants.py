@@ -159,12 +159,11 @@ def _feasible(data: TrialData, k: int) -> np.ndarray:
 
 def _imputed(data: TrialData, k: int) -> dict[str, np.ndarray]:
     """Units in the fit of a stage with an imputed value, by variable."""
-    stage, trial = data.stages[k], data.trial
-    names = [c for c in stage.formula.columns if c in data.frame]
-    if k == len(data.stages) - 1 and trial.outcome:
-        names.append(trial.outcome)
-    found = {name: stage.fitted & data.frame[name].isna().to_numpy() for name in names}
-    return {name: gap for name, gap in found.items() if gap.any()}
+    found, outcome = data.imputed(k), data.trial.outcome
+    if k == len(data.stages) - 1 and outcome:
+        drawn = data.stages[k].fitted & data.frame[outcome].isna().to_numpy()
+        found |= {outcome: drawn} if drawn.any() else {}
+    return found
 
 
 def attrition(fit: Fit) -> Captioned:

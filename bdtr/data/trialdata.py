@@ -110,6 +110,16 @@ class TrialData:
         names = (self.trial.outcome, self.trial.companion, self.trial.stages[-1].reward)
         return self.frame[[n for n in names if n]].notna().all(axis=1).to_numpy()
 
+    def imputed(self, k: int) -> dict[str, np.ndarray]:
+        """Units in the fit of a stage whose value was imputed, by variable of its model. Grouping factors are
+        none: units without a decision have no class of it."""
+        stage = self.stages[k]
+        found = {
+            name: stage.fitted & self.frame[name].isna().to_numpy()
+            for name in stage.formula.model_columns
+        }
+        return {name: gap for name, gap in found.items() if gap.any()}
+
     @property
     def payoff(self) -> np.ndarray:
         """Observed payoff of the units in the fit of the last stage."""
