@@ -142,7 +142,6 @@ def fit(
     if how == "impute":
         found = imputed(trial, data, settings, asked, progress)
         if found.values is not None:
-            _can_be_pooled(trial, sampler)
             return fit_imputed(found, data, settings, 1.0, progress)
         # Nothing is missing: the fit that there is without.
         return fit(
@@ -151,25 +150,22 @@ def fit(
         )  # fmt: skip
     if not frames:
         return fit_checked(check(trial, data, how, off_protocol), settings, progress)
-    _can_be_pooled(trial, sampler)
     each = completed(trial, data, frames, off_protocol)
-    return fit_completed(each, replace(settings, sampler="direct"), xr.Dataset(), progress)
+    return fit_completed(each, settings, xr.Dataset(), progress)
 
 
 def fit_imputed(
     found: Imputed, data: pd.DataFrame, settings: Settings, size: float, progress: bool = False
 ) -> Fit:
     """Fit the completed data sets of drawn values, shifted by so many times their shifts."""
-    each, record = (
-        completed(found.trial, data, found.shifted(size), settings.off_protocol),
-        found.record,
-    )
+    each = completed(found.trial, data, found.shifted(size), settings.off_protocol)
+    record = found.record
     if found.left is not None:
         more = size * found.left
         record["reward"] = (("stage", "unit"), more)  # no column has it
         parts = tuple(with_rewards(one, more) for one in each.parts)
         each = replace(each, parts=parts, whole=with_rewards(each.whole, more))
-    fitted = fit_completed(each, replace(settings, sampler="direct"), record, progress)
+    fitted = fit_completed(each, settings, record, progress)
     fitted.notes = (*fitted.notes, *found.notes)
     return fitted
 
@@ -226,6 +222,8 @@ def fit_completed(
     """Fit completed data sets, each with its share of the draws, to one posterior; ``record`` is what the
     chains of missing values did."""
     first = found.parts[0]
+    _can_be_pooled(first.trial, settings.sampler)
+    settings = replace(settings, sampler="direct")
     learned = [stage_design(first, k) for k in range(len(first.stages))]
     parts = []
     with progress_bar(progress, f"stage {learned[-1].action}") as report:

@@ -204,13 +204,11 @@ def _stage_shift(
             text = f"Normal({c.mu:g}, {c.sigma:g})"
         elif callable(c):
             who = f"confounding[{design.action!r}]: the function of {action!r}"
-            each = [
+            each = [  # completed data sets, where values were imputed
                 _sizes(c, one.frame[known_columns(one, k)], amount[a] != 0, who)
                 for one in fit.completed("confounding")
             ]
-            amount[a] *= np.mean(
-                each, axis=0
-            )  # over completed data sets, where values were imputed
+            amount[a] *= np.mean(each, axis=0)
             text = getattr(c, "__name__", "a function")
         elif is_real(c) and np.isfinite(c):
             amount[a] *= float(c)

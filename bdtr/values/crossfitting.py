@@ -161,9 +161,8 @@ def crossfit(
     seed = fit.settings.stream("cross-fitting", random_seed)
     found, inside, rows, tables, states = [], [], [], [], [fit.state]
     for way, own in zip(ways, children(seed, len(ways)), strict=True):
-        shared = _shared(fit, way)
         draws, actions, state, counts[way] = _of_data_sets(
-            fit, settings, way, counts[way], folds is None, own, shared, progress
+            fit, settings, way, counts[way], folds is None, own, progress
         )
         regime = recommended(tailored=way == "units")
         learned = value(fit, regime, progress=progress).draws["value"].isel(regime=0, drop=True)
@@ -212,17 +211,17 @@ def _of_data_sets(
     count: int,
     fewer: bool,
     seed: np.random.SeedSequence,
-    shared: float,
     progress: bool,
 ) -> tuple[np.ndarray, pd.DataFrame, State, int]:
     """Results over folds, draws spread for what these share. Where values were imputed, those of some
     completed data sets in the same folds: draw j of a chain is one given data set j mod their number."""
     alone = replace(fit.settings, imputations=0)
     some = [replace(one, settings=alone) for one in fit.parts[:MOST_DATA_SETS]] or [fit]
+    spread = np.sqrt(1.0 + _shared(fit, way))
     draws, tables, states = [], [], []
     for d, one in enumerate(some):
         own, actions, state, count = _in_folds(one, settings, way, count, fewer, seed, progress)
-        draws.append(own.mean() + np.sqrt(1.0 + shared) * (own - own.mean()))
+        draws.append(own.mean() + spread * (own - own.mean()))
         tables.append(actions.assign(imputation=d) if fit.parts else actions)
         states.append(state)
     each = np.stack(draws).reshape(len(some), settings.chains, -1)

@@ -109,7 +109,6 @@ def effect_sizes(
             f"({fit.trial.family}). Use bdtr.values.effect_measures(fit, values)."
         )
     thresholds = number_list("thresholds", thresholds)
-    fit.require_data("effect sizes")
     within, between, units, state = _variances(fit)
     compared = compare(values, reference, interval=interval)
     difference = compared.draws
