@@ -125,7 +125,8 @@ def _dense(phi, rows, factors, priors, params):
     for f, (factor, z, codes) in enumerate(zip(factors, rows.z, rows.codes, strict=True)):
         root = sigma * roots[f][: factor.terms, : factor.terms]
         for level in range(factor.levels):
-            columns.append(z * (codes == level)[:, None])
+            own = z[:, level : level + 1] if factor.smooth else z * (codes == level)[:, None]
+            columns.append(own)
             blocks.append(np.linalg.inv(root @ root.T))
     precision = np.zeros((sum(map(len, blocks)),) * 2)
     at = 0

@@ -63,7 +63,13 @@ def design(kind: str, rows: int = 60, strata: int = 1, weighted: bool = False):
             (Factor("site", 6, 2, True), slopes[:, :2], site, mixed[:2], LKJ(1.0)),
             (Factor("rater", 4, 1, False), one, rng.integers(0, 4, rows), mixed[:1], None),
         ],
-    }[kind]
+    }
+    curve = rng.normal(size=(rows, 4))
+    spline = Factor("s(x)", 4, 1, False, smooth=True)
+    own = (spline, curve, np.broadcast_to(np.arange(4), curve.shape), mixed[:1], None)
+    parts["smooth"] = [own]
+    parts["smooth and classes"] = [own, *parts["classes of two grades"]]
+    parts = parts[kind]
     factors = [p[0] for p in parts]
     rows_ = Rows(
         x,
@@ -82,13 +88,14 @@ def design(kind: str, rows: int = 60, strata: int = 1, weighted: bool = False):
     return rows_, factors, priors
 
 
-KINDS = ["none", "intercepts", "correlated", "uncorrelated", "classes of two grades", "crossed"]
+KINDS = ["none", "intercepts", "correlated", "uncorrelated", "classes of two grades", "crossed", "smooth"]
 # The split into blocks and border must not matter: the border is forced for some designs.
 CASES = [
     *((kind, 1, False) for kind in KINDS),
     ("none", 3, True),
     ("correlated", 2, False),
     ("classes of two grades", 3, True),
+    ("smooth and classes", 3, True),
     ("correlated, border", 1, False),
     ("crossed, border", 1, False),
     ("crossed", 3, True),
@@ -102,9 +109,10 @@ def prepared(kind, strata=1, weighted=False, rows=60):
     params = parameters(factors, priors, strata)
     with pytest.MonkeyPatch.context() as patch:
         chosen = (0,) if kind.endswith("border") else ()
-        patch.setattr(layout_room, "_candidates", lambda count: [chosen])
+        if not kind.startswith("smooth"):
+            patch.setattr(layout_room, "_candidates", lambda factors: [chosen])
         where = layout(factors, columns.codes)
-    assert (where.border.size > 0) == kind.endswith("border")
+    assert (where.border.size > 0) == (kind.endswith("border") or kind.startswith("smooth"))
     products = cross_products(columns, where)
     y = np.random.default_rng(5).normal(size=(rows, 2))
     responses = response_products(columns, where, y)
@@ -149,8 +157,10 @@ def _expected(phi, rows, factors, priors, params, y):
     at = 1
     for f, (factor, z, codes) in enumerate(zip(factors, rows.z, rows.codes, strict=True)):
         root = sigma * roots[f][: factor.terms, : factor.terms]
-        same = codes[:, None] == codes[None, :]
-        covariance += (z @ root @ root.T @ z.T) * same
+        if factor.smooth:
+            covariance += root[0, 0] ** 2 * z @ z.T
+        else:
+            covariance += (z @ root @ root.T @ z.T) * (codes[:, None] == codes[None, :])
         for prior in priors.groups[factor.name].sd:
             total += _log_sd(prior, sigma * abs(phi[at])) + phi[0] - np.log(2)
             at += 1
@@ -251,7 +261,7 @@ def test_known_terms_are_taken_out_of_the_products_as_out_of_the_rows(case):
     b, u = rng.normal(size=(3, 2)), rng.normal(size=(products.layout.effects, 2))
     rest = y - rows.x @ b
     for f, (factor, z, codes) in enumerate(zip(factors, rows.z, rows.codes, strict=True)):
-        at = products.layout.offset[f] + codes[:, None] * factor.terms + np.arange(factor.terms)
+        at = products.layout.offset[f] + factor.places(codes)
         rest -= np.einsum("iq,iqs->is", z, u[at])
     expected = response_products(rows, products.layout, rest)
     found = responses.without(products, b, u)

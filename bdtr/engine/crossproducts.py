@@ -34,7 +34,8 @@ _CHUNK = 128  # responses at a time: little in memory, and progress between them
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a stage's fit: common columns X, and per factor its columns Z and level codes.
+    """Rows of a stage's fit: common columns X, and per factor its columns Z and level codes; of a smooth term
+    the basis functions and the numbers of all of them.
 
     ``stratum`` numbers the residual SD of each row (``strata`` of them), ``weight`` holds known
     precision weights: the residual variance of a row is sigma^2 / weight. Left out: one stratum, 1.
@@ -275,7 +276,7 @@ def row_values(rows: Rows, where: Layout):
     inner, inner_at, outer, outer_at = [], [], [], []
     parts = zip(where.factors, rows.z, rows.codes, where.position, where.in_border, strict=True)
     for factor, z, code, position, in_border in parts:
-        places = position[code][:, None] + np.arange(factor.terms)
+        places = position[code] if factor.smooth else position[code][:, None] + np.arange(factor.terms)
         (outer if in_border else inner).append(z)
         (outer_at if in_border else inner_at).append(places)
     count = len(x)

@@ -4,7 +4,8 @@ Levels of grouping factors that share rows form a *block*: with classes inside s
 with its classes. Blocks are the connected components of the graph of levels, so a class id that two
 schools share merges their blocks and the answer stays right. Factors that cross sites would merge all
 blocks into one; they go to the *border* instead, next to the common columns, where their levels are
-eliminated together by one dense Cholesky factorisation.
+eliminated together by one dense Cholesky factorisation. So do the basis functions of smooth terms, all of which every
+row meets: they are the levels of a factor with one term and one SD.
 """
 
 from __future__ import annotations
@@ -32,12 +33,20 @@ class CrossingError(BdtrError, ValueError):
 
 @dataclass(frozen=True)
 class Factor:
-    """A grouping factor: name, number of levels, number of terms, whether terms are correlated."""
+    """A grouping factor: name, number of levels, number of terms, whether terms are correlated.
+
+    ``smooth``: its levels are the basis functions of a smooth term, and each row has a value of every one.
+    """
 
     name: str
     levels: int
     terms: int
     correlated: bool
+    smooth: bool = False
+
+    def places(self, codes: np.ndarray) -> np.ndarray:
+        """Where the effects of each row stand among those of the factor (row, effect)."""
+        return codes if self.smooth else codes[:, None] * self.terms + np.arange(self.terms)
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def layout(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> Layout:
     factors
         The grouping factors.
     codes
-        Per factor the level of each row.
+        Per factor the level of each row; of a smooth term all levels (row, level).
 
     Returns
     -------
@@ -113,7 +122,7 @@ def layout(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> Layout:
         if code.size and (code.min() < 0 or code.max() >= factor.levels):
             raise IndexError(f"A level code of {factor.name!r} is outside 0..{factor.levels - 1}.")
     cells = _cells(factors, codes)
-    splits = [_blocks_of(factors, cells, chosen) for chosen in _candidates(len(factors))]
+    splits = [_blocks_of(factors, cells, chosen) for chosen in _candidates(factors)]
     best = min(splits, key=lambda split: split[0])
     _, in_border, component = best
     terms = np.array([f.terms for f in factors], dtype=np.int64)
@@ -151,28 +160,35 @@ def layout(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> Layout:
     )
 
 
-def _cells(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> np.ndarray:
-    """The combinations of levels that occur (factor x cell)."""
-    if not factors:
-        return np.zeros((0, 0), dtype=np.int64)
-    if len(factors) == 1:
-        return np.flatnonzero(np.bincount(codes[0], minlength=1))[None]
-    shape = tuple(f.levels for f in factors)
-    if np.prod([float(size) for size in shape]) > 2**62:
-        return np.unique(np.stack(codes), axis=1)
-    # One number a row, and hashing instead of sorting: the pass over the data is to stay short.
-    keys = np.ravel_multi_index(tuple(codes), shape)
-    return np.stack(np.unravel_index(np.sort(pd.unique(keys)), shape))
+def _cells(factors: Sequence[Factor], codes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Per factor its level in each combination of levels that occurs; of a smooth term all levels."""
+    grouping = [f for f, factor in enumerate(factors) if not factor.smooth]
+    found = [np.arange(factor.levels) for factor in factors]
+    shape, own = tuple(factors[f].levels for f in grouping), tuple(codes[f] for f in grouping)
+    if len(grouping) == 1:
+        cells = np.flatnonzero(np.bincount(own[0], minlength=1))[None]
+    elif grouping and np.prod([float(size) for size in shape]) > 2**62:
+        cells = np.unique(np.stack(own), axis=1)
+    elif grouping:
+        # One number a row, and hashing instead of sorting: the pass over the data is to stay short.
+        keys = np.ravel_multi_index(own, shape)
+        cells = np.stack(np.unravel_index(np.sort(pd.unique(keys)), shape))
+    for i, f in enumerate(grouping):
+        found[f] = cells[i]
+    return found
 
 
-def _candidates(count: int) -> list[tuple[int, ...]]:
-    """Sets of factors that may go to the border: all of them while they are few."""
-    most = count - 1 if count <= 6 else 2
-    return [c for size in range(max(most, 0) + 1) for c in combinations(range(count), size)]
+def _candidates(factors: Sequence[Factor]) -> list[tuple[int, ...]]:
+    """Sets of factors that may go to the border: all of them while they are few, smooth terms always."""
+    always = tuple(f for f, factor in enumerate(factors) if factor.smooth)
+    others = [f for f, factor in enumerate(factors) if not factor.smooth]
+    most = len(others) - 1 if len(others) <= 6 else 2
+    sets = [c for size in range(max(most, 0) + 1) for c in combinations(others, size)]
+    return [tuple(sorted((*always, *c))) for c in sets]
 
 
 def _blocks_of(
-    factors: Sequence[Factor], cells: np.ndarray, outside: tuple[int, ...]
+    factors: Sequence[Factor], cells: Sequence[np.ndarray], outside: tuple[int, ...]
 ) -> tuple[float, tuple[bool, ...], dict[int, np.ndarray]]:
     """Work of one evaluation with some factors in the border, and the block of each level else."""
     inside = [f for f in range(len(factors)) if f not in outside]

@@ -2,7 +2,7 @@
 
 With the triangular systems of :mod:`bdtr.engine.density.elimination` a draw is one back substitution with
 standard normal numbers on the right-hand side: common coefficients first, then the border, then blocks. Eight
-draws are made at a time where there is no border.
+draws are made at a time where the border is small.
 """
 
 from __future__ import annotations
@@ -138,10 +138,11 @@ def _draw(first, last, phi, which, noise, own, priors, zty, hty, yty, target, bo
             _draw_one(phi[d], noise[d], own, priors, y, target, border_target, empty_at, empty_factor,
                       room.one, coefficients[d], effects[d])  # fmt: skip
         return
-    p, size = own.precision.size, phi.shape[1]
+    p, border, size = own.precision.size, own.border, phi.shape[1]
+    side = border + p + 1
     draws, rows = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     some = np.empty((LANES, size))
-    h, numbers, ignored = room_for(p), room_for(2), np.empty(LANES)
+    h, numbers, ignored = room_for(border + p), room_for(2), np.empty(LANES)
     for group in range(first, last):
         for lane in range(LANES):
             draws[lane] = min(group * LANES + lane, len(phi) - 1)
@@ -149,17 +150,21 @@ def _draw(first, last, phi, which, noise, own, priors, zty, hty, yty, target, bo
             some[lane] = phi[draws[lane]]
             numbers[LANES + lane] = np.exp(some[lane, 0])
         eliminate_batch(some, rows, own, zty, hty, yty, room)
-        solve_common(some, own.precision, room.full, room.logdet, ignored)
+        solve_common(some, own.precision, border, room.full, room.logdet, ignored)
         for k in range(p - 1, -1, -1):
-            row = k * (p + 1)
+            row = (border + k) * side + border
             pivot = load(room.full, (row + k) * LANES)
             value = load(room.full, (row + p) * LANES)
             value = plus(value, _gathered(noise, draws, k, numbers), root(pivot))
             for i in range(k + 1, p):
-                value = minus(value, load(room.full, (row + i) * LANES), load(h, i * LANES))
-            store(h, k * LANES, value / pivot)
+                value = minus(value, load(room.full, (row + i) * LANES), load(h, (border + i) * LANES))
+            store(h, (border + k) * LANES, value / pivot)
             _scattered(value / pivot, draws, k, numbers, coefficients)
         sigma = load(numbers, LANES)
+        _draw_border_batch(
+            room.factors, room.longest, border, own.border_factor, room.full, side, sigma, noise, draws, p,
+            border_target, h, numbers, effects,
+        )  # fmt: skip
         _draw_batch(
             room.factors, room.longest, own.terms, own.start, own.block_groups, own.group_start,
             own.group_factor, room.rows, room.row_start, sigma, noise, draws, target, h, numbers, effects,
@@ -191,10 +196,26 @@ def _scattered(value, draws, column, between, out):
 
 
 @kernel
+def _draw_border_batch(factors, longest, border, border_factor, full, side, sigma, noise, draws, p, target,
+                       h, between, effects):  # fmt: skip
+    """As :func:`_draw_border`, for eight draws at once and levels with one term."""
+    for k in range(border - 1, -1, -1):
+        row = k * side
+        value = load(full, (row + side - 1) * LANES)
+        for i in range(k + 1, side - 1):
+            value = minus(value, load(full, (row + i) * LANES), load(h, i * LANES))
+        value = value / sigma + _gathered(noise, draws, p + target[k], between)
+        t = load(factors, border_factor[k] * longest * longest * LANES)
+        own = sigma * t * load(full, (row + k) * LANES) * value
+        store(h, k * LANES, own)
+        _scattered(own, draws, target[k], between, effects)
+
+
+@kernel
 def _draw_batch(factors, longest, terms, start, block_groups, group_start, group_factor, all_rows, row_start,
                 sigma, noise, draws, target, h, between, effects):  # fmt: skip
     """As :func:`_draw_blocks`, for eight draws at once."""
-    p = h.size // LANES
+    wide, p = h.size // LANES, noise.shape[1] - effects.shape[1]
     most = 1
     for j in range(start.size - 1):
         most = max(most, start[j + 1] - start[j])
@@ -202,7 +223,7 @@ def _draw_batch(factors, longest, terms, start, block_groups, group_start, group
     for j in range(start.size - 1):
         first = start[j]
         m = start[j + 1] - first
-        width = m + p + 1
+        width = m + wide + 1
         rows = all_rows[row_start[j] * LANES : (row_start[j] + m * width) * LANES]
         for g in range(block_groups[j + 1] - 1, block_groups[j] - 1, -1):
             f = group_factor[g]
@@ -210,7 +231,7 @@ def _draw_batch(factors, longest, terms, start, block_groups, group_start, group
             for k in range(last - 1, at - 1, -1):
                 row = k * width
                 value = load(rows, (row + width - 1) * LANES)
-                for i in range(p):
+                for i in range(wide):
                     value = minus(value, load(rows, (row + m + i) * LANES), load(h, i * LANES))
                 column = p + target[first + k]
                 value = value / sigma + _gathered(noise, draws, column, between)

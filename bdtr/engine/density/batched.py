@@ -1,9 +1,10 @@
 """Elimination and marginal density at eight places at once: those of one response, or of eight.
 
 The formulas are those of :mod:`bdtr.engine.density.elimination` and :mod:`bdtr.engine.density.marginal`, the
-numbers of eight places side by side (see :mod:`bdtr.engine.compiled.lanes`). Where effects cross sites, one
-place is looked at after another: most of the work is then to factorise their border, which is large. So it is
-where eight times the rows of the blocks would take too much memory.
+numbers of eight places side by side (see :mod:`bdtr.engine.compiled.lanes`). A border of levels with one
+term, as smooth terms have, is eliminated like a block; where it is large, as of effects that cross sites,
+most of the work is to factorise it, and one place is looked at after another. So it is where eight times the
+rows of the blocks would take too much memory.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = ["BatchRoom", "densities", "eliminate_batch", "make_batch_room", "solv
 # Pivots after which a determinant is looked at, and from where on the next ones could overflow it.
 _CHECKED, _TOO_LARGE = 8, 1e100
 _MOST_NUMBERS = 1 << 23  # in the rows of a thread
+_MOST_BORDER = 80  # effects in the border that are eliminated at eight places at once
 
 
 class BatchRoom(NamedTuple):
@@ -49,7 +51,7 @@ class BatchRoom(NamedTuple):
     row_start: (
         np.ndarray
     )  # where the rows of each block begin: all at the same place if none are kept
-    full: np.ndarray  # X'X, X'y and y'y: upper triangle of (column, column)
+    full: np.ndarray  # H'H, H'y and y'y, border first: upper triangle of (column, column)
     logdet: np.ndarray  # log|A|
     alone: bool  # one place after another
     one: Room  # for that
@@ -92,7 +94,9 @@ def make_batch_room(s, keep):
         most = max(most, m * (m + columns))
     for f in range(s.terms.size):
         longest = max(longest, s.terms[f])
-    alone = s.border > 0 or (total if keep else most) * LANES > _MOST_NUMBERS
+    alone = s.border > _MOST_BORDER or (total if keep else most) * LANES > _MOST_NUMBERS
+    for g in range(s.border_start.size):
+        alone = alone or s.terms[s.border_factor[g]] > 1
     if alone:
         total = most = columns = inner = 0
     return BatchRoom(
@@ -113,9 +117,9 @@ def make_batch_room(s, keep):
 def eliminate_batch(phi, which, s, zty, hty, yty, room):
     """Eliminate the blocks of eight phi (lane, phi), each with one of the responses.
 
-    What remains of [X'X X'y; . y'y] then stands in ``room.full``, log|A| in ``room.logdet``. With R'R = A,
-    row k of R T^-1 as far as it stands beyond its own level (within it, of R) is left in place of row k of
-    its block, with 1 / R_kk on the diagonal.
+    What remains of [X'X X'y; . y'y] then stands in ``room.full`` after the rows of the border, log|A| in
+    ``room.logdet``. With R'R = A, row k of R T^-1 as far as it stands beyond its own level (within it, of R)
+    is left in place of row k of its block or of the border, with 1 / R_kk on the diagonal.
     """
     _call(_Elimination(phi, which, s, zty, hty, yty, room))
 
@@ -132,7 +136,7 @@ def densities(phi, which, s, priors, zty, hty, yty, room, out):
             out[lane] = reduced_density(own, logdet, reduced, s, priors, room.one.small)
         return
     eliminate_batch(phi, which, s, zty, hty, yty, room)
-    solve_common(phi, s.precision, room.full, room.logdet, out)
+    solve_common(phi, s.precision, s.border, room.full, room.logdet, out)
     for lane in range(LANES):
         own = phi[lane]
         value = out[lane] + log_determinant_of_errors(own, s) + log_prior(own, s.rows.size, priors)
@@ -143,7 +147,7 @@ def densities(phi, which, s, priors, zty, hty, yty, room, out):
 def _eliminate(address):
     a = _load(address)
     s, room = a.s, a.room
-    p, strata = s.precision.size, s.rows.size
+    wide, strata = s.hth.shape[1], s.rows.size
     by_stratum = room.weights.reshape(strata, LANES)
     by_term = room.factors.reshape(s.terms.size, room.longest, room.longest, LANES)
     for lane in range(LANES):
@@ -151,16 +155,19 @@ def _eliminate(address):
         by_term[:, :, :, lane] = relative_factors(a.phi[lane], s.terms, s.correlated)
     _mix(a.which, room.weights, s, a.zty, a.hty, a.yty, room.zty, room.full)
     _eliminate_blocks(
-        room.factors, room.longest, room.weights, s.blocks.ravel(), s.used, p, s.terms, s.start,
+        room.factors, room.longest, room.weights, s.blocks.ravel(), s.used, wide, s.terms, s.start,
         s.block_groups, s.group_start, s.group_factor, s.block_start, room.zty, room.rows, room.row_start,
         room.full, room.logdet,
     )  # fmt: skip
+    _eliminate_border(
+        room.factors, room.longest, s.border, s.border_factor, wide + 1, room.full, room.logdet
+    )
     return 0.0
 
 
 @kernel
 def _mix(which, weights, s, zty, hty, yty, own, full):
-    """Z'y and the upper triangle of [X'X X'y; . y'y], over all strata."""
+    """Z'y and the upper triangle of [H'H H'y; . y'y], over all strata."""
     strata, p, inner = s.rows.size, s.hth.shape[1], zty.shape[2]
     own[:] = 0.0
     full[:] = 0.0
@@ -225,6 +232,32 @@ def _eliminate_blocks(factors, longest, weights, blocks, used, p, terms, start, 
                     _add_logs(determinant, logdet)
                     determinant = every(1.0)
         _take(m, width, p + 1, rows, full)
+    _add_logs(determinant, logdet)
+
+
+@kernel
+def _eliminate_border(factors, longest, border, border_factor, columns, full, logdet):
+    """Eliminate the border, whose levels have one term each, from what the blocks have left."""
+    determinant = every(1.0)
+    for k in range(border):
+        row = k * columns
+        t = load(factors, border_factor[k] * longest * longest * LANES)
+        pivot = plus(every(1.0), t * t, load(full, (row + k) * LANES))
+        inverse_root = every(1.0) / root(pivot)
+        scale = t * inverse_root
+        share = scale * scale
+        determinant = determinant * pivot
+        for i in range(k + 1, columns):
+            c = share * load(full, (row + i) * LANES)
+            for u in range(i, columns):
+                at = (i * columns + u) * LANES
+                store(full, at, minus(load(full, at), c, load(full, (row + u) * LANES)))
+        store(full, (row + k) * LANES, inverse_root)
+        for u in range(k + 1, columns):
+            store(full, (row + u) * LANES, scale * load(full, (row + u) * LANES))
+        if k % _CHECKED == 0 and not largest(determinant) < _TOO_LARGE:
+            _add_logs(determinant, logdet)
+            determinant = every(1.0)
     _add_logs(determinant, logdet)
 
 
@@ -343,33 +376,35 @@ def _add_logs(determinant, logdet):
 
 
 @kernel
-def solve_common(phi, precision, full, logdet, out):
+def solve_common(phi, precision, border, full, logdet, out):
     """Eliminate the common columns in place; the density but for the part of errors and priors.
 
     Rows of ``full`` are left as those of :func:`bdtr.engine.density.marginal.reduced_density` are.
     """
-    p = precision.size
-    wide = p + 1
+    p, side = precision.size, border + precision.size + 1
+    corner = border * side + border  # where the common columns begin
     numbers, pivots = room_for(1), room_for(p)
     for lane in range(LANES):
         numbers[lane] = np.exp(-2.0 * phi[lane, 0])
     inverse, fit = load(numbers, 0), every(0.0)
     for i in range(p):
-        for c in range(i, wide):
-            at = (i * wide + c) * LANES
+        for c in range(i, p + 1):
+            at = (corner + i * side + c) * LANES
             value = inverse * load(full, at)
             store(full, at, value + every(precision[i]) if c == i else value)
     for k in range(p):
-        pivot = load(full, (k * wide + k) * LANES)
+        row = corner + k * side
+        pivot = load(full, (row + k) * LANES)
         store(pivots, k * LANES, pivot)
-        last = load(full, (k * wide + p) * LANES)
+        last = load(full, (row + p) * LANES)
         fit = plus(fit, last, last / pivot)
         for i in range(k + 1, p):
-            c = load(full, (k * wide + i) * LANES) / pivot
-            for t in range(i, wide):
-                at = (i * wide + t) * LANES
-                store(full, at, minus(load(full, at), c, load(full, (k * wide + t) * LANES)))
-    store(numbers, 0, plus(every(0.0) - fit, inverse, load(full, (p * wide + p) * LANES)))
+            c = load(full, (row + i) * LANES) / pivot
+            for t in range(i, p + 1):
+                at = (corner + i * side + t) * LANES
+                store(full, at, minus(load(full, at), c, load(full, (row + t) * LANES)))
+    squares = load(full, (corner + p * side + p) * LANES)
+    store(numbers, 0, plus(every(0.0) - fit, inverse, squares))
     for lane in range(LANES):
         value = logdet[lane]
         for k in range(p):

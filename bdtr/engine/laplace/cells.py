@@ -142,7 +142,7 @@ def _group_columns(where: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         (f, t, outside)
         for outside in (False, True)
         for f, factor in enumerate(where.factors)
-        for t in range(factor.terms)
+        for t in ([0] * factor.levels if factor.smooth else range(factor.terms))
         if where.in_border[f] == outside
     ]
     of, term, outer = np.array(found, np.int64).reshape(-1, 3).T
