@@ -88,7 +88,15 @@ def design(kind: str, rows: int = 60, strata: int = 1, weighted: bool = False):
     return rows_, factors, priors
 
 
-KINDS = ["none", "intercepts", "correlated", "uncorrelated", "classes of two grades", "crossed", "smooth"]
+KINDS = [
+    "none",
+    "intercepts",
+    "correlated",
+    "uncorrelated",
+    "classes of two grades",
+    "crossed",
+    "smooth",
+]
 # The split into blocks and border must not matter: the border is forced for some designs.
 CASES = [
     *((kind, 1, False) for kind in KINDS),

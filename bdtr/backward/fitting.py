@@ -348,6 +348,7 @@ def _prior_table(fitted: Fit) -> pd.DataFrame:
     rows = []
     for k, design in enumerate(fitted.designs):
         model, terms = stage_model(fitted, k), {g.name: g.terms for g in design.groups}
+        terms |= {s.name: s.curves for s in design.smooths}
         if isinstance(model, OwnModel):
             rows.append((design.action, "all", f"those of {model.name}", "yours", ""))
             continue

@@ -26,13 +26,14 @@ from bdtr.data.groupcolumns import GroupDesign
 from bdtr.data.margins import Measure
 from bdtr.data.modelmatrix import Columns
 from bdtr.data.sitelevel import SiteLevel
+from bdtr.data.smooths import Basis, SmoothDesign
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import mapping, truth, whole
 from bdtr.results.diagnostics import State, worst
 from bdtr.results.errors import BdtrError
 from bdtr.stages.settings import Settings, make_settings
-from bdtr.trial.formula import Formula
+from bdtr.trial.formula import Formula, SmoothTerm
 from bdtr.trial.priors import PRIOR_COLUMNS
 from bdtr.trial.trial import Trial, TrialError
 
@@ -307,6 +308,20 @@ def _columns(state: Mapping[str, Any], coding: Coding) -> Columns:
     return Columns(state["text"], state["state"], frame)
 
 
+def _smooth(state: Mapping[str, Any], coding: Coding) -> SmoothDesign:
+    kept = state["basis"]
+    count = len(state["variables"])
+    one = {
+        name: np.array(kept[name], dtype=float).reshape(count)
+        for name in ("centre", "scale", "low", "high")
+    }
+    knots = np.array(kept["knots"], dtype=float).reshape(-1, count)
+    turn = np.array(kept["turn"], dtype=float).reshape(len(knots) + 1 + count, -1)
+    term = SmoothTerm(tuple(state["variables"]), state["by"], state["k"])
+    by = None if state["columns"] is None else _columns(state["columns"], coding)
+    return SmoothDesign(term, Basis(knots=knots, turn=turn, **one), by)
+
+
 def _design(state: Mapping[str, Any], coding: Coding) -> StageDesign:
     groups = tuple(
         GroupDesign(
@@ -336,6 +351,7 @@ def _design(state: Mapping[str, Any], coding: Coding) -> StageDesign:
         np.array(state["constant"], dtype=float),
         state["calibrated"],
         groups,
+        tuple(_smooth(s, coding) for s in state["smooths"]),
         tuple(state["notes"]),
         tuple(state["added"]),
         state["site"],

@@ -243,7 +243,8 @@ def propagate(
             )  # fmt: skip
             used = streams[kind]
             shares = np.ones((len(drawn.phi), 1)) if used is None else used.effects
-            site = new_site(model, law.roots, shares, new_seed, chains, law.new)
+            of_groups = law.roots[: len(model.design.groups)]
+            site = new_site(model, of_groups, shares, new_seed, chains, law.new)
             out.append(Propagated(posterior, engine, site))
     return out
 
@@ -273,13 +274,12 @@ def _law(
         effects = model.engine_effects(known.effects.T)
         total = rest + effects
     at = 0
-    turns = [g.measure.turn * model.spread for g in model.design.groups]
-    for f, (group, factor) in enumerate(zip(model.design.groups, model.factors, strict=True)):
+    turns = model.turns
+    for f, (factor, back) in enumerate(zip(model.factors, model.backs, strict=True)):
         own = slice(at, at + factor.levels * factor.terms)
         at = own.stop
         if known is None or factor.name not in known.covariances:
             continue
-        back = group.measure.back / model.spread
         shape = (len(phi), factor.levels, factor.terms)
         there = known.new.get(factor.name, np.zeros((factor.terms, len(phi))))
         covariances[f], roots[f], found = joined_law(

@@ -36,9 +36,13 @@ def linear_predictor(fit: FitRecord, k: int, model: OutcomeModel) -> np.ndarray:
     """Linear predictor of the rows of a stage's fit at posterior means, group effects included."""
     posterior = fit.posterior(k).mean(("chain", "draw"))
     eta = model.rows.x @ (model.design.measure.back @ posterior["b"].to_numpy())
-    for g, z, code in zip(model.design.groups, model.rows.z, model.rows.codes, strict=True):
+    groups, smooths = model.design.groups, model.design.smooths
+    for g, z, code in zip(groups, model.rows.z, model.rows.codes, strict=False):
         effects = posterior[f"u_{g.name}"].to_numpy() @ g.measure.back.T
         eta += (z * effects[code]).sum(axis=1)
+    bends = [u for s in smooths for u in posterior[f"u_{s.name}"].to_numpy()]
+    for u, z in zip(bends, model.rows.z[len(groups) :], strict=True):
+        eta += z @ u
     return eta
 
 

@@ -25,6 +25,7 @@ from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.stacking import stacked
 from bdtr.data.margins import Measure
 from bdtr.data.modelmatrix import Columns
+from bdtr.data.smooths import SmoothDesign
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import truth
@@ -33,7 +34,7 @@ from bdtr.results.files import OutputError, check_output, write_whole
 
 __all__ = ["FORMAT", "StorageError", "digest_of", "save"]
 
-FORMAT = 7
+FORMAT = 8
 # Endings of files that hold something else.
 _OTHERS = (
     ".csv", ".tsv", ".gz", ".dta", ".sav", ".rds", ".mat", ".xls", ".xlsx", ".parquet", ".feather", ".json",
@@ -202,6 +203,7 @@ def _design_state(design: StageDesign) -> dict[str, Any]:
             }
             for g in design.groups
         ],
+        "smooths": [_smooth_state(s) for s in design.smooths],
         "notes": list(design.notes),
         "added": list(design.added),
         "site": design.site,
@@ -212,6 +214,16 @@ def _design_state(design: StageDesign) -> dict[str, Any]:
 
 def _measure_state(measure: Measure) -> dict[str, Any]:
     return {"turn": measure.turn, "back": measure.back, "scale": measure.scale}
+
+
+def _smooth_state(smooth: SmoothDesign) -> dict[str, Any]:
+    return {
+        "variables": list(smooth.term.variables),
+        "by": smooth.term.by,
+        "k": smooth.term.basis,
+        "columns": None if smooth.by is None else _columns_state(smooth.by),
+        "basis": asdict(smooth.basis),
+    }
 
 
 def _columns_state(columns: Columns) -> dict[str, Any]:

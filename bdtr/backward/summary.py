@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.smoothness import smoothness
 from bdtr.results.arguments import one_of, probability
 from bdtr.results.diagnostics import State, convergence
 from bdtr.results.estimates import kind_of
@@ -81,11 +82,16 @@ def _reported(fit: FitRecord, k: int) -> xr.Dataset:
 
 @dataclass(frozen=True)
 class Summary:
-    """Parameters of a fit: ``table`` is indexed by stage and parameter; the state comes first."""
+    """Parameters of a fit: ``table`` is indexed by stage and parameter; the state comes first.
+
+    ``smooths`` has the effective degrees of freedom of smooth terms, as in
+    :func:`bdtr.backward.smoothness.smoothness`.
+    """
 
     table: pd.DataFrame
     interval: float
     state: State
+    smooths: pd.DataFrame
 
     @property
     def caption(self) -> str:
@@ -93,10 +99,12 @@ class Summary:
         return f"{self.state}. {kind_of(self.interval)}s."
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.table.round(3).to_string()}"
+        smooths = "".join(f"\n{line}" for line in _smooth_words(self.smooths))
+        return f"{self.caption}\n{self.table.round(3).to_string()}{smooths}"
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(self.caption)}</p>{self.table.round(3).to_html(escape=True)}"
+        smooths = "".join(f"<p>{escape(line)}</p>" for line in _smooth_words(self.smooths))
+        return f"<p>{escape(self.caption)}</p>{self.table.round(3).to_html(escape=True)}{smooths}"
 
 
 def summary(fit: FitRecord, interval: float = 0.95) -> Summary:
@@ -117,7 +125,21 @@ def summary(fit: FitRecord, interval: float = 0.95) -> Summary:
         parts.append(table)
     table = pd.concat(parts)
     table.index.names = ["stage", "parameter"]
-    return Summary(table, interval, fit.state)
+    return Summary(table, interval, fit.state, smoothness(fit))
+
+
+def _smooth_words(found: pd.DataFrame) -> list[str]:
+    """Effective degrees of freedom of each smooth term, in a line."""
+    return [
+        f"{stage}: {term}, effective degrees of freedom of {int(own['most'].iloc[0])}: "
+        + ", ".join(f"{curve} {edf:.1f}" for (_, _, curve), edf in own["edf"].items())
+        + (
+            " (1 is a line)"
+            if "," not in term.split(", by=")[0]
+            else " (a plane has one a variable)"
+        )
+        for (stage, term), own in found.groupby(level=["stage", "term"], sort=False)
+    ]
 
 
 def _flat(posterior: xr.Dataset) -> np.ndarray:
@@ -192,12 +214,15 @@ def _scale(fit: FitRecord, k: int) -> str:
 
 def text(fit: FitRecord) -> str:
     """A readable summary, the state first."""
-    table = summary(fit).table
+    found = summary(fit)
+    table = found.table
     own = [s.action for s in fit.trial.stages if s.model is not None]
     stages, names = table.index.get_level_values(0), table.index.get_level_values(1)
     coefficients = table[names.str.startswith("b[") | stages.isin(own)]
     lines = [*_head(fit), "", "Coefficients (mean, SD, 95 % equal-tailed interval):"]
     lines.append(coefficients[["mean", "sd", "lower", "upper"]].round(3).to_string())
+    if len(found.smooths):
+        lines += ["", "Smooth terms:", *_smooth_words(found.smooths)]
     if fit.notes or fit.added:
         lines += ["", *(f"note: {note}" for note in (*fit.added, *fit.notes))]
     return "\n".join(lines)
@@ -207,6 +232,8 @@ def html(fit: FitRecord) -> str:
     """The same for a notebook."""
     head = "".join(f"<p>{escape(line)}</p>" for line in _head(fit))
     notes = "".join(f"<li>{escape(note)}</li>" for note in (*fit.added, *fit.notes))
-    table = summary(fit).table[["mean", "sd", "lower", "upper", "r_hat", "ess_bulk"]].round(3)
+    found = summary(fit)
+    table = found.table[["mean", "sd", "lower", "upper", "r_hat", "ess_bulk"]].round(3)
     caption = "<p>95 % equal-tailed intervals.</p>"
-    return f"{head}{caption}{table.to_html(escape=True)}<ul>{notes}</ul>"
+    smooths = "".join(f"<p>{escape(line)}</p>" for line in _smooth_words(found.smooths))
+    return f"{head}{caption}{table.to_html(escape=True)}{smooths}<ul>{notes}</ul>"

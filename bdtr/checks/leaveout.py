@@ -164,13 +164,13 @@ def _stage_draws(
     shape: np.ndarray | None,
 ) -> StageDraws:
     by_factor, roots, at = {}, {}, 0
-    for group, factor, root in zip(
-        model.design.groups, model.factors, group_roots(model, phi), strict=True
-    ):
+    groups = model.design.groups
+    for group, factor, root in zip(groups, model.factors, group_roots(model, phi), strict=False):
         own = effects[:, at : at + factor.levels * factor.terms]
         at += own.shape[1]
         roots[factor.name] = root
         if group.role != "delivery":
             own = own.reshape(len(phi), factor.levels, factor.terms)
             by_factor[factor.name] = np.ascontiguousarray(np.moveaxis(own, 0, -1))
-    return StageDraws(np.ascontiguousarray(coefficients.T), by_factor, roots, {}, shape)
+    every = np.hstack([coefficients, effects[:, at:]])  # those of smooth terms come last
+    return StageDraws(np.ascontiguousarray(every.T), by_factor, roots, {}, shape)

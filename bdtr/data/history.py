@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bdtr.data.contents import DataError
 from bdtr.data.modelmatrix import terms_of
 from bdtr.trial.condition import Condition
-from bdtr.trial.formula import TRANSFORMS, Formula, names_in
+from bdtr.trial.formula import TRANSFORMS, Formula, SmoothTerm, names_in
 from bdtr.trial.trial import Stage, Trial
 
 if TYPE_CHECKING:
@@ -41,12 +41,13 @@ def stage_factors(trial: Trial, k: int) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Earlier:
     """Terms of earlier stages that a stage's formula lacks: ``common`` as sets of factors, the missing
-    terms of
-    each grouping factor (with whether they are correlated), and the stages that have them."""
+    terms of each grouping factor (with whether they are correlated), the stages that have them, and smooth
+    terms."""
 
     common: tuple[frozenset[str], ...]
     groups: tuple[tuple[tuple[str, ...], tuple[frozenset[str], ...], bool], ...]
     stages: tuple[str, ...]
+    smooths: tuple[SmoothTerm, ...] = ()
 
 
 def earlier_terms(trial: Trial, k: int) -> Earlier:
@@ -63,6 +64,7 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
     known, common, sources = terms_of(formula.common), [], []
     own = {g.factor: (terms_of(g.expression), g.correlated) for g in formula.groups}
     groups: dict[tuple[str, ...], tuple[list[frozenset[str]], bool]] = {}
+    smooths: list[SmoothTerm] = []
     delivered = {s.delivered_in for s in trial.stages[: k + 1] if s.delivered_in}
     for j in range(k):
         earlier = Formula.parse(trial.stages[j].formula)
@@ -72,6 +74,10 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
         wanted = [t for t in have if any(t <= one for one in tailored)]
         new = [t for t in wanted if t and t not in known and t not in common]
         common += new
+        for s in earlier.smooths:
+            if s.by in actions and s not in (*formula.smooths, *smooths):
+                smooths.append(s)
+                new = [*new, frozenset({s.name})]
         for g in earlier.groups:
             if set(g.factor) <= delivered:
                 continue
@@ -84,8 +90,9 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
         if new:
             sources.append(trial.stages[j].action)
     return Earlier(
-        tuple(common), tuple((f, tuple(t), c) for f, (t, c) in groups.items()), tuple(sources)
-    )
+        tuple(common), tuple((f, tuple(t), c) for f, (t, c) in groups.items()), tuple(sources),
+        tuple(smooths),
+    )  # fmt: skip
 
 
 def not_yet_known(trial: Trial, k: int) -> set[str]:
@@ -144,10 +151,11 @@ def stage_formula(trial: Trial, k: int) -> Formula:
         added.append(stage.delivered_in)
     clusters = [f"(1 | {column})" for column in dict.fromkeys(added)]
     found = earlier_terms(trial, k)
-    if not found.common and not found.groups:
+    if not found.common and not found.groups and not found.smooths:
         return Formula.parse(" + ".join([stage.formula, *clusters]))
     more = {frozenset(factor): (factor, terms, corr) for factor, terms, corr in found.groups}
-    common = " + ".join([formula.common, *map(_term_text, found.common)])
+    smooths = [s.name for s in (*formula.smooths, *found.smooths)]
+    common = " + ".join([formula.common, *map(_term_text, found.common), *smooths])
     groups = []
     for g in formula.groups:
         _, terms, _ = more.pop(frozenset(g.factor), (g.factor, (), True))
@@ -201,7 +209,7 @@ def _names_alone(stage: Stage, formula: Formula) -> None:
     combined = [g.name for g in formula.groups if len(g.factor) > 1]
     expressions = " ".join([formula.common, *(g.expression for g in formula.groups)])
     transformed = [f"{name}(...)" for name in TRANSFORMS if re.search(rf"\b{name}\(", expressions)]
-    for found in (combined + transformed)[:1]:
+    for found in (combined + transformed + [s.name for s in formula.smooths])[:1]:
         raise DataError(
             f"Stage({stage.action!r}): with a model of your own the formula only names columns, and "
             f"{stage.formula!r} has {found!r}. Name the columns one by one and do the rest in the model."

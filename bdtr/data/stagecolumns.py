@@ -20,12 +20,13 @@ from bdtr.data.groupcolumns import (
 )
 from bdtr.data.history import delivered_now, earlier_terms
 from bdtr.data.margins import Measure, as_written, margins_of, measured, residual_columns
-from bdtr.data.modelmatrix import Columns
+from bdtr.data.modelmatrix import Columns, terms_of
 from bdtr.data.rank import check_rank, collinear
 from bdtr.data.sitelevel import SiteLevel, site_level
+from bdtr.data.smooths import SmoothDesign, smooth_design
 from bdtr.data.trialdata import TrialData
 from bdtr.engine.layout import Factor
-from bdtr.trial.formula import Formula
+from bdtr.trial.formula import Formula, SmoothTerm, names_in
 
 __all__ = ["StageDesign", "design_in", "stage_design"]
 
@@ -61,6 +62,7 @@ class StageDesign:
     constant: np.ndarray
     calibrated: bool
     groups: tuple[GroupDesign, ...]
+    smooths: tuple[SmoothDesign, ...]
     notes: tuple[str, ...]
     added: tuple[str, ...]
     site: str | None
@@ -86,8 +88,9 @@ class StageDesign:
 
     @property
     def factors(self) -> tuple[Factor, ...]:
-        """The grouping factors as the exact engine takes them."""
-        return tuple(Factor(g.name, len(g.levels), len(g.terms), g.correlated) for g in self.groups)
+        """The grouping factors, then the smooth terms, as the exact engine takes them."""
+        groups = (Factor(g.name, len(g.levels), len(g.terms), g.correlated) for g in self.groups)
+        return (*groups, *(f for s in self.smooths for f in s.factors))
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -114,6 +117,15 @@ class StageDesign:
     def common(self, frame: pd.DataFrame, site_code: np.ndarray) -> np.ndarray:
         """Common columns as the engines take them: each measured from its margins, in SDs."""
         return self.written(frame, site_code) @ self.measure.turn
+
+    def predicting(self, frame: pd.DataFrame, site_code: np.ndarray) -> np.ndarray:
+        """All columns but those of groups, for predictions: the common ones and those of smooth terms."""
+        common = self.common(frame, site_code)
+        return (
+            np.hstack([common, *(s.matrix(frame) for s in self.smooths)])
+            if self.smooths
+            else common
+        )
 
 
 def learned_columns(action: str, arms: Sequence[str]) -> tuple[str, ...]:
@@ -189,6 +201,7 @@ def stage_design(data: TrialData, k: int) -> StageDesign:
         group, more = _group(data, k, term, rows, points)
         groups.append(group)
         notes += more
+    formula, smooths = _smooths(data, k, rows, where)
     sites, codes = SiteLevel.none(len(site_levels)), site_codes(rows, trial.site, site_levels)
     if any(g.role == "site" for g in groups) and not own_model:
         own = _columns_of_sites(columns, keep)
@@ -218,7 +231,7 @@ def stage_design(data: TrialData, k: int) -> StageDesign:
         action,
         tuple(stage.stage.actions or ()),
         arms,
-        stage.formula,
+        formula,
         data.coding,
         columns,
         keep,
@@ -228,8 +241,9 @@ def stage_design(data: TrialData, k: int) -> StageDesign:
         measure.back @ base,
         calibrated,
         tuple(groups),
+        smooths,
         tuple(notes),
-        tuple(_added(data, k, columns, keep, groups)),
+        (*_added(data, k, columns, keep, groups), *_bent(stage.formula, formula, action)),
         trial.site,
         site_levels,
         has_intercept,
@@ -397,6 +411,50 @@ def _added(
         f"{'it' if one else 'them'}: without {'it' if one else 'them'} direct effects on the "
         f"payoff would be 0 with "
         "certainty (earlier_terms=False leaves out what was added)."
+    ]
+
+
+def _smooths(
+    data: TrialData, k: int, rows: pd.DataFrame, where: str
+) -> tuple[Formula, tuple[SmoothDesign, ...]]:
+    """The smooth terms of a stage, and its formula with those that were added to it."""
+    formula = data.stages[k].formula
+    shape = data.stages[k].stage.shape or ("linear" if k == len(data.stages) - 1 else "smooth")
+    if shape == "smooth" and data.stages[k].stage.model is None:
+        more = [
+            s.name
+            for s in _bending(formula, data.stages[k].stage.action, data.coding.numbers, rows)
+        ]
+        formula = Formula.parse(" + ".join([formula.text, *more]))
+    return formula, tuple(smooth_design(term, rows, where) for term in formula.smooths)
+
+
+def _bending(
+    formula: Formula, action: str, numbers: Sequence[str], rows: pd.DataFrame
+) -> list[SmoothTerm]:
+    """Smooth terms for the numbers that meet the action in a straight line and have values to bend over: of two
+    a surface, of more a curve each.
+
+    The best of two straight lines is no straight line, so that the value of the stages to come bends; of two
+    variables along any direction, which two curves cannot follow.
+    """
+    meeting = [t - {action} for t in terms_of(formula.common) if action in t]
+    bent = {v for s in formula.smooths if s.by == action for v in s.variables}
+    bent |= {v for t in meeting for f in t - {*numbers} for v in names_in(f)}
+    straight = [v for v in numbers if any(v in t for t in meeting) and v not in bent]
+    straight = [v for v in straight if rows[v].nunique() > 2]
+    terms = [tuple(straight)] if len(straight) == 2 else [(v,) for v in straight]
+    return [SmoothTerm(variables, action) for variables in terms]
+
+
+def _bent(given: Formula, used: Formula, action: str) -> list[str]:
+    """Which smooth terms were added to a formula."""
+    new = [s.name for s in used.smooths if s not in given.smooths]
+    if not new:
+        return []
+    return [
+        f"stage {action}: {', '.join(new)} added, as the value of later choices is no straight line in what they "
+        'go by; each shrinks to a line where a line will do (shape="linear" leaves them out).'
     ]
 
 

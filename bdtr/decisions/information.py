@@ -333,10 +333,12 @@ def _learning(
 @dataclass(frozen=True)
 class _Noise:
     """Outcomes of a new trial about their means: rows of the stage's fit with their weights, parameters of
-    the analysis, and SDs of an outcome with a weight of 1 (action, sample), in the units of the engine."""
+    the analysis and its grouping factors, and SDs of an outcome with a weight of 1 (action, sample), in the
+    units of the engine."""
 
     rows: Rows
     params: Parameters
+    factors: tuple[Factor, ...]
     sd: np.ndarray
 
 
@@ -344,25 +346,36 @@ def _noise(fit: Fit, k: int) -> _Noise:
     model, posterior, payoff = fit.model(k), fit.posterior(k), fit.payoff(k)
     variance = outcome_variance(fit, k, classes=False)
     assert isinstance(model, OutcomeModel)
+    # Bends of smooth terms are among the coefficients: a new trial adds to what is known of them.
+    groups = model.factors[: len(model.design.groups)]
+    old = model.rows
+    rows = replace(
+        old,
+        x=np.hstack([old.x, *old.z[len(groups) :]]),
+        z=old.z[: len(groups)],
+        codes=old.codes[: len(groups)],
+    )
     if not payoff.family.closed_form:  # the last stage
         from bdtr.stages.laplace import information
 
         weight = information(model, posterior, linear_predictor(fit, k, model))
         priors = replace(model.engine_priors, sigma=HalfNormal(2.0))  # it is 1
         return _Noise(
-            weighted(replace(model.rows, stratum=None, strata=1), weight),
-            parameters(model.factors, priors, 1),
+            weighted(replace(rows, stratum=None, strata=1), weight),
+            parameters(groups, priors, 1),
+            groups,
             np.ones(variance.shape),
         )
+    params = parameters(groups, model.engine_priors, rows.strata)
     if not payoff.family.quasi:
-        return _Noise(model.rows, model.parameters, np.sqrt(variance) / model.spread)
+        return _Noise(rows, params, groups, np.sqrt(variance) / model.spread)
     # Rows have the weight mu' = v(mu): the variance of a working response is Var(Y) / v(mu)^2.
-    assert model.rows.weight is not None
+    assert rows.weight is not None
     size = np.ptp(payoff.ends)
     stage = fit.require_data("a new trial").stages[k]
     arm = stage.action[stage.fitted]
-    own = arm_means(model.rows.weight, arm, len(variance))
-    return _Noise(model.rows, model.parameters, np.sqrt(variance / own[:, None]) / size)
+    own = arm_means(rows.weight, arm, len(variance))
+    return _Noise(rows, params, groups, np.sqrt(variance / own[:, None]) / size)
 
 
 @dataclass(frozen=True)
@@ -409,9 +422,9 @@ class _Simulator:
             known,
             np.ascontiguousarray(known[:, some]),
             replace(rows, x=rows.x @ root / model.spread),
-            model.factors,
+            noise.factors,
             replace(params, precision=np.ones(p), mean=np.zeros(p)),
-            tuple(turns[f.name] @ draws.root[f.name][some] / model.spread for f in model.factors),
+            tuple(turns[f.name] @ draws.root[f.name][some] / model.spread for f in noise.factors),
             noise.sd[:, some],
             stage.action[stage.fitted],
             site if data.trial.site else np.arange(len(site)),

@@ -276,7 +276,9 @@ def row_values(rows: Rows, where: Layout):
     inner, inner_at, outer, outer_at = [], [], [], []
     parts = zip(where.factors, rows.z, rows.codes, where.position, where.in_border, strict=True)
     for factor, z, code, position, in_border in parts:
-        places = position[code] if factor.smooth else position[code][:, None] + np.arange(factor.terms)
+        places = (
+            position[code] if factor.smooth else position[code][:, None] + np.arange(factor.terms)
+        )
         (outer if in_border else inner).append(z)
         (outer_at if in_border else inner_at).append(places)
     count = len(x)

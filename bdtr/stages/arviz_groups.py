@@ -113,6 +113,9 @@ def _pointwise(
         )
         for g in design.groups
     ]
+    bends = [
+        u for s in design.smooths for u in flat[f"u_{s.name}"].transpose(..., "sample").to_numpy()
+    ]
     samples, n = b.shape[1], len(rows.x)
     shape = {
         name: flat[name].transpose(..., "sample").to_numpy()
@@ -124,8 +127,10 @@ def _pointwise(
     for at in range(0, n, size):
         block = slice(at, min(at + size, n))
         eta = rows.x[block] @ b
-        for z, codes, u in zip(rows.z, rows.codes, effects, strict=True):
+        for z, codes, u in zip(rows.z, rows.codes, effects, strict=False):  # smooth terms come last
             add_effects(eta, np.ascontiguousarray(z[block]), codes[block], u)
+        for z, u in zip(rows.z[len(effects) :], bends, strict=True):
+            eta += z[block] @ u
         out[:, block] = of(block, eta, _of_rows(model, block, shape)).T
     sizes = draws.sizes["chain"], draws.sizes["draw"], n
     coords = {"chain": draws["chain"], "draw": draws["draw"], "unit": list(units)}
@@ -193,8 +198,8 @@ def _prior(model: OutcomeModel, seed: np.random.SeedSequence) -> xr.Dataset:
     every = np.ones(shape) if priors.sigma is None else _draw_sd(priors.sigma, rng, shape)
     sigma = every[:, 0]
     columns, partial = [np.log(sigma)[:, None]], []
-    for factor in factors:
-        prior = priors.groups[factor.name]
+    for name, factor in {f.name: f for f in factors}.items():
+        prior = priors.groups[name]
         columns += [(_draw_sd(p, rng, count) / sigma)[:, None] for p in prior.sd]
         if prior.cor is not None:
             q, eta = factor.terms, prior.cor.eta
@@ -211,11 +216,13 @@ def _prior(model: OutcomeModel, seed: np.random.SeedSequence) -> xr.Dataset:
     if priors.nu is not None:
         beside["nu"] = 1.0 + rng.gamma(priors.nu.alpha, 1.0 / priors.nu.beta, count)
     found = labelled(model, phi, b, effects, group_covariances(model, phi), 1, beside)
-    for factor in factors:
-        root = group_root(found, next(g for g in model.design.groups if g.name == factor.name))
+    for g, factor in zip(model.design.groups, factors, strict=False):
+        u, root = found[f"u_{factor.name}"], group_root(found, g)
         z = rng.standard_normal((count, factor.levels, factor.terms))
-        u = found[f"u_{factor.name}"]
         found[f"u_{factor.name}"] = (u.dims, np.einsum("sqr,slr->slq", root, z)[None])
+    for s in model.design.smooths:
+        sd, u = found[f"sd_{s.name}"].to_numpy(), found[f"u_{s.name}"]
+        found[f"u_{s.name}"] = (u.dims, sd[..., None] * rng.standard_normal(u.shape))
     return found
 
 
@@ -258,6 +265,11 @@ def _log_prior(model: OutcomeModel, draws: xr.Dataset) -> xr.Dataset:
         logdet = np.linalg.slogdet(written)[1]
         log_u = _log_normal(z, 1.0).sum(axis=2) - logdet[:, None]
         found[f"u_{name}"] = (draws[f"u_{name}"].dims[:-1], log_u.reshape(*shape, -1))
+    for s in design.smooths:
+        sd, u = draws[f"sd_{s.name}"].to_numpy(), draws[f"u_{s.name}"]
+        logs = [_log_sd(p, sd[..., i]) for i, p in enumerate(priors.groups[s.name].sd)]
+        found[f"sd_{s.name}"] = (draws[f"sd_{s.name}"].dims, np.stack(logs, axis=-1))
+        found[f"u_{s.name}"] = (u.dims, _log_normal(u.to_numpy(), sd[..., None]))
     if priors.sigma is not None:
         found["sigma"] = (draws["sigma"].dims, _log_sd(priors.sigma, draws["sigma"].to_numpy()))
     if priors.nu is not None:

@@ -10,7 +10,7 @@ from bdtr.engine.layout import Factor
 from bdtr.engine.parameters import Parameters
 from bdtr.trial.priors import Exponential, HalfNormal, HalfStudentT, Prior, StagePriors
 
-__all__ = ["coded", "parameters", "partial_alpha"]
+__all__ = ["coded", "group_sds", "parameters", "partial_alpha"]
 
 _KIND: Mapping[type[Prior], int] = {HalfNormal: 0, HalfStudentT: 1, Exponential: 2}
 
@@ -19,8 +19,7 @@ def parameters(factors: Sequence[Factor], priors: StagePriors, strata: int = 1) 
     """Lay out phi for the factors of a stage and code its priors."""
     assert priors.sigma is not None
     sd = [coded(priors.sigma)]
-    for factor in factors:
-        sd += [coded(p) for p in priors.groups[factor.name].sd]
+    sd += group_sds(factors, priors)
     coefficients = priors.coefficients
     return Parameters(
         np.array([f.terms for f in factors], dtype=np.int64),
@@ -31,6 +30,12 @@ def parameters(factors: Sequence[Factor], priors: StagePriors, strata: int = 1) 
         np.array([c.mu for c in coefficients]),
         strata,
     )
+
+
+def group_sds(factors: Sequence[Factor], priors: StagePriors) -> list[tuple[float, float, float]]:
+    """Priors of the SDs of all factors; the curves of a smooth term have its name."""
+    names = dict.fromkeys(f.name for f in factors)
+    return [coded(p) for name in names for p in priors.groups[name].sd]
 
 
 def partial_alpha(factors: Sequence[Factor], priors: StagePriors) -> np.ndarray:

@@ -17,7 +17,7 @@ from bdtr.engine.laplace.likelihoods import CODES, FOLDED
 from bdtr.engine.laplace.modes import modes_given
 from bdtr.engine.laplace.proposals import Places
 from bdtr.engine.layout import Layout, layout
-from bdtr.stages.coded_priors import coded, partial_alpha
+from bdtr.stages.coded_priors import coded, group_sds, partial_alpha
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.posterior import group_covariances, group_parameters, labelled
 
@@ -41,7 +41,7 @@ def engine_posterior(model: OutcomeModel) -> tuple[Posterior, Layout]:
     if model.family.coded is not None:
         y, m = model.family.coded(y, m)
     outcome = Outcome(CODES[model.family.engine], (y - model.location) / model.spread, m)
-    sd = [coded(p) for f in factors for p in priors.groups[f.name].sd]
+    sd = group_sds(factors, priors)
     shape = [(p.mu, p.sigma, 0.0) for p in priors.gaps.values()]
     if priors.sigma is not None:
         shape = [coded(priors.sigma)] * rows.strata

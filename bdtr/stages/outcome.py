@@ -80,7 +80,10 @@ class OutcomeModel:
         """Priors in the units of the engines."""
         return self.priors.in_units(
             self.design.measure.scale,
-            {g.name: g.measure.scale for g in self.design.groups},
+            {
+                **{g.name: g.measure.scale for g in self.design.groups},
+                **{s.name: np.ones(len(s.curves)) for s in self.design.smooths},
+            },
             self.location * self.design.constant,
             self.spread,
         )
@@ -96,11 +99,24 @@ class OutcomeModel:
 
     def effects(self, found: np.ndarray) -> np.ndarray:
         """Group effects (draw, effect) of the engines in units of the outcome, terms as written."""
-        return self._turned(found, [g.measure.turn * self.spread for g in self.design.groups])
+        return self._turned(found, self.turns)
 
     def engine_effects(self, effects: np.ndarray) -> np.ndarray:
         """Group effects (draw, effect) as the engines have them: the inverse of :meth:`effects`."""
-        return self._turned(effects, [g.measure.back / self.spread for g in self.design.groups])
+        return self._turned(effects, self.backs)
+
+    @property
+    def turns(self) -> list[np.ndarray]:
+        """Per factor what makes its effects, in units of the outcome and for terms as written, of those of the
+        engines."""
+        groups = [g.measure.turn * self.spread for g in self.design.groups]
+        return groups + [np.full((1, 1), self.spread)] * (len(self.factors) - len(groups))
+
+    @property
+    def backs(self) -> list[np.ndarray]:
+        """The inverses of :attr:`turns`."""
+        groups = [g.measure.back / self.spread for g in self.design.groups]
+        return groups + [np.full((1, 1), 1.0 / self.spread)] * (len(self.factors) - len(groups))
 
     def _turned(self, effects: np.ndarray, maps: Sequence[np.ndarray]) -> np.ndarray:
         out, at = np.empty_like(effects), 0
@@ -139,6 +155,9 @@ def stage_rows(data: TrialData, design: StageDesign) -> Rows:
         ]  # without a decision, in no class of the stage
         z.append(np.where(nowhere[:, None], 0.0, values))
         codes.append(np.where(nowhere, 0, own))
+    for s in design.smooths:
+        z += s.matrices(frame)
+        codes += [np.broadcast_to(np.arange(s.bends), (len(frame), s.bends))] * len(s.curves)
     return Rows(
         design.common(frame, design.site_codes(frame)),
         tuple(z),
@@ -202,6 +221,7 @@ def outcome_model(
         design.sites.names,
         _gaps(data.trial, recorded) if chosen.shape == "threshold" else None,
         chosen.has_nu,
+        {s.name: s.curves for s in design.smooths},
     )
     if width != 1.0:
         priors = priors.wider(width)
@@ -268,6 +288,9 @@ def coords(
         out[f"{g.name}_term"] = list(g.terms)
         if g.correlated:
             out[f"{g.name}_term_bis"] = list(g.terms)
+    for s in design.smooths:
+        curve, bend = s.dims
+        out[curve], out[bend] = list(s.curves), list(range(1, s.bends + 1))
     return out
 
 
@@ -279,4 +302,6 @@ def variable_dims(design: StageDesign) -> dict[str, list[str]]:
         if g.correlated:
             out[f"cor_{g.name}"] = [f"{g.name}_term", f"{g.name}_term_bis"]
         out[f"u_{g.name}"] = [level_dim(g), f"{g.name}_term"]
+    for s in design.smooths:
+        out[f"sd_{s.name}"], out[f"u_{s.name}"] = [s.dims[0]], list(s.dims)
     return out

@@ -71,6 +71,8 @@ def labelled(
     found: dict[str, np.ndarray] = {"b": b}
     effect_at = 0
     for factor, total in zip(factors, covariances, strict=True):
+        if factor.smooth:
+            break  # smooth terms come last
         q, name = factor.terms, factor.name
         sd = np.sqrt(np.diagonal(total, axis1=1, axis2=2))
         found[f"sd_{name}"] = sd
@@ -82,6 +84,13 @@ def labelled(
         size = factor.levels * q
         found[f"u_{name}"] = effects[:, effect_at : effect_at + size].reshape(count, -1, q)
         effect_at += size
+    own = np.sqrt([c[:, 0, 0] for c in covariances[len(design.groups) :]]).T
+    at = 0
+    for s in design.smooths:
+        curves, size = len(s.curves), len(s.curves) * s.bends
+        found[f"sd_{s.name}"] = own[:, at : at + curves]
+        found[f"u_{s.name}"] = effects[:, effect_at : effect_at + size].reshape(count, curves, -1)
+        at, effect_at = at + curves, effect_at + size
     dims = variable_dims(design)
     data: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         name: (("chain", "draw", *dims[name]), values.reshape(chains, -1, *values.shape[1:]))
@@ -108,11 +117,7 @@ def group_covariances(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
 
 def group_roots(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
     """Root of the covariance between the terms of each factor, as written (draw, term, term)."""
-    groups = model.design.groups
-    return [
-        model.spread * (g.measure.turn @ root)
-        for g, root in zip(groups, engine_roots(model, phi), strict=True)
-    ]
+    return [t @ root for t, root in zip(model.turns, engine_roots(model, phi), strict=True)]
 
 
 def engine_roots(model: OutcomeModel, phi: np.ndarray) -> list[np.ndarray]:
@@ -163,6 +168,7 @@ def group_parameters(model: OutcomeModel, posterior: xr.Dataset) -> tuple[np.nda
                 c = root[:, i, k] / np.sqrt(left)
                 partial.append(np.arctanh(np.clip(c, -1 + 1e-12, 1 - 1e-12))[:, None])
                 left = np.maximum(left - root[:, i, k] ** 2, 1e-12)
+    sds += [_draws_of(posterior, f"sd_{s.name}") / model.spread for s in model.design.smooths]
     return np.hstack(sds), np.hstack(partial)
 
 
@@ -181,6 +187,10 @@ def common_effects(design: StageDesign, settings: Settings, count: int) -> np.nd
             words = [settings.common, design.index, *f"{g.name}\0{label}".encode()]
             own[:, i] = np.random.default_rng(words).standard_normal((count, len(g.terms)))
         parts.append(own.reshape(count, -1))
+    for s in design.smooths:
+        words = [settings.common, design.index, *s.name.encode()]
+        size = len(s.curves) * s.bends
+        parts.append(np.random.default_rng(words).standard_normal((count, size)))
     return np.hstack(parts) if parts else None
 
 
@@ -207,7 +217,7 @@ def new_site(
     model
         The stage's model.
     roots
-        Per factor a root of the covariance between its terms (draw, term, term).
+        Per grouping factor a root of the covariance between its terms (draw, term, term).
     streams
         How each draw combines the streams of random numbers (draw x stream).
     seed

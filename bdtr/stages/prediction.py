@@ -39,7 +39,7 @@ _NODES = 15  # Gauss-Hermite nodes for a delivery cluster on a curved link
 class StageDraws:
     """Parameters of one stage with the draws last: what the Q-function needs.
 
-    ``coefficients`` (term, sample) of columns as measured; ``effects`` per factor (level, term, sample);
+    ``coefficients`` (term, sample) of columns as measured, and of smooth terms after these; ``effects`` per factor (level, term, sample);
     ``root`` per factor (sample, term, term), Cholesky factor of the covariance between terms; ``new`` the
     effects (term, sample) of one new site, the same site at all stages and under all policies; ``shape`` what
     the payoff needs beside the linear predictor: thresholds of an ordinal outcome (category, sample), or
@@ -82,6 +82,8 @@ def stage_draws(
     StageDraws
     """
     b = design.measure.back @ _stacked(posterior["b"])
+    bends = [_stacked(posterior[f"u_{s.name}"]) for s in design.smooths]
+    b = np.vstack([b, *(u.reshape(-1, u.shape[-1]) for u in bends)])
     effects, root = {}, {}
     for g in design.groups:
         root[g.name] = group_root(posterior, g)
@@ -171,7 +173,10 @@ class GroupColumns:
 
 @dataclass(frozen=True)
 class UnitColumns:
-    """The columns of some units under each action: all of the Q-function that does not depend on draws."""
+    """The columns of some units under each action: all of the Q-function that does not depend on draws.
+
+    ``common`` are the common columns and those of smooth terms.
+    """
 
     common: tuple[np.ndarray, ...]
     groups: tuple[GroupColumns, ...]
@@ -215,7 +220,7 @@ def unit_columns(design: StageDesign, frame: pd.DataFrame, sites: str = "observe
         if (codes < 0).any() and not (g.role == "site" and sites == "typical"):
             unseen = pd.Index(g.labels(frame)[codes < 0].astype(str)).to_numpy()
         groups.append(GroupColumns(g.name, tuple(g.matrix(one) for one in acting), codes, unseen))
-    return UnitColumns(tuple(design.common(one, site) for one in acting), tuple(groups))
+    return UnitColumns(tuple(design.predicting(one, site) for one in acting), tuple(groups))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bdtr.data.groupcolumns import GroupDesign
+from bdtr.data.smooths import SmoothDesign
 from bdtr.engine.crossproducts import CrossProducts, Responses
 from bdtr.engine.parameters import Parameters
 from bdtr.stages.outcome import OutcomeModel, coords, level_dim
@@ -54,8 +55,9 @@ def pymc_model(model: OutcomeModel, response: np.ndarray) -> pm.Model:
         measured = model.spread * centred + model.location * design.constant
         pm.Deterministic("b", pt.dot(design.measure.turn, measured), dims="term")
         eta = pt.dot(model.rows.x, measured)
-        if design.groups:
+        if model.factors:
             effects = [_group_effects(pm, pt, g, model).flatten() for g in design.groups]
+            effects += [_bends(pm, pt, s, model).flatten() for s in design.smooths]
             # One gather for all factors: small graphs compile faster.
             at, z = _effect_positions(model)
             eta = eta + pt.sum(pt.take(pt.concatenate(effects), at) * z, axis=1)
@@ -125,6 +127,7 @@ def marginal_model(
 
     priors, design = model.engine_priors, model.design
     terms = {f"{g.name}_term": list(g.terms) for g in design.groups}
+    terms |= {s.dims[0]: list(s.curves) for s in design.smooths}
     assert priors.sigma is not None
     with pm.Model(coords=terms) as built:
         every: Any = _sd(pm, "sigma", (priors.sigma,), **_each(model))
@@ -165,6 +168,7 @@ def laplace_model(model: OutcomeModel, posterior: Posterior, mode: np.ndarray) -
 
     priors, design = model.engine_priors, model.design
     terms = {f"{g.name}_term": list(g.terms) for g in design.groups}
+    terms |= {s.dims[0]: list(s.curves) for s in design.smooths}
     with pm.Model(coords={**terms, "category": model.categories}) as built:
         sds, partial = _group_parameters(pm, pt, model, posterior.alpha)
         shape = []
@@ -186,13 +190,16 @@ def _group_parameters(pm, pt, model: OutcomeModel, alpha: np.ndarray) -> tuple[l
     sds, partial, at = [], [], 0
     for g in model.design.groups:
         own = model.engine_priors.groups[g.name].sd
-        sds.append(_group_sds(pm, pt, f"sd_{g.name}", g.name, own))
+        sds.append(_several_sds(pm, pt, f"sd_{g.name}", f"{g.name}_term", own))
         if g.correlated:
             pairs = len(g.terms) * (len(g.terms) - 1) // 2
             here = alpha[at : at + pairs]
             c = 2 * pm.Beta(f"partial_{g.name}", here, here, shape=pairs) - 1
             partial.append(pt.arctanh(c))
             at += pairs
+    for s in model.design.smooths:
+        own = model.engine_priors.groups[s.name].sd
+        sds.append(_several_sds(pm, pt, f"sd_{s.name}", s.dims[0], own))
     return sds, partial
 
 
@@ -200,7 +207,7 @@ def _effect_positions(model: OutcomeModel) -> tuple[np.ndarray, np.ndarray]:
     """Per row the places of its effects among all of them, and the values they are multiplied by."""
     places, first = [], 0
     for factor, codes in zip(model.factors, model.rows.codes, strict=True):
-        places.append(first + codes[:, None] * factor.terms + np.arange(factor.terms))
+        places.append(first + factor.places(codes))
         first += factor.levels * factor.terms
     return np.hstack(places), np.hstack(model.rows.z)
 
@@ -222,19 +229,28 @@ def _sd(pm, name: str, priors: Sequence[Prior], **size):
     raise TypeError(f"{priors[0]} is no prior of a standard deviation.")
 
 
-def _group_sds(pm, pt, name: str, factor: str, priors: Sequence[Prior]) -> Any:
-    """The SDs of a factor: one vector, or one variable each where priors are of several kinds."""
+def _several_sds(pm, pt, name: str, dims: str, priors: Sequence[Prior]) -> Any:
+    """The SDs of a factor or a smooth term: one vector, or one variable each where priors are of several kinds."""
     if len({type(p) for p in priors}) == 1:
-        return _sd(pm, name, priors, dims=f"{factor}_term")
+        return _sd(pm, name, priors, dims=dims)
     parts = [_sd(pm, f"{name}_{i}", (p,), shape=1) for i, p in enumerate(priors)]
-    return pm.Deterministic(name, pt.concatenate(parts), dims=f"{factor}_term")
+    return pm.Deterministic(name, pt.concatenate(parts), dims=dims)
+
+
+def _bends(pm, pt, smooth: SmoothDesign, model: OutcomeModel) -> Any:
+    """Effects of a smooth term (curve x bend) in units of the outcome."""
+    name, prior = smooth.name, model.engine_priors.groups[smooth.name].sd
+    own = _several_sds(pm, pt, f"sd_measured_{name}", smooth.dims[0], prior)
+    sd = pm.Deterministic(f"sd_{name}", own * model.spread, dims=smooth.dims[0])
+    z = pm.Normal(f"z_{name}", 0.0, 1.0, dims=smooth.dims)
+    return pm.Deterministic(f"u_{name}", sd[:, None] * z, dims=smooth.dims)
 
 
 def _group_effects(pm, pt, group: GroupDesign, model: OutcomeModel) -> Any:
     """Group effects (level x term), of terms as measured; kept are those of terms as written."""
     prior, name = model.engine_priors.groups[group.name], group.name
     dims, q = f"{name}_term", len(group.terms)
-    sd = _group_sds(pm, pt, f"sd_measured_{name}", name, prior.sd) * model.spread
+    sd = _several_sds(pm, pt, f"sd_measured_{name}", dims, prior.sd) * model.spread
     if prior.cor is not None:
         factor = sd[:, None] * pm.LKJCorr(f"chol_{name}", n=q, eta=prior.cor.eta)
     else:

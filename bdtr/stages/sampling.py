@@ -268,7 +268,7 @@ def _any(model: OutcomeModel) -> np.ndarray:
 
 
 def _marginal_names(model: OutcomeModel) -> tuple[list[str], list[str]]:
-    sds = ["sigma", *(f"sd_{f.name}" for f in model.factors)]
+    sds = ["sigma", *(f"sd_{name}" for name in dict.fromkeys(f.name for f in model.factors))]
     return sds, [f"partial_{f.name}" for f in model.factors if f.correlated]
 
 

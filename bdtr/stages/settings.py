@@ -27,6 +27,7 @@ _PURPOSES = (
     "predictive checks",
     "spread",
     "imputation",
+    "smoothness",
 )
 _TUNE, _TUNE_INTEGRATED = 1000, 400  # warm-up draws: few are enough where there are no funnels
 _PROPAGATED = 1000

@@ -1,11 +1,12 @@
 """The grammar of stage formulas: what lme4 and R make of it, and nothing else.
 
     formula    := ["-"] item (("+" | "-") item)*
-    item       := "0" | "1" | product | group
+    item       := "0" | "1" | product | group | smooth
     product    := crossed ("*" crossed)*
     crossed    := atom (":" atom)*
     atom       := column | transform | "(" product (("+" | "-") product)* ")"
     group      := "(" formula ("|" | "||") column ((":" | "/") column)* ")"
+    smooth     := "s(" column ("," column)* ["," "by" "=" column] ["," "k" "=" number] ")"
     transform  := name "(" arithmetic ["," number] ("," option "=" (number | True | False))* ")"
     arithmetic := + - * / ** of columns, numbers, transforms and parentheses
 
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from bdtr.results.errors import BdtrError, shown
 from bdtr.trial.formula_dialects import how_here
 
-__all__ = ["TRANSFORMS", "Formula", "FormulaError", "GroupTerm", "names_in"]
+__all__ = ["TRANSFORMS", "Formula", "FormulaError", "GroupTerm", "SmoothTerm", "names_in"]
 
 # Options of each transform and the bounds of their values; the first may stand without its name.
 _OPTIONS: dict[str, dict[str, tuple[float, float] | None]] = {
@@ -47,6 +48,8 @@ _OPTIONS: dict[str, dict[str, tuple[float, float] | None]] = {
 }
 _WHOLE = ("df", "degree")
 TRANSFORMS = tuple(_OPTIONS)
+_BASIS = (3, 50)  # k= of a smooth term
+_VARIABLES = 4  # of a smooth term
 _MOST_TERMS, _DEEPEST, _LONGEST = 500, 50, 2_000  # the last in names, numbers and marks
 _LONGEST_TRANSFORM = 400
 _TOKEN = re.compile(
@@ -55,7 +58,7 @@ _TOKEN = re.compile(
 )
 _ALLOWED = (
     "A formula may name columns, use : * + - and 0 or 1, group terms such as (1 + a | school) or "
-    f"(1 + a || school), and the transforms {', '.join(TRANSFORMS)} with arithmetic inside."
+    f"(1 + a || school), smooth terms such as s(x) or s(x, by=a), and the transforms {', '.join(TRANSFORMS)} with arithmetic inside."
 )
 _RENAMED = " A column whose name is no plain word must be renamed first."
 
@@ -92,8 +95,37 @@ class GroupTerm:
 
 
 @dataclass(frozen=True)
+class SmoothTerm:
+    """A smooth function of one to four variables, one for each label of a column or, where that holds numbers,
+    times it.
+
+    Its linear part stands among the common terms of the formula. ``basis`` is the number of its basis
+    functions, those of the linear part among them; None: the default.
+    """
+
+    variables: tuple[str, ...]
+    by: str | None = None
+    basis: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The term as users write it, ``s(x, by=a)``."""
+        by = [] if self.by is None else [f"by={self.by}"]
+        k = [] if self.basis is None else [f"k={self.basis}"]
+        return f"s({', '.join([*self.variables, *by, *k])})"
+
+    @property
+    def linear(self) -> str:
+        """Its linear part, ``x * a``."""
+        alone = " + ".join(self.variables)
+        if self.by is None:
+            return alone
+        return f"({alone}) * {self.by}" if len(self.variables) > 1 else f"{alone} * {self.by}"
+
+
+@dataclass(frozen=True)
 class Formula:
-    """A parsed stage formula: the common part and the group terms.
+    """A parsed stage formula: the common part, the group terms and the smooth terms.
 
     ``columns`` are all columns in it, ``model_columns`` those whose values enter the model (all
     but pure grouping factors), ``transformed`` those inside transforms, which have to be numbers.
@@ -110,6 +142,7 @@ class Formula:
     columns: tuple[str, ...]
     model_columns: tuple[str, ...]
     transformed: tuple[str, ...] = ()
+    smooths: tuple[SmoothTerm, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Formula:
@@ -138,10 +171,19 @@ class Formula:
                 f"The formula {shown(text)} has several group terms for {', '.join(sorted(repeated))}. "
                 "Write one term, with || instead of | for effects that are not correlated."
             )
+        names = [frozenset({*s.variables, f"by={s.by}"}) for s in reader.smooths]
+        twice = [s.name for s, n in zip(reader.smooths, names, strict=True) if names.count(n) > 1]
+        if twice:
+            raise FormulaError(
+                f"The formula {shown(text)} has {' and '.join(twice)}: write one of them."
+            )
         model_columns = tuple(c for c in reader.seen if c in reader.used)
         every = dict.fromkeys([*model_columns, *(c for g in reader.groups for c in g.factor)])
         transformed = tuple(dict.fromkeys(reader.transformed))
-        return cls(text, common, tuple(reader.groups), tuple(every), model_columns, transformed)
+        return cls(
+            text, common, tuple(reader.groups), tuple(every), model_columns, transformed,
+            tuple(reader.smooths),
+        )  # fmt: skip
 
     def check_columns(self, available: Iterable[str], where: str) -> None:
         """Raise if the formula names a column that the data do not have."""
@@ -195,6 +237,7 @@ class _Reader:
         self.at = 0
         self.depth = 0
         self.groups: list[GroupTerm] = []
+        self.smooths: list[SmoothTerm] = []
         self.seen: dict[str, None] = {}  # columns, in the order in which they are named
         self.used: set[str] = set()  # those of the terms that remain
         self.transformed: list[str] = []
@@ -260,10 +303,13 @@ class _Reader:
             if self._at_group():
                 self._group(sign)
             else:
-                self._item(terms, sign)
                 if common or sign == "-":
                     common.append(("mark", sign))
-                common += self.tokens[start : self.at]
+                if self._at_smooth():
+                    common += self._smooth(terms, sign)
+                else:
+                    self._item(terms, sign)
+                    common += self.tokens[start : self.at]
             following = self.accept("+", "-")
             if following is None:
                 break
@@ -435,10 +481,81 @@ class _Reader:
             "(1 + a | school), (1 | school:classroom) or (1 | school/classroom)."
         )
 
+    # Smooth terms ------------------------------------------------------------------------------------
+
+    def _at_smooth(self) -> bool:
+        here = self.tokens[self.at : self.at + 2]
+        return [value for _, value in here] == ["s", "("]
+
+    def _smooth(self, terms: dict[_Term, None], sign: str) -> list[_Token]:
+        """Read a smooth term; the tokens of its linear part."""
+        if sign == "-":
+            self.fail(": a smooth term is added with +, not '-'.")
+        self.at += 2
+        variables, by, basis = [self._of_smooth()], None, None
+        while self.accept(","):
+            following = self.tokens[self.at + 1][1] if self.at + 1 < len(self.tokens) else ""
+            if following != "=" and by is basis is None and len(variables) < _VARIABLES:
+                variables.append(self._of_smooth())
+                continue
+            option, value = (
+                self.take()[1],
+                following == "=" and self.tokens[self.at + 1 : self.at + 2],
+            )
+            if option not in ("by", "k") or not value or (by, basis)[option == "k"] is not None:
+                self.fail(
+                    ": s(...) takes one to four columns of numbers, by= with a column, and k= with the number "
+                    "of basis functions, as in s(x, by=a, k=8)."
+                )
+            self.at += 1
+            if option == "by":
+                by = self._of_smooth()
+            else:
+                basis = self._basis()
+        if not self.accept(")"):
+            self.fail(
+                f": s(...) takes columns, as in s(x) or s(x, z), and not {self.peek()[1]!r}; compute one in the data."
+            )
+        if len({*variables, by}) < len(variables) + 1:
+            self.fail(f": s(...) names {variables[0]!r} twice.")
+        if self.peek()[1] in (":", "*"):
+            self.fail(": a smooth term is not multiplied; s(x, by=a) is a curve for each action.")
+        found = SmoothTerm(tuple(variables), by, basis)
+        self.smooths.append(found)
+        self.transformed += variables
+        linear = [frozenset({v}) for v in variables]
+        if by is not None:
+            linear += [frozenset({by}), *(one | {by} for one in linear)]
+        terms.update(dict.fromkeys(linear))
+        return _tokens(found.linear)
+
+    def _of_smooth(self) -> str:
+        """A column of a smooth term."""
+        kind, value = self.take()
+        if kind != "name" or self.peek()[1] == "(":
+            what = value if kind != "name" else f"{value}(...)"
+            self.fail(
+                f": s(...) takes columns, as in s(x) or s(x, z), and not {what!r}; compute one in the data."
+            )
+        self.made_of[value] = (value,)
+        return self._column(value)
+
+    def _basis(self) -> int:
+        kind, value = self.take()
+        low, high = _BASIS
+        if kind != "number" or not value.isdigit() or not low <= int(value) <= high:
+            self.fail(f": k= of s(...) must be a whole number from {low} to {high}.")
+        return int(value)
+
     # Transforms --------------------------------------------------------------------------------------
 
     def _transform(self, name: str) -> tuple[str, ...]:
         """Columns of a transform, whose name has been read."""
+        if name == "s":
+            self.fail(
+                ": a smooth term stands by itself, added with +, neither multiplied nor in parentheses; "
+                "s(x, by=a) is a curve for each action."
+            )
         if name not in _OPTIONS:
             self.fail(f" calls {name}(...), which is not allowed. {self.allowed}")
         start = self.at

@@ -17,7 +17,10 @@ _HOW: tuple[tuple[str, str], ...] = (
         "data['x'].astype('category').",
     ),
     (r"\boffset\(", "There are no offsets; off a Gaussian outcome, take the column in the data."),
-    (r"\b(ns|s|t2|te|ti|cr|cc|cs|gp)\(", "Splines are bs(x, df=4)."),
+    (
+        r"\b(ns|t2|te|ti|cr|cc|cs|gp)\(",
+        "Smooth terms are s(x), s(x, by=a) or s(x, z); splines bs(x, df=4).",
+    ),
     (r"\bnp\.", "Transforms have no prefix: log(x)."),
     (
         r"`|\bQ\(|\$|@|['\"]",

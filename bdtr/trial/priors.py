@@ -28,6 +28,7 @@ __all__ = [
 PRIOR_COLUMNS = ("stage", "parameter", "prior", "source", "as_written")  # of fit.priors
 _LEAST = 1e-100  # scale of a prior
 _WIDTH, _OF_SITES = 2.5, 1.0  # SDs of default priors of coefficients, in SDs
+_BEND = 0.03  # scale of how far a smooth term is from a line, in SDs
 
 
 class PriorError(BdtrError, ValueError):
@@ -254,6 +255,7 @@ def stage_priors(
     of_sites: Collection[str] = (),
     gaps: Mapping[str, float] | None = None,
     has_nu: bool = False,
+    smooths: Mapping[str, Sequence[str]] | None = None,
 ) -> StagePriors:
     """Weakly informative priors scaled by the data, with yours in their place.
 
@@ -263,7 +265,8 @@ def stage_priors(
     and Vehtari 2020, *Regression and Other Stories*, 9.5). What is known of sites, their means among it:
     Normal(0, sd(y) / sd(x)), as there are few sites to learn many coefficients from. Standard deviations
     of group effects: HalfNormal(sd(y) / scale(z)), where a two-valued column has its range as scale and
-    any other its SD (Gelman 2006 on half-normal and half-t scales). Residual SDs: HalfStudentT(3, sd(y)),
+    any other its SD (Gelman 2006 on half-normal and half-t scales); of how far a smooth term is from a line:
+    HalfStudentT(3, 0.03 sd(y)), most of it at next to nothing, with a tail that lets bends through. Residual SDs: HalfStudentT(3, sd(y)),
     as in brms (Bürkner 2017). Correlations: LKJ(1), as in brms and rstanarm (Lewandowski, Kurowicka and
     Joe 2009), of group terms as they are measured. Of an ordinal outcome the logarithm of the distance
     between two thresholds: Normal(that of the shares of categories, 1). Degrees of freedom nu of a t
@@ -291,6 +294,8 @@ def stage_priors(
         Centres of the log distances between thresholds, by the name of the category above.
     has_nu
         Whether the family has degrees of freedom.
+    smooths
+        Per smooth term the names of its curves.
 
     Returns
     -------
@@ -320,6 +325,10 @@ def stage_priors(
         )
         cor = taken.get((f"cor({factor})",), LKJ(1.0), (LKJ,)) if correlated else None
         group_priors[factor] = GroupPrior(sd, cor)
+    bend = HalfStudentT(3.0, _BEND * response_sd)
+    for term, curves in (smooths or {}).items():
+        names = [(f"sd({term})[{curve}]", f"sd({term})") for curve in curves]
+        group_priors[term] = GroupPrior(tuple(taken.get(n, bend, _SD_KINDS) for n in names), None)
     sigma = taken.get(("sigma",), HalfStudentT(3.0, response_sd), _SD_KINDS) if has_sigma else None
     nu = taken.get(("nu",), Gamma(2.0, 0.1), (Gamma,)) if has_nu else None
     of_gaps = {

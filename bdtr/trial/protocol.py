@@ -84,6 +84,7 @@ _STAGE = {
     "action": str, "actions": list, "formula": str, "feasible": dict, "among": str, "eligible": str,
     "delivered_in": str, "reward": str, "priors": dict, "site_means": bool, "earlier_clusters": bool,
     "weights": str, "outside": str, "site_terms": list, "earlier_terms": bool, "residual": str,
+    "shape": str,
 }  # fmt: skip
 _TABLES = ("stages", "fit", "regimes", "report", "texts")
 _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false",

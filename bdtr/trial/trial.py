@@ -80,6 +80,11 @@ class Stage:
     residual
         ``"arm"``: each action has its own residual SD; ``"common"``: one for all, at the last stage. Stage
         values of earlier stages always have one for each.
+    shape
+        How the mean payoff goes with each number that meets the action: ``"smooth"`` adds ``s(x, by=action)``,
+        a spline for each action that shrinks to a line where a line will do; ``"linear"`` does not. Left out:
+        smooth but at the last stage, as the value of later choices is no straight line. Numbers inside
+        ``bs``, ``poly`` or ``I`` with the action are left as they are.
     weights
         Column with known precision weights, as ``weights=`` of lme4: the residual variance of a
         unit is sigma^2 / weight. For units that are means of others, their numbers.
@@ -110,6 +115,7 @@ class Stage:
     site_terms: Sequence[str] = ()
     earlier_terms: bool = True
     residual: str = "arm"
+    shape: str | None = None
 
     def __post_init__(self) -> None:
         where = f"Stage({self.action!r})"
@@ -172,6 +178,8 @@ class Stage:
                 f"{where}: outside={self.outside!r} needs among=, which says who is outside."
             )
         one_of(f"{where}: residual", self.residual, ("arm", "common"), TrialError)
+        if self.shape is not None:
+            one_of(f"{where}: shape", self.shape, ("smooth", "linear"), TrialError)
         if not isinstance(self.site_terms, Iterable):
             raise TrialError(
                 f"{where}: site_terms={self.site_terms!r}: allowed are 'size' and 'share'."
@@ -192,7 +200,9 @@ class Stage:
                 f"{where}: model must be an object with the methods build(history, payoff) and "
                 f"q(posterior, history), got {what}. See bdtr.stages.StageModel."
             )
-        taken = [name for name in ("priors", "weights", "site_terms") if getattr(self, name)]
+        taken = [
+            name for name in ("priors", "weights", "site_terms", "shape") if getattr(self, name)
+        ]
         if self.outside == "arm":
             raise TrialError(f"{where}: outside='arm' belongs to the model that a formula makes.")
         if taken:

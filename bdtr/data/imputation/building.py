@@ -29,6 +29,11 @@ __all__ = ["model_of", "outcome_model"]
 def model_of(one: Variable, data: TrialData, values: Values, coded: pd.DataFrame) -> Model:
     formula = Formula.parse(one.formula)
     where = f"imputation={{{one.name!r}: ..}}"
+    if formula.smooths:
+        raise DataError(
+            f"{where}: {formula.smooths[0].name} is no part of a model that draws missing values. Write a spline "
+            f"such as bs({formula.smooths[0].variables[0]}, df=4)."
+        )
     formula.check_columns(data.frame.columns, where)
     rows = np.flatnonzero(one.needed)
     unknown = [c for c in formula.columns if data.frame[c].iloc[rows].isna().any()]

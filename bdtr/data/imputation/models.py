@@ -29,13 +29,15 @@ class Making(Protocol):
 
 
 class OutcomeColumns:
-    """The common columns of the last stage, site means of the values at hand among them."""
+    """The common columns of the last stage, site means of the values at hand and those of smooth terms among
+    them."""
 
     def __init__(self, design: StageDesign, values: Values, rows: np.ndarray, site: np.ndarray):
         self.design, self.rows, self.site = design, rows, site
         self.made = MadeColumns(design.columns, design.keep, values, rows)
         of_arm = [design.columns.names[i] for i in design.arm_of]
         self.of_arm = [self.made.names.index(n) for n in of_arm]
+        self.used = [n for n in values.held if n in design.formula.model_columns]
         self.means: list[int] = []
         self.others: list[int] = []
         for i, name in enumerate(design.sites.names):
@@ -69,6 +71,10 @@ class OutcomeColumns:
             parts.append(
                 np.broadcast_to(fixed[:, self.others], (*base.shape[:2], len(self.others)))
             )
+        if self.design.smooths:
+            frame = values.frame(self.used, rows, instead or {})
+            bends = [s.matrix(frame) for s in self.design.smooths]
+            parts += [one.reshape(*base.shape[:2], -1) for one in bends]
         return np.concatenate(parts, axis=2) if len(parts) > 1 else base
 
 

@@ -157,7 +157,9 @@ def _draw(first, last, phi, which, noise, own, priors, zty, hty, yty, target, bo
             value = load(room.full, (row + p) * LANES)
             value = plus(value, _gathered(noise, draws, k, numbers), root(pivot))
             for i in range(k + 1, p):
-                value = minus(value, load(room.full, (row + i) * LANES), load(h, (border + i) * LANES))
+                value = minus(
+                    value, load(room.full, (row + i) * LANES), load(h, (border + i) * LANES)
+                )
             store(h, (border + k) * LANES, value / pivot)
             _scattered(value / pivot, draws, k, numbers, coefficients)
         sigma = load(numbers, LANES)
