@@ -19,6 +19,8 @@ LAYOUTS = {
     "classes in sites": {"classes": 3},
     "classes, and raters across": {"classes": 2, "raters": 5},
     "no groups": {"slopes": 0},
+    "smooth": {"slopes": 0, "bends": 3},
+    "smooth, slopes, and raters across": {"bends": 3, "raters": 5},
 }
 
 
@@ -36,8 +38,9 @@ class Case:
         """Linear predictor of the rows, from coefficients and effects (factors in order, by level)."""
         eta, at = self.rows.x @ b, 0
         for factor, z, code in zip(self.where.factors, self.rows.z, self.rows.codes, strict=True):
-            own = u[at : at + factor.levels * factor.terms].reshape(-1, factor.terms)
-            eta, at = eta + (z * own[code]).sum(axis=1), at + own.size
+            size = factor.levels * factor.terms
+            eta = eta + (z * u[at : at + size][factor.places(code)]).sum(axis=1)
+            at += size
         return eta
 
 
@@ -72,8 +75,9 @@ def outcomes(family: str, eta: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]
     return np.digitize(eta + rng.logistic(size=n), [-1, 0, 1.5]).astype(float), m
 
 
-def case(family: str, classes=0, raters=0, slopes=2, sites=12, n=300, seed=0) -> Case:
-    """A model of a family with two strata, four columns, sites, and classes and raters where asked for."""
+def case(family: str, classes=0, raters=0, slopes=2, sites=12, n=300, seed=0, bends=0) -> Case:
+    """A model of a family with two strata, four columns, sites, and classes, raters and a smooth term of so
+    many basis functions where asked for."""
     rng = np.random.default_rng(seed)
     site = rng.integers(0, sites, n)
     x = np.column_stack([np.ones(n), rng.integers(0, 2, n), rng.normal(size=(n, 2)).round(1)])
@@ -89,9 +93,14 @@ def case(family: str, classes=0, raters=0, slopes=2, sites=12, n=300, seed=0) ->
             z.append(np.ones((n, 1)))
             codes.append(code)
             factors.append(Factor(name, levels * (sites if name == "class" else 1), 1, False))
+    if bends:
+        z.append(rng.normal(size=(n, bends)))
+        codes.append(np.broadcast_to(np.arange(bends), z[-1].shape))
+        factors.append(Factor("s", bends, 1, False, smooth=True))
     eta = x @ [-0.5, 0.6, 0.4, -0.3]
     for columns, code, factor in zip(z, codes, factors, strict=True):
-        eta += (columns * rng.normal(0, 0.6, (factor.levels, factor.terms))[code]).sum(axis=1)
+        effects = rng.normal(0, 0.6, factor.levels * factor.terms)
+        eta += (columns * effects[factor.places(code)]).sum(axis=1)
     y, m = outcomes(family, eta, rng)
     rows = Rows(x, tuple(z), tuple(codes), x[:, 1].astype(np.int64), 2)
     where = layout(factors, rows.codes)

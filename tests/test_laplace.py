@@ -66,13 +66,14 @@ def test_gradient(family, kind):
     assert np.allclose(gradient, numbers, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [{}, {"bends": 3}], ids=["sites", "smooth"])
 @pytest.mark.parametrize("family", NAMED)
-def test_density_is_laplaces(family):
+def test_density_is_laplaces(family, kind):
     """The mode and the determinant of a numerical Hessian of the joint density, by plain numpy.
 
     Constants that depend on nothing but the data differ: differences between two places are compared.
     """
-    one = case(family, slopes=1, sites=3, n=60)
+    one = case(family, slopes=1, sites=3, n=60, **kind)
     posterior = one.posterior
 
     def by_numpy(phi):

@@ -25,7 +25,10 @@ from bdtr.engine.crossproducts import Rows, row_values, strata_of
 from bdtr.engine.laplace.likelihoods import BINOMIAL, POISSON
 from bdtr.engine.layout import Layout
 
-__all__ = ["CELLS", "Cells", "Outcome", "cells"]
+__all__ = ["CELLS", "SMOOTH", "Cells", "Outcome", "cells"]
+
+
+SMOOTH = 2  # what is said of columns of smooth terms
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Cells(NamedTuple):
 
     ``x`` (cell x term) and ``xt`` (term x cell) are the common columns, ``z`` (column x cell) those of all
     grouping factors with their factor ``of`` and the place among its terms ``term``, ``at`` the positions
-    that they meet, in the border where ``outer``. ``rows`` (block + 1) are the first cells of blocks,
+    that they meet, in the border where ``outer`` is not 0, and the same for all rows where it is ``SMOOTH``:
+    basis functions of smooth terms. ``rows`` (block + 1) are the first cells of blocks,
     ``start`` their first positions, ``first`` and ``place`` per inner position the first entry of its row of
     the envelope and where this would be, were it complete. Cells from one of ``segments`` to the next meet
     the same inner positions.
@@ -75,7 +79,7 @@ _NUMBERS, _WHOLE = types.float64[::1], types.int64[::1]
 _TABLE = types.float64[:, ::1]
 CELLS = types.NamedTuple(
     (
-        types.int64, _TABLE, _TABLE, _TABLE, types.int64[:, ::1], _WHOLE, _WHOLE, types.boolean[::1],
+        types.int64, _TABLE, _TABLE, _TABLE, types.int64[:, ::1], _WHOLE, _WHOLE, _WHOLE,
         _NUMBERS, _NUMBERS, _NUMBERS, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _WHOLE, types.int64,
         types.int64,
     ),
@@ -137,16 +141,17 @@ def cells(rows: Rows, where: Layout, outcome: Outcome) -> Cells:
 
 
 def _group_columns(where: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Factor, place among its terms, and whether in the border, of the columns of all factors."""
+    """Factor, place among its terms, and 0, or 1 in the border and SMOOTH there, of the columns of all
+    factors."""
     found = [
-        (f, t, outside)
+        (f, t, SMOOTH if factor.smooth else int(outside))
         for outside in (False, True)
         for f, factor in enumerate(where.factors)
         for t in ([0] * factor.levels if factor.smooth else range(factor.terms))
         if where.in_border[f] == outside
     ]
     of, term, outer = np.array(found, np.int64).reshape(-1, 3).T
-    return np.ascontiguousarray(of), np.ascontiguousarray(term), outer.astype(np.bool_)
+    return np.ascontiguousarray(of), np.ascontiguousarray(term), np.ascontiguousarray(outer)
 
 
 def _alike(key: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from numba import njit, types
 
 from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
 from bdtr.engine.compiled.lanes import LANES, every, load, plus, store, summed
-from bdtr.engine.laplace.cells import CELLS, Cells
+from bdtr.engine.laplace.cells import SMOOTH, CELLS, Cells
 from bdtr.engine.laplace.forms import SHARES, curves, positive_bend
 
 __all__ = [
@@ -89,7 +89,7 @@ def turned(cells, factors, zt):
     for s in range(columns):
         zt[s] = 0.0
         for t in range(s, columns):
-            if cells.of[t] == cells.of[s]:
+            if cells.of[t] == cells.of[s] and (s == t or cells.outer[s] != SMOOTH):
                 weight = factors[cells.of[s], cells.term[t], cells.term[s]]
                 for i in range(rows):
                     zt[s, i] += weight * cells.z[t, i]
@@ -104,8 +104,12 @@ def common_predictor(cells, zt, c, eta):
         for i in range(0, eta.size, LANES):
             store(eta, i, plus(load(eta, i), by, load(column, i)))
     for s in range(zt.shape[0]):
-        if cells.outer[s]:
-            at, z = cells.at[s], zt[s]
+        at, z = cells.at[s], zt[s]
+        if cells.outer[s] == SMOOTH:
+            by = every(c[at[0]])
+            for i in range(0, eta.size, LANES):
+                store(eta, i, plus(load(eta, i), by, load(z, i)))
+        elif cells.outer[s]:
             for i in range(eta.size):
                 eta[i] += z[i] * c[at[i]]
 
@@ -197,7 +201,9 @@ def _across(cells, zt, bend, weighted, across):
                 row[border + j] += _dot(weighted, cells.xt[j], begin, end)
             if border > 0:
                 for t in range(zt.shape[0]):
-                    if cells.outer[t]:
+                    if cells.outer[t] == SMOOTH:
+                        row[cells.at[t, 0]] += _dot(weighted, zt[t], begin, end)
+                    elif cells.outer[t]:
                         for i in range(begin, end):
                             row[cells.at[t, i]] += weighted[i] * zt[t, i]
 
@@ -219,6 +225,9 @@ def _corner(cells, zt, precision, bend, weighted, corner):
     for s in range(zt.shape[0]):
         if not cells.outer[s]:
             continue
+        if cells.outer[s] == SMOOTH:
+            _corner_of_smooth(cells, zt, s, bend, weighted, corner)
+            continue
         for i in range(bend.size):
             value, one = bend[i] * zt[s, i], cells.at[s, i]
             if value == 0.0:
@@ -229,6 +238,24 @@ def _corner(cells, zt, precision, bend, weighted, corner):
                 if cells.outer[t]:
                     other = cells.at[t, i]
                     corner[max(one, other), min(one, other)] += value * zt[t, i]
+
+
+@njit(inline="always")
+def _corner_of_smooth(cells, zt, s, bend, weighted, corner):
+    """The part of a column that stands at one place of the border for all rows, with those before it."""
+    border, one = cells.border, cells.at[s, 0]
+    _times(bend, zt[s], weighted)
+    for j in range(cells.x.shape[1]):
+        corner[border + j, one] += _dot(weighted, cells.xt[j], 0, weighted.size)
+    for t in range(s + 1):
+        if cells.outer[t] == SMOOTH:
+            other = cells.at[t, 0]
+            value = _dot(weighted, zt[t], 0, weighted.size)
+            corner[max(one, other), min(one, other)] += value
+        elif cells.outer[t]:
+            for i in range(weighted.size):
+                other = cells.at[t, i]
+                corner[max(one, other), min(one, other)] += weighted[i] * zt[t, i]
 
 
 # What is called for each block takes arrays and is inlined: handing over all cells costs more than the work.

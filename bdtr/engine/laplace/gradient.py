@@ -25,6 +25,7 @@ from numba import types
 
 from bdtr.engine.compiled.kernels import caller, exported, kernel, link, loader
 from bdtr.engine.density.gradient import sd_prior_slope, to_phi
+from bdtr.engine.laplace.cells import SMOOTH
 from bdtr.engine.laplace.climb import (
     ROOM,
     Room,
@@ -281,7 +282,8 @@ def _bars(cells, room, posterior, leverage, own, bent, movement):
             value = of_v * room.w[at] - room.bend[i] * own[s, i] - room.slope[i] * movement[at]
             f = cells.of[s]
             for t in range(room.zt.shape[0]):
-                if cells.of[t] == f and cells.term[t] >= cells.term[s]:
+                own_level = s == t or cells.outer[s] != SMOOTH
+                if cells.of[t] == f and cells.term[t] >= cells.term[s] and own_level:
                     out[f, cells.term[t], cells.term[s]] += value * cells.z[t, i]
     return out
 

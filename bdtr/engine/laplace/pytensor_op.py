@@ -47,7 +47,7 @@ def _unpack(data):
     places, at = whole[at : at + columns * n].reshape(columns, n), at + columns * n
     of, at = whole[at : at + columns], at + columns
     term, at = whole[at : at + columns], at + columns
-    outer, at = whole[at : at + columns] > 0, at + columns
+    outer, at = whole[at : at + columns], at + columns
     stratum, at = whole[at : at + n], at + n
     rows, at = whole[at : at + edges], at + edges
     start, at = whole[at : at + edges], at + edges
