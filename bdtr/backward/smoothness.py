@@ -5,8 +5,8 @@ Given the standard deviations phi, a term with bends u ~ N(0, sd^2 I) has the ef
     d + tr(I - Cov(u | phi, y) / sd^2),
 
 d of its linear part and between 0 and the number of bends beyond it (Wood 2017, *Generalized Additive
-Models*, 5.4.2). Cov does not depend on the response, so that with draws u_0 given a response of zero the trace
-is the mean of |u_0|^2 / sd^2 over the posterior of phi.
+Models*, 5.4.2). Cov does not depend on the response, so that with draws u_0 given a response of zero the
+trace is the mean of |u_0|^2 / sd^2 over the posterior of phi.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def smoothness(fit: FitRecord) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by stage, term and curve (an action, or another label of ``by``): ``edf``, 1 for a line in one
-        variable and 2 for a plane in two; ``most``, what it can be at most; ``sd``, posterior mean of the SD of
-        how far the function is from a line, in units of the payoff or of the linear predictor.
+        variable and 2 for a plane in two; ``most``, what it can be at most; ``sd``, posterior mean of the SD
+        of how far the function is from a line, in units of the payoff or of the linear predictor.
     """
     rows = []
     for k, design in enumerate(fit.designs if fit.data is not None else ()):
@@ -68,8 +68,8 @@ def smoothness(fit: FitRecord) -> pd.DataFrame:
 
 
 def _without_response(fit: FitRecord, k: int, model: OutcomeModel) -> tuple[np.ndarray, np.ndarray]:
-    """Effects given a response of zero (draw, effect) and the SDs of smooth terms (draw, term), in the units of
-    the engine."""
+    """Effects given a response of zero (draw, effect) and the SDs of smooth terms (draw, term), in the units
+    of the engine."""
     rows, priors, phi = model.rows, model.engine_priors, None
     posterior = (fit.parts[0] if fit.parts else fit).posterior(k)
     if model.family.closed_form:
@@ -85,9 +85,8 @@ def _without_response(fit: FitRecord, k: int, model: OutcomeModel) -> tuple[np.n
         which, seed = np.zeros(len(phi), dtype=np.int64), fit.settings.stream("smoothness")
         effects = exact_draws(products, none, params, phi, which, seed)[1]
     first = params.group_sds.stop - sum(len(s.curves) for s in model.design.smooths)
-    return effects, np.maximum(np.abs(phi[:, first : params.group_sds.stop]), 1e-300) * np.exp(
-        phi[:, :1]
-    )
+    sds = np.abs(phi[:, first : params.group_sds.stop]) * np.exp(phi[:, :1])
+    return effects, np.maximum(sds, 1e-300)
 
 
 def _as_gaussian(fit: FitRecord, k: int, model: OutcomeModel) -> tuple[Rows, np.ndarray]:

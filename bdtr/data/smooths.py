@@ -1,21 +1,22 @@
-r"""Smooth terms of a stage: splines whose bend has one SD, so that they shrink to a line.
+r"""Smooth terms of a stage: splines whose bend has an SD, so that they shrink to a line.
 
 A smooth function of x is a line plus a bend, f(x) = b_0 + b_1'x + B(x)'u with u ~ N(0, sd^2 I): a penalised
 spline as a mixed model (Wood 2017, *Generalized Additive Models*, 5.5, 5.8 and 6.2). In one variable it is a
-natural cubic spline, in two, each in SDs, a thin plate spline, in more the Duchon spline with the same radial
-function (Duchon 1977, with m = 2 and s = (d - 2)/2). With knots k_1..k_m, eta(r) = r^3 in one variable and
-r^2 log r in several, E the matrix of eta(|k_i - k_j|), T that of the linear functions at the knots and Z a basis
-of the null space of T', the functions
+natural cubic spline, in two, each in SDs, a thin plate spline, in more the Duchon spline with the same
+radial function (Duchon 1977, with m = 2 and s = (d - 2)/2). With knots k_1..k_m, eta(r) = r^3 in one variable
+and r^2 log r in several, E the matrix of eta(|k_i - k_j|), T that of the linear functions at the knots and Z
+a basis of the null space of T', the functions
 
     (eta(|x - k_1|), .., eta(|x - k_m|)) Z (Z'EZ)^{-1/2} v,    v ~ N(0, I),
 
-have the prior density exp(-c penalty(f)), in one variable the integral of f''^2. Over the rows of the fit their
-regression on the linear functions is taken out of them and what is left is turned to principal components, of
-which the first are kept: B. It is scaled to mean |B(x)|^2 = 1, so that sd is the SD, over units, of how far the
-function is from a line.
+have the prior density exp(-c penalty(f)), in one variable with the integral of f''^2 as penalty. Over the
+rows of the fit their regression on the linear functions is taken out of them and what is left is turned to
+principal components, of which the first are kept: B. It is scaled to mean |B(x)|^2 = 1, so that sd is the SD,
+over units, of how far the function is from a line.
 
 With ``by`` each label has a bend and an SD of its own, and the linear part is ``x * a``. Beyond the data a
-smooth term goes on as a line (in several variables along its slopes at the nearest point of the box of the data).
+smooth term goes on as a line (in several variables along its slopes at the nearest point of the box of the
+data).
 """
 
 from __future__ import annotations

@@ -402,6 +402,7 @@ def _added(
     for g in groups:
         of = more.get(g.factor, ())
         new += [f"{g.columns.names[i]} by {g.name}" for i in g.keep if g.columns.factors[i] in of]
+    new += [s.name for s in found.smooths]
     if not new:
         return []
     one = len(new) == 1
@@ -432,8 +433,8 @@ def _smooths(
 def _bending(
     formula: Formula, action: str, numbers: Sequence[str], rows: pd.DataFrame
 ) -> list[SmoothTerm]:
-    """Smooth terms for the numbers that meet the action in a straight line and have values to bend over: of two
-    a surface, of more a curve each.
+    """Smooth terms for the numbers that meet the action in a straight line and have values to bend over: of
+    two a surface, of more a curve each.
 
     The best of two straight lines is no straight line, so that the value of the stages to come bends; of two
     variables along any direction, which two curves cannot follow.
@@ -453,8 +454,8 @@ def _bent(given: Formula, used: Formula, action: str) -> list[str]:
     if not new:
         return []
     return [
-        f"stage {action}: {', '.join(new)} added, as the value of later choices is no straight line in what they "
-        'go by; each shrinks to a line where a line will do (shape="linear" leaves them out).'
+        f"stage {action}: {', '.join(new)} added, as the best of several lines is no line; each shrinks to a "
+        'line where a line will do (shape="linear" leaves them out).'
     ]
 
 

@@ -4,8 +4,8 @@ Levels of grouping factors that share rows form a *block*: with classes inside s
 with its classes. Blocks are the connected components of the graph of levels, so a class id that two
 schools share merges their blocks and the answer stays right. Factors that cross sites would merge all
 blocks into one; they go to the *border* instead, next to the common columns, where their levels are
-eliminated together by one dense Cholesky factorisation. So do the basis functions of smooth terms, all of which every
-row meets: they are the levels of a factor with one term and one SD.
+eliminated together by one dense Cholesky factorisation. So do the basis functions of smooth terms, all of
+which every row meets: they are the levels of a factor with one term and one SD.
 """
 
 from __future__ import annotations

@@ -107,8 +107,8 @@ class OutcomeModel:
 
     @property
     def turns(self) -> list[np.ndarray]:
-        """Per factor what makes its effects, in units of the outcome and for terms as written, of those of the
-        engines."""
+        """Per factor what makes its effects, in units of the outcome and for terms as written, of those of
+        the engines."""
         groups = [g.measure.turn * self.spread for g in self.design.groups]
         return groups + [np.full((1, 1), self.spread)] * (len(self.factors) - len(groups))
 

@@ -39,9 +39,9 @@ _NODES = 15  # Gauss-Hermite nodes for a delivery cluster on a curved link
 class StageDraws:
     """Parameters of one stage with the draws last: what the Q-function needs.
 
-    ``coefficients`` (term, sample) of columns as measured, and of smooth terms after these; ``effects`` per factor (level, term, sample);
-    ``root`` per factor (sample, term, term), Cholesky factor of the covariance between terms; ``new`` the
-    effects (term, sample) of one new site, the same site at all stages and under all policies; ``shape`` what
+    ``coefficients`` (term, sample) of columns as measured, and of smooth terms after these; ``effects`` per
+    factor (level, term, sample); ``root`` per factor (sample, term, term), Cholesky factor of the covariance
+    between terms; ``new`` the effects (term, sample) of one new site, the same site at all stages and under all policies; ``shape`` what
     the payoff needs beside the linear predictor: thresholds of an ordinal outcome (category, sample), or
     sigma of each action, or of all (action, sample); sigma and nu (2, action, sample).
     """

@@ -230,7 +230,8 @@ def _sd(pm, name: str, priors: Sequence[Prior], **size):
 
 
 def _several_sds(pm, pt, name: str, dims: str, priors: Sequence[Prior]) -> Any:
-    """The SDs of a factor or a smooth term: one vector, or one variable each where priors are of several kinds."""
+    """The SDs of a factor or a smooth term: one vector, or one variable each where priors are of several
+    kinds."""
     if len({type(p) for p in priors}) == 1:
         return _sd(pm, name, priors, dims=dims)
     parts = [_sd(pm, f"{name}_{i}", (p,), shape=1) for i, p in enumerate(priors)]

@@ -58,7 +58,8 @@ _TOKEN = re.compile(
 )
 _ALLOWED = (
     "A formula may name columns, use : * + - and 0 or 1, group terms such as (1 + a | school) or "
-    f"(1 + a || school), smooth terms such as s(x) or s(x, by=a), and the transforms {', '.join(TRANSFORMS)} with arithmetic inside."
+    "(1 + a || school), smooth terms such as s(x) or s(x, by=a), and the transforms "
+    f"{', '.join(TRANSFORMS)} with arithmetic inside."
 )
 _RENAMED = " A column whose name is no plain word must be renamed first."
 
@@ -96,8 +97,8 @@ class GroupTerm:
 
 @dataclass(frozen=True)
 class SmoothTerm:
-    """A smooth function of one to four variables, one for each label of a column or, where that holds numbers,
-    times it.
+    """A smooth function of one to four variables, one for each label of a column or, where that holds
+    numbers, times it.
 
     Its linear part stands among the common terms of the formula. ``basis`` is the number of its basis
     functions, those of the linear part among them; None: the default.
@@ -504,8 +505,8 @@ class _Reader:
             )
             if option not in ("by", "k") or not value or (by, basis)[option == "k"] is not None:
                 self.fail(
-                    ": s(...) takes one to four columns of numbers, by= with a column, and k= with the number "
-                    "of basis functions, as in s(x, by=a, k=8)."
+                    ": s(...) takes one to four columns of numbers, by= with a column, and k= with the "
+                    "number of basis functions, as in s(x, by=a, k=8)."
                 )
             self.at += 1
             if option == "by":
@@ -513,9 +514,7 @@ class _Reader:
             else:
                 basis = self._basis()
         if not self.accept(")"):
-            self.fail(
-                f": s(...) takes columns, as in s(x) or s(x, z), and not {self.peek()[1]!r}; compute one in the data."
-            )
+            self._no_column(self.peek()[1])
         if len({*variables, by}) < len(variables) + 1:
             self.fail(f": s(...) names {variables[0]!r} twice.")
         if self.peek()[1] in (":", "*"):
@@ -533,12 +532,14 @@ class _Reader:
         """A column of a smooth term."""
         kind, value = self.take()
         if kind != "name" or self.peek()[1] == "(":
-            what = value if kind != "name" else f"{value}(...)"
-            self.fail(
-                f": s(...) takes columns, as in s(x) or s(x, z), and not {what!r}; compute one in the data."
-            )
+            self._no_column(value if kind != "name" else f"{value}(...)")
         self.made_of[value] = (value,)
         return self._column(value)
+
+    def _no_column(self, what: str):
+        self.fail(
+            f": s(...) takes columns, as in s(x) or s(x, z), and not {what!r}; compute one in the data."
+        )
 
     def _basis(self) -> int:
         kind, value = self.take()

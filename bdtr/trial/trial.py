@@ -81,10 +81,11 @@ class Stage:
         ``"arm"``: each action has its own residual SD; ``"common"``: one for all, at the last stage. Stage
         values of earlier stages always have one for each.
     shape
-        How the mean payoff goes with each number that meets the action: ``"smooth"`` adds ``s(x, by=action)``,
-        a spline for each action that shrinks to a line where a line will do; ``"linear"`` does not. Left out:
-        smooth but at the last stage, as the value of later choices is no straight line. Numbers inside
-        ``bs``, ``poly`` or ``I`` with the action are left as they are.
+        How the mean payoff goes with the numbers that meet the action: ``"smooth"`` adds
+        ``s(x, by=action)``, a spline for each action that shrinks to a line where a line will do (of two
+        numbers a surface, ``s(x, z, by=action)``); ``"linear"`` does not. Left out: smooth but at the last
+        stage, as the value of later choices is no straight line. Numbers inside ``bs``, ``poly``, ``log`` or
+        another transform with the action are left as they are.
     weights
         Column with known precision weights, as ``weights=`` of lme4: the residual variance of a
         unit is sigma^2 / weight. For units that are means of others, their numbers.

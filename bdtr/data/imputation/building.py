@@ -30,9 +30,10 @@ def model_of(one: Variable, data: TrialData, values: Values, coded: pd.DataFrame
     formula = Formula.parse(one.formula)
     where = f"imputation={{{one.name!r}: ..}}"
     if formula.smooths:
+        bent = formula.smooths[0]
         raise DataError(
-            f"{where}: {formula.smooths[0].name} is no part of a model that draws missing values. Write a spline "
-            f"such as bs({formula.smooths[0].variables[0]}, df=4)."
+            f"{where}: {bent.name} is no part of a model that draws missing values. Write a spline such as "
+            f"bs({bent.variables[0]}, df=4)."
         )
     formula.check_columns(data.frame.columns, where)
     rows = np.flatnonzero(one.needed)

@@ -20,7 +20,7 @@ from numba import njit, types
 
 from bdtr.engine.compiled.kernels import caller, exported, kernel, loader
 from bdtr.engine.compiled.lanes import LANES, every, load, plus, store, summed
-from bdtr.engine.laplace.cells import SMOOTH, CELLS, Cells
+from bdtr.engine.laplace.cells import CELLS, SMOOTH, Cells
 from bdtr.engine.laplace.forms import SHARES, curves, positive_bend
 
 __all__ = [
