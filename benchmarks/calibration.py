@@ -8,7 +8,7 @@
     python benchmarks/calibration.py places --sets 300        # fixed regimes by subgroup and site
 
 and likewise ``arms``, ``responders``, ``site_level``, ``crossfit``, ``remission``, ``optimal`` and
-``counts``, whose trials are in situations.py, and ``missing``, in incomplete.py.
+``counts``, whose trials are in situations.py, ``missing``, in incomplete.py, and ``smooth``, in bending.py.
 
 With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on. With
 ``--only`` a run works on some designs; the table has all those that the file knows.
@@ -36,6 +36,7 @@ from pathlib import Path
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # one data set a process, one thread each
 
+import bending
 import incomplete
 import numpy as np
 import pandas as pd
@@ -334,6 +335,21 @@ def table_of_coverage(found: dict[str, list]) -> list[str]:
     return lines
 
 
+def table_of_means(found: dict[str, list]) -> list[str]:
+    """Means with their Monte-Carlo standard errors: a line for each quantity."""
+    names = list(found)
+    lines = ["| quantity | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for key in next(iter(found.values()))[0]:
+        digits, cells = 1 if key.endswith("%") else 3, []
+        for results in found.values():
+            values = np.array([r[key] for r in results])
+            values = values[np.isfinite(values)]  # nobody may be sure
+            error = values.std(ddof=1) / np.sqrt(len(values))
+            cells.append(f"{values.mean():.{digits}f} ± {error:.{digits}f}")
+        lines.append(f"| {key} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def table_of_situations(found: dict[str, list]) -> list[str]:
     """Bias and coverage, each with its Monte-Carlo standard error, and mean width: a line for each."""
     keys = list(dict.fromkeys(key for results in found.values() for key in results[0]))
@@ -407,9 +423,11 @@ TABLES = {
     "optimal": (situations.optimal, situations.OPTIMAL, table_of_bins),
     "counts": (situations.counts, situations.COUNTS, table_of_situations),
     "missing": (incomplete.missing, incomplete.MISSING, table_of_situations),
+    "smooth": (bending.bending, bending.BENDING, table_of_means),
 }
 
 TITLES = {
+    table_of_means: "means over data sets of figures over units, with Monte-Carlo errors",
     table_of_bins: "P(optimal) in tenths, and how often it came true",
     table_of_coverage: "coverage in per cent of 95 % intervals (mean width)",
     table_of_situations: "bias, coverage in per cent of 95 % intervals (mean width)",

@@ -64,7 +64,7 @@ def design(kind: str, rows: int = 60, strata: int = 1, weighted: bool = False):
             (Factor("rater", 4, 1, False), one, rng.integers(0, 4, rows), mixed[:1], None),
         ],
     }
-    curve = rng.normal(size=(rows, 4))
+    curve = np.random.default_rng(12).normal(size=(rows, 4))
     spline = Factor("s(x)", 4, 1, False, smooth=True)
     own = (spline, curve, np.broadcast_to(np.arange(4), curve.shape), mixed[:1], None)
     parts["smooth"] = [own]

@@ -1,4 +1,6 @@
-"""Smooth terms: their basis against definitions, their posterior against dense arithmetic, where they are added."""
+"""Smooth terms: their basis against definitions, their posterior against dense arithmetic, where they are
+added.
+"""
 
 from __future__ import annotations
 
@@ -230,7 +232,7 @@ def test_posterior_given_sds_is_that_of_dense_arithmetic(bent):
     fit = fitted(trial, data)
     model, posterior = fit.model(0), fit.posterior(0)
     x = np.hstack([model.rows.x, *model.rows.z])
-    rest, total, exact = 0, 0.0, 0.0
+    rest, total = 0, 0.0
     for d in range(0, 250, 10):
         here = posterior.isel(chain=0, draw=d)
         sd = np.repeat(here["sd_s(m, by=a2)"].to_numpy(), model.design.smooths[0].bends)

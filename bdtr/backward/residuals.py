@@ -6,17 +6,20 @@ given group effects, divided by the residual SD of their action.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from scipy.special import chdtrc, ndtri
 
 from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.passes import mean_response, stage_model
+from bdtr.backward.unit_columns import columns_of
 from bdtr.data.clusters import treated_together
 from bdtr.data.differences import ADJUST, covariates, design_effect, standardised_differences
 from bdtr.data.history import known_columns
 from bdtr.stages.outcome import OutcomeModel
-from bdtr.stages.prediction import shape_of
+from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, shape_of
 
 __all__ = ["imbalance", "linear_predictor", "misfit", "residual_structure", "residuals"]
 
@@ -123,7 +126,8 @@ def residual_structure(fit: FitRecord) -> list[str]:
 
     With d_b the difference of mean residuals between an action and the others in bin b of a variable
     (fifths of its values, or its levels), sum_b (d_b - mean d)^2 / var(d_b) is about chi-squared where
-    the model is right.
+    the model is right. What is found is told with its SD over units and with the share of those with a choice
+    for whom another action is the best once mean residuals are added.
     """
     data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
@@ -146,15 +150,50 @@ def residual_structure(fit: FitRecord) -> list[str]:
                 size = _misfit_of_blip(own[use], bins[use], arm[use] == a)
                 worst = max(worst, size / max(float(response.std()), 1e-300))
             if worst > _BENT:
+                changed = _changed(fit, k, own, bins)
                 found.append(
                     f"stage {design.action}: residuals show that the effect of {design.action} "
                     f"goes with {name} in "
-                    f"another way than the formula says (by {worst:.2f} SDs of the response); let "
-                    f"{design.action} meet a curve in {name}, such as bs({name}, df=5) * "
-                    f"{design.action}, or a "
+                    f"another way than the formula says (by {worst:.2f} SDs of the response, so that another "
+                    f"action is the best for {100 * changed:.0f} % of those with a choice); let "
+                    f"{design.action} meet a curve in {name}, s({name}, by={design.action}), or a "
                     "product that is missing"
                 )
     return found
+
+
+def _changed(fit: FitRecord, k: int, residual: np.ndarray, bins: np.ndarray) -> float:
+    """Share of those in the fit with a choice for whom another action is the best once the mean residuals of
+    each action in their bin are added to its mean payoff."""
+    stage = fit.require_data("checks of the model").stages[k]
+    rows = np.flatnonzero(stage.fitted)
+    choosing = stage.choosing[rows] & (bins >= 0)
+    if not choosing.any():
+        return 0.0
+    one = fit.parts[0] if fit.parts else fit
+    q = one.q_function(k)
+    assert isinstance(q, QFunction)
+    draws = q.draws
+    mean = StageDraws(
+        draws.coefficients.mean(axis=1, keepdims=True),
+        {name: u.mean(axis=-1, keepdims=True) for name, u in draws.effects.items()},
+        {name: root.mean(axis=0, keepdims=True) for name, root in draws.root.items()},
+        {},
+        None if draws.shape is None else draws.shape.mean(axis=-1, keepdims=True),
+    )
+    columns = columns_of(one, k, rows[choosing])
+    assert isinstance(columns, UnitColumns)
+    value = replace(q, draws=mean).evaluate(columns)[..., 0]
+    count, arms = int(bins.max()) + 1, len(value)
+    cell = stage.action[rows] * count + np.maximum(bins, 0)
+    size = np.bincount(cell[bins >= 0], minlength=arms * count)
+    total = np.bincount(cell[bins >= 0], residual[bins >= 0], arms * count)
+    more = (total / np.maximum(size, 1)).reshape(arms, count)[:, bins[choosing]]
+    sign = 1.0 if fit.trial.higher_is_better else -1.0
+    free = stage.feasible[rows[choosing]].T
+    before = np.where(free, sign * value, -np.inf).argmax(axis=0)
+    after = np.where(free, sign * (value + more), -np.inf).argmax(axis=0)
+    return float((before != after).mean())
 
 
 def _bins(column: pd.Series) -> np.ndarray:

@@ -130,16 +130,19 @@ def summary(fit: FitRecord, interval: float = 0.95) -> Summary:
 
 def _smooth_words(found: pd.DataFrame) -> list[str]:
     """Effective degrees of freedom of each smooth term, in a line."""
-    return [
-        f"{stage}: {term}, effective degrees of freedom of {int(own['most'].iloc[0])}: "
-        + ", ".join(f"{curve} {edf:.1f}" for (_, _, curve), edf in own["edf"].items())
-        + (
-            " (1 is a line)"
-            if "," not in term.split(", by=")[0]
-            else " (a plane has one a variable)"
+    out = []
+    for place in dict.fromkeys(
+        zip(*(found.index.get_level_values(i) for i in (0, 1)), strict=True)
+    ):
+        own = found.loc[place]
+        each = ", ".join(f"{curve} {edf:.1f}" for curve, edf in own["edf"].items())
+        stage, term = place
+        flat = "a plane has one a variable" if "," in term.split(", by=")[0] else "1 is a line"
+        most = int(own["most"].iloc[0])
+        out.append(
+            f"{stage}: {term}, effective degrees of freedom of at most {most}: {each} ({flat})"
         )
-        for (stage, term), own in found.groupby(level=["stage", "term"], sort=False)
-    ]
+    return out
 
 
 def _flat(posterior: xr.Dataset) -> np.ndarray:

@@ -41,9 +41,10 @@ class StageDraws:
 
     ``coefficients`` (term, sample) of columns as measured, and of smooth terms after these; ``effects`` per
     factor (level, term, sample); ``root`` per factor (sample, term, term), Cholesky factor of the covariance
-    between terms; ``new`` the effects (term, sample) of one new site, the same site at all stages and under all policies; ``shape`` what
-    the payoff needs beside the linear predictor: thresholds of an ordinal outcome (category, sample), or
-    sigma of each action, or of all (action, sample); sigma and nu (2, action, sample).
+    between terms; ``new`` the effects (term, sample) of one new site, the same site at all stages and under
+    all policies; ``shape`` what the payoff needs beside the linear predictor: thresholds of an ordinal
+    outcome (category, sample), or sigma of each action, or of all (action, sample); sigma and nu (2, action,
+    sample).
     """
 
     coefficients: np.ndarray

@@ -263,14 +263,15 @@ def stage_priors(
     (:mod:`bdtr.data.margins`), so that nothing depends on where a variable has its zero; the intercept, for
     columns at their means: Normal(mean(y), 2.5 sd(y)), as in rstanarm (Goodrich et al. 2024; Gelman, Hill
     and Vehtari 2020, *Regression and Other Stories*, 9.5). What is known of sites, their means among it:
-    Normal(0, sd(y) / sd(x)), as there are few sites to learn many coefficients from. Standard deviations
-    of group effects: HalfNormal(sd(y) / scale(z)), where a two-valued column has its range as scale and
-    any other its SD (Gelman 2006 on half-normal and half-t scales); of how far a smooth term is from a line:
+    Normal(0, sd(y) / sd(x)), as there are few sites to learn many coefficients from. Standard deviations of
+    group effects: HalfNormal(sd(y) / scale(z)), where a two-valued column has its range as scale and any
+    other its SD (Gelman 2006 on half-normal and half-t scales); of how far a smooth term is from a line:
     HalfStudentT(3, 0.03 sd(y)), most of it at next to nothing, with a tail that lets bends through. Residual
     SDs: HalfStudentT(3, sd(y)), as in brms (Bürkner 2017). Correlations: LKJ(1), as in brms and rstanarm
-    (Lewandowski, Kurowicka and Joe 2009), of group terms as they are measured. Of an ordinal outcome the logarithm of the distance
-    between two thresholds: Normal(that of the shares of categories, 1). Degrees of freedom nu of a t
-    distribution: nu - 1 is Gamma(2, 0.1) (Juarez and Steel 2010, J. Bus. Econ. Stat. 28(1)).
+    (Lewandowski, Kurowicka and Joe 2009), of group terms as they are measured. Of an ordinal outcome the
+    logarithm of the distance between two thresholds: Normal(that of the shares of categories, 1). Degrees of
+    freedom nu of a t distribution: nu - 1 is Gamma(2, 0.1) (Juarez and Steel 2010, J. Bus. Econ. Stat.
+    28(1)).
 
     Parameters
     ----------
