@@ -84,6 +84,7 @@ def material(clinic_fit):
         "tipping_missing_plot": (shifted(), "points"),
         "imputed_plot": (bdtr.checks.imputed_values(filled()),),
         "balance_plot": (bdtr.checks.covariate_balance(fit).table,),
+        "residual_plot": (bdtr.checks.residuals_along(fit),),
         "overlap_plot": (bdtr.checks.overlap(fit).table,),
         "outcome_plot": (bdtr.checks.outcome_curves(timed()), "points"),
         "predictive_plot": (bdtr.checks.predictive_checks(fit).histograms, "points"),

@@ -21,7 +21,7 @@ from bdtr.data.history import known_columns
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, shape_of
 
-__all__ = ["imbalance", "linear_predictor", "misfit", "residual_structure", "residuals"]
+__all__ = ["binned", "imbalance", "linear_predictor", "misfit", "residual_structure", "residuals"]
 
 _SKEWED = 1.0  # skewness of residuals, 0 under the model
 _QUANTILE = 0.35  # SDs between a quantile of residuals and that of the model
@@ -127,7 +127,8 @@ def residual_structure(fit: FitRecord) -> list[str]:
     With d_b the difference of mean residuals between an action and the others in bin b of a variable
     (fifths of its values, or its levels), sum_b (d_b - mean d)^2 / var(d_b) is about chi-squared where
     the model is right. What is found is told with its SD over units and with the share of those with a choice
-    for whom another action is the best once mean residuals are added.
+    for whom another action is the best once mean residuals are added. Likewise mean residuals of all, with
+    their variances, for how the payoff itself goes with a variable.
     """
     data, found = fit.require_data("checks of the model"), []
     for k, design in enumerate(fit.designs):
@@ -141,10 +142,11 @@ def residual_structure(fit: FitRecord) -> list[str]:
         for name in known_columns(data, k):
             if name in factors or name == data.trial.site:
                 continue
-            bins = _bins(frame[name])
+            bins = binned(frame[name])
+            use = inside & (bins >= 0)
+            off = _misfit(own[use], bins[use], arm[use]) / max(float(response.std()), 1e-300)
             worst = 0.0
             for a in range(1, len(design.actions)):
-                use = inside & (bins >= 0)
                 if not use.any():
                     continue
                 size = _misfit_of_blip(own[use], bins[use], arm[use] == a)
@@ -158,6 +160,13 @@ def residual_structure(fit: FitRecord) -> list[str]:
                     f"action is the best for {100 * changed:.0f} % of those with a choice); let "
                     f"{design.action} meet a curve in {name}, s({name}, by={design.action}), or a "
                     "product that is missing"
+                )
+            elif off > _BENT:
+                bend = f"let it bend, s({name}), or " if name in data.coding.numbers else ""
+                found.append(
+                    f"stage {design.action}: residuals show that the payoff goes with {name} in another way "
+                    f"than the formula says (by {off:.2f} SDs of the response), for all actions alike; "
+                    f"{bend}add {name} or a product where it is missing"
                 )
     return found
 
@@ -196,7 +205,7 @@ def _changed(fit: FitRecord, k: int, residual: np.ndarray, bins: np.ndarray) -> 
     return float((before != after).mean())
 
 
-def _bins(column: pd.Series) -> np.ndarray:
+def binned(column: pd.Series) -> np.ndarray:
     """Bin of each value, -1 for none."""
     none = np.full(len(column), -1)
     if isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(
@@ -215,6 +224,25 @@ def _bins(column: pd.Series) -> np.ndarray:
         else np.quantile(values[known], np.arange(1, _BINS) / _BINS)
     )
     return np.where(known, np.searchsorted(np.unique(edges), values, side="left"), -1)
+
+
+def _misfit(residual: np.ndarray, bins: np.ndarray, arm: np.ndarray) -> float:
+    """SD over units of what the mean payoff is off by, whatever the action, 0 where chance explains it."""
+    if not len(bins):
+        return 0.0
+    count = int(bins.max()) + 1
+    n = np.bincount(bins, minlength=count)
+    spread = np.sqrt(np.bincount(arm, residual**2) / np.maximum(np.bincount(arm), 1))[arm]
+    mean = np.bincount(bins, residual, count) / np.maximum(n, 1)
+    variance = np.bincount(bins, spread**2, count) / np.maximum(n, 1) ** 2
+    use = n >= 5
+    if use.sum() < 2 or not (variance[use] > 0).all():
+        return 0.0
+    mean, variance, share = mean[use], variance[use], n[use] / n[use].sum()
+    mean = mean - (share * mean).sum()
+    if chdtrc(use.sum() - 1, float((mean**2 / variance).sum())) > _SURE:
+        return 0.0
+    return float(np.sqrt(max((share * (mean**2 - variance)).sum(), 0.0)))
 
 
 def _misfit_of_blip(residual: np.ndarray, bins: np.ndarray, taken: np.ndarray) -> float:

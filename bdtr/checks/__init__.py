@@ -9,6 +9,7 @@ imputed_values     are imputed values like recorded ones, and have their chains 
 ImputedValues      table and values of these
 predictive_checks  does the model predict data like these?
 PredictiveChecks   tables and histograms of predictive checks
+residuals_along    where does a formula miss how the payoff goes with the history?
 outcome_curves     calibration, rootogram, survival curves: are outcomes as predicted?
 OutcomeCurves      tables of these
 second_opinion     what do weights say where the outcome model may be wrong?

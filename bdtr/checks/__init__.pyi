@@ -20,3 +20,4 @@ from .participants import (
 )
 from .predictive import PredictiveChecks as PredictiveChecks, predictive_checks as predictive_checks
 from .prior_sensitivity import PriorWidths as PriorWidths, prior_widths as prior_widths
+from .residuals import residuals_along as residuals_along

@@ -18,6 +18,7 @@ tipping_missing_plot  what shifts of missing values change
 balance_plot          differences between those with different actions
 overlap_plot          shares and probabilities of actions
 predictive_plot       observed responses over replicated ones
+residual_plot         mean residuals along the history
 outcome_plot          calibration, rootogram or survival curves
 """
 

@@ -16,6 +16,7 @@ from .missing import (
     tipping_missing_plot as tipping_missing_plot,
 )
 from .participants import participant_plot as participant_plot
+from .residuals import residual_plot as residual_plot
 from .sites import (
     blip_caterpillar as blip_caterpillar,
     shrinkage_plot as shrinkage_plot,

@@ -13,6 +13,7 @@ from bdtr import plots
 from bdtr.backward.summary import how_drawn, summary, why_nuts
 from bdtr.checks.curves import has_curves, outcome_curves
 from bdtr.checks.predictive import predictive_checks
+from bdtr.checks.residuals import residuals_along
 from bdtr.reports.blocks import Block, Part, folded, items, number, table, text
 from bdtr.reports.case import Case
 from bdtr.results.diagnostics import convergence
@@ -119,6 +120,25 @@ def _curves(case: Case) -> list[Block]:
     return [case.draw("outcomes", drawn, found.caption), folded("In numbers", [table(found.table)])]
 
 
+def _residuals(case: Case) -> list[Block]:
+    """Mean residuals along the history, and how far smooth terms are from lines."""
+    along = residuals_along(case.fit)
+    blocks = []
+    if len(along.table):
+        blocks.append(case.draw("residuals", plots.residual_plot(along), along.caption))
+    smooths = summary(case.fit, case.choices.interval).smooths
+    if len(smooths):
+        blocks.append(
+            table(
+                smooths,
+                "Smooth terms: effective degrees of freedom (1 is a line; a plane in two variables has 2), what "
+                "they can be at most, and the SD of how far the function is from a line.",
+                2,
+            )
+        )
+    return blocks
+
+
 def predictive(case: Case) -> Part:
     """Posterior predictive checks by stage and site."""
     found = predictive_checks(case.fit, interval=case.choices.interval)
@@ -129,6 +149,7 @@ def predictive(case: Case) -> Part:
             case.draw("predictive", drawn, "Responses of each stage over replicated ones.")
         )
     blocks += _curves(case)
+    blocks += _residuals(case)
     if len(found.table):
         far = found.table[~found.table["p"].between(0.025, 0.975)]
         named = ", ".join(f"{statistic} (stage {stage})" for stage, statistic in far.index)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bdtr.checks.predictive import known_by_means
+from bdtr.data.smooths import SmoothDesign
 from bdtr.reports.blocks import Block, Part, ask, code, folded, items, maths, table, text
 from bdtr.reports.case import Case
 from bdtr.reports.words import stage_words
@@ -55,6 +56,7 @@ def _stage(case: Case, k: int) -> list[Block]:
     who.append(f"The model of {words['response']} is {words['family']}:")
     out = [text(" ".join(who)), code(words["formula"])]
     lines = [f"{g}." for g in words["groups"]]
+    lines += [_curve_words(s) for s in case.fit.designs[k].smooths]
     if words["means"]:
         lines.append(
             f"Site means (Mundlak), as deviations from their average: {', '.join(words['means'])}."
@@ -65,6 +67,16 @@ def _stage(case: Case, k: int) -> list[Block]:
     if isinstance(model, OutcomeModel):
         out.append(maths(f"Model of stage {words['action']} in mathematics", _mathml(model)))
     return out
+
+
+def _curve_words(smooth: SmoothDesign) -> str:
+    """A smooth term in words."""
+    what = "a spline" if len(smooth.term.variables) == 1 else "a smooth surface"
+    each = f", for each label of {smooth.term.by}" if len(smooth.curves) > 1 else ""
+    return (
+        f"{smooth.name}: {what} in {' and '.join(smooth.term.variables)}{each}; how far it departs from "
+        f"{'a line' if len(smooth.term.variables) == 1 else 'a plane'} has an SD that is estimated."
+    )
 
 
 def _mathml(model: OutcomeModel) -> str:
@@ -104,7 +116,7 @@ def _mathml(model: OutcomeModel) -> str:
         likelihood = y + _op("~") + _call(family.name.replace("_", " ").capitalize(), law)
     terms = ["<msubsup><mi>x</mi><mi>i</mi><mo>′</mo></msubsup><mi>β</mi>"]
     laws = []
-    for factor in model.factors:
+    for factor in model.factors[: len(model.design.groups)]:
         name = escape(factor.name)
         effect = f"<msub><mi>u</mi><mtext>{name}[i]</mtext></msub>"
         if factor.terms == 1:
@@ -119,6 +131,13 @@ def _mathml(model: OutcomeModel) -> str:
                 "Normal", f"<mn>0</mn>{_op(',')}<msub><mi>Σ</mi><mtext>{name}</mtext></msub>"
             )
         laws.append(f"<msub><mi>u</mi><mtext>{name}</mtext></msub>{_op('~')}{law}")
+    for smooth in model.design.smooths:
+        name = escape(smooth.name)
+        f, u = (f"<msub><mi>{x}</mi><mtext>{name}</mtext></msub>" for x in ("f", "u"))
+        variance = f"<msubsup><mi>τ</mi><mtext>{name}</mtext><mn>2</mn></msubsup>"
+        terms.append(f + _op("(") + _sub("x", "i") + _op(")"))
+        laws.append(f"{f}{_op('=')}<mi>B</mi><mo>′</mo>{u}")
+        laws.append(u + _op("~") + _call("Normal", f"<mn>0</mn>{_op(',')}{variance}<mi>I</mi>"))
     rows = [likelihood, eta + _op("=") + _op("+").join(terms), *laws]
     cells = "".join(f"<mtr><mtd>{row}</mtd></mtr>" for row in rows)
     return f'<math display="block"><mtable columnalign="left">{cells}</mtable></math>'
