@@ -111,8 +111,8 @@ def _three(n: int) -> Callable:
 
 
 BENDING = {
-    "|m|, n = 600": _two("x * a1", "a1 + m * a2", folded, 600),
-    "|m|, n = 200": _two("x * a1", "a1 + m * a2", folded, 200),
+    "abs(m), n = 600": _two("x * a1", "a1 + m * a2", folded, 600),
+    "abs(m), n = 200": _two("x * a1", "a1 + m * a2", folded, 200),
     "line, n = 300": _two("x * a1", "m + a1 * x + a2", straight, 300),
     "line, n = 1,000": _two("x * a1", "m + a1 * x + a2", straight, 1_000),
     "line in two, n = 300": _two("(x + z) * a1", "m + a1 * x + a2", straight, 300),

@@ -344,7 +344,7 @@ def table_of_means(found: dict[str, list]) -> list[str]:
         for results in found.values():
             values = np.array([r[key] for r in results])
             values = values[np.isfinite(values)]  # nobody may be sure
-            error = values.std(ddof=1) / np.sqrt(len(values))
+            error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
             cells.append(f"{values.mean():.{digits}f} ± {error:.{digits}f}")
         lines.append(f"| {key} | " + " | ".join(cells) + " |")
     return lines

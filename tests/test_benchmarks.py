@@ -52,7 +52,7 @@ def test_ranks():
         ("remission", "rate near a half"),
         ("counts", "60 clinics in 8 systems"),
         ("missing", "150 people, by x and a1"),
-        ("smooth", "|m|, n = 200"),
+        ("smooth", "abs(m), n = 200"),
     ],
 )
 def test_calibration(table, design):

@@ -61,25 +61,23 @@ def residual_plot(table: pd.DataFrame) -> Figure:
 
 def _worst_first(own: pd.DataFrame) -> list[str]:
     """Variables by the mean square of their residuals in standard errors."""
-    squares = np.square(own["mean"] / own["error"].replace(0.0, np.nan))
+    squares = pd.Series(np.square(own["mean"] / own["error"].replace(0.0, np.nan)))
     means = squares.groupby(level="variable").mean().sort_values(ascending=False)
     return [str(name) for name in means.index]
 
 
 def _panel(axes: Axes, own: pd.DataFrame) -> None:
     """One variable: a line for each action."""
-    labels = (
-        []
-        if pd.api.types.is_numeric_dtype(own["at"].infer_objects().dtype)
-        else [*dict.fromkeys(own["at"])]
-    )
+    numbers = pd.api.types.is_numeric_dtype(own["at"].infer_objects().dtype)
+    labels = [] if numbers else list(dict.fromkeys(own["at"]))
     axes.axhline(0.0, color=colour(6), linewidth=1)
     for i, action in enumerate(dict.fromkeys(own.index.get_level_values("action"))):
         part = own[own.index.get_level_values("action") == action]
         at = [labels.index(x) for x in part["at"]] if labels else part["at"].to_numpy(float)
         axes.errorbar(
-            np.asarray(at, dtype=float), part["mean"], _LIMIT * part["error"], fmt="os^Dvp"[i % 6], markersize=4,
-            color=colour(i), linestyle="none" if labels else "-", linewidth=1, label=plain(action),
+            np.asarray(at, dtype=float), part["mean"], _LIMIT * part["error"], fmt="os^Dvp"[i % 6],
+            markersize=4, color=colour(i), linestyle="none" if labels else "-", linewidth=1,
+            label=plain(action),
         )  # fmt: skip
     if labels:
         axes.set_xticks(range(len(labels)), [plain(x) for x in labels], fontsize=7)

@@ -125,14 +125,14 @@ def _residuals(case: Case) -> list[Block]:
     along = residuals_along(case.fit)
     blocks = []
     if len(along.table):
-        blocks.append(case.draw("residuals", plots.residual_plot(along), along.caption))
+        blocks.append(case.draw("residuals", plots.residual_plot(along.table), along.caption))
     smooths = summary(case.fit, case.choices.interval).smooths
     if len(smooths):
         blocks.append(
             table(
                 smooths,
-                "Smooth terms: effective degrees of freedom (1 is a line; a plane in two variables has 2), what "
-                "they can be at most, and the SD of how far the function is from a line.",
+                "Smooth terms: effective degrees of freedom (1 is a line; a plane in two variables has 2), "
+                "what they can be at most, and the SD of how far the function is from a line.",
                 2,
             )
         )
