@@ -4,15 +4,19 @@ data, it is what the whole data say."""
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from test_imputation import responders, smart, trial_of
 
 import bdtr
 from bdtr.backward.passes import backward_pass
+from bdtr.backward.pooled import pooled_tree
 from bdtr.backward.saving import StorageError
+from bdtr.backward.summary import how_drawn
 from bdtr.checks.assignment import treatment_probabilities
 from bdtr.stages.settings import FitError
 
@@ -239,3 +243,24 @@ def test_confounding_that_depends_on_a_value_that_was_imputed(fits):
     size = {"a2": {"1": lambda h: 0.3 * (h["m"] > 0)}}
     one, two = (bdtr.checks.confounded(f, size, *REGIMES).table for f in (whole, copies))
     assert near(one["mean"], two["mean"], one["sd"])
+
+
+def test_how_draws_were_made_is_said_of_all_data_sets():
+    """Of one data set slice chains, of the first none: their figures are those of the whole."""
+    first = {
+        "sampler": "direct",
+        "independence": 100,
+        "slices": 0,
+        "khat": 0.2,
+        "effective_share": 0.5,
+    }
+    other = {"sampler": "direct", "independence": 0, "slices": 100, "sweeps": 7, "correlation": 0.6}
+    parts = [SimpleNamespace(stages=1, tree=_drawn(attrs)) for attrs in (first, other)]
+    found = pooled_tree(parts)["stage_1/sample_stats"].attrs
+    assert found["independence"] == found["slices"] == 100
+    assert (found["sweeps"], found["correlation"], found["khat"]) == (7, 0.6, 0.2)
+    assert "7 sweeps" in how_drawn(found)
+
+
+def _drawn(attrs: dict) -> xr.DataTree:
+    return xr.DataTree.from_dict({"stage_1/sample_stats": xr.Dataset(attrs=attrs)})

@@ -58,15 +58,14 @@ def pooled_tree(parts: Sequence[FitRecord]) -> xr.DataTree:
 
 
 def _worst(each: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
-    out = dict(each[0])
-    for name, value in out.items():
+    out = {}
+    for name in dict.fromkeys(name for one in each for name in one):  # some may have figures alone
         values = [one[name] for one in each if name in one]
+        out[name] = values[0]
         if name in _COUNTS:
             out[name] = sum(values)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            out[name] = (np.nanmin if name in _LOWEST else np.nanmax)(
-                [*values, np.nan][: len(values)]
-            )
+        elif isinstance(values[0], (int, float)) and not isinstance(values[0], bool):
+            out[name] = (np.nanmin if name in _LOWEST else np.nanmax)(values)
     return out
 
 

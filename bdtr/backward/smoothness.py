@@ -60,7 +60,7 @@ def smoothness(fit: FitRecord) -> pd.DataFrame:
             own = fit.posterior(k)[f"sd_{s.name}"].mean(("chain", "draw")).to_numpy()
             for curve, sd in zip(s.curves, own, strict=True):
                 left = np.square(effects[:, at : at + s.bends] / sds[:, j, None]).sum(axis=1)
-                edf = line + s.bends - float(left.mean())
+                edf = line + max(s.bends - float(left.mean()), 0.0)  # a Monte-Carlo mean
                 rows.append((design.action, s.name, curve, edf, line + s.bends, float(sd)))
                 at, j = at + s.bends, j + 1
     found = pd.DataFrame(rows, columns=["stage", "term", "curve", "edf", "most", "sd"])
