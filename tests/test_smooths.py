@@ -87,7 +87,20 @@ def test_each_label_has_a_bend_of_its_own():
     assert np.array_equal(low, alone * (rows["a"] == "low").to_numpy()[:, None])
     assert np.array_equal(low + high, alone)
     times = smooth_design(SmoothTerm(("x",), "w"), rows, "here").matrix(rows)
-    assert np.array_equal(times, alone * rows["w"].to_numpy()[:, None])
+    expected = alone * rows["w"].to_numpy()[:, None]
+    assert times == pytest.approx(expected * np.linalg.norm(times) / np.linalg.norm(expected))
+
+
+def test_the_unit_of_a_number_that_a_curve_is_multiplied_by_does_not_matter():
+    rows = frame()
+    one, two = (
+        smooth_design(SmoothTerm(("x",), "w"), rows.assign(w=scale * rows["w"]), "here").matrix(
+            rows.assign(w=scale * rows["w"])
+        )
+        for scale in (1.0, 1000.0)
+    )
+    assert two == pytest.approx(one)
+    assert np.square(one).sum(axis=1).mean() == pytest.approx(1.0)
 
 
 def test_two_values_are_nothing_to_bend_over():
@@ -126,6 +139,7 @@ def test_a_smooth_term_is_its_line_and_its_name():
         ("s(x, df=4)", "one to four columns"),
         ("s(x, k=200)", "from 3 to 50"),
         ("s(x, k=two)", "from 3 to 50"),
+        ("s(x, z, k=3)", "must be 4 or more"),
         ("s(x, x)", "twice"),
         ("s(x, by=x)", "twice"),
         ("s(x) + s(x, k=5)", "write one of them"),
@@ -223,6 +237,23 @@ def test_direct_effects_of_smooth_terms_are_known_later():
     fit = fitted(two_stages("s(x, by=a1)"), folded(1))
     assert [s.name for s in fit.designs[1].smooths] == ["s(x, by=a1)"]
     assert any(note.startswith("stage a2: x, a1[1]:x, s(x, by=a1) added") for note in fit.added)
+
+
+def test_a_curve_that_is_known_is_not_added_again():
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="s(x, by=a1)"),
+        bdtr.Stage("a2", actions=[0, 1], formula="s(x, by=a1, k=5) + m * a2"),
+    ]
+    fit = fitted(bdtr.Trial(stages, outcome="y"), folded(1))
+    assert [s.name for s in fit.designs[1].smooths] == ["s(x, by=a1, k=5)"]
+
+
+def test_many_numbers_stay_straight():
+    data = folded(1, 200)
+    extra = {f"v{j}": np.random.default_rng(j).normal(size=200) for j in range(5)}
+    fit = fitted(two_stages(f"({' + '.join(extra)}) * a1"), data.assign(**extra))
+    assert not fit.designs[0].smooths
+    assert any("stay straight lines" in note for note in fit.notes)
 
 
 def test_posterior_given_sds_is_that_of_dense_arithmetic(bent):

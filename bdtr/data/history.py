@@ -75,7 +75,8 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
         new = [t for t in wanted if t and t not in known and t not in common]
         common += new
         for s in earlier.smooths:
-            if s.by in actions and s not in (*formula.smooths, *smooths):
+            have_bend = [(frozenset(one.variables), one.by) for one in (*formula.smooths, *smooths)]
+            if s.by in actions and (frozenset(s.variables), s.by) not in have_bend:
                 smooths.append(s)
                 new = [*new, frozenset({s.name})]
         for g in earlier.groups:

@@ -21,7 +21,7 @@ data).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -148,7 +148,12 @@ def smooth_design(term: SmoothTerm, rows: pd.DataFrame, where: str) -> SmoothDes
         )
     by = None if term.by is None else Columns(f"0 + {term.by}", {}, rows)
     with threadpool_limits(1):  # the same bits on any number of threads
-        return SmoothDesign(term, _learned(x, term.basis or _BASIS[x.shape[1]]), by)
+        basis = _learned(x, term.basis or _BASIS[x.shape[1]])
+    if term.by is not None and pd.api.types.is_numeric_dtype(rows[term.by].dtype):
+        times = rows[[term.by]].to_numpy(dtype=float)  # whose unit is not to matter
+        size = float(np.sqrt(np.square(basis(x) * times).sum(axis=1).mean()))
+        basis = replace(basis, turn=basis.turn / (size or 1.0))
+    return SmoothDesign(term, basis, by)
 
 
 def _learned(x: np.ndarray, size: int) -> Basis:

@@ -31,6 +31,7 @@ from bdtr.trial.formula import Formula, SmoothTerm, names_in
 __all__ = ["StageDesign", "design_in", "stage_design"]
 
 LEARNED = "learned blip"
+_MOST_BENT = 4  # numbers that get a smooth term by default
 
 
 def _one_action(arms: Sequence[str], code: int, rows: int) -> Any:
@@ -201,7 +202,8 @@ def stage_design(data: TrialData, k: int) -> StageDesign:
         group, more = _group(data, k, term, rows, points)
         groups.append(group)
         notes += more
-    formula, smooths = _smooths(data, k, rows, where)
+    formula, smooths, more = _smooths(data, k, rows, where)
+    notes += more
     sites, codes = SiteLevel.none(len(site_levels)), site_codes(rows, trial.site, site_levels)
     if any(g.role == "site" for g in groups) and not own_model:
         own = _columns_of_sites(columns, keep)
@@ -417,24 +419,22 @@ def _added(
 
 def _smooths(
     data: TrialData, k: int, rows: pd.DataFrame, where: str
-) -> tuple[Formula, tuple[SmoothDesign, ...]]:
-    """The smooth terms of a stage, and its formula with those that were added to it."""
-    formula = data.stages[k].formula
+) -> tuple[Formula, tuple[SmoothDesign, ...], list[str]]:
+    """The smooth terms of a stage, its formula with those that were added to it, and why none were."""
+    formula, notes = data.stages[k].formula, list[str]()
     shape = data.stages[k].stage.shape or ("linear" if k == len(data.stages) - 1 else "smooth")
     if shape == "smooth" and data.stages[k].stage.model is None:
-        more = [
-            s.name
-            for s in _bending(formula, data.stages[k].stage.action, data.coding.numbers, rows)
-        ]
+        action, numbers = data.stages[k].stage.action, data.coding.numbers
+        more = [s.name for s in _bending(formula, action, numbers, rows, notes)]
         formula = Formula.parse(" + ".join([formula.text, *more]))
-    return formula, tuple(smooth_design(term, rows, where) for term in formula.smooths)
+    return formula, tuple(smooth_design(term, rows, where) for term in formula.smooths), notes
 
 
 def _bending(
-    formula: Formula, action: str, numbers: Sequence[str], rows: pd.DataFrame
+    formula: Formula, action: str, numbers: Sequence[str], rows: pd.DataFrame, notes: list[str]
 ) -> list[SmoothTerm]:
     """Smooth terms for the numbers that meet the action in a straight line and have values to bend over: of
-    two a surface, of more a curve each.
+    two a surface, of three or four a curve each, of more none: then residuals have to say which.
 
     The best of two straight lines is no straight line, so that the value of the stages to come bends; of two
     variables along any direction, which two curves cannot follow.
@@ -444,6 +444,12 @@ def _bending(
     bent |= {v for t in meeting for f in t - {*numbers} for v in names_in(f)}
     straight = [v for v in numbers if any(v in t for t in meeting) and v not in bent]
     straight = [v for v in straight if rows[v].nunique() > 2]
+    if len(straight) > _MOST_BENT:  # each action and number has an SD: the draws would take minutes
+        notes.append(
+            f"stage {action}: {', '.join(straight)} stay straight lines, as more than {_MOST_BENT} numbers "
+            f"meet the action; write s({straight[0]}, by={action}) for those whose effect may bend."
+        )
+        return []
     terms = [tuple(straight)] if len(straight) == 2 else [(v,) for v in straight]
     return [SmoothTerm(variables, action) for variables in terms]
 

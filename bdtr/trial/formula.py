@@ -519,6 +519,11 @@ class _Reader:
             self.fail(f": s(...) names {variables[0]!r} twice.")
         if self.peek()[1] in (":", "*"):
             self.fail(": a smooth term is not multiplied; s(x, by=a) is a curve for each action.")
+        if basis is not None and basis < len(variables) + 2:
+            self.fail(
+                f": k= of s({', '.join(variables)}) must be {len(variables) + 2} or more, the constant, the "
+                "line and one bend."
+            )
         found = SmoothTerm(tuple(variables), by, basis)
         self.smooths.append(found)
         self.transformed += variables

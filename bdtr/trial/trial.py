@@ -83,9 +83,9 @@ class Stage:
     shape
         How the mean payoff goes with the numbers that meet the action: ``"smooth"`` adds
         ``s(x, by=action)``, a spline for each action that shrinks to a line where a line will do (of two
-        numbers a surface, ``s(x, z, by=action)``); ``"linear"`` does not. Left out: smooth but at the last
-        stage, as the value of later choices is no straight line. Numbers inside ``bs``, ``poly``, ``log`` or
-        another transform with the action are left as they are.
+        numbers a surface, ``s(x, z, by=action)``; of more than four none); ``"linear"`` does not. Left out:
+        smooth but at the last stage, as the value of later choices is no straight line. Numbers inside
+        ``bs``, ``poly``, ``log`` or another transform with the action are left as they are.
     weights
         Column with known precision weights, as ``weights=`` of lme4: the residual variance of a
         unit is sigma^2 / weight. For units that are means of others, their numbers.

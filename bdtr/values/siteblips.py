@@ -280,6 +280,10 @@ def _without_common(fit: Fit, k: int) -> np.ndarray:
     free = np.array([design.action not in made_of for made_of in design.variables])
     site = design.site_codes(data.frame)[rows]
     common = design.written(data.frame.iloc[rows], site)[:, free] @ b[free]
+    for smooth in design.smooths:
+        if smooth.term.by != design.action:
+            bends = stacked(fit.posterior(k)[f"u_{smooth.name}"]).mean("sample").to_numpy()
+            common = common + smooth.matrix(data.frame.iloc[rows]) @ bends.ravel()
     return mean_response(fit, k) - common
 
 
