@@ -6,6 +6,7 @@ given group effects, divided by the residual SD of their action.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,14 @@ from bdtr.data.history import known_columns
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, shape_of
 
-__all__ = ["binned", "imbalance", "linear_predictor", "misfit", "residual_structure", "residuals"]
+__all__ = [
+    "binned_history",
+    "imbalance",
+    "linear_predictor",
+    "misfit",
+    "residual_structure",
+    "residuals",
+]
 
 _SKEWED = 1.0  # skewness of residuals, 0 under the model
 _QUANTILE = 0.35  # SDs between a quantile of residuals and that of the model
@@ -136,21 +144,17 @@ def residual_structure(fit: FitRecord) -> list[str]:
         if own is None:
             continue
         stage, response = data.stages[k], mean_response(fit, k)
-        frame, arm = data.frame[stage.fitted], stage.action[stage.fitted]
-        inside = ~stage.outside[stage.fitted]
-        factors = {c for g in design.groups for c in g.factor} - set(design.formula.model_columns)
-        for name in known_columns(data, k):
-            if name in factors or name == data.trial.site:
-                continue
-            bins = binned(frame[name])
+        arm, inside = stage.action[stage.fitted], ~stage.outside[stage.fitted]
+        spread = max(float(response.std()), 1e-300)
+        for name, bins in binned_history(fit, k):
             use = inside & (bins >= 0)
-            off = _misfit(own[use], bins[use], arm[use]) / max(float(response.std()), 1e-300)
+            if not use.any():
+                continue
+            off = _misfit(own[use], bins[use], arm[use]) / spread
             worst = 0.0
             for a in range(1, len(design.actions)):
-                if not use.any():
-                    continue
                 size = _misfit_of_blip(own[use], bins[use], arm[use] == a)
-                worst = max(worst, size / max(float(response.std()), 1e-300))
+                worst = max(worst, size / spread)
             if worst > _BENT:
                 changed = _changed(fit, k, own, bins)
                 found.append(
@@ -205,7 +209,18 @@ def _changed(fit: FitRecord, k: int, residual: np.ndarray, bins: np.ndarray) -> 
     return float((before != after).mean())
 
 
-def binned(column: pd.Series) -> np.ndarray:
+def binned_history(fit: FitRecord, k: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Variables that a rule of stage k may use, and the bin of each row of its fit, -1 for none; sites and
+    grouping factors left out."""
+    data, design = fit.require_data("checks of the model"), fit.designs[k]
+    frame = data.frame[data.stages[k].fitted]
+    factors = {c for g in design.groups for c in g.factor} - set(design.formula.model_columns)
+    for name in known_columns(data, k):
+        if name not in factors and name != data.trial.site:
+            yield name, _bins(frame[name])
+
+
+def _bins(column: pd.Series) -> np.ndarray:
     """Bin of each value, -1 for none."""
     none = np.full(len(column), -1)
     if isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(
@@ -228,8 +243,6 @@ def binned(column: pd.Series) -> np.ndarray:
 
 def _misfit(residual: np.ndarray, bins: np.ndarray, arm: np.ndarray) -> float:
     """SD over units of what the mean payoff is off by, whatever the action, 0 where chance explains it."""
-    if not len(bins):
-        return 0.0
     count = int(bins.max()) + 1
     n = np.bincount(bins, minlength=count)
     spread = np.sqrt(np.bincount(arm, residual**2) / np.maximum(np.bincount(arm), 1))[arm]

@@ -54,7 +54,7 @@ def smoothness(fit: FitRecord) -> pd.DataFrame:
         if not design.smooths or not isinstance(model, OutcomeModel):
             continue
         effects, sds = _without_response(fit, k, model)
-        at, j = effects.shape[1] - sum(s.bends * len(s.curves) for s in design.smooths), 0
+        at, j = effects.shape[1] - sum(s.effects for s in design.smooths), 0
         for s in design.smooths:
             line = len(s.term.variables)
             own = fit.posterior(k)[f"sd_{s.name}"].mean(("chain", "draw")).to_numpy()

@@ -26,7 +26,7 @@ def columns_of(fit: FitRecord, k: int, units: np.ndarray) -> Any:
     data, design = fit.require_data("columns of units"), fit.designs[k]
     kept = fit.unit_columns.get(k)
     if kept is None or (kept[1][units] < 0).any():
-        columns = len(design.terms) + sum(s.bends * len(s.curves) for s in design.smooths)
+        columns = len(design.terms) + sum(s.effects for s in design.smooths)
         window = max(_CELLS_KEPT // (len(design.arms) * columns), len(units))
         stage = data.stages[k]
         known = np.flatnonzero(stage.history | stage.fitted)

@@ -7,8 +7,7 @@ import pandas as pd
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import mean_response
-from bdtr.backward.residuals import binned, residuals
-from bdtr.data.history import known_columns
+from bdtr.backward.residuals import binned_history, residuals
 from bdtr.results.arguments import a_fit
 from bdtr.results.captions import Captioned
 
@@ -54,10 +53,8 @@ def residuals_along(fit: Fit) -> Captioned:
         stage = data.stages[k]
         own = own / max(float(mean_response(one, k).std()), 1e-300)
         frame, arm = data.frame[stage.fitted], stage.action[stage.fitted]
-        factors = {c for g in design.groups for c in g.factor} - set(design.formula.model_columns)
-        for name in known_columns(data, k):
-            bins = binned(frame[name])
-            if name in factors or name == data.trial.site or bins.max(initial=-1) < 1:
+        for name, bins in binned_history(one, k):
+            if bins.max(initial=-1) < 1:
                 continue
             for a, action in enumerate(design.actions):
                 for b in range(int(bins.max()) + 1):

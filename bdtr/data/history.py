@@ -75,8 +75,7 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
         new = [t for t in wanted if t and t not in known and t not in common]
         common += new
         for s in earlier.smooths:
-            have_bend = [(frozenset(one.variables), one.by) for one in (*formula.smooths, *smooths)]
-            if s.by in actions and (frozenset(s.variables), s.by) not in have_bend:
+            if s.by in actions and s.key not in {one.key for one in (*formula.smooths, *smooths)}:
                 smooths.append(s)
                 new = [*new, frozenset({s.name})]
         for g in earlier.groups:

@@ -101,6 +101,11 @@ class SmoothDesign:
         return self.basis.turn.shape[1]
 
     @property
+    def effects(self) -> int:
+        """Number of basis functions of all curves."""
+        return len(self.curves) * self.bends
+
+    @property
     def factors(self) -> tuple[Factor, ...]:
         """Its curves as the engines take them."""
         return (Factor(self.name, self.bends, 1, False, smooth=True),) * len(self.curves)

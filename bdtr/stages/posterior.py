@@ -87,7 +87,7 @@ def labelled(
     own = np.sqrt([c[:, 0, 0] for c in covariances[len(design.groups) :]]).T
     at = 0
     for s in design.smooths:
-        curves, size = len(s.curves), len(s.curves) * s.bends
+        curves, size = len(s.curves), s.effects
         found[f"sd_{s.name}"] = own[:, at : at + curves]
         found[f"u_{s.name}"] = effects[:, effect_at : effect_at + size].reshape(count, curves, -1)
         at, effect_at = at + curves, effect_at + size
@@ -189,8 +189,7 @@ def common_effects(design: StageDesign, settings: Settings, count: int) -> np.nd
         parts.append(own.reshape(count, -1))
     for s in design.smooths:
         words = [settings.common, design.index, *s.name.encode()]
-        size = len(s.curves) * s.bends
-        parts.append(np.random.default_rng(words).standard_normal((count, size)))
+        parts.append(np.random.default_rng(words).standard_normal((count, s.effects)))
     return np.hstack(parts) if parts else None
 
 

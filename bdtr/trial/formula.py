@@ -116,6 +116,11 @@ class SmoothTerm:
         return f"s({', '.join([*self.variables, *by, *k])})"
 
     @property
+    def key(self) -> tuple[frozenset[str], str | None]:
+        """What it is a function of: terms with one key stand in for each other."""
+        return frozenset(self.variables), self.by
+
+    @property
     def linear(self) -> str:
         """Its linear part, ``x * a``."""
         alone = " + ".join(self.variables)
@@ -172,8 +177,8 @@ class Formula:
                 f"The formula {shown(text)} has several group terms for {', '.join(sorted(repeated))}. "
                 "Write one term, with || instead of | for effects that are not correlated."
             )
-        names = [frozenset({*s.variables, f"by={s.by}"}) for s in reader.smooths]
-        twice = [s.name for s, n in zip(reader.smooths, names, strict=True) if names.count(n) > 1]
+        keys = [s.key for s in reader.smooths]
+        twice = [s.name for s in reader.smooths if keys.count(s.key) > 1]
         if twice:
             raise FormulaError(
                 f"The formula {shown(text)} has {' and '.join(twice)}: write one of them."

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr import plots
+from bdtr.backward.smoothness import smoothness
 from bdtr.backward.summary import how_drawn, summary, why_nuts
 from bdtr.checks.curves import has_curves, outcome_curves
 from bdtr.checks.predictive import predictive_checks
@@ -126,7 +127,7 @@ def _residuals(case: Case) -> list[Block]:
     blocks = []
     if len(along.table):
         blocks.append(case.draw("residuals", plots.residual_plot(along.table), along.caption))
-    smooths = summary(case.fit, case.choices.interval).smooths
+    smooths = smoothness(case.fit)
     if len(smooths):
         blocks.append(
             table(
