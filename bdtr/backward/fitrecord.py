@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -11,8 +11,11 @@ import pandas as pd
 import xarray as xr
 
 from bdtr.backward.carried_effects import Carried
+from bdtr.backward.computed import ComputedDraws, ComputedQ
 from bdtr.backward.induction import Policy
+from bdtr.backward.statetree import ComputedColumns
 from bdtr.data.stagecolumns import StageDesign
+from bdtr.data.statedata import Coded
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import one_of, text, whole
 from bdtr.results.diagnostics import State
@@ -22,13 +25,18 @@ from bdtr.stages.pooled import PooledQ, pooled_dataset
 from bdtr.stages.prediction import QFunction, StageDraws, UnitColumns, stage_draws
 from bdtr.stages.settings import FitError, Settings
 from bdtr.stages.stagemodel import OwnColumns, OwnDraws, OwnModel, OwnQ, own_draws
+from bdtr.stages.states import StateQ, state_shape
 from bdtr.trial.payoff import Payoff
+from bdtr.trial.states import states_of
 from bdtr.trial.trial import Trial
 
 __all__ = ["FitRecord"]
 
 # What has rows of one data set; all else takes each completed data set with its draws.
 _OF_ONE_DATA_SET = ("predictive groups", "fits to part of the rows", "learning a rule")
+
+
+type Draws = StageDraws | OwnDraws | ComputedDraws
 
 
 @dataclass
@@ -38,7 +46,8 @@ class FitRecord:
     ``followed`` is what later stages do in the pass that comes with the fit, by which stages are scaled and
     the gate judges: the recommended regime, but in folds of cross-fitting. ``parts`` are the fits to
     completed data sets where values were imputed, each with its share of the draws; ``data`` then has the
-    values as they were recorded.
+    values as they were recorded. ``states`` are the fits of the models of states, and ``coded_states`` how
+    these stand in the data.
     """
 
     trial: Trial
@@ -54,12 +63,14 @@ class FitRecord:
     data: TrialData | None = None
     followed: Policy = field(default_factory=Policy)
     parts: tuple[Self, ...] = field(default=(), repr=False)
+    states: Mapping[str, Self] = field(default_factory=dict, repr=False)
+    coded_states: Mapping[str, Coded] = field(default_factory=dict, repr=False)
     models: dict[int, OutcomeModel | OwnModel] = field(default_factory=dict, repr=False)
     mean_responses: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
-    q_draws: dict[tuple[str, int], StageDraws | OwnDraws] = field(default_factory=dict, repr=False)
+    q_draws: dict[tuple[str, int], Draws] = field(default_factory=dict, repr=False)
     carried: dict[tuple[int, bytes | None], Carried] = field(default_factory=dict, repr=False)
-    unit_columns: dict[int, tuple[UnitColumns | OwnColumns, np.ndarray]] = field(
-        default_factory=dict, repr=False
+    unit_columns: dict[Hashable, tuple[UnitColumns | OwnColumns | ComputedColumns, np.ndarray]] = (
+        field(default_factory=dict, repr=False)
     )
 
     @property
@@ -95,6 +106,11 @@ class FitRecord:
         """
         whole("k", k, 0, self.stages - 1)
         text("path", path)
+        if names := states_of(self.trial, k):
+            raise FitError(
+                f"stage {self.designs[k].action} has no coefficients: it is computed from the models of "
+                f"{', '.join(names)} (states=...). Their draws are those of fit.states[{names[0]!r}]."
+            )
         if self.parts:
             return pooled_dataset([p.posterior(k, path) for p in self.parts])
         name = f"stage_{k + 1}"
@@ -130,25 +146,57 @@ class FitRecord:
             return own_draws(posterior)
         return stage_draws(posterior, self.designs[k], self.payoff(k), new_site)
 
-    def q_of(
-        self, k: int, draws: StageDraws | OwnDraws, sites: str = "observed"
-    ) -> QFunction | OwnQ:
+    def q_of(self, k: int, draws: Draws, sites: str = "observed") -> QFunction | OwnQ | ComputedQ:
         """The Q-function of stage k with these draws."""
+        if isinstance(draws, ComputedDraws):
+            later = self.q_of(k + 1, draws.later, sites)
+            average = draws.policy.kind == "untailored"
+            rule = self.q_of(k + 1, draws.later, "average") if average else later
+            states = tuple(self._state(name, sites) for name in states_of(self.trial, k))
+            return ComputedQ(self.trial, k, self.designs[k], states, draws, later, rule)
         if isinstance(draws, StageDraws):
             part = self.settings.part
             seed = self.settings.random_seed + (0 if part is None else part + 1)
             return QFunction(self.designs[k], self.payoff(k), draws, sites, seed)
         return OwnQ(self.trial.stages[k].model, self.designs[k], draws, sites)
 
+    def _state(self, name: str, sites: str) -> StateQ:
+        """The model of a state with its draws."""
+        one, coded = self.states[name], self.coded_states[name]
+        posterior, payoff = one.posterior(0), one.trial.payoff
+        key = ("", 0)
+        if key not in one.q_draws:
+            one.q_draws[key] = one.stage_draws(0, posterior, one.new_site(0))
+        draws = one.q_draws[key]
+        assert isinstance(draws, StageDraws)
+        seed = one.settings.random_seed % (1 << 62)
+        return StateQ(
+            name, one.designs[0], payoff, draws, state_shape(posterior), one.trial.companion, coded.labels,
+            coded.outside, sites, seed,
+        )  # fmt: skip
+
     def q_function(
-        self, k: int, path: str = "recommended", sites: str = "observed"
-    ) -> QFunction | OwnQ | PooledQ:
-        """The Q-function of stage k, later stages following a policy that has been passed."""
+        self,
+        k: int,
+        path: str = "recommended",
+        sites: str = "observed",
+        policy: Policy | None = None,
+    ) -> QFunction | OwnQ | ComputedQ | PooledQ:
+        """The Q-function of stage k, later stages following a policy that has been passed.
+
+        Computed stages need to be told which policy, where it is not the one that comes with the fit.
+        """
         if self.parts:
             found = [p.q_function(k, path, sites) for p in self.parts]
             each = tuple(q for q in found if isinstance(q, QFunction))
             return PooledQ(each, self.settings.chains)
         key = (path if k < self.stages - 1 else "", k)
+        if key not in self.q_draws and states_of(self.trial, k):
+            later = self.q_function(k + 1, path, sites, policy).draws
+            assert not isinstance(later, tuple)
+            followed = self.followed if path == "recommended" else policy
+            assert followed is not None
+            self.q_draws[key] = ComputedDraws(later, followed, self.settings.propagated)
         if key not in self.q_draws:
             found = self.posterior(k, path), self.new_site(k, path)
             self.q_draws[key] = self.stage_draws(k, *found)

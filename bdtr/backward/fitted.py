@@ -13,6 +13,7 @@ from bdtr.backward.summary import Summary, html, summary, text, tidy_draws
 from bdtr.stages.outcome import OutcomeModel
 from bdtr.stages.settings import FitError
 from bdtr.stages.stagemodel import OwnModel
+from bdtr.stages.states import ComputedModel
 
 __all__ = ["Fit"]
 
@@ -41,6 +42,8 @@ class Fit(FitRecord):
         What earlier stages made bdtr add to the formulas of later ones, and why.
     state
         Whether results can be relied on.
+    states
+        Fits of the models of states, by column: each has one stage, whose outcome is the state.
     data
         The checked data, or None where they were not saved.
     """
@@ -99,7 +102,7 @@ class Fit(FitRecord):
 
         data, last = self.require_data("predictive groups"), self.stages - 1
         model = self.model(last)
-        if isinstance(model, OwnModel):
+        if not isinstance(model, OutcomeModel):
             raise FitError(
                 f"add_groups: stage {self.designs[last].action} has a model of your own. Build it with "
                 "fit.model(k).build() and use PyMC's own functions."
@@ -137,6 +140,7 @@ class Fit(FitRecord):
     def _repr_html_(self) -> str:
         return html(self)
 
-    def model(self, k: int) -> OutcomeModel | OwnModel:
-        """The outcome model of stage k (0 = first) with the rows of its fit."""
+    def model(self, k: int) -> OutcomeModel | OwnModel | ComputedModel:
+        """The outcome model of stage k (0 = first) with the rows of its fit, or which states it is computed
+        from."""
         return stage_model(self, k)

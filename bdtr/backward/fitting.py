@@ -4,39 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bdtr.backward.fitted import Fit
 from bdtr.backward.gate import gate
 from bdtr.backward.induction import Policy
-from bdtr.backward.passes import run_passes, stage_model
+from bdtr.backward.laststage import last_stage
+from bdtr.backward.passes import run_passes
 from bdtr.backward.pooled import pooled_tree
+from bdtr.backward.priortable import prior_table_of
+from bdtr.backward.statefits import fit_states
 from bdtr.data.check import check
 from bdtr.data.completed import Completed, completed, with_rewards
 from bdtr.data.contents import DataError
 from bdtr.data.imputation.impute import Imputed, impute
 from bdtr.data.imputation.options import Options, options
-from bdtr.data.stagecolumns import StageDesign, design_in, stage_design
+from bdtr.data.stagecolumns import design_in, stage_design
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import truth
-from bdtr.results.diagnostics import State
 from bdtr.results.progress import progress_bar
-from bdtr.stages.outcome import OutcomeModel, outcome_model, response_scale, stage_rows
-from bdtr.stages.posterior import common_effects, new_site, new_site_seed
-from bdtr.stages.prediction import stage_draws
 from bdtr.stages.settings import Settings, make_settings
-from bdtr.stages.stagemodel import OwnModel, own_model
-from bdtr.trial.priors import PRIOR_COLUMNS, Normal
 from bdtr.trial.trial import Trial
 
 __all__ = ["fit", "fit_checked", "fit_completed", "fit_imputed", "imputed"]
 
-_PACKAGES = ("bdtr", "pymc", "nutpie", "arviz", "numpy", "pandas", "xarray", "formulaic", "numba")
+_NOT_IMPUTED = (
+    "missing: values are not imputed where states have models (states=...). Pass missing='exclude', or leave "
+    "out states=."
+)
 
 
 def fit(
@@ -132,6 +130,8 @@ def fit(
     'ok'
     """
     truth("progress", progress)
+    if isinstance(trial, Trial) and trial.states and missing not in ("error", "exclude"):
+        raise DataError(_NOT_IMPUTED)
     how = missing if isinstance(missing, str) else "completed"
     frames = [] if isinstance(missing, str) else _frames(missing)
     asked = options(imputations, imputation, auxiliary, delta, how)
@@ -196,6 +196,8 @@ def _can_be_pooled(trial: Trial, sampler: str) -> None:
             f"missing: values are not imputed where a stage has a model of your own, as {own[0]} has. Pass "
             "missing='exclude', or fit each completed data set by itself."
         )
+    if trial.states:
+        raise DataError(_NOT_IMPUTED)
     if sampler == "plain":
         raise DataError(
             "missing: completed data sets are fitted by the direct sampler; with sampler='plain' fit each of "
@@ -208,10 +210,13 @@ def fit_checked(
 ) -> Fit:
     """Fit data that have been checked; earlier stages to what later ones are worth under a policy."""
     designs = tuple(stage_design(data, k) for k in range(len(data.stages)))
-    fitted = _last_stage(data, designs, settings, progress, followed)
+    states, coded, notes = fit_states(data, settings, progress)
+    fitted = last_stage(data, designs, settings, progress, followed)
+    fitted.states, fitted.coded_states = states, coded
+    fitted.notes = (*fitted.notes, *notes)
     if fitted.stages > 1:
         run_passes(fitted, [], "", progress)
-    fitted.prior_table = _prior_table(fitted)
+    fitted.prior_table = prior_table_of(fitted)
     fitted.state = gate(fitted)
     return fitted
 
@@ -229,7 +234,7 @@ def fit_completed(
     with progress_bar(progress, f"stage {learned[-1].action}") as report:
         for d, data in enumerate(found.parts):
             designs = tuple(one if d == 0 else design_in(one, data) for one in learned)
-            parts.append(_last_stage(data, designs, settings.of_part(d), False, None))
+            parts.append(last_stage(data, designs, settings.of_part(d), False, None))
             if report:
                 report(d + 1, len(found.parts))
     one = parts[0]
@@ -242,133 +247,8 @@ def fit_completed(
     fitted.tree = pooled_tree(parts)
     if record.sizes:
         fitted.tree["imputation"] = xr.DataTree(record)
-    fitted.prior_table = _prior_table(one)
+    fitted.prior_table = prior_table_of(one)
     fitted.state = gate(fitted)
     for part in parts:  # which are too few draws to be judged by themselves
         part.state, part.prior_table = fitted.state, fitted.prior_table
     return fitted
-
-
-def _last_stage(
-    data: TrialData,
-    designs: tuple[StageDesign, ...],
-    settings: Settings,
-    progress: bool,
-    followed: Policy | None,
-) -> Fit:
-    """A fit of which the last stage has been drawn."""
-    trial = data.trial
-    last = len(trial.stages) - 1
-    payoff = data.payoff
-    model: OutcomeModel | OwnModel
-    if trial.stages[last].model is not None:
-        model = own_model(data, designs[last], payoff)
-    else:
-        centre, spread = response_scale(data, trial.payoff)
-        _varies(trial, payoff, spread)
-        rows, width = stage_rows(data, designs[last]), settings.prior_width
-        model = outcome_model(data, designs[last], trial.payoff, rows, centre, spread, width=width)
-    sampled = _fit_last(model, payoff, settings, progress)
-    tree = xr.DataTree.from_dict(
-        {
-            f"stage_{last + 1}/posterior": sampled.posterior,
-            f"stage_{last + 1}/sample_stats": sampled.stats,
-            f"stage_{last + 1}/new_site": _new_site(model, sampled.posterior, settings),
-        }
-    )
-    notes = (*data.notes, *(note for d in designs for note in d.notes))
-    return Fit(
-        trial,
-        settings,
-        designs,
-        tree,
-        data.flow,
-        notes,
-        State(),
-        data.hash(),
-        {name: version(name) for name in _PACKAGES},
-        pd.DataFrame(),
-        data,
-        followed or Policy(),
-        models={last: model},
-    )
-
-
-def _varies(trial: Trial, payoff: np.ndarray, spread: float) -> None:
-    """Raise if all payoffs are the same: nothing can be learned, and priors have no scale."""
-    if len(payoff) > 1 and np.ptp(payoff) > 0 and np.isfinite(spread) and spread > 0:
-        return
-    what = trial.outcome or trial.stages[-1].reward
-    raise DataError(
-        f"Outcome {what!r} does not vary among the {len(payoff):,} units in the fit of the last stage (it is "
-        f"{payoff[0]:g} for all): nothing can be learned from it. Check the column and the exclusions."
-    )
-
-
-def _fit_last(
-    model: OutcomeModel | OwnModel, payoff: np.ndarray, settings: Settings, progress: bool
-):
-    from bdtr.stages.sampling import (
-        compiled_laplace,
-        compiled_marginal,
-        compiled_plain,
-        fit_direct,
-    )
-
-    seed, response = settings.stream(model.design.index), payoff
-    if isinstance(model, OutcomeModel) and model.recorded is not None:
-        response = model.recorded
-    if isinstance(model, OwnModel):
-        compiled = compiled_plain(model)
-    elif settings.sampler == "direct":
-        with progress_bar(progress, f"stage {model.design.action}") as report:
-            count = settings.chains * settings.draws
-            common = common_effects(model.design, settings, count)
-            return fit_direct(model, response, seed, settings, report, common)
-    elif settings.sampler == "pymc":
-        compiled = compiled_marginal(model) if model.family.closed_form else compiled_laplace(model)
-    else:
-        compiled = compiled_plain(model)
-    return compiled.fit(response, seed, settings, progress)
-
-
-def _new_site(
-    model: OutcomeModel | OwnModel, posterior: xr.Dataset, settings: Settings
-) -> xr.Dataset:
-    if isinstance(model, OwnModel):
-        return xr.Dataset()
-    count = posterior.sizes["chain"] * posterior.sizes["draw"]
-    seed = new_site_seed(settings.stream(model.design.index))
-    draws = stage_draws(posterior, model.design, model.payoff)
-    roots = [draws.root[g.name] for g in model.design.groups]
-    return new_site(model, roots, np.ones((count, 1)), seed, posterior.sizes["chain"])
-
-
-def _prior_table(fitted: Fit) -> pd.DataFrame:
-    rows = []
-    for k, design in enumerate(fitted.designs):
-        model, terms = stage_model(fitted, k), {g.name: g.terms for g in design.groups}
-        terms |= {s.name: s.curves for s in design.smooths}
-        if isinstance(model, OwnModel):
-            rows.append((design.action, "all", f"those of {model.name}", "yours", ""))
-            continue
-        written = _as_written(model)
-        rows += [
-            (design.action, *row, written.get(row[0], ""))
-            for row in model.priors.table(design.terms, terms)
-        ]
-    return pd.DataFrame(rows, columns=list(PRIOR_COLUMNS))
-
-
-def _as_written(model: OutcomeModel) -> dict[str, str]:
-    """What the priors together say of each coefficient as it stands in the formula.
-
-    With b = turn d for independent d of the columns as measured: mean turn m, variance (turn^2) s^2.
-    """
-    measure, priors = model.design.measure, model.priors.coefficients
-    mean = measure.turn @ (np.array([p.mu for p in priors]) * measure.scale)
-    variance = np.square(measure.turn) @ np.square([p.sigma for p in priors] * measure.scale)
-    return {
-        term: Normal(m, v**0.5).short
-        for term, m, v in zip(model.design.terms, mean, variance, strict=True)
-    }

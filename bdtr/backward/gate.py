@@ -24,6 +24,7 @@ from bdtr.results.diagnostics import (
     rhat_limit,
     worst,
 )
+from bdtr.trial.states import states_of
 
 __all__ = ["gate"]
 
@@ -43,6 +44,9 @@ def gate(fitted: FitRecord) -> State:
     settings, last = fitted.settings, fitted.stages - 1
     states = [enough(settings.propagated)]
     for k in range(fitted.stages):
+        if names := states_of(fitted.trial, k):
+            states += [fitted.states[name].state for name in names]
+            continue
         node = fitted.tree[f"stage_{k + 1}"]
         posterior = node["posterior"].to_dataset()
         chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]

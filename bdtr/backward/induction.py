@@ -9,10 +9,12 @@ maximum within each draw) or a fixed regime.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from bdtr.trial.rules import Rule
 
 __all__ = [
     "POLICIES",
@@ -66,7 +68,7 @@ class Policy:
     completed data set, where values were imputed. ``shifts`` holds per stage
     what is added to the Q-values, (action, unit) in units of the payoff, times a number for each draw:
     the policy weighs actions by the sum, and it is what they are worth (net of prices, or of
-    confounding).
+    confounding). ``rules`` are those of a regime, for histories that are no unit's.
     """
 
     kind: str = "recommended"
@@ -75,6 +77,7 @@ class Policy:
     off_path: Sequence[np.ndarray] = field(default_factory=tuple)
     in_parts: Sequence[Policy] = field(default_factory=tuple)
     shifts: Sequence[tuple[np.ndarray, np.ndarray]] = field(default_factory=tuple)
+    rules: Mapping[str, Rule] = field(default_factory=dict)
 
 
 def stage_value(

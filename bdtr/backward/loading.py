@@ -28,6 +28,7 @@ from bdtr.data.modelmatrix import Columns
 from bdtr.data.sitelevel import SiteLevel
 from bdtr.data.smooths import Basis, SmoothDesign
 from bdtr.data.stagecolumns import StageDesign
+from bdtr.data.statedata import Coded, state_data
 from bdtr.data.trialdata import TrialData
 from bdtr.results.arguments import mapping, truth, whole
 from bdtr.results.diagnostics import State, worst
@@ -35,6 +36,7 @@ from bdtr.results.errors import BdtrError
 from bdtr.stages.settings import Settings, make_settings
 from bdtr.trial.formula import Formula, SmoothTerm
 from bdtr.trial.priors import PRIOR_COLUMNS
+from bdtr.trial.states import states_of
 from bdtr.trial.trial import Trial, TrialError
 
 __all__ = ["load"]
@@ -147,15 +149,14 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
 
     settings = _settings(trial, header["settings"])
     _texts(header["notes"], header["versions"], header["versions"].values())
-    raw = header["coding"]
-    levels = {name: tuple(values) for name, values in raw["levels"].items()}
-    coding = Coding(levels, tuple(raw["numbers"]), tuple(raw["labels"]))
+    coding = _coding(header["coding"])
     designs = tuple(_design(state, coding) for state in header["designs"])
     for design, stage in zip(designs, trial.stages, strict=True):
         same = design.action == stage.action and design.site == trial.site
         if not same or (stage.actions is not None and design.actions != tuple(stage.actions)):
             raise StorageError("Its designs are those of another trial.")
     parts = _parts(trial, settings, designs, header, tree)
+    states = _states(trial, header, tree)
     data = None
     if "data" in tree:
         data = _data(trial, settings, _frame(tree["data"].to_dataset()), parts)
@@ -163,15 +164,7 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
         del tree["data"]
         if data.hash() != header["data_hash"]:
             raise StorageError("Its data are not those that were fitted.")
-    kept = header["state"]
-    _texts(kept["sampling_reasons"], kept["model_reasons"], [kept["missing"]])
-    state = State(
-        kept["sampling"],
-        tuple(kept["sampling_reasons"]),
-        kept["model"],
-        tuple(kept["model_reasons"]),
-        kept["missing"],
-    )
+    state = _state(header["state"])
     fitted = Fit(
         trial,
         settings,
@@ -185,11 +178,63 @@ def _fit(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> Fit:
         _table(header["priors"], PRIOR_COLUMNS),
         data,
         parts=parts,
+        states=states,
+        coded_states={name: _coded(one) for name, one in header["coded_states"].items()},
     )
+    if data is not None:
+        for k in range(fitted.stages):
+            for name in states_of(fitted.trial, k):
+                states[name].data = state_data(data, k, name)
     fitted.state = gate(fitted) if data is not None else worst([state, gate(fitted)])
     for part in parts:
         part.state, part.prior_table = fitted.state, fitted.prior_table
     return fitted
+
+
+def _states(trial: Trial, header: Mapping[str, Any], tree: xr.DataTree) -> dict[str, Fit]:
+    """The fits of the models of states, taken out of the tree; without their data."""
+    kept, out = header["states"], {}
+    if list(kept) != [n for k in range(len(trial.stages)) for n in states_of(trial, k)]:
+        raise StorageError("Its states are not those of the trial.")
+    for i, (name, one) in enumerate(kept.items()):
+        own = Trial.from_dict(one["trial"])
+        coding = _coding(one["coding"])
+        designs = tuple(_design(state, coding) for state in one["designs"])
+        _texts(one["notes"])
+        node = tree[f"states/{i}"]
+        assert isinstance(node, xr.DataTree)
+        out[name] = Fit(
+            own, _settings(own, one["settings"]), designs, node.copy(), _table(one["flow"], FLOW),
+            tuple(one["notes"]), _state(one["state"]), "", {}, _table(one["priors"], PRIOR_COLUMNS),
+        )  # fmt: skip
+    if "states" in tree.children:
+        del tree["states"]
+    return out
+
+
+def _coded(kept: Mapping[str, Any]) -> Coded:
+    """How a state stands in the data."""
+    labels, outside = kept["labels"], kept["outside"]
+    _texts(labels or ())
+    return Coded(
+        None if labels is None else tuple(labels), None if outside is None else float(outside)
+    )
+
+
+def _coding(raw: Mapping[str, Any]) -> Coding:
+    levels = {name: tuple(values) for name, values in raw["levels"].items()}
+    return Coding(levels, tuple(raw["numbers"]), tuple(raw["labels"]))
+
+
+def _state(kept: Mapping[str, Any]) -> State:
+    _texts(kept["sampling_reasons"], kept["model_reasons"], [kept["missing"]])
+    return State(
+        kept["sampling"],
+        tuple(kept["sampling_reasons"]),
+        kept["model"],
+        tuple(kept["model_reasons"]),
+        kept["missing"],
+    )
 
 
 def _parts(

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from bdtr.backward.carried_effects import Carried, KnownEffects, carried_terms, slope_of
-from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.computed import ComputedDraws
+from bdtr.backward.fitrecord import Draws, FitRecord
 from bdtr.backward.induction import (
     BackwardPass,
     Chosen,
@@ -30,7 +31,9 @@ from bdtr.results.progress import progress_bar
 from bdtr.stages.outcome import OutcomeModel, outcome_model, response_scale, stage_rows
 from bdtr.stages.posterior import common_effects
 from bdtr.stages.prediction import PLACES, QFunction, StageDraws
-from bdtr.stages.stagemodel import OwnDraws, OwnModel, own_model
+from bdtr.stages.stagemodel import OwnModel, own_model
+from bdtr.stages.states import ComputedModel
+from bdtr.trial.states import states_of
 
 if TYPE_CHECKING:
     from bdtr.backward.propagation import Anchor, Totals
@@ -74,7 +77,7 @@ def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: 
     if fit.parts:
         policies = [[one.followed, *in_part(further, one.settings)] for one in parts]
     last = fit.stages - 1
-    draws: list[list[dict[int, StageDraws | OwnDraws]]] = [
+    draws: list[list[dict[int, Draws]]] = [
         [{last: one.q_function(last).draws} for _ in own]
         for one, own in zip(parts, policies, strict=True)
     ]
@@ -91,7 +94,7 @@ def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: 
             lambda k, responses, later: _drawn(
                 one, k, policies[d], responses, later, where, reports[k][d]
             ),
-            lambda k, own, units, at: one.q_of(k, own, at).evaluate(columns_of(one, k, units)),
+            lambda k, own, units, at: _q_values(one, k, own, units, at),
             one.settings.propagated,
             choices[d],
         )
@@ -104,6 +107,11 @@ def run_passes(fit: FitRecord, further: Sequence[Policy], where: str, progress: 
             reports[k] = _shares_of(report, len(parts))
             for one in every:
                 next(one)
+
+
+def _q_values(fit: FitRecord, k: int, draws: Draws, units: np.ndarray, sites: str) -> np.ndarray:
+    q = fit.q_of(k, draws, sites)
+    return q.evaluate(columns_of(fit, k, units, q))
 
 
 def _shares_of(report: Progress | None, parts: int) -> list[Progress | None]:
@@ -125,9 +133,11 @@ def _drawn(
     later: list,
     where: str,
     report: Progress | None,
-) -> list[StageDraws | OwnDraws]:
+) -> list[Draws]:
     """Draws of one stage under policies, kept in the tree; further ones are those after the first."""
     further = bool(where)
+    if states_of(fit.trial, k):
+        return _computed(fit, k, policies, later, where)
     if fit.trial.stages[k].model is not None:
         found = _refitted(fit, k, responses, further, report)
     else:
@@ -142,8 +152,20 @@ def _drawn(
             place = f"passes/{where}/{pass_key(rule.name)}/stage_{k + 1}"
             fit.tree[place] = xr.DataTree(posterior)
             fit.tree[f"{place}/new_site"] = xr.DataTree(one.new_site)
-    drawn = [fit.stage_draws(k, one.posterior, one.new_site) for one in found]
+    drawn: list[Draws] = [fit.stage_draws(k, one.posterior, one.new_site) for one in found]
     return [fit.q_function(k).draws, *drawn] if further else drawn
+
+
+def _computed(
+    fit: FitRecord, k: int, policies: Sequence[Policy], later: list, where: str
+) -> list[Draws]:
+    """Nothing is drawn at a stage that is computed: its draws are those of the states and of later stages."""
+    for rule in policies[1:] if where else []:  # so that the pass is known to have been run
+        fit.tree[f"passes/{where}/{pass_key(rule.name)}/stage_{k + 1}"] = xr.DataTree()
+    return [
+        ComputedDraws(own, rule, fit.settings.propagated)
+        for own, rule in zip(later, policies, strict=True)
+    ]
 
 
 def _propagated(
@@ -151,7 +173,7 @@ def _propagated(
     k: int,
     policies: Sequence[Policy],
     responses: list[StageResponses],
-    later: list[StageDraws | OwnDraws],
+    later: list[Draws],
     further: bool,
     report,
 ) -> list[Propagated]:
@@ -370,7 +392,11 @@ def _pass(
     fit: FitRecord, rule: Policy, path: str, sites: str, chosen: Chosen | None = None
 ) -> BackwardPass:
     def q_at(sites: str):
-        return lambda k, units: fit.q_function(k, path, sites).evaluate(columns_of(fit, k, units))
+        def values(k: int, units: np.ndarray) -> np.ndarray:
+            q = fit.q_function(k, path, sites, rule)
+            return q.evaluate(columns_of(fit, k, units, q))
+
+        return values
 
     data, samples = fit.require_data("a backward pass"), fit.settings.propagated
     return BackwardPass(decisions(data), rule, q_at(sites), q_at("average"), samples, chosen)
@@ -379,7 +405,7 @@ def _pass(
 def _pooled(fit: FitRecord, rule: Policy, path: str, sites: str) -> PooledPass:
     """The pass of a fit to several completed data sets."""
 
-    def draws_at(k: int) -> list[StageDraws | OwnDraws]:
+    def draws_at(k: int) -> list[Draws]:
         return [one.q_function(k, path).draws for one in fit.parts]
 
     chosen = chosen_together(fit.parts, rule, draws_at, sites)
@@ -428,11 +454,13 @@ def mean_response(fit: FitRecord, k: int) -> np.ndarray:
     return fit.mean_responses[k]
 
 
-def stage_model(fit: FitRecord, k: int) -> OutcomeModel | OwnModel:
-    """The outcome model of stage k with the rows of its fit; where values were imputed, those of the first
-    completed data set."""
+def stage_model(fit: FitRecord, k: int) -> OutcomeModel | OwnModel | ComputedModel:
+    """The outcome model of stage k with the rows of its fit, or that it is computed; where values were
+    imputed, those of the first completed data set."""
     if fit.parts:
         return stage_model(fit.parts[0], k)
+    if names := states_of(fit.trial, k):
+        return ComputedModel(fit.designs[k], names)
     if k not in fit.models and fit.trial.stages[k].model is not None:
         data = fit.require_data("a model's rows")
         fit.models[k] = own_model(data, fit.designs[k], mean_response(fit, k))

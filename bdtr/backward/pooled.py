@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bdtr.backward.fitrecord import FitRecord
+from bdtr.backward.fitrecord import Draws, FitRecord
 from bdtr.backward.induction import BackwardPass, Chosen, Policy, best_mean
 from bdtr.backward.unit_columns import columns_of
 from bdtr.results.errors import ArgumentError
 from bdtr.stages.pooled import different, interleaved, pooled_dataset, pooled_draws
 from bdtr.stages.prediction import StageDraws
 from bdtr.stages.settings import Settings
-from bdtr.stages.stagemodel import OwnDraws
 
 __all__ = ["PooledPass", "choices_of", "chosen_together", "in_part", "pooled_tree"]
 
@@ -29,7 +28,7 @@ _COUNTS = ("independence", "slices", "linear", "nuts")
 _LOWEST = ("effective_share", "ranks")
 _CELLS = 2_000_000  # Q-values in memory at once
 
-type DrawsAt = Callable[[int], Sequence[StageDraws | OwnDraws]]
+type DrawsAt = Callable[[int], Sequence[Draws]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def _of_part(size: np.ndarray, settings: Settings) -> np.ndarray:
 def choices_of(
     parts: Sequence[FitRecord],
     policies: Sequence[Policy],
-    draws: Sequence[Sequence[dict[int, StageDraws | OwnDraws]]],
+    draws: Sequence[Sequence[dict[int, Draws]]],
 ) -> list[list[Chosen]]:
     """What is recommended in each part under each policy, from draws (part, policy, stage) so far."""
 
@@ -152,7 +151,7 @@ def _mean_shift(policy: Policy, k: int) -> np.ndarray | None:
 def _recommended(
     parts: Sequence[FitRecord],
     k: int,
-    draws: Sequence[StageDraws | OwnDraws],
+    draws: Sequence[Draws],
     sites: str,
     added: np.ndarray | None,
 ) -> np.ndarray:

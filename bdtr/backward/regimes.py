@@ -353,4 +353,4 @@ def policy(regime: Regime, data: TrialData) -> Policy:
         codes.append(np.where(allowed, wanted, -1))
         off.append(stage.history & ~path)
         path = path & (~stage.among | (stage.action == wanted))
-    return Policy("regime", regime.name, tuple(codes), tuple(off))
+    return Policy("regime", regime.name, tuple(codes), tuple(off), rules=regime.rules)

@@ -34,7 +34,7 @@ from bdtr.results.files import OutputError, check_output, write_whole
 
 __all__ = ["FORMAT", "StorageError", "digest_of", "save"]
 
-FORMAT = 8
+FORMAT = 9
 # Endings of files that hold something else.
 _OTHERS = (
     ".csv", ".tsv", ".gz", ".dta", ".sav", ".rds", ".mat", ".xls", ".xlsx", ".parquet", ".feather", ".json",
@@ -60,6 +60,8 @@ def save(fit: FitRecord, path: str | os.PathLike, data: bool = True) -> None:
         "trial": fit.trial.to_dict(),
         "settings": asdict(fit.settings),
         "designs": [_design_state(d) for d in fit.designs],
+        "states": {name: _state_header(one) for name, one in fit.states.items()},
+        "coded_states": {name: asdict(one) for name, one in fit.coded_states.items()},
         "site_tables": [[d.sites.table for d in part.designs] for part in fit.parts],
         "coding": asdict(fit.designs[0].coding),
         "flow": fit.flow.to_json(orient="table", index=False),
@@ -70,6 +72,8 @@ def save(fit: FitRecord, path: str | os.PathLike, data: bool = True) -> None:
         "priors": fit.prior_table.to_json(orient="table", index=False),
     }
     tree = fit.tree.copy()
+    for i, one in enumerate(fit.states.values()):
+        tree[f"states/{i}"] = one.tree.copy()
     if not data:  # pointwise groups hold the data, or labels of units
         for stage in (child for name, child in tree.children.items() if name.startswith("stage_")):
             for name in _POINTWISE:
@@ -92,6 +96,20 @@ def save(fit: FitRecord, path: str | os.PathLike, data: bool = True) -> None:
             f"{path}: the fit has text that no netCDF file holds. {error}. Correct the label in the data."
         ) from None
     write_whole({target: content})
+
+
+def _state_header(fit: FitRecord) -> dict[str, Any]:
+    """What the fit of the model of a state has beside its draws; its data follow from those of the trial."""
+    return {
+        "trial": fit.trial.to_dict(),
+        "settings": asdict(fit.settings),
+        "designs": [_design_state(d) for d in fit.designs],
+        "coding": asdict(fit.designs[0].coding),
+        "flow": fit.flow.to_json(orient="table", index=False),
+        "notes": list(fit.notes),
+        "state": asdict(fit.state),
+        "priors": fit.prior_table.to_json(orient="table", index=False),
+    }
 
 
 def _place(path: str | os.PathLike) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -16,6 +16,7 @@ from bdtr.backward.smoothness import smoothness
 from bdtr.results.arguments import one_of, probability
 from bdtr.results.diagnostics import State, convergence
 from bdtr.results.estimates import kind_of
+from bdtr.trial.states import states_of
 
 _LONG = 50  # numbers in a variable of a user's model, beyond which it is no parameter to list
 
@@ -70,6 +71,16 @@ def _checked(attrs: Mapping[str, Any]) -> str:
     return "" if p is None else f"; ranks within long chains: p = {p:.2g}"
 
 
+def _drawn_models(fit: FitRecord) -> Iterator[tuple[str, str, xr.Dataset]]:
+    """Models whose parameters were drawn: the stage, what its parameters are called by where that is a state,
+    and those worth a row."""
+    for k, design in enumerate(fit.designs):
+        for name in states_of(fit.trial, k):
+            yield design.action, f"{name}: ", _reported(fit.states[name], 0)
+        if not states_of(fit.trial, k):
+            yield design.action, "", _reported(fit, k)
+
+
 def _reported(fit: FitRecord, k: int) -> xr.Dataset:
     """Parameters worth a row: not the effects of single levels, nor long vectors of a user's model."""
     posterior = fit.tree[f"stage_{k + 1}/posterior"].to_dataset()
@@ -112,8 +123,7 @@ def summary(fit: FitRecord, interval: float = 0.95) -> Summary:
     probability("interval", interval)
     tail = (1 - interval) / 2
     parts = []
-    for k, design in enumerate(fit.designs):
-        posterior = _reported(fit, k)
+    for action, prefix, posterior in _drawn_models(fit):
         measures = convergence(posterior)
         flat = _flat(posterior)
         lower, upper = np.quantile(flat, [tail, 1 - tail], axis=0)
@@ -121,7 +131,7 @@ def summary(fit: FitRecord, interval: float = 0.95) -> Summary:
         table = pd.DataFrame({**moments, "lower": lower, "upper": upper}, index=measures.index)
         table = table.join(measures[["r_hat", "ess_bulk", "ess_tail"]])
         table = table[~measures["constant"] & ~_mirrored(posterior)]
-        table.index = pd.MultiIndex.from_product([[design.action], table.index])
+        table.index = pd.MultiIndex.from_product([[action], prefix + table.index])
         parts.append(table)
     table = pd.concat(parts)
     table.index.names = ["stage", "parameter"]
@@ -170,17 +180,16 @@ def tidy_draws(fit: FitRecord, stage: str | None) -> pd.DataFrame:
     if stage is not None:
         one_of("stage", stage, known)
     parts = []
-    for k, design in enumerate(fit.designs):
-        if stage not in (None, design.action):
+    for action, prefix, posterior in _drawn_models(fit):
+        if stage not in (None, action):
             continue
-        posterior = _reported(fit, k)
         flat = _flat(posterior)
-        names = convergence(posterior).index
+        names = prefix + convergence(posterior).index
         chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
         parts.append(
             pd.DataFrame(
                 {
-                    "stage": design.action,
+                    "stage": action,
                     "chain": np.tile(np.repeat(np.arange(chains), draws), len(names)),
                     "draw": np.tile(np.arange(draws), chains * len(names)),
                     "parameter": np.repeat(names, len(flat)),
@@ -200,10 +209,20 @@ def _head(fit: FitRecord) -> list[str]:
     ]
     for k, design in enumerate(fit.designs):
         rows = fit.flow[(fit.flow["stage"] == design.action) & (fit.flow["step"] == "in the fit")]
+        names = states_of(trial, k)
+        what = (
+            f"computed from {'a model' if len(names) == 1 else 'models'} of {', '.join(names)}"
+            if names
+            else f"payoff ~ {design.formula.text}{_scale(fit, k)}"
+        )
         lines.append(
             f"stage {k + 1}: {design.action} in {{{', '.join(design.actions)}}}, "
-            f"{int(rows['units'].iloc[0]):,} units; payoff ~ {design.formula.text}{_scale(fit, k)}"
+            f"{int(rows['units'].iloc[0]):,} units; {what}"
         )
+        lines += [
+            f"    {name} ~ {fit.states[name].designs[0].formula.text}{_scale(fit.states[name], 0)}"
+            for name in names
+        ]
     return lines
 
 
@@ -221,7 +240,7 @@ def text(fit: FitRecord) -> str:
     table = found.table
     own = [s.action for s in fit.trial.stages if s.model is not None]
     stages, names = table.index.get_level_values(0), table.index.get_level_values(1)
-    coefficients = table[names.str.startswith("b[") | stages.isin(own)]
+    coefficients = table[names.str.contains(r"^(?:\S+: )?b\[") | stages.isin(own)]
     lines = [*_head(fit), "", "Coefficients (mean, SD, 95 % equal-tailed interval):"]
     lines.append(coefficients[["mean", "sd", "lower", "upper"]].round(3).to_string())
     if len(found.smooths):

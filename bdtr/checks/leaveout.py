@@ -39,7 +39,7 @@ _DRAWS = 64  # of phi: with half as many posterior means of sites are off by .02
 
 def made_by_formulas(fit: Fit) -> bool:
     """Whether all stages are."""
-    return not any(s.model for s in fit.trial.stages)
+    return all(fit.trial.by_formula(k) for k in range(fit.stages))
 
 
 def passes_without(fit: Fit, keep: np.ndarray, rules: Sequence[Policy]) -> list[BackwardPass]:

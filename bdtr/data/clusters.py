@@ -135,7 +135,7 @@ def _constant_columns(
     action, factors = stage.action[rows], _factors(stage, numbers)
     known = _known(factors, frame, rows, action)
     skip = {trial.unit, trial.outcome, *(n for s in trial.stages for n in (s.action, s.reward))}
-    if stage.stage.model is not None:
+    if not stage.by_formula:
         skip |= set(stage.formula.columns)
     out = []
     for at, name in enumerate(frame.columns):
@@ -218,7 +218,7 @@ def _remedy(trial: Trial, stage: StageData, found: _Found, others: Sequence[str]
     if nested:
         joined = _joined(trial.site, name)
         unique = f", with ids of their own: data[{name!r}] = {joined}"
-    if stage.stage.delivered_in is None and stage.stage.model is None:
+    if stage.stage.delivered_in is None and stage.by_formula:
         return (
             text
             + f'If {name!r} is the class, teacher or wave of delivery, say delivered_in="{name}"{unique}; if '

@@ -94,6 +94,7 @@ def present(
                 reward,
                 outside,
                 weight,
+                trial.by_formula(k),
             )
         )
         # What stage k-1 responds to: the predicted value where a decision is due, else the payoff.
@@ -172,7 +173,7 @@ def feasible_sets(stage: Stage, coded: pd.DataFrame, among: np.ndarray, units: n
 def check_groups(stage: StageData, coded: pd.DataFrame) -> None:
     """Raise where a grouping factor has one row a level: its effect is the residual by another name."""
     rows = coded.loc[stage.fitted & ~stage.outside]
-    for group in stage.formula.groups if stage.stage.model is None else ():
+    for group in stage.formula.groups if stage.by_formula else ():
         levels = rows[list(group.factor)].astype(object).dropna().drop_duplicates()
         if len(rows) > 1 and len(levels) == len(rows):
             raise DataError(
@@ -191,7 +192,7 @@ def check_support(stage: StageData) -> None:
     counts = np.bincount(stage.action[stage.fitted], minlength=len(stage.arms))
     counts = counts[: len(stage.stage.actions or ())]
     actions = stage.stage.actions or ("",)
-    if counts[0] == 0 and (counts > 0).sum() > 1 and stage.stage.model is None:
+    if counts[0] == 0 and (counts > 0).sum() > 1 and stage.by_formula:
         raise DataError(
             f"{where}: no unit in the fit took {actions[0]!r}, the first action, which the others are "
             "compared with. Put another first in actions, or leave it out (of a categorical: "

@@ -10,6 +10,7 @@ from bdtr.data.contents import DataError
 from bdtr.data.modelmatrix import terms_of
 from bdtr.trial.condition import Condition
 from bdtr.trial.formula import TRANSFORMS, Formula, SmoothTerm, names_in
+from bdtr.trial.states import states_of
 from bdtr.trial.trial import Stage, Trial
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def earlier_terms(trial: Trial, k: int) -> Earlier:
     them says that the direct effect is zero, with certainty.
     """
     stage = trial.stages[k]
-    if not stage.earlier_terms or stage.model is not None or k == 0:
+    if not stage.earlier_terms or not trial.by_formula(k) or k == 0:
         return Earlier((), (), ())
     formula = Formula.parse(stage.formula)
     known, common, sources = terms_of(formula.common), [], []
@@ -146,13 +147,16 @@ def stage_formula(trial: Trial, k: int) -> Formula:
             "it cannot say which action is better."
         )
     _only_what_is_known(trial, k, formula)
+    if states := states_of(trial, k):
+        formula = _with_columns_of_states(trial, k, states, formula)
+        named |= {column for g in formula.groups for column in g.factor}
     added = [c for c in stage_factors(trial, k) if c not in named]
     if stage.delivered_in:
         added.append(stage.delivered_in)
     clusters = [f"(1 | {column})" for column in dict.fromkeys(added)]
     found = earlier_terms(trial, k)
     if not found.common and not found.groups and not found.smooths:
-        return Formula.parse(" + ".join([stage.formula, *clusters]))
+        return Formula.parse(" + ".join([formula.text, *clusters]))
     more = {frozenset(factor): (factor, terms, corr) for factor, terms, corr in found.groups}
     smooths = [s.name for s in (*formula.smooths, *found.smooths)]
     common = " + ".join([formula.common, *map(_term_text, found.common), *smooths])
@@ -167,6 +171,26 @@ def stage_formula(trial: Trial, k: int) -> Formula:
         )
         groups.append(f"({inside} {'|' if correlated else '||'} {':'.join(factor)})")
     return Formula.parse(" + ".join([common, *groups, *clusters]))
+
+
+def _with_columns_of_states(
+    trial: Trial, k: int, states: tuple[str, ...], formula: Formula
+) -> Formula:
+    """The formula of a stage that is computed, with what the models of its states and the next stage know in
+    addition: all that has to be known to compute it."""
+    later = stage_formula(trial, k + 1)
+    more = [*later.model_columns, *(c for x in conditions(trial.stages[k + 1]) for c in x.columns)]
+    factors = [c for g in later.groups for c in g.factor]
+    for name in states:
+        model = (trial.states or {})[name]
+        own = Formula.parse(model.formula)
+        companions = [c for c in (model.trials, model.exposure) if c]
+        more += [*own.model_columns, *companions]
+        factors += [c for g in own.groups for c in g.factor]
+    apart = {*formula.columns, *states, *not_yet_known(trial, k)}
+    more = [c for c in dict.fromkeys(more) if c not in apart]
+    factors = [c for c in dict.fromkeys(factors) if c not in {*apart, *more}]
+    return Formula.parse(" + ".join([formula.text, *more, *(f"(1 | {c})" for c in factors)]))
 
 
 def _named_apart(trial: Trial, k: int, formula: Formula) -> None:

@@ -17,6 +17,7 @@ from bdtr.data.coding import Coding, label_series, with_columns
 from bdtr.data.contents import DataError, some
 from bdtr.trial.condition import Condition
 from bdtr.trial.formula import Formula
+from bdtr.trial.states import computed_stages
 from bdtr.trial.trial import Stage, Trial, TrialError
 
 __all__ = [
@@ -49,7 +50,7 @@ def has_decision(stage: Stage, coded: pd.DataFrame) -> np.ndarray:
 
 def with_arms(trial: Trial, coded: pd.DataFrame, outcome: np.ndarray) -> Trial:
     """Say for each stage what becomes of those without a decision, where the user has not."""
-    stages = []
+    stages, computed = [], computed_stages(trial)
     for k, stage in enumerate(trial.stages):
         if stage.among is not None and stage.outside is None:
             lost = np.isnan(_payoff_from(trial, k, coded, outcome)) & (
@@ -57,6 +58,7 @@ def with_arms(trial: Trial, coded: pd.DataFrame, outcome: np.ndarray) -> Trial:
             )
             clusters = any(s.delivered_in for s in trial.stages[k:])
             arm = stage.model is None and bool(trial.site or lost.any() or clusters)
+            arm |= bool({k, k - 1} & computed)  # what they can expect is computed as well
             stage = replace(stage, outside="arm" if arm else "carry")
         stages.append(stage)
     return replace(trial, stages=tuple(stages))

@@ -191,7 +191,7 @@ def stage_design(data: TrialData, k: int) -> StageDesign:
     points = _feasible_points(data, k)
     keep, notes = _kept(columns, columns.matrix(points), action, "")
     has_intercept = "Intercept" in columns.names
-    own_model = stage.stage.model is not None
+    own_model = not stage.by_formula
     matrix = columns.matrix(rows)
     arm_of: tuple[int, ...] = ()
     if not own_model:
@@ -423,7 +423,7 @@ def _smooths(
     """The smooth terms of a stage, its formula with those that were added to it, and why none were."""
     formula, notes = data.stages[k].formula, list[str]()
     shape = data.stages[k].stage.shape or ("linear" if k == len(data.stages) - 1 else "smooth")
-    if shape == "smooth" and data.stages[k].stage.model is None:
+    if shape == "smooth" and data.stages[k].by_formula:
         action, numbers = data.stages[k].stage.action, data.coding.numbers
         more = [s.name for s in _bending(formula, action, numbers, rows, notes)]
         formula = Formula.parse(" + ".join([formula.text, *more]))
@@ -482,7 +482,7 @@ def _group(
     matrix = columns.matrix(rows)[:, list(kept)]
     correlated = term.correlated and len(kept) > 1
     measure = as_written(group_scale(columns, kept, matrix, matrix))
-    if correlated and stage.stage.model is None:
+    if correlated and stage.by_formula:
         margins, _ = _margins(columns, kept, (), SiteLevel.none(0), stage.stage.action, matrix)
         left, b = residual_columns(matrix, margins)
         names = [columns.names[i] for i in kept]

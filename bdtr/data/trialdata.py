@@ -42,6 +42,7 @@ class StageData:
     reward: np.ndarray
     outside: np.ndarray
     weight: np.ndarray | None = None  # known precision weights, None for 1
+    by_formula: bool = True  # its model is the one that its formula makes
 
     @property
     def arms(self) -> tuple[str, ...]:

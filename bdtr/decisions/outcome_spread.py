@@ -56,11 +56,11 @@ def outcome_variance(fit: Fit, k: int, classes: bool = True) -> np.ndarray:
     ValueError
         If a stage from here on has a model of your own.
     """
-    own = [s.action for s in fit.trial.stages[k:] if s.model is not None]
+    own = [fit.designs[j].action for j in range(k, fit.stages) if not fit.trial.by_formula(j)]
     if own:
         raise ArgumentError(
-            f"The spread of outcomes: stage {own[0]} has a model of your own, which does not say it. Use a "
-            "stage with a formula, or a measure of the mean payoff."
+            f"The spread of outcomes: stage {own[0]} has a model of your own, or is computed from models of "
+            "states, which does not say it. Use a stage with a formula, or a measure of the mean payoff."
         )
     if fit.parts:
         each = [outcome_variance(one, k, classes) for one in fit.parts]

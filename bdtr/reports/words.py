@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from bdtr.trial.trial import Trial
 
 from bdtr.backward.fitted import Fit
+from bdtr.trial.states import states_of
 
 __all__ = ["assumptions", "stage_words"]
 
@@ -38,7 +39,8 @@ def stage_words(fit: Fit, k: int) -> dict[str, Any]:
         "response": response,
         "family": "their own" if stage.model else fit.family(k).replace("_", " "),
         "formula": _model_words(design, stage.model),
-        "groups": [] if stage.model else [_group_words(g) for g in design.groups],
+        "groups": [_group_words(g) for g in design.groups] if trial.by_formula(k) else [],
+        "states": [_state_words(fit, name) for name in states_of(trial, k)],
         "means": [name for name in design.terms if name.startswith("site_mean(")],
     }
 
@@ -48,6 +50,18 @@ def _model_words(design, model) -> str:
         return f"{design.action}: payoff ~ {design.formula.text}"
     columns = ", ".join(design.formula.columns)
     return f"{design.action}: a PyMC model of the authors, {type(model).__name__}, of {columns}"
+
+
+def _state_words(fit: Fit, name: str) -> dict[str, Any]:
+    """The model of a state, as that of a stage."""
+    one = fit.states[name]
+    design = one.designs[0]
+    return {
+        "name": name,
+        "family": one.family(0).replace("_", " "),
+        "formula": f"{name} ~ {design.formula.text}",
+        "groups": [f"{name}, {_group_words(g)}" for g in design.groups],
+    }
 
 
 def _group_words(group) -> str:

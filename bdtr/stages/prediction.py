@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ __all__ = [
 SITES = ("observed", "new", "typical")
 PLACES = (*SITES, "average", "one new")  # where Q-values can be taken
 _LEAST_EIGENVALUE = 1e-10  # of a correlation matrix; 0 at correlations of 1
+_FOR_MEANS = 250  # draws that a mean is taken over where each has to be evaluated
 _NODES = 15  # Gauss-Hermite nodes for a delivery cluster on a curved link
 
 
@@ -57,6 +58,17 @@ class StageDraws:
     def samples(self) -> int:
         """Number of draws."""
         return self.coefficients.shape[1]
+
+    def thinned(self, most: int) -> StageDraws:
+        """Up to so many of the draws, evenly spaced."""
+        step = -(-self.samples // most)
+        return StageDraws(
+            np.ascontiguousarray(self.coefficients[:, ::step]),
+            {name: np.ascontiguousarray(u[..., ::step]) for name, u in self.effects.items()},
+            {name: root[::step] for name, root in self.root.items()},
+            {name: np.ascontiguousarray(u[..., ::step]) for name, u in self.new.items()},
+            None if self.shape is None else self.shape[..., ::step],
+        )
 
 
 def stage_draws(
@@ -171,6 +183,14 @@ class GroupColumns:
     codes: np.ndarray
     unseen: np.ndarray | None = None
 
+    def part(self, rows: np.ndarray) -> GroupColumns:
+        """Those of some of the units."""
+        codes, unseen = self.codes[rows], self.unseen
+        if unseen is not None:
+            place = np.cumsum(self.codes < 0) - 1
+            unseen = unseen[place[rows][codes < 0]]
+        return GroupColumns(self.name, tuple(z[rows] for z in self.z), codes, unseen)
+
 
 @dataclass(frozen=True)
 class UnitColumns:
@@ -182,19 +202,22 @@ class UnitColumns:
     common: tuple[np.ndarray, ...]
     groups: tuple[GroupColumns, ...]
 
+    def only(self, action: int) -> UnitColumns:
+        """The columns under one action."""
+        groups = (GroupColumns(g.name, (g.z[action],), g.codes, g.unseen) for g in self.groups)
+        return UnitColumns((self.common[action],), tuple(groups))
+
     def part(self, rows: np.ndarray) -> UnitColumns:
-        """The columns of some of the units; of levels that the fit has seen."""
+        """The columns of some of the units."""
         return UnitColumns(
-            tuple(x[rows] for x in self.common),
-            tuple(
-                GroupColumns(g.name, tuple(z[rows] for z in g.z), g.codes[rows])
-                for g in self.groups
-            ),
+            tuple(x[rows] for x in self.common), tuple(g.part(rows) for g in self.groups)
         )
 
 
-def unit_columns(design: StageDesign, frame: pd.DataFrame, sites: str = "observed") -> UnitColumns:
-    """The columns of units under every action.
+def unit_columns(
+    design: StageDesign, frame: pd.DataFrame, sites: str = "observed", taken: bool = False
+) -> UnitColumns:
+    """The columns of units under every action, or under the one that they have taken.
 
     Parameters
     ----------
@@ -204,6 +227,8 @@ def unit_columns(design: StageDesign, frame: pd.DataFrame, sites: str = "observe
         Coded history of the units.
     sites
         As in :class:`QFunction`.
+    taken
+        Whether the action of each unit, in the frame, is the only one.
 
     Returns
     -------
@@ -212,7 +237,7 @@ def unit_columns(design: StageDesign, frame: pd.DataFrame, sites: str = "observe
     known = sites == "observed" and design.sites.names
     site = design.site_codes(frame) if known else np.full(len(frame), -1)
     used = [g for g in design.groups if g.role != "delivery"]
-    acting = [design.acting(frame, a) for a in range(len(design.arms))]
+    acting = [frame] if taken else [design.acting(frame, a) for a in range(len(design.arms))]
     groups = []
     for g in used:
         codes, unseen = g.codes(frame), None
@@ -236,6 +261,9 @@ class QFunction:
     population of sites; on an identity link the same), ``"one new"`` (all units at one new site, whose
     effects are paired with those of the other stages and policies). In the last two, classes known
     before the action count as the site does, at their mean.
+
+    ``unknown``: grouping factors whose effects are not known yet, as those of a class that an earlier action
+    is still to form; they are integrated out.
     """
 
     design: StageDesign
@@ -243,6 +271,7 @@ class QFunction:
     draws: StageDraws
     sites: str = "observed"
     seed: int = 0
+    unknown: frozenset[str] = frozenset()
 
     def __call__(self, frame: pd.DataFrame) -> np.ndarray:
         """Q-values.
@@ -267,6 +296,33 @@ class QFunction:
         """Q-values of units whose columns are at hand (action, unit, sample)."""
         return self.mean_payoff(self.predictor(columns), columns)
 
+    def of_action(self, columns: UnitColumns, action: int) -> np.ndarray:
+        """Q-values of one action (unit, sample)."""
+        shape = self.draws.shape
+        if self.payoff.family.mean_takes_sigma and shape is not None and shape.shape[-2] > 1:
+            shape = shape[..., action : action + 1, :]
+        one = replace(self, draws=replace(self.draws, shape=shape))
+        return one.evaluate(columns.only(action))[0]
+
+    def mean(self, columns: UnitColumns) -> np.ndarray:
+        """Posterior means of Q-values (action, unit): of all draws on an identity link, else of some."""
+        if not self.payoff.family.linear:
+            return (
+                replace(self, draws=self.draws.thinned(_FOR_MEANS)).evaluate(columns).mean(axis=2)
+            )
+        b = self.draws.coefficients.mean(axis=1)
+        out = np.stack([common @ b for common in columns.common])
+        for group in columns.groups:
+            codes, effects = self._effects(group)
+            mean = np.vstack([effects.mean(axis=2), np.zeros((1, effects.shape[1]))])
+            for a, z in enumerate(group.z):
+                out[a] += (z * mean[codes]).sum(axis=1)
+        return out
+
+    def blind(self, factors: frozenset[str]) -> QFunction:
+        """The same before the classes of these factors are known."""
+        return replace(self, unknown=self.unknown | factors)
+
     def predictor(self, columns: UnitColumns) -> np.ndarray:
         """Linear predictors of the same (action, unit, sample), effects that are not known left out."""
         groups = [(*self._effects(group), group) for group in columns.groups]
@@ -284,7 +340,8 @@ class QFunction:
         at_site = any(g.name == group.name and g.role == "site" for g in self.design.groups)
         if self.sites == "one new" and at_site:
             return np.zeros(len(group.codes), dtype=np.int64), self.draws.new[group.name][None]
-        if self.sites in ("one new", "average") or (self.sites == "typical" and at_site):
+        gone = group.name in self.unknown or (self.sites == "typical" and at_site)
+        if gone or self.sites in ("one new", "average"):
             return np.full(len(group.codes), -1), effects
         if group.unseen is None:
             return group.codes, effects
@@ -309,7 +366,7 @@ class QFunction:
         shape = self.draws.shape
         if self.payoff.family.mean_takes_sigma and shape is not None:
             shape = shape[..., None, :]  # (action, unit, sample)
-        variance = self._unknown_variance(columns)
+        variance = self.unknown_variance(columns)
         if variance is None:
             return self.payoff.mean(eta, shape)
         sd = np.sqrt(variance)
@@ -319,12 +376,12 @@ class QFunction:
             total += weight * self.payoff.mean(eta + node * sd, shape)
         return total
 
-    def _unknown_variance(self, columns: UnitColumns) -> np.ndarray | None:
+    def unknown_variance(self, columns: UnitColumns) -> np.ndarray | None:
         """Variance of the effects that are integrated out, or None (.., sample)."""
         delivered = [g for g in self.design.groups if g.role == "delivery"]
         found = [np.square(self.draws.root[g.name][:, 0, 0]) for g in delivered]
-        if self.sites == "average":
-            for group in columns.groups:
+        for group in columns.groups:
+            if self.sites == "average" or group.name in self.unknown:
                 root = self.draws.root[group.name]
                 found.append(np.stack([np.square(z @ root).sum(axis=2).T for z in group.z]))
         return sum(found[1:], found[0]) if found else None

@@ -28,6 +28,7 @@ _PURPOSES = (
     "spread",
     "imputation",
     "smoothness",
+    "states",
 )
 _TUNE, _TUNE_INTEGRATED = 1000, 400  # warm-up draws: few are enough where there are no funnels
 _PROPAGATED = 1000

@@ -78,7 +78,7 @@ _REPORT = {
 _TRIAL = {
     "outcome": str, "unit": str, "site": str, "family": str, "higher_is_better": bool, "trials": str,
     "exposure": str, "utility": (dict, str), "event": str, "horizon": float, "survival_at": float,
-    "floor": float, "ceiling": float,
+    "floor": float, "ceiling": float, "states": dict,
 }  # fmt: skip
 _STAGE = {
     "action": str, "actions": list, "formula": str, "feasible": dict, "among": str, "eligible": str,
@@ -322,7 +322,10 @@ def _changed(thing: Trial | Stage, words: Mapping[str, Any]) -> dict[str, Any]:
 
 def trial_words(trial: Trial) -> dict[str, Any]:
     """The arguments of a trial that differ from their defaults, stages apart."""
-    return _changed(trial, _TRIAL)
+    out = _changed(trial, _TRIAL)
+    if trial.states:
+        out["states"] = {name: one.to_dict() for name, one in trial.states.items()}
+    return out
 
 
 def stage_words(stage: Stage) -> dict[str, Any]:

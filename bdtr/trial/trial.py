@@ -17,6 +17,7 @@ from bdtr.trial.formula import Formula, FormulaError
 from bdtr.trial.payoff import COMPANIONS, Payoff, payoff_fault, payoff_of
 from bdtr.trial.priors import Prior, prior_from_text
 from bdtr.trial.rules import read_rule
+from bdtr.trial.states import StateError, computed_stages, read_states, states_fault
 
 __all__ = ["Stage", "Trial", "TrialError"]
 
@@ -291,6 +292,11 @@ class Trial:
         The payoff is 1 without an event by this time, else 0: its mean is the probability.
     floor, ceiling
         Lowest and highest score that a ``"censored"`` outcome can have.
+    states
+        Models of what later stages tailor by, by column: a formula, or a :class:`bdtr.trial.StateModel`, such
+        as ``{"y_k": "female + a1 * lunch + (1 + a1 | school)"}``. The stage before is then computed
+        (g-computation) and its formula says only what is known there; left out: it is regressed on the values
+        of the next one.
     higher_is_better
         Whether a larger payoff is better.
 
@@ -320,6 +326,7 @@ class Trial:
     survival_at: float | None = None
     floor: float | None = None
     ceiling: float | None = None
+    states: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         stages = tuple(self.stages) if isinstance(self.stages, Iterable) else ()
@@ -350,6 +357,17 @@ class Trial:
                 f"{self.family}. Leave them out."
             )
         self._check_carried_clusters()
+        try:
+            object.__setattr__(self, "states", read_states(self.states))
+        except StateError as error:
+            raise TrialError(f"Trial: {error}") from None
+        if fault := states_fault(self):
+            raise TrialError(fault)
+
+    def by_formula(self, k: int) -> bool:
+        """Whether the model of stage k (0 = first) is a regression that its formula makes: no model of the
+        user's, nor one that is computed from models of states."""
+        return self.stages[k].model is None and k not in computed_stages(self)
 
     @property
     def categories(self) -> Mapping[str, float] | None:
@@ -425,6 +443,7 @@ class Trial:
         """The trial as plain lists, dictionaries and text, fit for JSON."""
         out = {f.name: getattr(self, f.name) for f in fields(self)}
         out["stages"] = [_stage_dict(stage) for stage in self.stages]
+        out["states"] = self.states and {name: one.to_dict() for name, one in self.states.items()}
         if callable(self.utility):
             raise TrialError(
                 f"Trial(utility={self.utility!r}): a file cannot hold a function. Write it as text, such as "

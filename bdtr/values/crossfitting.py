@@ -55,7 +55,7 @@ from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import estimates, kind_of
 from bdtr.results.progress import progress_bar
 from bdtr.results.threads import side_by_side
-from bdtr.stages.settings import Settings
+from bdtr.stages.settings import FitError, Settings
 from bdtr.values.learned_rules import few_draws, learn, part_of, quick_settings
 from bdtr.values.valuation import mean_payoffs, value
 
@@ -153,6 +153,12 @@ def crossfit(
     if folds is not None:
         whole("folds", folds)
     data = fit.require_data("cross-fitting")
+    if fit.trial.states:
+        raise FitError(
+            "cross-fitting: a rule that is learned without a fold is known for the units of the fold alone, "
+            "and stages computed from models of states (states=...) need it for other histories. Fit the "
+            "trial without states=."
+        )
     ways = _ways(data, over, folds)
     counts = {way: _count(data, way, folds) for way in ways}
     propagated = few_draws(fit.settings, _VALUED) if propagated is None else propagated

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bdtr import plots
+from bdtr.backward.fitted import Fit
 from bdtr.backward.smoothness import smoothness
 from bdtr.backward.summary import how_drawn, summary, why_nuts
 from bdtr.checks.curves import has_curves, outcome_curves
@@ -18,6 +19,7 @@ from bdtr.checks.residuals import residuals_along
 from bdtr.reports.blocks import Block, Part, folded, items, number, table, text
 from bdtr.reports.case import Case
 from bdtr.results.diagnostics import convergence
+from bdtr.trial.states import states_of
 
 __all__ = ["diagnostics", "predictive"]
 
@@ -84,6 +86,11 @@ def _corrected(attrs: Mapping[Hashable, Any]) -> str:
     )
 
 
+def _stats(fit: Fit, name: str) -> Mapping[str, Any]:
+    """How the draws of a state's model were made."""
+    return {str(k): v for k, v in fit.states[name].tree["stage_1/sample_stats"].attrs.items()}
+
+
 def _samplers(case: Case) -> list[str]:
     fit = case.fit
     last, s = fit.stages - 1, fit.settings
@@ -103,6 +110,15 @@ def _samplers(case: Case) -> list[str]:
         how = f"direct sampler, {s.chains} chains of {s.draws} draws; {how_drawn(stats.attrs)}"
     out = [f"stage {fit.designs[last].action}: {how}"]
     for k in reversed(range(last)):
+        if names := states_of(fit.trial, k):
+            out.append(
+                f"stage {fit.designs[k].action}: computed by g-computation from the models of "
+                f"{', '.join(names)}, in each of {s.propagated} draws"
+            )
+            out += [
+                f"state {name}: direct sampler; {how_drawn(_stats(fit, name))}" for name in names
+            ]
+            continue
         attrs = fit.tree[f"stage_{k + 1}/engine"].to_dataset().attrs
         sampler = "refits" if attrs["sampler"] == "refits" else "direct sampler"
         out.append(

@@ -53,9 +53,19 @@ def _stage(case: Case, k: int) -> list[Block]:
         who.append(f"A decision is due among units with {words['among']}.")
     if words["eligible"]:
         who.append(f"Eligible by design: {words['eligible']}.")
-    who.append(f"The model of {words['response']} is {words['family']}:")
-    out = [text(" ".join(who)), code(words["formula"])]
-    lines = [f"{g}." for g in words["groups"]]
+    if words["states"]:
+        who.append(
+            "It is computed (g-computation): the expected payoff of the next stage, which follows the "
+            "recommended rule, is integrated over what follows each action, in each posterior draw. The "
+            "models of what follows are "
+            f"{', '.join(f'{s["name"]}, {s["family"]}' for s in words['states'])}:"
+        )
+        out = [text(" ".join(who)), *(code(s["formula"]) for s in words["states"])]
+        lines = [f"{g}." for s in words["states"] for g in s["groups"]]
+    else:
+        who.append(f"The model of {words['response']} is {words['family']}:")
+        out = [text(" ".join(who)), code(words["formula"])]
+        lines = [f"{g}." for g in words["groups"]]
     lines += [_curve_words(s) for s in case.fit.designs[k].smooths]
     if words["means"]:
         lines.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bdtr.checks.confounding import tipping_points
+from bdtr.checks.leaveout import made_by_formulas
 from bdtr.checks.opinion import second_opinion
 from bdtr.checks.prior_sensitivity import prior_widths
 from bdtr.reports.blocks import Block, Part, ask, table, text
@@ -66,7 +67,7 @@ def _priors(case: Case) -> list[Block]:
 
 def _opinion(case: Case) -> list[Block]:
     fit = case.fit
-    if any(s.model is not None for s in fit.trial.stages):
+    if not made_by_formulas(fit):
         return [text("Second opinion: given where formulas make all stages.", note=True)]
     known = {k: dict(v) for k, v in (case.choices.planned or {}).items()}
     named = [r for r in case.regimes if not r.is_recommended]
