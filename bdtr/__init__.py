@@ -7,6 +7,7 @@ Every day:
     recommend, plan                      which action for whom
     static, rule, embedded, recommended  regimes
     value, compare, crossfit             what regimes are worth
+    compare_ways                         do regression and g-computation agree?
     report                               the page
     DataError, FitError, TrialError      what is wrong, and how it is mended
     DesignWarning                        what the data say of the design

@@ -20,6 +20,7 @@ from .backward import (
     rule as rule,
     static as static,
 )
+from .checks import compare_ways as compare_ways
 from .data import DataError as DataError, DesignWarning as DesignWarning
 from .decisions import plan as plan, recommend as recommend
 from .reports import report as report

@@ -64,13 +64,13 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
-def _second(a, x1, x2):
+def second(a, x1, x2):
     return (a == 2) * (np.sin(20) * x2 - np.sin(10) * x1) + (a == 3) * (
         np.cos(20) * x2 - np.cos(10) * x1
     )
 
 
-def _third(a, x1, x2, x3):
+def third(a, x1, x2, x3):
     two = np.sin(30) * x3 - np.sin(20) * x2 + np.sin(10) * x1
     three = np.cos(30) * x3 - np.cos(20) * x2 + np.sqrt(abs(np.cos(10))) * x1
     return (a == 2) * two + (a == 3) * three
@@ -83,14 +83,14 @@ def three_stages(n: int, rng: np.random.Generator) -> tuple[pd.DataFrame, np.nda
     drift = [0 * x1, 3 * x2 - 2 * x1, -3 * x2 + np.sqrt(2) * x1]
     x3 = 0.5 * rng.normal(size=n) + np.choose(a[:, 1] - 1, drift)
     first = ((a[:, 0] == 2) * np.sin(10) + (a[:, 0] == 3) * np.cos(10)) * x1
-    y = 3 + first + _second(a[:, 1], x1, x2) + _third(a[:, 2], x1, x2, x3) + rng.normal(size=n)
+    y = 3 + first + second(a[:, 1], x1, x2) + third(a[:, 2], x1, x2, x3) + rng.normal(size=n)
     values = []
     for one, mean in enumerate(drift, 1):
         later = np.zeros(n)
         for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-            third = [_third(b, x1, x2, mean + 0.5 * node) for b in (1, 2, 3)]
-            later += weight * np.max(third, axis=0)
-        values.append(_second(one, x1, x2) + later)
+            best = [third(b, x1, x2, mean + 0.5 * node) for b in (1, 2, 3)]
+            later += weight * np.max(best, axis=0)
+        values.append(second(one, x1, x2) + later)
     columns = {"x1": x1, "x2": x2, "x3": x3, "a1": a[:, 0], "a2": a[:, 1], "a3": a[:, 2], "y": y}
     return pd.DataFrame(columns), np.stack(values)
 
@@ -121,24 +121,27 @@ BENDING = {
 }
 
 
+def decided(label: str, q: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Figures over units of decisions and blips, from Q-values (action, unit, sample) and true ones."""
+    best, units = truth.argmax(axis=0), np.arange(truth.shape[1])
+    p = np.stack([(q.argmax(axis=0) == a).mean(axis=1) for a in range(len(q))])
+    chosen, sure = q.mean(axis=2).argmax(axis=0), p.max(axis=0) > 0.9
+    right = p.argmax(axis=0) == best
+    low, high = np.quantile(q[1:] - q[0], [0.025, 0.975], axis=2)
+    blip = truth[1:] - truth[0]
+    return {
+        f"{label}: P > .9, %": 100 * sure.mean(),
+        f"{label}: of these right, %": 100 * right[sure].mean() if sure.any() else np.nan,
+        f"{label}: right, %": 100 * (chosen == best).mean(),
+        f"{label}: regret": (truth.max(axis=0) - truth[chosen, units]).mean(),
+        f"{label}: blips in their 95 % intervals, %": 100 * ((low < blip) & (blip < high)).mean(),
+        f"{label}: width of these": (high - low).mean(),
+    }
+
+
 def bending(name: str, seed: int) -> dict[str, float]:
     """Decisions and blips of one data set, with smooth terms and without."""
     out = {}
     for label, shape in (("smooth", None), ("linear", "linear")):
-        q, truth = BENDING[name](seed, shape)
-        best, units = truth.argmax(axis=0), np.arange(truth.shape[1])
-        p = np.stack([(q.argmax(axis=0) == a).mean(axis=1) for a in range(len(q))])
-        chosen, sure = q.mean(axis=2).argmax(axis=0), p.max(axis=0) > 0.9
-        right = p.argmax(axis=0) == best
-        low, high = np.quantile(q[1:] - q[0], [0.025, 0.975], axis=2)
-        blip = truth[1:] - truth[0]
-        out |= {
-            f"{label}: P > .9, %": 100 * sure.mean(),
-            f"{label}: of these right, %": 100 * right[sure].mean() if sure.any() else np.nan,
-            f"{label}: right, %": 100 * (chosen == best).mean(),
-            f"{label}: regret": (truth.max(axis=0) - truth[chosen, units]).mean(),
-            f"{label}: blips in their 95 % intervals, %": 100
-            * ((low < blip) & (blip < high)).mean(),
-            f"{label}: width of these": (high - low).mean(),
-        }
+        out |= decided(label, *BENDING[name](seed, shape))
     return out

@@ -8,7 +8,8 @@
     python benchmarks/calibration.py places --sets 300        # fixed regimes by subgroup and site
 
 and likewise ``arms``, ``responders``, ``site_level``, ``crossfit``, ``remission``, ``optimal`` and
-``counts``, whose trials are in situations.py, ``missing``, in incomplete.py, and ``smooth``, in bending.py.
+``counts``, whose trials are in situations.py, ``missing``, in incomplete.py, ``smooth``, in bending.py, and
+``computed`` and ``folded``, in computed.py.
 
 With ``--raw`` each data set's results go to a file as they come; a second run reads it and goes on. With
 ``--only`` a run works on some designs; the table has all those that the file knows.
@@ -37,6 +38,7 @@ from pathlib import Path
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # one data set a process, one thread each
 
 import bending
+import computed
 import incomplete
 import numpy as np
 import pandas as pd
@@ -424,6 +426,8 @@ TABLES = {
     "counts": (situations.counts, situations.COUNTS, table_of_situations),
     "missing": (incomplete.missing, incomplete.MISSING, table_of_situations),
     "smooth": (bending.bending, bending.BENDING, table_of_means),
+    "computed": (computed.computed, computed.COMPUTED, table_of_means),
+    "folded": (computed.folded_at, computed.FOLDED, table_of_situations),
 }
 
 TITLES = {

@@ -59,7 +59,7 @@ WRONG = {
 }
 # Where a value of these is none of a wrong type.
 TEXTS = {"name", "path", "override", "title", "command", "stage", "unit", "action", "formula", "outcome",
-         "site", "delivered_in", "reward", "weights"}  # fmt: skip
+         "site", "delivered_in", "reward", "weights", "exposure"}  # fmt: skip
 LISTS = {"actions", "thresholds", "sizes"}
 # Parameters for which a value is none of a wrong type: they are passed over.
 RIGHT = {
@@ -157,6 +157,8 @@ def calls(tmp_path_factory):
         "predictive_checks": call(bdtr.checks.predictive_checks, fit, 20),
         "outcome_curves": call(bdtr.checks.outcome_curves, counted, 20),
         "confounded": call(bdtr.checks.confounded, fit, {"a2": {"1": 0.1}}, regimes[0]),
+        "compare_ways": call(bdtr.checks.compare_ways, fit, regimes[0], states={"r": "x * a1"}),
+        "StateModel": call(bdtr.trial.StateModel, "x * a1", "poisson", exposure="e"),
         "prior_widths": call(bdtr.checks.prior_widths, fit, regimes[0], factors=[2.0]),
         "tipping_points": call(bdtr.checks.tipping_points, fit, "a2"),
         "tipping_regime": call(bdtr.checks.tipping_regime, fit, "a2", (1, 0), regimes, steps=1),

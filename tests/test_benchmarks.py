@@ -53,6 +53,8 @@ def test_ranks():
         ("counts", "60 clinics in 8 systems"),
         ("missing", "150 people, by x and a1"),
         ("smooth", "abs(m), n = 200"),
+        ("computed", "abs(m), n = 200"),
+        ("folded", "n = 200"),
     ],
 )
 def test_calibration(table, design):

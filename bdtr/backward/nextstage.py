@@ -107,12 +107,15 @@ class NextStage:
         texts += [text for text in rule if text != ELSE] if isinstance(rule, Mapping) else []
         return [text for text in texts if text]
 
-    def taken(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Feasible actions, the code of the one that the policy takes, -1 where that depends on the draw, and
-        the values (row, arm) that it is the best of, where it is recommended."""
+    def taken(
+        self, frame: pd.DataFrame, on_average: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Feasible actions, the code of the one that the policy takes, -1 where that depends on the draw
+        (``on_average``: the one with the best mean), and the values (row, arm) that it is the best of, where
+        it is recommended."""
         feasible = self.allowed(frame)
         code = self.said(frame, feasible)
-        if self.policy.kind == "optimal":
+        if self.policy.kind == "optimal" and not on_average:
             only = feasible.sum(axis=1) == 1
             return feasible, np.where(only, feasible.argmax(axis=1), code), None
         open_ = code < 0

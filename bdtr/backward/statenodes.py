@@ -3,7 +3,8 @@
 | state | nodes |
 |---|---|
 | labels, categories, counts | every value (of a count whose range is wide, evenly spaced ones) |
-| up to three continuous ones | Gauss-Legendre between the places where the next action changes |
+| up to three continuous ones | Gauss-Legendre between the places where the next action changes; |
+| | of several one that is not cut: Gauss-Hermite |
 | more than three | quasi-random points, common to all units, actions and draws |
 | the last, if it is Gaussian and the next stage is linear in it | none: truncated normal means |
 """
@@ -22,13 +23,14 @@ from bdtr.backward.statetree import Level, Lines, Tree
 from bdtr.data.coding import with_columns
 from bdtr.data.no_decision import has_decision
 from bdtr.stages.prediction import QFunction, UnitColumns
-from bdtr.stages.quadrature import Pieces, legendre, one_piece, quasi_random
+from bdtr.stages.quadrature import Pieces, hermite, legendre, one_piece, quasi_random
 from bdtr.stages.states import StateQ
 
 __all__ = ["StateNodes"]
 
 _REACH = 4.75  # SDs on either side of a continuous state
-_NODES = {1: 22, 2: 11, 3: 8}  # of a continuous state, by how many there are
+_NODES = {1: 22, 2: 11, 3: 9}  # of a continuous state, by how many there are
+_UNCUT = {2: 9, 3: 7}  # of those of several that need not be cut
 _FEWER = 3  # nodes less where the next stage is computed itself
 _LOOKS = 33  # places at which the next action is looked up
 _HALVINGS = 40  # of an interval in which a condition turns
@@ -107,8 +109,7 @@ class StateNodes:
             else:
                 low, high = centre - _REACH * sd, centre + _REACH * sd
                 pieces = self._pieces(state, rest, frame, low, high)
-                most = _NODES[count] - (_FEWER if self._nested else 0)
-                row, place, weight = legendre(pieces, high - low, most)
+                row, place, weight = self._places(pieces, centre, sd, count)
             value, slope = state.unscaled(place)
             weight = weight * slope
         quasi = points is not None and state.continuous
@@ -118,6 +119,26 @@ class StateNodes:
         level = Level(state, columns, arm, m, row, value, weight, quasi)
         after = frame.iloc[row].reset_index(drop=True)
         return level, with_columns(after, {state.name: state.as_column(value)})
+
+    def _places(
+        self, pieces: Pieces, centre: np.ndarray, sd: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Row, place and weight of the nodes of a continuous state. Of several states one that is not cut is
+        taken by Gauss-Hermite quadrature: what is left once the others are integrated out is smooth."""
+        most = _NODES[count] - _FEWER * self._nested
+        cut = np.bincount(pieces.row, minlength=len(centre)) > 1
+        if count == 1 or cut.all():
+            return legendre(pieces, 2.0 * _REACH * sd, most)
+        some = cut[pieces.row]
+        own = Pieces(pieces.row[some], pieces.low[some], pieces.high[some])
+        rest = np.flatnonzero(~cut)
+        each = (
+            legendre(own, 2.0 * _REACH * sd, most),
+            hermite(rest, centre[rest], sd[rest], _UNCUT[count]),
+        )
+        row, place, weight = (np.concatenate(both) for both in zip(*each, strict=True))
+        order = np.argsort(row, kind="stable")
+        return row[order], place[order], weight[order]
 
     def _only_those(
         self,
@@ -154,8 +175,6 @@ class StateNodes:
         """The range of a state, cut where the next action changes, states that come after it being what they
         most often are."""
         turning = self.next.turns_with(state)
-        if self.next.policy.kind == "optimal" and not turning:
-            return one_piece(low, high)
         cuts = [
             self._cuts(_There(frame, state, complete, self.next), low, high, turning)
             for complete in self._completions(rest)
@@ -167,12 +186,13 @@ class StateNodes:
         self, there: _There, low: np.ndarray, high: np.ndarray, turning: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Where the next action changes: row and place. Where means of Q cross between two places, their
-        difference is taken for a line; where a condition turns, the interval is halved."""
+        difference is taken for a line; where a condition turns, the interval is halved. An action that is the
+        best in its draw changes near to where the one with the best mean does."""
         looks = _LOOKS // 3 if self._nested else _LOOKS
         grid = self._grid(there.state, low, high, looks, turning)
         row = np.repeat(np.arange(len(grid)), grid.shape[1])
         frame = there.frame(row, grid.ravel())
-        feasible, code, values = self.next.taken(frame)
+        feasible, code, values = self.next.taken(frame, on_average=True)
         code = code.reshape(grid.shape)
         changes = code[:, 1:] != code[:, :-1]
         jumps = np.zeros_like(changes)

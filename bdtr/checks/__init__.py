@@ -12,6 +12,8 @@ PredictiveChecks   tables and histograms of predictive checks
 residuals_along    where does a formula miss how the payoff goes with the history?
 outcome_curves     calibration, rootogram, survival curves: are outcomes as predicted?
 OutcomeCurves      tables of these
+compare_ways       do regression and g-computation agree?
+Ways               tables of both
 second_opinion     what do weights say where the outcome model may be wrong?
 Opinion            table of second opinions
 prior_widths       how much do results owe to the priors?

@@ -21,3 +21,4 @@ from .participants import (
 from .predictive import PredictiveChecks as PredictiveChecks, predictive_checks as predictive_checks
 from .prior_sensitivity import PriorWidths as PriorWidths, prior_widths as prior_widths
 from .residuals import residuals_along as residuals_along
+from .ways import Ways as Ways, compare_ways as compare_ways

@@ -10,7 +10,7 @@ from bdtr.data.contents import DataError
 from bdtr.data.modelmatrix import terms_of
 from bdtr.trial.condition import Condition
 from bdtr.trial.formula import TRANSFORMS, Formula, SmoothTerm, names_in
-from bdtr.trial.states import states_of
+from bdtr.trial.states import decides_by, states_of
 from bdtr.trial.trial import Stage, Trial
 
 if TYPE_CHECKING:
@@ -179,8 +179,9 @@ def _with_columns_of_states(
     """The formula of a stage that is computed, with what the models of its states and the next stage know in
     addition: all that has to be known to compute it."""
     later = stage_formula(trial, k + 1)
-    more = [*later.model_columns, *(c for x in conditions(trial.stages[k + 1]) for c in x.columns)]
     factors = [c for g in later.groups for c in g.factor]
+    more = [*later.model_columns, *decides_by(trial.stages[k + 1])]
+    more = [c for c in more if c not in factors or c in later.model_columns]
     for name in states:
         model = (trial.states or {})[name]
         own = Formula.parse(model.formula)

@@ -15,7 +15,15 @@ from numba import njit
 
 from bdtr.results.threads import spread
 
-__all__ = ["Pieces", "add_expected_lines", "best_between", "legendre", "one_piece", "quasi_random"]
+__all__ = [
+    "Pieces",
+    "add_expected_lines",
+    "best_between",
+    "hermite",
+    "legendre",
+    "one_piece",
+    "quasi_random",
+]
 
 _ROOT_HALF, _PEAK = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi)
 
@@ -61,7 +69,7 @@ def legendre(
     """
     width = pieces.high - pieces.low
     share = width / np.maximum(whole[pieces.row], 1e-300)
-    count = np.clip(np.ceil(share * most).astype(np.int64) + 2, 3, most)
+    count = np.clip(np.ceil(share * most).astype(np.int64) + 1, 2, most)
     starts = np.cumsum(count) - count
     place, weight = np.empty(count.sum()), np.empty(count.sum())
     for n in np.unique(count):
@@ -71,6 +79,23 @@ def legendre(
         place[at] = pieces.low[own, None] + 0.5 * width[own, None] * (x + 1.0)
         weight[at] = 0.5 * width[own, None] * w
     return np.repeat(pieces.row, count), place, weight
+
+
+def hermite(
+    row: np.ndarray, centre: np.ndarray, sd: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gauss-Hermite nodes about the centres of rows; weights are for integrals of functions that are next to
+    a normal density, which they hold.
+
+    Returns
+    -------
+    row, place, weight : numpy.ndarray
+        (node), rows sorted.
+    """
+    x, w = np.polynomial.hermite_e.hermegauss(count)
+    place = centre[:, None] + sd[:, None] * x
+    weight = sd[:, None] * (w * np.exp(0.5 * x * x))
+    return np.repeat(row, count), place.ravel(), weight.ravel()
 
 
 @cache

@@ -2,6 +2,8 @@
 
 Trial               which decisions, on which history, for which payoff?
 Stage               which actions are there, for whom, and what does the payoff depend on?
+StateModel          what does a variable that an action can change depend on?
+StateError          what is wrong with such a model
 TrialError          what in a trial contradicts itself, and how it is mended
 Normal              prior of a coefficient
 HalfNormal          prior of an SD

@@ -18,4 +18,5 @@ from .protocol import (
     write as write,
 )
 from .rules import RuleError as RuleError
+from .states import StateError as StateError, StateModel as StateModel
 from .trial import Stage as Stage, Trial as Trial, TrialError as TrialError

@@ -100,6 +100,8 @@ class StateModel:
             raise StateError(f"family={self.family!r}: name the column with the number of trials.")
         one_of("residual", self.residual, ("arm", "common"), StateError)
         truth("site_means", self.site_means, StateError)
+        if self.priors is not None and not isinstance(self.priors, Mapping):
+            raise StateError(f"priors must map parameters to priors, got {self.priors!r}.")
         for key, prior in (self.priors or {}).items():
             if not isinstance(prior, Prior):
                 raise StateError(
@@ -164,6 +166,8 @@ def _read(one: Any) -> StateModel:
     if wrong or "formula" not in one:
         what = f"there is no {wrong[0]!r}" if wrong else "the formula is missing"
         raise StateError(f"{what}; allowed are {', '.join(allowed)}.")
+    if not isinstance(one.get("priors") or {}, Mapping):
+        raise StateError(f"priors must map parameters to priors, got {one['priors']!r}.")
     priors = {
         name: prior if isinstance(prior, Prior) else prior_from_text(prior)
         for name, prior in (one.get("priors") or {}).items()
