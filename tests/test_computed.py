@@ -1,4 +1,4 @@
-"""Stages that are computed from models of states: against simulation from the same draws, and closed forms."""
+"""Stages that are computed from models of states: against simulation from the same draws."""
 
 from __future__ import annotations
 

@@ -335,8 +335,8 @@ def test_broken_files_and_other_paths_say_what_is_wrong(little, file, tmp_path):
         assert "\n" not in str(found.value)
     with pytest.raises(StorageError, match="must name a file"):
         bdtr.load(3)
-    forged(file, lambda tree, text: text.replace('["format", 8]', '["format", 5]'))
-    with pytest.raises(StorageError, match="has format 5; this bdtr reads 8"):
+    forged(file, lambda tree, text: text.replace('["format", 9]', '["format", 5]'))
+    with pytest.raises(StorageError, match="has format 5; this bdtr reads 9"):
         bdtr.load(file)
     (tmp_path / "notes.dat").write_text("my notes")
     xr.Dataset({"mine": ("t", [1.0])}).to_netcdf(tmp_path / "mine.nc", engine="h5netcdf")
