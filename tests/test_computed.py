@@ -376,7 +376,7 @@ def test_nodes_say_what_the_closed_form_does(data, monkeypatch):
         q = under(fit, 0, chosen, "observed")
         wanted = q(AT)
         with monkeypatch.context() as other:
-            other.setattr(StateNodes, "_closed", lambda self, frame: False)
+            other.setattr(StateNodes, "closed", lambda self, frame: False)
             found = replace(q)(AT)
         kink = 0.01 if chosen == "optimal" else 2e-4  # which lies elsewhere in each draw
         assert np.abs(found - wanted).max() < kink

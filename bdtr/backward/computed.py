@@ -147,9 +147,10 @@ class ComputedQ:
         known = frame[[c for c in names if c not in self._unknown]].reset_index(drop=True)
         none = pd.Series([None] * len(known), dtype="str")
         known = with_columns(known, dict.fromkeys(self._unknown, none))
-        arms = range(len(self.design.arms))
-        trees = (self._nodes.tree(self.design.acting(known, a)) for a in arms)
-        return ComputedColumns(tuple(trees), len(known))
+        taken = [self.design.acting(known, a) for a in range(len(self.design.arms))]
+        closed = self._nodes.closed(taken[0])
+        trees = tuple(self._nodes.tree(one, closed) for one in taken)
+        return ComputedColumns(trees, len(known))
 
     def evaluate(self, columns: ComputedColumns) -> np.ndarray:
         """Q-values of units whose columns are at hand (action, unit, sample)."""

@@ -68,6 +68,7 @@ class FitRecord:
     models: dict[int, OutcomeModel | OwnModel] = field(default_factory=dict, repr=False)
     mean_responses: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     q_draws: dict[tuple[str, int], Draws] = field(default_factory=dict, repr=False)
+    state_models: dict[tuple[str, str], StateQ] = field(default_factory=dict, repr=False)
     carried: dict[tuple[int, bytes | None], Carried] = field(default_factory=dict, repr=False)
     unit_columns: dict[Hashable, tuple[UnitColumns | OwnColumns | ComputedColumns, np.ndarray]] = (
         field(default_factory=dict, repr=False)
@@ -162,18 +163,17 @@ class FitRecord:
 
     def _state(self, name: str, sites: str) -> StateQ:
         """The model of a state with its draws."""
-        one, coded = self.states[name], self.coded_states[name]
-        posterior, payoff = one.posterior(0), one.trial.payoff
-        key = ("", 0)
-        if key not in one.q_draws:
-            one.q_draws[key] = one.stage_draws(0, posterior, one.new_site(0))
-        draws = one.q_draws[key]
-        assert isinstance(draws, StageDraws)
-        seed = one.settings.random_seed % (1 << 62)
-        return StateQ(
-            name, one.designs[0], payoff, draws, state_shape(posterior), one.trial.companion, coded.labels,
-            coded.outside, sites, seed,
-        )  # fmt: skip
+        if (name, sites) not in self.state_models:
+            one, coded = self.states[name], self.coded_states[name]
+            posterior, payoff = one.posterior(0), one.trial.payoff
+            draws = one.q_function(0).draws
+            assert isinstance(draws, StageDraws)
+            seed = one.settings.random_seed % (1 << 62)
+            self.state_models[name, sites] = StateQ(
+                name, one.designs[0], payoff, draws, state_shape(posterior), one.trial.companion,
+                coded.labels, coded.outside, sites, seed,
+            )  # fmt: skip
+        return self.state_models[name, sites]
 
     def q_function(
         self,

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from bdtr.backward.drawnmodels import drawn_models
 from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.passes import stage_model
 from bdtr.backward.residuals import linear_predictor
@@ -44,24 +45,24 @@ def smoothness(fit: FitRecord) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by stage, term and curve (an action, or another label of ``by``): ``edf``, 1 for a line in one
-        variable and 2 for a plane in two; ``most``, what it can be at most; ``sd``, posterior mean of the SD
+        Indexed by stage (or ``state y``), term and curve (an action, or another label of ``by``): ``edf``, 1
+        for a line in one variable and 2 for a plane in two; ``most``, what it can be at most; ``sd``, posterior mean of the SD
         of how far the function is from a line, in units of the payoff or of the linear predictor.
     """
     rows = []
-    for k, design in enumerate(fit.designs if fit.data is not None else ()):
-        model = stage_model(fit, k)
+    for label, owner, k in drawn_models(fit) if fit.data is not None else ():
+        model, design = stage_model(owner, k), owner.designs[k]
         if not design.smooths or not isinstance(model, OutcomeModel):
             continue
-        effects, sds = _without_response(fit, k, model)
+        effects, sds = _without_response(owner, k, model)
         at, j = effects.shape[1] - sum(s.effects for s in design.smooths), 0
         for s in design.smooths:
             line = len(s.term.variables)
-            own = fit.posterior(k)[f"sd_{s.name}"].mean(("chain", "draw")).to_numpy()
+            own = owner.posterior(k)[f"sd_{s.name}"].mean(("chain", "draw")).to_numpy()
             for curve, sd in zip(s.curves, own, strict=True):
                 left = np.square(effects[:, at : at + s.bends] / sds[:, j, None]).sum(axis=1)
                 edf = line + max(s.bends - float(left.mean()), 0.0)  # a Monte-Carlo mean
-                rows.append((design.action, s.name, curve, edf, line + s.bends, float(sd)))
+                rows.append((label, s.name, curve, edf, line + s.bends, float(sd)))
                 at, j = at + s.bends, j + 1
     found = pd.DataFrame(rows, columns=["stage", "term", "curve", "edf", "most", "sd"])
     return found.set_index(["stage", "term", "curve"])

@@ -54,11 +54,13 @@ class StateNodes:
     earned: str | None
     next: NextStage
 
-    def tree(self, frame: pd.DataFrame) -> Tree:
-        """What follows the action that stands in each row of a frame of history."""
+    def tree(self, frame: pd.DataFrame, closed: bool) -> Tree:
+        """What follows the action that stands in each row of a frame of history.
+
+        ``closed`` says whether the last state is integrated out in closed form.
+        """
         states, units = self.states, len(frame)
         levels, starts, unit = list[Level](), list[np.ndarray](), np.arange(len(frame))
-        closed = self._closed(frame)
         earned = None
         count = sum(s.continuous for s in states) - closed
         points = _Points(count) if count > max(_NODES) else None
@@ -253,8 +255,8 @@ class StateNodes:
 
     # The closed form of a Gaussian state that the next stage is linear in.
 
-    def _closed(self, frame: pd.DataFrame) -> bool:
-        """Whether the last state can be integrated out in closed form."""
+    def closed(self, frame: pd.DataFrame) -> bool:
+        """Whether the last state can be integrated out in closed form, as some histories show."""
         q, last, reward = self.next.later, self.states[-1], self.reward
         if last.family != "gaussian" or last.outside is not None or not isinstance(q, QFunction):
             return False

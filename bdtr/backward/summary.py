@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.backward.drawnmodels import drawn_models
 from bdtr.backward.fitrecord import FitRecord
 from bdtr.backward.smoothness import smoothness
 from bdtr.results.arguments import one_of, probability
@@ -74,11 +75,9 @@ def _checked(attrs: Mapping[str, Any]) -> str:
 def _drawn_models(fit: FitRecord) -> Iterator[tuple[str, str, xr.Dataset]]:
     """Models whose parameters were drawn: the stage, what its parameters are called by where that is a state,
     and those worth a row."""
-    for k, design in enumerate(fit.designs):
-        for name in states_of(fit.trial, k):
-            yield design.action, f"{name}: ", _reported(fit.states[name], 0)
-        if not states_of(fit.trial, k):
-            yield design.action, "", _reported(fit, k)
+    for label, owner, k in drawn_models(fit):
+        prefix = "" if owner is fit else f"{label.removeprefix('state ')}: "
+        yield owner.designs[k].action, prefix, _reported(owner, k)
 
 
 def _reported(fit: FitRecord, k: int) -> xr.Dataset:

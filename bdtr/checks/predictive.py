@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bdtr.backward.drawnmodels import drawn_models
 from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import backward_pass
 from bdtr.engine.compiled.streams import children
@@ -80,6 +81,8 @@ class PredictiveChecks(Shown):
 def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> PredictiveChecks:
     """Replicate the responses of every stage and compare what can be seen of them.
 
+    Of a stage that is computed they are those of the models of its states (``state y``).
+
     Parameters
     ----------
     fit
@@ -104,28 +107,29 @@ def predictive_checks(fit: Fit, draws: int = 200, interval: float = 0.95) -> Pre
     a_fit(fit)
     whole("draws", draws)
     probability("interval", interval)
-    data, parts = fit.require_data("predictive checks"), fit.parts or (fit,)
+    fit.require_data("predictive checks")
     picks = picked_draws(fit, draws)
     count = sum(len(pick) for pick in picks)
     tables, sites, histograms, left_out = [], [], [], []
-    for k, design in enumerate(fit.designs):
-        model = fit.model(k)
+    for label, owner, k in drawn_models(fit):
+        model, parts = owner.model(k), owner.parts or (owner,)
         if not isinstance(model, OutcomeModel):
-            left_out.append(design.action)
+            left_out.append(label)
             continue
+        data, design = owner.require_data("predictive checks"), owner.designs[k]
         found = [_both(one, k, pick) for one, pick in zip(parts, picks, strict=True)]
         seen, again = (np.concatenate(own) for own in zip(*found, strict=True))
         stage = data.stages[k]
         means_only = known_by_means(model)
         statistics = _statistics(stage.action[stage.fitted], design.actions, means_only)
         tables.append(
-            _held(design.action, {n: (t(seen), t(again)) for n, t in statistics.items()}, interval)
+            _held(label, {n: (t(seen), t(again)) for n, t in statistics.items()}, interval)
         )
         if data.trial.site:
             code = design.site_codes(data.frame)[stage.fitted]
-            sites.append(_by_site(design, code, seen, again, interval))
+            sites.append(_by_site(label, design, code, seen, again, interval))
         if not means_only:
-            histograms.append(_histogram(design.action, seen, again, interval))
+            histograms.append(_histogram(label, seen, again, interval))
     return PredictiveChecks(
         _joined(tables), _joined(sites), _joined(histograms), tuple(left_out), count, interval
     )
@@ -215,7 +219,7 @@ def _held(stage: str, both: dict, interval: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).set_index(["stage", "statistic"])
 
 
-def _by_site(design, code: np.ndarray, seen, again, interval: float) -> pd.DataFrame:
+def _by_site(label: str, design, code: np.ndarray, seen, again, interval: float) -> pd.DataFrame:
     """Mean response at each site with rows at the stage."""
     units = np.bincount(code, minlength=len(design.site_levels))
     present = np.flatnonzero(units)
@@ -225,7 +229,7 @@ def _by_site(design, code: np.ndarray, seen, again, interval: float) -> pd.DataF
     tail = (1 - interval) / 2
     lower, upper = np.quantile(new, [tail, 1 - tail], axis=0)
     index = pd.MultiIndex.from_product(
-        [[design.action], design.site_levels[present]], names=["stage", "site"]
+        [[label], design.site_levels[present]], names=["stage", "site"]
     )
     columns = {"units": units[present], "observed": own.mean(axis=0), "mean": new.mean(axis=0),
                "lower": lower, "upper": upper, "p": (new >= own).mean(axis=0)}  # fmt: skip

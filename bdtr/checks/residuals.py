@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from bdtr.backward.drawnmodels import drawn_models
 from bdtr.backward.fitted import Fit
 from bdtr.backward.passes import mean_response
 from bdtr.backward.residuals import binned_history, residuals
@@ -35,7 +36,8 @@ def residuals_along(fit: Fit) -> Captioned:
     Captioned
         Table by ``stage, variable, action, bin`` (fifths of its values, or its labels): ``at``, the mean
         value of the bin or its label; ``units``; ``mean`` and ``error`` in SDs of the response. Stages with
-        a model of one's own have no rows. Where values were imputed, those of the first completed data set.
+        a model of one's own have no rows; those that are computed have rows for each state (``state y``).
+        Where values were imputed, those of the first completed data set.
 
     Examples
     --------
@@ -45,15 +47,16 @@ def residuals_along(fit: Fit) -> Captioned:
     """
     a_fit(fit)
     one, rows = (fit.parts[0] if fit.parts else fit), []
-    data = one.require_data("residuals")
-    for k, design in enumerate(one.designs):
-        own = residuals(one, k)
+    one.require_data("residuals")
+    for label, owner, k in drawn_models(one):
+        own = residuals(owner, k)
         if own is None:
             continue
+        data, design = owner.require_data("residuals"), owner.designs[k]
         stage = data.stages[k]
-        own = own / max(float(mean_response(one, k).std()), 1e-300)
+        own = own / max(float(mean_response(owner, k).std()), 1e-300)
         frame, arm = data.frame[stage.fitted], stage.action[stage.fitted]
-        for name, bins in binned_history(one, k):
+        for name, bins in binned_history(owner, k):
             if bins.max(initial=-1) < 1:
                 continue
             for a, action in enumerate(design.actions):
@@ -63,9 +66,7 @@ def residuals_along(fit: Fit) -> Captioned:
                     if n:
                         error = float(np.sqrt(np.square(own[here]).mean() / n))
                         at = _place(frame[name][here])
-                        rows.append(
-                            (design.action, name, action, b, at, n, own[here].mean(), error)
-                        )
+                        rows.append((label, name, action, b, at, n, own[here].mean(), error))
     table = pd.DataFrame(rows, columns=_COLUMNS).set_index(_COLUMNS[:4])
     return Captioned(
         table,
