@@ -46,8 +46,9 @@ def smoothness(fit: FitRecord) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by stage (or ``state y``), term and curve (an action, or another label of ``by``): ``edf``, 1
-        for a line in one variable and 2 for a plane in two; ``most``, what it can be at most; ``sd``, posterior mean of the SD
-        of how far the function is from a line, in units of the payoff or of the linear predictor.
+        for a line in one variable and 2 for a plane in two; ``most``, what it can be at most; ``sd``,
+        posterior mean of the SD of how far the function is from a line, in units of the payoff or of the
+        linear predictor.
     """
     rows = []
     for label, owner, k in drawn_models(fit) if fit.data is not None else ():
