@@ -25,7 +25,7 @@ from bdtr.stages.quadrature import (
 )
 from bdtr.stages.states import StateQ
 
-SIMULATED = 4_000
+SIMULATED = 3_000
 RULE = bdtr.rule(a1="0", a2="1 if y > 0.3 else 0")
 AT = pd.DataFrame({"m": [-1.0, 0.3]})
 
@@ -99,12 +99,12 @@ def simulated(q: ComputedQ, frame: pd.DataFrame, draws=(0, 7)) -> tuple[np.ndarr
             own[factor] = pd.Series([None] * SIMULATED, dtype="str")
         earned = 0.0
         for state in q.states:
-            values = drawn(state, own, a, s, rng)
+            values, gone = drawn(state, own, a, s, rng), np.zeros(SIMULATED, dtype=bool)
             if state.outside is not None:
-                values = np.where(has_decision(q.next.stage, own) == 0, state.outside, values)
+                gone = has_decision(q.next.stage, own) == 0
             if state.name == q.trial.stages[q.k].reward:
                 earned = state.numbers(values)
-            own[state.name] = state.as_column(values)
+            own[state.name] = state.as_column(values, gone)
         feasible, code, _ = q.next.taken(own)
         later = q.next.later.evaluate(columns_of_next(q.next.later, own))[:, :, s]
         if q.draws.policy.kind == "optimal":
@@ -427,3 +427,122 @@ def test_pieces_add_up_to_the_whole():
     assert whole == pytest.approx(norm.cdf(high) - norm.cdf(low), abs=1e-7)
     row, place, weight = legendre(one_piece(low, high), high - low, 22)
     assert np.bincount(row, weight * norm.pdf(place)) == pytest.approx(whole, abs=1e-6)
+
+
+# What a review found ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("family", "companion"), [("poisson", "exposure"), ("binomial", "trials")])
+def test_a_reward_of_several_months_or_trials_is_the_whole_count(data, family, companion):
+    """And not the rate or the share."""
+    model = {"formula": "m * a1", "family": family, companion: "months"}
+    frame = data.assign(months=6.0 if family == "poisson" else 12.0)
+    fit = fitted(
+        frame, "m + a1 + y * a2", {"visits": model, "y": "m * a1"}, now={"reward": "visits"}
+    )
+    assert [s.name for s in under(fit, 0, None, "observed")._nodes.states] == ["y"]
+    agrees(fit, AT.assign(months=frame["months"].iloc[0]))
+
+
+OUTSIDE = {
+    "far away": ("gaussian", lambda y: 99.0),
+    "not possible": ("lognormal", lambda y: 0.0),
+    "missing": ("lognormal", lambda y: np.nan),
+    "categories": ("ordinal", lambda y: np.nan),
+}
+
+
+@pytest.mark.parametrize("which", OUTSIDE)
+def test_whatever_stands_for_those_without_the_state(data, which):
+    family, code = OUTSIDE[which]
+    y = {"gaussian": data.y, "lognormal": np.exp(0.3 * data.y), "ordinal": 10 * (1 + data.grade)}[
+        family
+    ]
+    frame = data.assign(
+        y=y.where(data.well == 0, code(0)), a2=data.a2.astype(object).where(data.well == 0, None),
+        payoff=data.payoff + 3.0 * data.well,
+    )  # fmt: skip
+    states = {"well": "m * a1", "y": {"formula": "m * a1", "family": family}}
+    fit = fitted(frame, "m + a1 + y * a2", states, later={"among": "well == 0"}, draws=50)
+    agrees(fit)
+    both = bdtr.compare_ways(fit, bdtr.static(a1=1, a2=1)).values
+    mean, sd = both["mean"], both["sd"]
+    assert abs(mean.iloc[0] - mean.iloc[1]) < 1.5 * sd.iloc[0]
+
+
+def test_quasi_random_nodes_of_those_without_the_state(data):
+    rng = np.random.default_rng(9)
+    z = {
+        f"z{i}": (0.3 * data.m + 0.2 * (i + 1) * data.a1 + rng.normal(size=len(data))).where(
+            data.well == 0
+        )
+        for i in range(4)
+    }
+    frame = data.assign(
+        **z,
+        a2=data.a2.astype(object).where(data.well == 0, None),
+        payoff=data.payoff + 3.0 * data.well,
+    )
+    states = {"well": "m * a1", **dict.fromkeys(z, "m * a1")}
+    fit = fitted(
+        frame, "m + a1 + (z0 + z1 + z2) * a2 + s(z3)", states, later={"among": "well == 0"}
+    )
+    q = under(fit, 0, None, "observed")
+    wanted, error = simulated(q, AT)
+    assert np.abs(q(AT)[:, :, [0, 7]] - wanted).max() < 4.5 * error.max() + 0.03
+
+
+@pytest.mark.parametrize("chosen", [None, bdtr.rule(a1="0", a2="1 if visits == 0 else 0")])
+def test_skewed_counts(data, chosen):
+    rng = np.random.default_rng(7)
+    visits = rng.negative_binomial(0.3, 0.3 / (0.3 + np.exp(2.5 + 0.5 * data.a1)))
+    frame = data.assign(
+        visits=visits, payoff=0.3 * data.m + np.where(data.a2 == 1, 1 - 0.1 * visits, 0)
+    )
+    states = {"visits": {"formula": "a1", "family": "negative_binomial"}}
+    fit = fitted(frame.assign(payoff=frame.payoff + 0.5 * data.y), "m + a1 + visits * a2", states)
+    agrees(fit, chosen=chosen)
+
+
+def test_a_rule_on_two_states_cuts_both(data):
+    fit = fitted(data, "m + a1 + (y + x) * a2", {"x": "m + a1", "y": "m * a1"})
+    agrees(fit, chosen=bdtr.rule(a1="0", a2="1 if y > 1 and x < 0 else 0"))
+
+
+def test_a_reward_alone_has_a_model(data):
+    stages = [
+        bdtr.Stage("a1", actions=[0, 1], formula="m * a1", reward="dose"),
+        bdtr.Stage("a2", actions=[0, 1], formula="m + a1 * a2"),
+    ]
+    trial = bdtr.Trial(stages, outcome="payoff", states={"dose": "m * a1"})
+    fit = bdtr.fit(
+        trial, data, sampler="direct", draws=20, propagated=80, random_seed=1, progress=False
+    )
+    agrees(fit)
+
+
+def test_too_many_values_are_an_error(data):
+    rng = np.random.default_rng(1)
+    counts = {f"n{i}": rng.poisson(30, len(data)) for i in range(3)}
+    states = {name: {"formula": "a1", "family": "poisson"} for name in counts}
+    with pytest.raises(bdtr.FitError, match="take more than 5,000 values"):
+        fitted(data.assign(**counts), "m + a1 + (n0 + n1 + n2) * a2", states)
+
+
+def test_the_report_has_the_models_of_states(data, tmp_path):
+    fit = fitted(
+        data.assign(id=range(len(data))), "m + a1 + s(y, by=a2)", {"y": "s(m, by=a1)"}, draws=50
+    )
+    with pytest.raises(bdtr.FitError, match="cross-fitting"):
+        bdtr.crossfit(fit)
+    bdtr.report(fit, tmp_path / "page.html", progress=False)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for text in (
+        "It is computed (g-computation)", "y ~ s(m, by=a1)", "Model of state y in mathematics",
+        "computed by g-computation from the models of y", "state y: direct sampler",
+        "was not cross-fitted: stages are computed from states",
+    ):  # fmt: skip
+        assert text in page
+    assert "state y" in bdtr.checks.predictive_checks(fit).table.index.get_level_values("stage")
+    assert "state y" in bdtr.checks.residuals_along(fit).table.index.get_level_values("stage")
+    assert "state y" in fit.summary().smooths.index.get_level_values("stage")

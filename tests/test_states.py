@@ -45,6 +45,7 @@ WRONG = [
     ({"z": "m * a1"}, "no later stage tailors by 'z'"),
     ({"y": "y + a1"}, "names 'y', which is not known before it"),
     ({"y": "m * a1 + a2"}, "names 'a2', which is not known before it"),
+    ({"y": "m"}, "does not name 'a1', the action that it follows. Add it, as in 'a1 [+] m'"),
 ]
 
 
@@ -70,6 +71,19 @@ def test_all_that_the_next_stage_goes_by_needs_a_model_or_is_known():
     assert computed_stages(both) == {0} and not both.by_formula(0) and both.by_formula(1)
     # What a state's model names is known as well.
     assert trial({"y": "m * a1 + w", "well": "a1"}, (FIRST, second)).states is not None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"priors": {"m": bdtr.trial.Normal(0, 1)}}, {"weights": "w"}, {"shape": "linear"},
+        {"residual": "common"},
+    ],
+)  # fmt: skip
+def test_what_belongs_to_a_regression_is_not_dropped_in_silence(given):
+    first = bdtr.Stage("a1", actions=[0, 1], formula="m * a1", **given)
+    with pytest.raises(bdtr.TrialError, match=f"{next(iter(given))}: for a regression"):
+        trial({"y": "m * a1"}, (first, SECOND))
 
 
 def test_states_come_in_their_order():
@@ -139,6 +153,34 @@ def test_families_by_values():
     wrong = check(trial(states, (FIRST, second)), frame().assign(k=lambda f: f.k - 1.0))
     with pytest.raises(bdtr.DataError, match=r"states\['k'\]: .*whole numbers from 0 on"):
         state_data(wrong, 0, "k")
+
+
+def test_labels_that_conditions_alone_name():
+    second = bdtr.Stage("a2", actions=[0, 1], formula="m + a1 + y * a2", among="well == 'no'")
+    data = frame().assign(well=lambda f: np.where(f.y > 1, "yes", "no"))
+    data["a2"] = data.a2.astype(object).where(data.well == "no", None)
+    checked = check(trial({"well": "m * a1", "y": "m * a1"}, (FIRST, second)), data)
+    assert state_trial(checked, 0, "well").family == "bernoulli"
+    assert state_data(checked, 0, "well").payoff.mean() == pytest.approx(
+        (data.well == "yes").mean()
+    )
+
+
+def test_errors_name_the_state():
+    with pytest.raises(bdtr.DataError, match=r"states\['y'\]: names 'nowhere'"):
+        check(trial({"y": "m * a1 + nowhere"}), frame())
+    wrong = {"y": StateModel("m * a1", priors={"other": bdtr.trial.Normal(0, 1)})}
+    with pytest.raises(bdtr.trial.PriorError, match=r"states\['y'\]: .*'other'"):
+        bdtr.fit(trial(wrong), frame(), sampler="direct", progress=False)
+    second = bdtr.Stage("a2", actions=[0, 1], formula="m + a1 + log(k1) * a2")
+    logs = frame().assign(k1=lambda f: 1.0 + f.k)
+    with pytest.raises(
+        bdtr.FitError, match="values that the models of k1 lead to.*gamma or lognormal"
+    ):
+        bdtr.fit(
+            trial({"k1": "m * a1"}, (FIRST, second)), logs, sampler="direct", draws=50, propagated=100,
+            progress=False,
+        )  # fmt: skip
 
 
 def test_who_is_left_out_of_a_model_is_counted():

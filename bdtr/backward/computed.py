@@ -27,6 +27,7 @@ from bdtr.backward.statenodes import StateNodes
 from bdtr.backward.statetree import ComputedColumns, Lines, Tree, first_of
 from bdtr.data.coding import with_columns
 from bdtr.data.history import delivered_now
+from bdtr.data.modelmatrix import DesignError
 from bdtr.data.stagecolumns import StageDesign
 from bdtr.stages.prediction import QFunction
 from bdtr.stages.quadrature import add_expected_lines, best_between
@@ -148,8 +149,15 @@ class ComputedQ:
         none = pd.Series([None] * len(known), dtype="str")
         known = with_columns(known, dict.fromkeys(self._unknown, none))
         taken = [self.design.acting(known, a) for a in range(len(self.design.arms))]
-        closed = self._nodes.closed(taken[0])
-        trees = tuple(self._nodes.tree(one, closed) for one in taken)
+        try:
+            closed = self._nodes.closed(taken[0])
+            trees = tuple(self._nodes.tree(one, closed) for one in taken)
+        except DesignError as error:
+            raise FitError(
+                f"stage {self.trial.stages[self.k + 1].action} cannot be computed at values that the models "
+                f"of {', '.join(s.name for s in self.states)} lead to: {error} Take a family that keeps to "
+                "the range of a state (gamma or lognormal above 0), and s(x) or poly(x) for curves."
+            ) from None
         return ComputedColumns(trees, len(known))
 
     def evaluate(self, columns: ComputedColumns) -> np.ndarray:
@@ -178,8 +186,8 @@ class ComputedQ:
         else:
             value = self._at_nodes(tree, later)
         if tree.reward is not None:
-            state, columns, arm = tree.reward
-            value = value + own[state.name].mean(columns, arm)
+            state, columns, arm, m = tree.reward
+            value = value + own[state.name].mean(columns, arm) * m[:, None]
         if tree.earned is not None:
             value = value + tree.earned[:, None]
         total = None

@@ -88,6 +88,11 @@ class NextStage:
             return True
         return state.name in {c for text in self._conditions for c in Condition(text).columns}
 
+    def numbers_for(self, state: StateQ) -> np.ndarray:
+        """Numbers that stand in conditions on a state."""
+        texts = [t for t in self._conditions if state.name in Condition(t).columns]
+        return np.array(sorted({float(x) for text in texts for x in _NUMBER.findall(text)}))
+
     @property
     def turns_at(self) -> np.ndarray:
         """Numbers at which conditions may turn, and others between and beyond them."""

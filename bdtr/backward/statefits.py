@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +14,15 @@ from bdtr.backward.laststage import last_stage
 from bdtr.backward.overdispersion import overdispersion
 from bdtr.backward.priortable import prior_table_of
 from bdtr.backward.residuals import misfit, residual_structure
+from bdtr.data.contents import DataError
+from bdtr.data.modelmatrix import DesignError
 from bdtr.data.stagecolumns import stage_design
 from bdtr.data.statedata import Coded, state_coding, state_data
-from bdtr.data.trialdata import TrialData
+from bdtr.data.trialdata import StageData, TrialData
 from bdtr.results.diagnostics import State, convergence, doubt, gate_parameters, rhat_limit, worst
 from bdtr.stages.settings import Settings
+from bdtr.trial.condition import Condition
+from bdtr.trial.priors import PriorError
 from bdtr.trial.states import states_of
 
 __all__ = ["fit_states"]
@@ -38,22 +44,42 @@ def fit_states(
     for i, (k, name) in enumerate(every):
         own, stage = checked[name], checked[name].stages[0]
         coded[name] = state_coding(data, k, name)
-        one = last_stage(own, (stage_design(own, 0),), _settings(settings, i), progress, None)
+        gone = _gone(data, k, coded[name], stage)
+        with _about(name, stage.stage.action):
+            one = last_stage(own, (stage_design(own, 0),), _settings(settings, i), progress, None)
         one.prior_table = prior_table_of(one)
         one.state = _state(one, name)
         fits[name] = one
-        due = data.stages[k].took
-        if coded[name].outside is not None:  # who have no decision next have no such state
-            due = due & ~data.stages[k + 1].outside
-        if gone := int((due & ~stage.fitted).sum()):
+        if gone:
             notes.append(
                 f"state {name}: its model is fitted to {int(stage.fitted.sum()):,} units; {gone:,} are left "
                 f"out, for whom {name} or what it goes by is missing."
             )
         notes += [
-            note.replace(f"stage {stage.stage.action}:", f"state {name}:") for note in one.notes
+            note.replace(f"stage {stage.stage.action}", f"state {name}") for note in one.notes
         ]
     return fits, coded, tuple(notes)
+
+
+def _gone(data: TrialData, k: int, coded: Coded, stage: StageData) -> int:
+    """Units that took an action and are not in the fit of the model of a state, though they could be."""
+    before = data.stages[k]
+    due = before.took & ~stage.fitted
+    if before.stage.eligible:
+        due &= Condition(before.stage.eligible).evaluate(data.frame) == 1
+    if coded.outside is not None:  # who have no decision next have no such state
+        due &= ~data.stages[k + 1].outside
+    return int(due.sum())
+
+
+@contextmanager
+def _about(name: str, action: str) -> Iterator[None]:
+    """Errors of a model that is that of a state say so."""
+    try:
+        yield
+    except (DesignError, PriorError, DataError) as error:
+        said = f"{error}".replace(f"Stage({action!r}): ", "")
+        raise type(error)(f"states[{name!r}]: {said}") from None
 
 
 def _settings(settings: Settings, number: int) -> Settings:

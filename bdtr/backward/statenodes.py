@@ -24,6 +24,7 @@ from bdtr.data.coding import with_columns
 from bdtr.data.no_decision import has_decision
 from bdtr.stages.prediction import QFunction, UnitColumns
 from bdtr.stages.quadrature import Pieces, hermite, legendre, one_piece, quasi_random
+from bdtr.stages.settings import FitError
 from bdtr.stages.states import StateQ
 
 __all__ = ["StateNodes"]
@@ -35,6 +36,7 @@ _FEWER = 3  # nodes less where the next stage is computed itself
 _LOOKS = 33  # places at which the next action is looked up
 _HALVINGS = 40  # of an interval in which a condition turns
 _POINTS = 256  # quasi-random ones
+_MOST = 5_000  # nodes of a unit and an action
 _WIDER = 1.15  # than the state is spread over draws, for weights without long tails
 _MOST_WAYS = 3  # categories of a state to come that are gone through one by one
 _FEW = 8  # draws for what a state to come is on average
@@ -65,7 +67,7 @@ class StateNodes:
         count = sum(s.continuous for s in states) - closed
         points = _Points(count) if count > max(_NODES) else None
         for j, state in enumerate(states[:-1] if closed else states):
-            level, frame = self._level(state, states[j + 1 :], frame, count, points)
+            level, frame = self._level(state, states[j + 1 :], frame, count, points, _MOST * units)
             unit = unit[level.row]
             if state.name == self.earned:
                 earned = state.numbers(level.value)
@@ -75,7 +77,8 @@ class StateNodes:
             starts.append(np.searchsorted(unit, np.arange(units + 1)))
         reward = None
         if self.reward is not None:
-            reward = self.reward, self.reward.columns(frame), self._arm(frame)
+            one = self.reward
+            reward = one, one.columns(frame), self._arm(frame), one.trials(frame)
         if closed:
             lines, columns = self._lines(states[-1], frame), None
             feasible = np.zeros((len(frame), 0), dtype=bool)
@@ -97,13 +100,14 @@ class StateNodes:
         frame: pd.DataFrame,
         count: int,
         points: _Points | None,
+        most: int,
     ) -> tuple[Level, pd.DataFrame]:
-        """The nodes of one state, and the histories at them."""
+        """The nodes of one state, and the histories at them; an error where these are more than ``most``."""
         columns = state.columns(frame)
         arm = self._arm(frame)
         m = state.trials(frame)
         if not state.continuous:
-            row, value, weight = state.values(columns, arm, m)
+            row, value, weight = state.values(columns, arm, m, self.next.numbers_for(state))
         else:
             centre, sd = state.reach(columns, arm, m)
             if points is not None:
@@ -115,12 +119,23 @@ class StateNodes:
             value, slope = state.unscaled(place)
             weight = weight * slope
         quasi = points is not None and state.continuous
-        row, value, weight = self._only_those(state, frame, row, value, weight, quasi)
+        out = self._without(state, frame)
+        if (
+            out.any() and not quasi
+        ):  # one node says all; a quasi-random one has its point for what follows
+            keep = ~out[row] | np.r_[True, row[1:] != row[:-1]]
+            row, value, weight = row[keep], value[keep], weight[keep]
         if points is not None:
             points.follow(row, state.continuous)
+        if len(row) > most:
+            raise FitError(
+                f"stage {self.next.stage.action}: states up to {state.name} take more than {_MOST:,} values "
+                "together after one action, and each is looked at. Model fewer of them, or counts with wide "
+                "ranges as numbers (family='gaussian')."
+            )
         level = Level(state, columns, arm, m, row, value, weight, quasi)
         after = frame.iloc[row].reset_index(drop=True)
-        return level, with_columns(after, {state.name: state.as_column(value)})
+        return level, with_columns(after, {state.name: state.as_column(value, out[row])})
 
     def _places(
         self, pieces: Pieces, centre: np.ndarray, sd: np.ndarray, count: int
@@ -142,24 +157,11 @@ class StateNodes:
         order = np.argsort(row, kind="stable")
         return row[order], place[order], weight[order]
 
-    def _only_those(
-        self,
-        state: StateQ,
-        frame: pd.DataFrame,
-        row: np.ndarray,
-        value: np.ndarray,
-        weight: np.ndarray,
-        quasi: bool,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Those without a decision at the next stage stand at one value, where only the others have the
-        state."""
+    def _without(self, state: StateQ, frame: pd.DataFrame) -> np.ndarray:
+        """Rows that have no decision at the next stage, where only the others have the state."""
         if state.outside is None:
-            return row, value, weight
-        out = has_decision(self.next.stage, frame) == 0
-        first = np.r_[True, row[1:] != row[:-1]]
-        keep = ~out[row] | first | quasi  # where each node has its point for the states to come
-        row, value, weight = row[keep], value[keep], weight[keep]
-        return row, np.where(out[row], state.outside, value), weight
+            return np.zeros(len(frame), dtype=bool)
+        return has_decision(self.next.stage, frame) == 0
 
     @property
     def _nested(self) -> bool:
@@ -181,6 +183,11 @@ class StateNodes:
             self._cuts(_There(frame, state, complete, self.next), low, high, turning)
             for complete in self._completions(rest)
         ]
+        # Conditions may turn there, whatever values of other states make them do.
+        at = self.next.numbers_for(state)
+        at = state.scaled(at[state.takes(at)])
+        inside = (at > low[:, None]) & (at < high[:, None])
+        cuts.append((np.nonzero(inside)[0], np.broadcast_to(at, inside.shape)[inside]))
         row, at = (np.concatenate(own) for own in zip(*cuts, strict=True))
         return Pieces.cut(low, high, row, at)
 
@@ -257,6 +264,8 @@ class StateNodes:
 
     def closed(self, frame: pd.DataFrame) -> bool:
         """Whether the last state can be integrated out in closed form, as some histories show."""
+        if not self.states:
+            return False
         q, last, reward = self.next.later, self.states[-1], self.reward
         if last.family != "gaussian" or last.outside is not None or not isinstance(q, QFunction):
             return False
@@ -274,12 +283,13 @@ class StateNodes:
             row, value, _ = (
                 (np.arange(len(few)), state.reach(state.columns(few), arm, state.trials(few))[0], 0)
                 if state.continuous
-                else state.values(state.columns(few), arm, state.trials(few))
+                else state.values(state.columns(few), arm, state.trials(few), np.zeros(0))
             )
             value = state.unscaled(value)[0] if state.continuous else value
             few = with_columns(
                 few.iloc[row].reset_index(drop=True), {state.name: state.as_column(value)}
             )
+            few = few.iloc[:: max(1, len(few) // 50)].reset_index(drop=True)
         centre, sd = self._place(last, few)
         ends = [self._columns_at(last, few, centre + t * sd) for t in (-1.0, 1.0, 3.0)]
         return all(

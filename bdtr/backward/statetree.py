@@ -55,6 +55,11 @@ class Level:
             return found
         total = np.add.reduceat(found, first_of(self.row, self.rows), axis=0)
         found /= np.maximum(total, 1e-300)[self.row]
+        if not (
+            total > 1e-290
+        ).all():  # next to nothing at all nodes of a row: then they count alike
+            alike = 1.0 / np.bincount(self.row, minlength=self.rows)[self.row]
+            found = np.where(total[self.row] > 1e-290, found, alike[:, None])
         return found
 
 
@@ -99,7 +104,7 @@ class Tree:
     feasible: np.ndarray
     code: np.ndarray
     lines: Lines | None
-    reward: tuple[StateQ, UnitColumns, np.ndarray] | None
+    reward: tuple[StateQ, UnitColumns, np.ndarray, np.ndarray] | None
     earned: np.ndarray | None
     nodes: int
 
@@ -112,7 +117,7 @@ class Tree:
             nodes = own
         reward = self.reward
         if reward is not None:
-            reward = reward[0], reward[1].part(nodes), reward[2][nodes]
+            reward = reward[0], reward[1].part(nodes), reward[2][nodes], reward[3][nodes]
         return Tree(
             tuple(levels), tuple(starts), None if self.columns is None else self.columns.part(nodes),
             self.feasible[nodes], self.code[nodes], None if self.lines is None else self.lines.part(nodes),

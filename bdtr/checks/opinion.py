@@ -219,6 +219,11 @@ def _of_data(
 
 def _crossed(fit: Fit, regime: Regime) -> Policy:
     """The rules of folds, each for the units it was not learned from."""
+    if fit.trial.states:
+        raise ArgumentError(
+            "regimes: a second opinion on the recommended regime cross-fits it, which stages that are "
+            "computed from models of states (states=...) do not go with. Name regimes, or fit without them."
+        )
     data = fit.require_data("a second opinion")
     over = "units" if regime.tailored or data.trial.site is None else "sites"
     own = crossfit(fit, over=over).actions

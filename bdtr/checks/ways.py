@@ -22,6 +22,7 @@ from bdtr.results.errors import ArgumentError
 from bdtr.results.estimates import kind_of
 from bdtr.results.progress import progress_bar
 from bdtr.trial.states import computed_stages
+from bdtr.trial.trial import Trial
 from bdtr.values.learned_rules import quick_settings
 from bdtr.values.valuation import value
 
@@ -151,10 +152,30 @@ def _other(fit: Fit, states: Mapping[str, Any] | None) -> Fit:
             "compare_ways: values were imputed, which models of states do not go with. Fit with "
             "missing='exclude'."
         )
-    trial = replace(data.trial, states=states)
+    trial = _with_states(data.trial, states)
+    for name, model in (trial.states or {}).items():
+        if absent := [c for c in model.columns if c not in data.frame]:
+            raise ArgumentError(
+                f"states[{name!r}]: names {absent[0]!r}, which the trial that was fitted does not, so that "
+                "the fit does not have it. Fit the trial with states=, and compare from there."
+            )
     settings = fit.settings
     again = check_again(trial, data.named, settings.missing, settings.off_protocol)
     return fit_checked(again, replace(quick_settings(fit), quick=settings.quick))
+
+
+def _with_states(trial: Trial, states: Mapping[str, Any] | None) -> Trial:
+    """The trial computed by these models, or regressed; what a regression has of its own is left out of a
+    stage that is computed."""
+    if states is None:
+        return replace(trial, states=None)
+    plain = [
+        replace(s, priors=None, weights=None, site_terms=(), shape=None, residual="arm")
+        for s in trial.stages
+    ]
+    computed = computed_stages(replace(trial, stages=plain, states=states))
+    stages = [plain[k] if k in computed else s for k, s in enumerate(trial.stages)]
+    return replace(trial, stages=stages, states=states)
 
 
 def _decided(both: tuple[Fit, Fit], k: int, sure: float) -> tuple[pd.DataFrame, pd.DataFrame]:

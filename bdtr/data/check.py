@@ -141,6 +141,12 @@ def as_recorded(
     trial = _with_actions(trial, frame)
     trial = with_categories(trial, frame)
     frame = without_mark(trial, frame)
+    for name, model in (trial.states or {}).items():
+        if absent := [c for c in (name, *model.columns) if c not in frame.columns]:
+            raise DataError(
+                f"states[{name!r}]: names {', '.join(map(repr, absent))}, which the data do not have. "
+                f"Columns: {', '.join(map(str, frame.columns))}."
+            )
     formulas = [stage_formula(trial, k) for k in range(len(trial.stages))]
     for k, stage in enumerate(trial.stages):
         formulas[k].check_columns(frame.columns, f"Stage({stage.action!r})")
@@ -200,7 +206,10 @@ def _with_earlier_terms(
 ) -> tuple[Trial, tuple[str, ...]]:
     """Leave out terms of earlier stages that would cost a later one units, as they are missing there."""
     stages, notes = [], []
-    for stage, formula in zip(trial.stages, formulas, strict=True):
+    for k, (stage, formula) in enumerate(zip(trial.stages, formulas, strict=True)):
+        if not trial.by_formula(k):
+            stages.append(stage)
+            continue
         own = set(Formula.parse(stage.formula).columns)
         new = [c for c in formula.model_columns if c not in own]
         acted = coded[stage.action].notna().to_numpy()

@@ -68,14 +68,16 @@ def present(
             gaps[formed_now] = coded[formed_now].isna().to_numpy() & ~outside
         for column, gap in gaps.items():
             steps.drop(f"{column} missing", gap, "missing")
-        if stage.reward:
+        computed = stage.model is None and not trial.by_formula(k)  # its values are no response
+        if stage.reward and not computed:
             steps.drop(f"{stage.reward} missing", np.isnan(reward), "missing")
         weight = None
         if stage.weights:
             weight = coded[stage.weights].to_numpy()
             steps.drop(f"{stage.weights} missing", np.isnan(weight), "missing")
         what = f"{trial.outcome} missing" if last else "later stage value unknown"
-        steps.drop(what, ~payoff_known, "missing")
+        if not computed:
+            steps.drop(what, ~payoff_known, "missing")
         fitted = steps.left & (among == 1)
         steps.say(f"of these an arm without a decision ({stage.among})", outside)
         _positive(stage, weight, fitted, units)

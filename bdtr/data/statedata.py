@@ -32,12 +32,7 @@ class Coded:
 
 def state_coding(data: TrialData, k: int, name: str) -> Coded:
     """How a state that follows stage k stands in the data."""
-    labels = data.coding.levels.get(name)
-    if name in data.coding.labels:
-        raise DataError(
-            f"states[{name!r}]: the column holds labels that no formula names; name it in the formula of the "
-            "next stage, or keep it as numbers."
-        )
+    labels = _labels(data, name)
     stage, column = data.stages[k + 1].stage, data.frame[name]
     if stage.among is None or stage.reward == name:
         return Coded(labels, None)
@@ -57,6 +52,14 @@ def state_coding(data: TrialData, k: int, name: str) -> Coded:
             f"which {later[0]!r} says. Name {later[0]!r} before {name!r}."
         )
     return Coded(labels, value)
+
+
+def _labels(data: TrialData, name: str) -> tuple[str, ...] | None:
+    """Labels of a state in their order, of one that conditions alone name in that of the alphabet; None for
+    numbers."""
+    if name in data.coding.labels:
+        return tuple(sorted(data.frame[name].dropna().astype(str).unique()))
+    return data.coding.levels.get(name)
 
 
 def state_trial(data: TrialData, k: int, name: str) -> Trial:
@@ -84,7 +87,7 @@ def state_trial(data: TrialData, k: int, name: str) -> Trial:
         residual=model.residual,
         shape="linear",
     )
-    labels = data.coding.levels.get(name)
+    labels = _labels(data, name)
     family = _family(data, name, model)
     utility = (
         {str(i): float(i) for i in range(len(labels))} if labels and family == "ordinal" else None
@@ -97,7 +100,7 @@ def state_trial(data: TrialData, k: int, name: str) -> Trial:
 
 def _family(data: TrialData, name: str, model: StateModel) -> str:
     """The family of a state: as said, or by its values."""
-    labels, column = data.coding.levels.get(name), data.frame[name].dropna()
+    labels, column = _labels(data, name), data.frame[name].dropna()
     if labels is None:
         return model.family or ("bernoulli" if {*column.unique()} <= {0, 1} else "gaussian")
     if len(labels) == 2 and model.family in (None, "bernoulli"):
@@ -135,7 +138,7 @@ def state_data(data: TrialData, k: int, name: str) -> TrialData:
     """
     coded, column = state_coding(data, k, name), data.frame[name]
     if coded.labels is not None:
-        codes = column.cat.codes.to_numpy().astype(float)
+        codes = pd.Categorical(column, categories=list(coded.labels)).codes.astype(float)
         column = pd.Series(np.where(codes < 0, np.nan, codes), index=column.index)
     if coded.outside is not None:
         gone = has_decision(data.stages[k + 1].stage, data.frame) == 0

@@ -213,8 +213,12 @@ def _cells(protocol: Protocol, data: str, title: str, imports: str) -> Iterator[
     yield "code", "bdtr.values.set_of_best(values)"
     yield "markdown", "## What to do, and how sure we are"
     yield "code", "bdtr.recommend(fit, data)"
-    yield "markdown", "The recommended regime, valued on units that it was not learned from:"
-    yield "code", "bdtr.crossfit(fit)"
+    if trial.states:
+        yield "markdown", "Regression and g-computation side by side:"
+        yield "code", "bdtr.compare_ways(fit)"
+    else:
+        yield "markdown", "The recommended regime, valued on units that it was not learned from:"
+        yield "code", "bdtr.crossfit(fit)"
     if trial.site:
         yield (
             "markdown",

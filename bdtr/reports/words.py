@@ -61,6 +61,7 @@ def _state_words(fit: Fit, name: str) -> dict[str, Any]:
         "family": one.family(0).replace("_", " "),
         "formula": f"{name} ~ {design.formula.text}",
         "groups": [f"{name}, {_group_words(g)}" for g in design.groups],
+        "means": [t for t in design.terms if t.startswith("site_mean(")],
     }
 
 

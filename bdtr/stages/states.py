@@ -21,7 +21,9 @@ _LOG = ("gamma", "lognormal", "weibull")
 _COUNTS = ("poisson", "negative_binomial", "binomial", "beta_binomial")
 _FOR_PLACES = 64  # draws by which nodes are placed
 _REACH = 4.75  # SDs of a Gaussian state, beyond which 2 of a million values lie
-_MOST_COUNTS = 48  # values of a count that are gone through one by one
+_MANY = 5_000  # rows, for each of which fewer values are drawn
+_SINGLE = 40  # counts, from 0 and below the number of trials, that are gone through one by one
+_CELLS = 48  # into which the range of a count is divided beyond that
 _NODES = 9  # Gauss-Hermite nodes for effects that are not known, of a state that is not Gaussian
 
 
@@ -118,10 +120,13 @@ class StateQ:
             return np.ones(len(frame))
         return frame[self.companion].to_numpy(dtype=float)
 
-    def as_column(self, values: np.ndarray) -> object:
-        """Values as they stand in a frame of history; of an ordinal state they are numbers of categories."""
+    def as_column(self, values: np.ndarray, out: np.ndarray | None = None) -> object:
+        """Values as they stand in a frame of history, ``outside`` for those that are out; of an ordinal state
+        they are numbers of categories."""
+        gone = np.zeros(len(values), dtype=bool) if out is None else out
         if self.labels is None:
-            return self.numbers(values)
+            return np.where(gone, self.outside or 0.0, self.numbers(values))
+        values = np.where(gone, self.outside or 0.0, values)
         return pd.Categorical(np.array(self.labels)[values.astype(np.int64)], list(self.labels))
 
     def numbers(self, values: np.ndarray) -> np.ndarray:
@@ -242,25 +247,29 @@ class StateQ:
 
     def _drawn(self, columns: UnitColumns, arm: np.ndarray, m: np.ndarray) -> np.ndarray:
         """Values drawn at random (row, sample), in the units of the outcome."""
-        rng = np.random.default_rng(self.seed)
-        eta = np.tile(self.predictor(columns), (1, 16))
+        rng, times = np.random.default_rng(self.seed), (1, 16 if len(arm) < _MANY else 4)
+        eta = np.tile(self.predictor(columns), times)
         variance = self._variance(columns)
         if variance is not None:
-            eta = eta + np.tile(np.sqrt(variance), (1, 16)) * rng.standard_normal(eta.shape)
+            eta = eta + np.tile(np.sqrt(variance), times) * rng.standard_normal(eta.shape)
         shape = self._shape(arm)
         if isinstance(shape, tuple):
-            shape = tuple(np.tile(s, (1, 16)) for s in shape)
+            shape = tuple(np.tile(s, times) for s in shape)
         elif shape is not None:
-            shape = np.tile(shape, (1, 16))
+            shape = np.tile(shape, times)
         drawn = self.payoff.draw(rng, eta, shape, m[:, None])
         tiny = 1e-300 if self.family in _LOG else -np.inf
         drawn = np.maximum(drawn, tiny)
         return np.clip(drawn, 1e-12, 1 - 1e-12) if self.family == "beta" else drawn
 
     def values(
-        self, columns: UnitColumns, arm: np.ndarray, m: np.ndarray
+        self, columns: UnitColumns, arm: np.ndarray, m: np.ndarray, cuts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Values of a discrete state that are gone through: row, value, and how many each stands for."""
+        """Values of a discrete state that are gone through: row, value, and how many each stands for.
+
+        Counts are gone through one by one up to some forty, and next to their number of trials, beyond that
+        in cells, which end at the numbers ``cuts`` that conditions name.
+        """
         rows = len(arm)
         if self.family not in _COUNTS:
             count = self.categories
@@ -270,10 +279,19 @@ class StateQ:
         drawn = few._drawn(columns, arm, m) * m[:, None]  # payoffs are shares and rates
         high = np.ceil(drawn.max(axis=1) * 1.25 + 2.0)
         low = np.maximum(np.floor(drawn.min(axis=1) * 0.8 - 2.0), 0.0)
+        single = [np.arange(float(_SINGLE))]
         if self.payoff.family.companion == "trials":
             high = np.minimum(high, m)
-        step = np.maximum(np.ceil((high - low + 1.0) / _MOST_COUNTS), 1.0)
-        count = (np.floor((high - low) / step) + 1).astype(np.int64)
-        row = np.repeat(np.arange(rows), count)
-        at = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-        return row, low[row] + at * step[row], step[row]
+            single.append(np.arange(float(_SINGLE)))
+        step = np.maximum(np.ceil((high - low + 1.0) / _CELLS), 1.0)
+        edges = [low[:, None] + step[:, None] * np.arange(_CELLS + 1.0)]
+        edges.append(np.broadcast_to(single[0], (rows, _SINGLE)))
+        if len(single) > 1:
+            edges.append(m[:, None] + 1.0 - single[1])
+        at = np.unique(np.concatenate([np.ceil(cuts), np.floor(cuts) + 1.0]))
+        edges.append(np.broadcast_to(at, (rows, len(at))))
+        every = np.clip(np.hstack(edges), low[:, None], high[:, None] + 1.0)
+        every = np.sort(np.hstack([every, high[:, None] + 1.0]), axis=1)
+        row, cell = np.nonzero(np.diff(every, axis=1) > 0)
+        first, after = every[row, cell], every[row, cell + 1]
+        return row, 0.5 * (first + after - 1.0), after - first

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _FAMILIES = tuple(name for name in FAMILIES if name not in ("lognormal", "weibull", "censored"))
+_OF_REGRESSION = ("priors", "weights", "site_terms", "shape")
 _ALL = (*_FAMILIES, "lognormal", "weibull")
 
 
@@ -51,8 +52,8 @@ class StateModel:
         they are at stages.
     family
         Its distribution: a family of :class:`bdtr.Trial` but ``"censored"``; times all end in the event. Left
-        out: ``"bernoulli"`` for 0 and 1 and for two labels, ``"ordinal"`` for ordered categories, else
-        ``"gaussian"``.
+        out: ``"bernoulli"`` for 0 and 1 and for two labels, else ``"gaussian"``. Say ``"ordinal"`` of labels
+        that run from the lowest to the highest.
     trials, exposure
         Columns of a binomial or a count, as in :class:`bdtr.Trial`.
     priors
@@ -194,6 +195,8 @@ class Decided(Protocol):
     def delivered_in(self) -> str | None: ...
     @property
     def model(self) -> Any: ...
+    @property
+    def residual(self) -> str: ...
 
 
 class Staged(Protocol):
@@ -277,6 +280,15 @@ def _gap_fault(trial: Staged, k: int) -> str | None:
             f"Stage({stage.action!r}) has a model of your own, and states={{{states[0]!r}: ...}} would "
             "compute it. Leave one of them out."
         )
+    given = [name for name in _OF_REGRESSION if getattr(stage, name)]
+    if stage.residual != "arm":
+        given.append("residual")
+    if given:
+        return (
+            f"Stage({stage.action!r}): {' and '.join(given)}: for a regression, and states={{"
+            f"{states[0]!r}: ...}} computes the stage. Leave them out; models of states have priors= and "
+            "residual= of their own."
+        )
     actions = {s.action for s in trial.stages[: k + 1]}
     clusters = {s.delivered_in for s in trial.stages[: k + 1] if s.delivered_in}
     known = {trial.site, *actions, *clusters}
@@ -290,6 +302,11 @@ def _gap_fault(trial: Staged, k: int) -> str | None:
     before: set[str] = set()
     for name in states:
         columns = (trial.states or {})[name].columns
+        if stage.action not in Formula.parse((trial.states or {})[name].formula).model_columns:
+            return (
+                f"Trial(states=...): the model of {name!r} does not name {stage.action!r}, the action that "
+                f"it follows. Add it, as in '{stage.action} + {(trial.states or {})[name].formula}'."
+            )
         wrong = [c for c in columns if c == name or (c in unknown and c not in before)]
         if wrong:
             return (

@@ -135,6 +135,14 @@ def _stage(fit: Fit, stage: str | None) -> int:
     return 0 if stage is None else fit.stage_index(stage)
 
 
+def _with_coefficients(fit: Fit, stage: str | None) -> int:
+    """A stage that has a regression; left out, the first that has one."""
+    k = _stage(fit, stage)
+    if stage is None:
+        k = next((j for j in range(fit.stages) if fit.trial.by_formula(j)), k)
+    return k
+
+
 def _mean_blips(fit: Fit, k: int, base: int, sites: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean blips (action, site, sample) and numbers of units (action, site); at a new site one row."""
     data, design = fit.require_data("blips of sites"), fit.designs[k]
@@ -253,7 +261,7 @@ def pooling(fit: Fit, stage: str | None = None, interval: float = 0.95) -> Capti
     """
     a_fit(fit)
     probability("interval", interval)
-    k = _stage(fit, stage)
+    k = _with_coefficients(fit, stage)
     name = next((g.name for g in fit.designs[k].groups if g.role == "site"), None)
     posterior = fit.posterior(k)
     if name is None or f"u_{name}" not in posterior:
@@ -330,7 +338,7 @@ def shrinkage(fit: Fit, stage: str | None = None, action: object = None) -> Capt
     ['raw', 'pooled', 'sd', 'rescaled', 'units']
     """
     a_fit(fit)
-    k = _stage(fit, stage)
+    k = _with_coefficients(fit, stage)
     data, design = fit.require_data("shrinkage of sites"), fit.designs[k]
     model = fit.model(k)
     if not isinstance(model, OutcomeModel) or not model.family.linear:

@@ -62,6 +62,11 @@ def _stage(case: Case, k: int) -> list[Block]:
         )
         out = [text(" ".join(who)), *(code(s["formula"]) for s in words["states"])]
         lines = [f"{g}." for s in words["states"] for g in s["groups"]]
+        lines += [
+            f"{s['name']}, site means (Mundlak): {', '.join(s['means'])}."
+            for s in words["states"]
+            if s["means"]
+        ]
     else:
         who.append(f"The model of {words['response']} is {words['family']}:")
         out = [text(" ".join(who)), code(words["formula"])]
@@ -73,9 +78,10 @@ def _stage(case: Case, k: int) -> list[Block]:
         )
     if lines:
         out.append(items(lines))
-    model = case.fit.model(k)
-    if isinstance(model, OutcomeModel):
-        out.append(maths(f"Model of stage {words['action']} in mathematics", _mathml(model)))
+    models = {f"state {s['name']}": case.fit.states[s["name"]].model(0) for s in words["states"]}
+    for what, model in (models or {f"stage {words['action']}": case.fit.model(k)}).items():
+        if isinstance(model, OutcomeModel):
+            out.append(maths(f"Model of {what} in mathematics", _mathml(model)))
     return out
 
 

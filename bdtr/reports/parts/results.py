@@ -44,6 +44,13 @@ def _honest(case: Case) -> list[Block]:
     if not case.choices.thorough:
         return [text("The recommended regime was not cross-fitted (thorough=False).", note=True)]
     fit = case.fit
+    if fit.trial.states:
+        return [
+            text(
+                "The recommended regime was not cross-fitted: stages are computed from states.",
+                note=True,
+            )
+        ]
     found = crossfit(
         fit,
         interval=case.choices.interval,
